@@ -1,0 +1,45 @@
+"""How often a decision was right, measured on prompts whose truth is known."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+
+class Evidence:
+    """The newest verdicts on a decision and their mean.
+
+    Args:
+        window: verdicts that are kept.
+        minimum: verdicts needed before the mean counts.
+    """
+
+    def __init__(self, window: int, minimum: int) -> None:
+        self.minimum = minimum
+        self._verdicts: deque[float] = deque(maxlen=window)
+
+    def add(self, verdicts: Iterable[float]) -> None:
+        """Append verdicts, 1 for right and 0 for wrong."""
+        self._verdicts.extend(float(verdict) for verdict in verdicts)
+
+    def at_least(self, level: float) -> bool:
+        """True where the mean is known and reaches `level`; a level of 0 needs no proof."""
+        if level <= 0:
+            return True
+        known = len(self._verdicts) >= self.minimum
+        return known and sum(self._verdicts) / len(self._verdicts) >= level
+
+    @property
+    def mean(self) -> float:
+        """Mean of the verdicts kept, NaN where there is none."""
+        return sum(self._verdicts) / len(self._verdicts) if self._verdicts else float("nan")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain state for checkpoints."""
+        return {"verdicts": list(self._verdicts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._verdicts.clear()
+        self._verdicts.extend(state["verdicts"])

@@ -1,0 +1,73 @@
+"""Expert meta-trajectories for behaviour cloning (arXiv 2510.03259 v1, DAgger style)."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from masa.config import BCConfig
+from masa.types import Expert, RolloutGroup, Sample
+
+Rewrite = Callable[[str, int, int], tuple[int, ...] | None]
+"""(text of a meta rollout, pass rate 0..8, length) -> token ids of the corrected trajectory."""
+
+
+def expert_of(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Expert | None:
+    """The group's best meta rollout with its numbers overwritten by the truth.
+
+    The best notion score wins, the first of equals. None where there is no truth, no correct
+    solution to take a length from, or no score of `config.min_notion_score`.
+    """
+    if not group.meta_scores or not any(group.correct):
+        return None
+    scores = [score["notion"] for score in group.meta_scores]
+    best = scores.index(max(scores))
+    if scores[best] < config.min_notion_score:
+        return None
+    length = statistics.fmean(
+        length for length, right in zip(group.lengths, group.correct, strict=True) if right
+    )
+    token_ids = rewrite(group.meta[best].text, round(8 * group.pass_rate), round(length))
+    if token_ids is None:
+        return None
+    return Expert(group.prompt.id, group.meta_prompt_ids, token_ids)
+
+
+class ExpertPool:
+    """Sliding window over the newest expert meta-trajectories."""
+
+    def __init__(self, config: BCConfig) -> None:
+        self.config = config
+        self._experts: deque[Expert] = deque(maxlen=config.pool_size)
+
+    def __len__(self) -> int:
+        return len(self._experts)
+
+    def add(self, experts: Iterable[Expert]) -> None:
+        """Append experts; the oldest leave where the window is full."""
+        self._experts.extend(experts)
+
+    def take(self) -> Sequence[Sample]:
+        """What this step clones: the window (joint), or a full pool, emptied by it (separate)."""
+        if self.config.mode == "off":
+            return []
+        if self.config.mode == "separate" and len(self._experts) < self.config.pool_size:
+            return []
+        samples = [
+            Sample(e.prompt_ids, e.token_ids, (0.0,) * len(e.token_ids), 0.0, "bc")
+            for e in self._experts
+        ]
+        if self.config.mode == "separate":
+            self._experts.clear()
+        return samples
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain state for checkpoints."""
+        return {"experts": [expert.as_dict() for expert in self._experts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._experts.clear()
+        self._experts.extend(Expert.from_dict(plain) for plain in state["experts"])

@@ -1,0 +1,1 @@
+"""Run directories -> tables and figures. Imports no torch, no lightning, no engine."""

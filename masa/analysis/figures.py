@@ -1,0 +1,154 @@
+"""The figures of a report: what was learned and at what cost, before and after, over training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from masa.analysis import panels
+from masa.analysis.audit import control_start, has_meta
+from masa.analysis.load import Run
+from masa.analysis.style import canvas, dressed, look, save
+from masa.analysis.tables import held_out, per_level
+
+
+def write_figures(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
+    """Draw every figure the runs have data for; name -> PNG, in reading order."""
+    drawings = {
+        "overview": overview,
+        "accuracy": accuracy,
+        "levels": levels,
+        "calibration": calibration,
+        "alignment": alignment,
+        "gating": gating,
+    }
+    written = {}
+    with look():
+        for name, draw in drawings.items():
+            figure = draw(runs)
+            if figure is not None:
+                written[name] = save(figure, folder / f"{name}.png")
+    return written
+
+
+def _validated(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if len(run.validations)]
+
+
+def _predicting(runs: Sequence[Run]) -> list[Run]:
+    """Runs with predictions on held-out prompts."""
+    return [
+        run
+        for run in _validated(runs)
+        if run.prompts.loc[run.prompts["split"] == "val", "predicted"].notna().any()
+    ]
+
+
+def main_run(runs: Sequence[Run]) -> Run:
+    """The run to show in detail: the first under control, else with predictions, else any."""
+    controlled = [run for run in runs if control_start(run) is not None]
+    meta = [run for run in runs if has_meta(run)]
+    return (controlled or meta or list(runs))[0]
+
+
+def accuracy(runs: Sequence[Run]) -> Figure | None:
+    """Held-out accuracy against generated tokens and against seconds."""
+    if not _validated(runs):
+        return None
+    figure = canvas(11, 4.2)
+    left, right = figure.subplots(1, 2, sharey=True)
+    panels.accuracy(left, runs, "tokens")
+    panels.accuracy(right, runs, "seconds", legend=False)
+    right.set_ylabel("")
+    return figure
+
+
+def levels(runs: Sequence[Run]) -> Figure | None:
+    """Held-out accuracy per level."""
+    shown = _validated(runs)
+    table = per_level(shown)
+    if table["level"].nunique() < 2:
+        return None
+    figure = canvas(8, 4.2)
+    panels.levels(figure.subplots(), table, shown)
+    return figure
+
+
+def calibration(runs: Sequence[Run]) -> Figure | None:
+    """Predicted against actual pass rate, first and last validation: one row per run."""
+    chosen = [row for row in dressed(runs) if row[0] in _predicting(runs)]
+    if not chosen:
+        return None
+    figure = canvas(8.4, 4.5 * len(chosen))
+    grid = figure.subplots(len(chosen), 2, squeeze=False)
+    for (run, label, colour, _), row in zip(chosen, grid, strict=True):
+        for axes, i, word in zip(row, (0, -1), ("before", "after"), strict=True):
+            step = int(run.validations["step"].iloc[i])
+            prompts = held_out(run, step).reset_index()
+            title = f"{label}, {word} (rollout {step})"
+            panels.calibration(axes, prompts, colour, title, seed=step)
+    return figure
+
+
+def alignment(runs: Sequence[Run]) -> Figure | None:
+    """Predicted and true pass rate over training, one panel per run."""
+    chosen = [row for row in dressed(runs) if row[0] in _predicting(runs) or has_meta(row[0])]
+    if not chosen:
+        return None
+    figure = canvas(max(6.0, 4.4 * len(chosen)), 3.9)
+    for axes, (run, label, _, _) in zip(
+        figure.subplots(1, len(chosen), squeeze=False, sharey=True)[0], chosen, strict=True
+    ):
+        panels.pass_rates(axes, run)
+        axes.set_title(label)
+        axes.label_outer()
+    return figure
+
+
+def gating(runs: Sequence[Run]) -> Figure | None:
+    """Gate, cutoff and tokens over training, one row per run with meta rollouts."""
+    chosen = [row for row in dressed(runs) if has_meta(row[0])]
+    if not chosen:
+        return None
+    figure = canvas(13.5, 3.9 * len(chosen))
+    grid = figure.subplots(len(chosen), 3, squeeze=False)
+    for (run, label, _, _), row in zip(chosen, grid, strict=True):
+        for axes, draw, title in zip(
+            row, (panels.gating, panels.cutoff, panels.token_cost),
+            ("gate", "length cutoff", "cost"), strict=True,
+        ):  # fmt: skip
+            draw(axes, run)
+            axes.set_title(f"{label}: {title}")
+    return figure
+
+
+def overview(runs: Sequence[Run]) -> Figure | None:
+    """Four panels for a README (12 x 8 inches, readable at 900 px)."""
+    shown = _validated(runs)
+    if not shown:
+        return None
+    run = main_run(shown)
+    colour, label = next((c, name) for r, name, c, _ in dressed(runs) if r is run)
+    figure = canvas(12, 8)
+    (a, b), (c, d) = figure.subplots(2, 2)
+    panels.accuracy(a, runs, "tokens")
+    a.set_title("Held-out accuracy against cost")
+    if run in _predicting(shown):
+        panels.before_after(b, run, colour)
+        b.set_title(f"Predicted and actual pass rate, held out ({label})")
+        panels.pass_rates(c, run)
+        c.set_title(f"Predicted and true pass rate over training ({label})")
+    else:
+        panels.accuracy(b, runs, "seconds", legend=False)
+        b.set_title("Held-out accuracy against time")
+        panels.accuracy(c, runs, "step", legend=False)
+        c.set_title("Held-out accuracy against rollouts")
+    if control_start(run) is not None:
+        panels.gating(d, run)
+        d.set_title(f"The gate: precision and recall from audits ({label})")
+    else:
+        panels.levels(d, per_level(shown), shown)
+        d.set_title("Held-out accuracy per level")
+    return figure

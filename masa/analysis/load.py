@@ -1,0 +1,253 @@
+"""A run directory as data frames, with one-line errors for what cannot be read.
+
+A run directory holds `config.yaml`, `metrics.csv`, `timings.csv` and `rollouts/*.parquet` (one file
+per rollout step and one per validation).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from masa.analysis.statistics import Estimate, bootstrap_correlation, bootstrap_mean
+
+TEXT_COLUMNS = ("problem", "answer", "text", "predicted_notions", "parse_error")
+NUMBER_COLUMNS = (
+    "step", "split", "prompt_id", "level", "kind", "sample", "tokens", "correct", "finish_reason",
+    "limit", "predicted_pass_rate", "predicted_length", "gated", "audited", "enforced", "skipped",
+    "cutoff",
+)  # fmt: skip
+_KEY = ["split", "step", "prompt_id"]
+
+
+class RunError(Exception):
+    """A run directory is missing, empty or incomplete; the message is one line."""
+
+
+@dataclass(eq=False)
+class Run:
+    """One training run."""
+
+    path: Path
+    """Run directory."""
+    config: dict[str, Any]
+    """Resolved configuration."""
+    name: str
+    """Name of the run directory."""
+    method: str
+    """`algorithm.name`."""
+    seed: int
+    """Training seed."""
+    metrics: pd.DataFrame
+    """One row per `step` (0 = before training), with cumulative `tokens` and `seconds` (training
+    only, validation left out; `seconds` is NaN without timings.csv)."""
+    rollouts: pd.DataFrame
+    """One row per rollout, without the texts (see `texts`); `correct` is 1, 0 or NaN."""
+
+    @property
+    def last_step(self) -> int:
+        """Number of rollout steps trained."""
+        return int(self.metrics["step"].max())
+
+    @cached_property
+    def prompts(self) -> pd.DataFrame:
+        """One row per (split, step, prompt_id): outcomes, predictions and decisions.
+
+        `samples`, `correct` and `pass_rate` of the solutions (0, 0, NaN where skipped),
+        `predicted` (mean over its parsed predictions, NaN for none), `level`, `gated`, `audited`,
+        `enforced`, `skipped`, `cutoff`.
+        """
+        rows = self.rollouts
+        solution = rows[rows["kind"] == "solution"]
+        decided = rows.groupby(_KEY, sort=True)[
+            ["level", "gated", "audited", "enforced", "skipped", "cutoff"]
+        ].first()
+        grouped = solution.groupby(_KEY)
+        decided["samples"] = grouped.size()
+        decided["correct"] = grouped["correct"].sum()
+        decided["pass_rate"] = grouped["correct"].mean()
+        decided["predicted"] = rows.groupby(_KEY)["predicted_pass_rate"].mean()
+        decided[["samples", "correct"]] = decided[["samples", "correct"]].fillna(0).astype(int)
+        return decided.reset_index()
+
+    @cached_property
+    def validations(self) -> pd.DataFrame:
+        """One row per validation: `step`, training `tokens` and `seconds` so far, `Estimate`s.
+
+        `accuracy` (avg@k over held-out prompts), `predicted` and `actual` (mean pass rates of
+        the prompts with a prediction), `mae` and `corr` of the two per prompt. Intervals: 95 %
+        cluster bootstrap over prompts.
+        """
+        held_out = self.prompts[(self.prompts["split"] == "val") & (self.prompts["samples"] > 0)]
+        solutions = self.rollouts[
+            (self.rollouts["split"] == "val") & (self.rollouts["kind"] == "solution")
+        ]
+        table = pd.DataFrame(
+            [
+                {
+                    "step": step,
+                    "accuracy": bootstrap_mean(rows["correct"], rows["prompt_id"]),
+                    **alignment(held_out[held_out["step"] == step]),
+                }
+                for step, rows in solutions.groupby("step")
+            ],
+            columns=["step", "accuracy", "predicted", "actual", "mae", "corr"],
+        ).astype({"step": "int64"})
+        cost = self.metrics[["step", "tokens", "seconds"]]
+        return pd.merge_asof(table, cost, on="step")
+
+    def texts(self, split: str, step: int) -> pd.DataFrame:
+        """All columns, texts included, of one rollout step or validation."""
+        return _read_parquet(self.path / "rollouts" / f"{split}-{step:06d}.parquet", None)
+
+
+def alignment(prompts: pd.DataFrame) -> dict[str, Estimate]:
+    """How well predicted pass rates match actual ones, one pair per prompt with a prediction."""
+    both = prompts.dropna(subset=["predicted", "pass_rate"])
+    ids = both["prompt_id"]
+    return {
+        "predicted": bootstrap_mean(both["predicted"], ids),
+        "actual": bootstrap_mean(both["pass_rate"], ids),
+        "mae": bootstrap_mean((both["predicted"] - both["pass_rate"]).abs(), ids),
+        "corr": bootstrap_correlation(both["predicted"], both["pass_rate"], ids),
+    }
+
+
+def load_run(path: Path | str) -> Run:
+    """Read one run directory.
+
+    Raises:
+        RunError: missing, empty or half-written.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise RunError(f"{path}: no such directory")
+    if not any(path.iterdir()):
+        raise RunError(f"{path}: the directory is empty")
+    config = _read_config(path / "config.yaml")
+    rollouts = _read_rollouts(path / "rollouts")
+    metrics = _add_cost(_read_csv(path / "metrics.csv"), path / "timings.csv", rollouts)
+    algorithm = config.get("algorithm")
+    if not isinstance(algorithm, dict) or "name" not in algorithm:
+        raise RunError(f"{path / 'config.yaml'}: algorithm.name is missing")
+    if not isinstance(config.get("seed"), int):
+        raise RunError(f"{path / 'config.yaml'}: seed is missing")
+    name = path.resolve().name
+    return Run(path, config, name, str(algorithm["name"]), config["seed"], metrics, rollouts)
+
+
+def find_runs(paths: Iterable[Path | str]) -> list[Path]:
+    """Run directories among and below `paths`, in the order given, each once.
+
+    Raises:
+        RunError: a path that does not exist or holds no run.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise RunError(f"{path}: no such directory")
+        below = sorted(p.parent for p in path.rglob("metrics.csv"))
+        if (path / "config.yaml").is_file() or path in below:
+            found.append(path)
+        elif below:
+            found += below
+        else:
+            raise RunError(f"{path}: holds no run (no metrics.csv in it or below it)")
+    return list({p.resolve(): p for p in found}.values())
+
+
+def run_labels(runs: Sequence[Run]) -> list[str]:
+    """A short unique label per run: the method, with seed and directory where needed."""
+    frame = pd.DataFrame({"a": [r.method for r in runs]})
+    frame["b"] = [f"{r.method} (seed {r.seed})" for r in runs]
+    frame["c"] = [f"{r.method} (seed {r.seed}, {r.name})" for r in runs]
+    label = frame["b"].where(frame["a"].duplicated(keep=False), frame["a"])
+    label = frame["c"].where(frame["b"].duplicated(keep=False), label)
+    repeat = label.groupby(label).cumcount()
+    return [f"{text} #{again + 1}" if again else text
+            for text, again in zip(label, repeat, strict=True)]  # fmt: skip
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RunError(f"{path}: missing (is this a run directory?)")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RunError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(config, dict):
+        raise RunError(f"{path}: empty or half-written")
+    return config
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise RunError(f"{path}: missing (the run has written no metrics yet)")
+    with path.open(newline="", encoding="utf-8") as file:
+        widths = [len(row) for row in csv.reader(file) if row]
+    if len(widths) < 2:
+        raise RunError(f"{path}: holds no rows")
+    if len(set(widths)) > 1:
+        raise RunError(f"{path}: half-written (rows differ in their number of cells)")
+    table = pd.read_csv(path)
+    if "step" not in table:
+        raise RunError(f"{path}: has no column 'step'")
+    return table.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
+
+
+def _add_cost(metrics: pd.DataFrame, timings: Path, rollouts: pd.DataFrame) -> pd.DataFrame:
+    """Add cumulative training `tokens` and `seconds` to the metrics."""
+    train = rollouts[rollouts["split"] == "train"]
+    counted = metrics["step"].map(train.groupby("step")["tokens"].sum()).fillna(0).cumsum()
+    total = metrics["cost/tokens_total"] if "cost/tokens_total" in metrics else counted
+    seconds: pd.Series | float = np.nan
+    if timings.is_file():
+        spent = _read_csv(timings)
+        if "timing_s/step" not in spent:
+            raise RunError(f"{timings}: has no column 'timing_s/step'")
+        spent["seconds"] = spent["timing_s/step"].fillna(0).cumsum()
+        merged = pd.merge_asof(metrics[["step"]], spent[["step", "seconds"]], on="step")
+        seconds = merged["seconds"].fillna(0.0)
+    return metrics.assign(tokens=total.ffill().fillna(0), seconds=seconds)
+
+
+def _read_rollouts(folder: Path) -> pd.DataFrame:
+    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+    if not files:
+        raise RunError(f"{folder}: no rollouts (missing or empty)")
+    tables = [_read_table(file, list(NUMBER_COLUMNS)) for file in files]
+    rows = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    flags = ["gated", "audited", "enforced", "skipped"]
+    rows[flags] = rows[flags].astype("boolean").fillna(False).astype(bool)
+    for column in ("predicted_pass_rate", "predicted_length", "cutoff", "limit"):
+        rows[column] = pd.to_numeric(rows[column]).astype(float)
+    rows = rows.astype({"step": "int64", "tokens": "int64", "level": "int64"})
+    correct = rows["correct"].astype("boolean").astype("Float64")
+    return rows.assign(correct=correct.to_numpy(float, na_value=np.nan))
+
+
+def _read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:
+    return _read_table(path, columns).to_pandas()
+
+
+def _read_table(path: Path, columns: list[str] | None) -> pa.Table:
+    try:
+        table = pq.ParquetFile(path).read(columns=columns)
+    except FileNotFoundError:
+        raise RunError(f"{path}: missing") from None
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(f"{path}: not readable (half-written?)") from error
+    missing = set(columns or ()) - set(table.column_names)
+    if missing:
+        raise RunError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
+    return table

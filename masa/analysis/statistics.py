@@ -1,0 +1,230 @@
+"""Intervals and tests, all over prompts: rollouts of one prompt are not independent of each other.
+
+Resampling is seeded, so the same data give the same numbers. Sources: Wilson 1927; Miller
+arXiv 2411.00640 (clustered errors, paired tests per question); Holm 1979.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isnan, nan, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+RESAMPLES = 10_000
+_CHUNK = 4_000_000  # weights held in memory at once
+_EXACT = 14  # sign-flips are enumerated up to this many non-zero differences
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval; NaN bounds where no interval exists."""
+
+    value: float
+    """Point estimate, NaN where there is nothing to estimate it from."""
+    low: float = nan
+    """Lower bound."""
+    high: float = nan
+    """Upper bound."""
+    hits: int | None = None
+    """Numerator of a share, None where the estimate is no share."""
+    n: int | None = None
+    """Number of observations (the denominator of a share)."""
+    digits: int = 3
+    """Decimals shown."""
+
+    def __str__(self) -> str:
+        text = "–" if isnan(self.value) else f"{self.value:,.{self.digits}f}"
+        if not isnan(self.low):
+            text += f" [{self.low:,.{self.digits}f}, {self.high:,.{self.digits}f}]"
+        return text if self.hits is None else f"{text} ({self.hits:,} of {self.n:,})"
+
+
+def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
+    """Share `hits / n` with its Wilson score interval; NaN for n = 0.
+
+    Raises:
+        ValueError: unless 0 <= hits <= n.
+    """
+    if not 0 <= hits <= n:
+        raise ValueError(f"{hits} hits of {n}")
+    if n == 0:
+        return Estimate(nan, hits=0, n=0)
+    low, high = _wilson_bounds(hits / n, n, level)
+    return Estimate(hits / n, low, high, hits, n)
+
+
+def clustered_wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimate:
+    """Share `sum(hits) / sum(n)` over clusters, with a Wilson interval at the effective size.
+
+    The effective size is n over the design effect (linearised ratio variance over the binomial
+    one), never more than n; where the share is exactly 0 or 1 the design effect is unknown and
+    every cluster counts once.
+
+    Args:
+        hits: successes per cluster, [C].
+        n: observations per cluster, [C].
+    """
+    h, m = np.asarray(hits, float), np.asarray(n, float)
+    h, m = h[m > 0], m[m > 0]
+    total, hit, clusters = float(m.sum()), float(h.sum()), len(m)
+    if total == 0:
+        return Estimate(nan, hits=0, n=0)
+    share = hit / total
+    effective = float(clusters)
+    if 0 < hit < total and clusters > 1:
+        variance = clusters / (clusters - 1) * float(((h - share * m) ** 2).sum()) / total**2
+        effective = min(total, share * (1 - share) / variance) if variance > 0 else total
+    low, high = _wilson_bounds(share, effective, level)
+    return Estimate(share, low, high, round(hit), round(total))
+
+
+def _wilson_bounds(share: float, n: float, level: float) -> tuple[float, float]:
+    z = float(norm.ppf(0.5 + level / 2))
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _cluster_sums(columns: Floats, clusters: ArrayLike) -> Floats:
+    """Sums of `columns` [N, K] per cluster -> [C, K], in the order of the sorted cluster names."""
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.zeros((index.max(initial=-1) + 1, columns.shape[1]))
+    np.add.at(sums, index, columns)
+    return sums
+
+
+def _resampled_sums(sums: Floats, resamples: int, seed: int) -> Iterator[Floats]:
+    """Bootstrap over clusters: chunks of [B, K] totals of resampled `sums` [C, K]."""
+    chunk = max(1, _CHUNK // len(sums))
+    for i, start in enumerate(range(0, resamples, chunk)):
+        draw = _weights if chunk >= resamples else _weights.__wrapped__
+        yield draw(len(sums), min(chunk, resamples - start), seed + 7919 * i) @ sums
+
+
+@lru_cache(maxsize=4)
+def _weights(clusters: int, size: int, seed: int) -> Floats:
+    """How often each cluster is drawn in each resample, [B, C]; kept, since estimates share it."""
+    picks = np.random.default_rng(seed).integers(0, clusters, size=(size, clusters))
+    flat = (picks + clusters * np.arange(size)[:, None]).ravel()
+    return np.bincount(flat, minlength=size * clusters).reshape(size, clusters).astype(float)
+
+
+def _percentiles(draws: Floats, level: float) -> tuple[float, float]:
+    draws = draws[np.isfinite(draws)]
+    if not len(draws):
+        return nan, nan
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    clusters: ArrayLike,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of all values, with a percentile interval from resampling whole clusters.
+
+    Args:
+        values: observations, [N]; NaN are left out.
+        clusters: the prompt each belongs to, [N].
+
+    Returns:
+        The estimate; its bounds are NaN for fewer than two clusters.
+    """
+    x, groups = np.asarray(values, float), np.asarray(clusters)
+    keep = np.isfinite(x)
+    x, groups = x[keep], groups[keep]
+    if not len(x):
+        return Estimate(nan, n=0)
+    sums = _cluster_sums(np.stack([x, np.ones_like(x)], axis=1), groups)
+    if len(sums) < 2:
+        return Estimate(float(x.mean()), n=len(x))
+    draws = np.concatenate([s[:, 0] / s[:, 1] for s in _resampled_sums(sums, resamples, seed)])
+    return Estimate(float(x.mean()), *_percentiles(draws, level), n=len(x))
+
+
+def bootstrap_correlation(
+    x: ArrayLike,
+    y: ArrayLike,
+    clusters: ArrayLike,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Pearson correlation of x and y [N], with a percentile interval from resampling clusters.
+
+    NaN where either side is constant or fewer than three pairs are finite; resamples in which
+    a side is constant are left out of the interval.
+    """
+    a, b, groups = np.asarray(x, float), np.asarray(y, float), np.asarray(clusters)
+    keep = np.isfinite(a) & np.isfinite(b)
+    a, b, groups = a[keep], b[keep], groups[keep]
+    if len(a) < 3:
+        return Estimate(nan, n=len(a))
+    a, b = a - a.mean(), b - b.mean()
+    sums = _cluster_sums(np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], axis=1), groups)
+    value = float(_pearson(sums.sum(axis=0, keepdims=True))[0])
+    if isnan(value) or len(sums) < 3:
+        return Estimate(value, n=len(a))
+    draws = np.concatenate([_pearson(s) for s in _resampled_sums(sums, resamples, seed)])
+    return Estimate(value, *_percentiles(draws, level), n=len(a))
+
+
+def _pearson(sums: Floats) -> Floats:
+    """Correlations from the sums (1, x, y, xx, yy, xy) [B, 6]; NaN where a variance vanishes."""
+    n, sx, sy, sxx, syy, sxy = sums.T
+    vx, vy = sxx - sx**2 / n, syy - sy**2 / n
+    vx[vx <= 1e-12 * n] = nan
+    vy[vy <= 1e-12 * n] = nan
+    return (sxy - sx * sy / n) / np.sqrt(vx * vy)
+
+
+def sign_flip_test(differences: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> float:
+    """Two-sided p-value of a paired sign-flip test that the mean difference is zero.
+
+    Exact (all 2^n flips) for up to 14 non-zero differences, else by seeded Monte Carlo with the
+    observed arrangement counted in.
+
+    Args:
+        differences: one per question, [N].
+
+    Raises:
+        ValueError: no differences, or one that is not finite.
+    """
+    d = np.asarray(differences, float)
+    if not len(d) or not np.isfinite(d).all():
+        raise ValueError("sign_flip_test needs finite differences")
+    d = d[d != 0]
+    if not len(d):
+        return 1.0
+    observed = abs(d.sum()) - 1e-9 * float(np.abs(d).sum())
+    if len(d) <= _EXACT:
+        codes = np.arange(2 ** len(d))[:, None]
+        signs = 1 - 2 * (codes >> np.arange(len(d)) & 1)  # [2^n, n]
+        return float(np.mean(np.abs(signs @ d) >= observed))
+    rng = np.random.default_rng(seed)
+    extreme, chunk = 0, max(1, _CHUNK // len(d))
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(size, len(d)))
+        extreme += int(np.count_nonzero(np.abs(signs @ d) >= observed))
+    return (extreme + 1) / (resamples + 1)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's step-down adjusted p-values, in the order given, [N]."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted

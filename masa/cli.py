@@ -1,0 +1,135 @@
+"""Command lines: refuse a mistake in one line before anything heavy starts, and keep noise away."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from masa.config import ConfigError, conf_dir
+
+Check = Callable[[DictConfig], object]
+
+
+def hydra_main(
+    program: str, config_name: str, check: Check, run: Callable[[DictConfig], object]
+) -> None:
+    """Run a Hydra application on `conf/`.
+
+    Args:
+        program: name of the console script, for its messages.
+        config_name: primary config.
+        check: raises ConfigError for a config that cannot be run; called for every combination of a
+            multirun before the first job starts.
+        run: one job.
+    """
+    folder = str(conf_dir())
+    overrides = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
+    if not {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
+        try:
+            for combination in _combinations(overrides):
+                with hydra.initialize_config_dir(folder, version_base="1.3"):
+                    # only a job has a directory; what lies there is checked when it starts
+                    check(hydra.compose(config_name, [*combination, "++output_dir=."]))
+        except (ConfigError, HydraException, OmegaConfBaseException) as error:
+            fail(program, _one_line(error, folder, config_name))
+
+    def job(cfg: DictConfig) -> None:
+        try:
+            run(cfg)
+        except ConfigError as error:
+            fail(program, str(error))
+
+    hydra.main(config_path=folder, config_name=config_name, version_base="1.3")(job)()
+
+
+def fail(program: str, message: str) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    print(f"{program}: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """Each override of a sweep once, at every value, with the first value of the others."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    values = [
+        list(override.sweep_string_iterator())  # type: ignore[no-untyped-call]
+        if override.is_sweep_override() and not override.is_hydra_override()
+        else None
+        for override in parsed
+    ]
+    kept = [
+        (override.input_line or "", swept)
+        for override, swept in zip(parsed, values, strict=True)
+        if not override.is_hydra_override()
+    ]
+    first = [_at(line, swept[0]) if swept else line for line, swept in kept]
+    combinations = [first]
+    for i, (line, swept) in enumerate(kept):
+        for value in (swept or [])[1:]:
+            combinations.append([*first[:i], _at(line, value), *first[i + 1 :]])
+    return combinations
+
+
+def _at(line: str, value: str) -> str:
+    return f"{line.split('=', 1)[0]}={value}"
+
+
+def _one_line(error: Exception, folder: str, config_name: str) -> str:
+    text = " ".join(str(error if str(error) else error.__cause__).split())
+    mistyped = re.search(r"Could not override '([^']+)'", text)
+    if mistyped:
+        key = mistyped[1]
+        with hydra.initialize_config_dir(folder, version_base="1.3"):
+            known = _keys(hydra.compose(config_name))
+        close = difflib.get_close_matches(key, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else "; --help lists the groups and keys"
+        return f"there is no setting {key}{hint}"
+    missing = re.search(
+        r"Could not find '([^']+)' Available options in '([^']+)': (.*?)(?: Config|$)", text
+    )
+    if missing:
+        return f"there is no {missing[1]}; {missing[2]} offers: {', '.join(missing[3].split())}"
+    return text
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for name in cfg:
+        node = cfg._get_node(name)
+        keys.append(f"{prefix}{name}")
+        if OmegaConf.is_dict(node) and isinstance(node, DictConfig):
+            keys += _keys(node, f"{prefix}{name}.")
+    return keys
+
+
+def quiet(log_file: Path) -> None:
+    """Send the libraries' log lines and warnings to `log_file`; the screen is for the run."""
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log_file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    noisy = ("vllm", "lightning", "lightning.pytorch", "lightning.fabric", "torch", "py.warnings")
+    for name in noisy:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()

@@ -1,0 +1,363 @@
+"""Typed settings. Each is checked when built, so that an impossible value never reaches a GPU.
+
+`conf/` holds the values, this file says which exist and what they mean; `load` joins the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is one line that says what to change."""
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{name} is {value!r}, it must be one of {', '.join(allowed)}")
+
+
+@dataclass
+class MetaConfig:
+    """The meta group: predict before solving (algorithm section 1)."""
+
+    group_size: int = 8
+    """M, meta rollouts per prompt; 0 leaves the meta objective out."""
+    coef: float = 1.0
+    """Weight of the meta objective in the loss; 0 samples predictions without training them."""
+    difficulty_weight: float = 1.0
+    length_weight: float = 1.0
+    notion_weight: float = 1.0
+    """Weights of the component rewards in r_meta; a weight of 0 removes the component."""
+    difficulty_base: float = 0.01
+    """b of r_difficulty = b ** |p - p_hat|."""
+    strict_length: bool = False
+    """r_length with < instead of <=."""
+    min_length: int = 128
+    """Smallest solution length that may be predicted (tokens)."""
+    response_limit: int = 8192
+    """Largest meta rollout (tokens)."""
+
+    def __post_init__(self) -> None:
+        _require(self.group_size >= 0, f"meta.group_size is {self.group_size}, it must be >= 0")
+        _require(
+            self.group_size != 1,
+            "meta.group_size is 1, a group of one has no advantage: use 0 or >= 2",
+        )
+        _require(self.coef >= 0, f"meta.coef is {self.coef}, it must be >= 0")
+        weights = (self.difficulty_weight, self.length_weight, self.notion_weight)
+        _require(min(weights) >= 0, "meta.*_weight must be >= 0")
+        _require(
+            self.group_size == 0 or sum(weights) > 0,
+            "all meta.*_weight are 0: use meta.group_size=0 to leave the meta objective out",
+        )
+        _require(
+            0 < self.difficulty_base < 1,
+            f"meta.difficulty_base is {self.difficulty_base}, it must lie in (0, 1)",
+        )
+        _require(self.min_length >= 1, f"meta.min_length is {self.min_length}, it must be >= 1")
+        _require(self.response_limit >= 1, "meta.response_limit must be >= 1")
+
+
+@dataclass
+class BCConfig:
+    """Expert behaviour cloning (algorithm section 2)."""
+
+    mode: str = "off"
+    """off, joint (part of the policy's optimizer step) or separate (its own step and optimizer)."""
+    coef: float = 0.1
+    """beta_bc, weight of L_BC in a joint step."""
+    min_notion_score: float = 0.2
+    """Smallest notion score of an expert."""
+    pool_size: int = 64
+    """Sliding window: the newest expert meta-trajectories."""
+    learning_rate: float = 1e-6
+    """Learning rate of a separate step."""
+
+    def __post_init__(self) -> None:
+        _one_of("bc.mode", self.mode, ("off", "joint", "separate"))
+        _require(self.coef >= 0, f"bc.coef is {self.coef}, it must be >= 0")
+        _require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
+        _require(self.learning_rate > 0, "bc.learning_rate must be > 0")
+
+
+@dataclass
+class GateConfig:
+    """Predictive gating (algorithm section 3.2)."""
+
+    enabled: bool = False
+    sigma: float = 0.1
+    """sigma_pg: the predicted pass rates agree where their standard deviation is below it."""
+    tolerance: float = 1 / 16
+    """How far from 0 or 1 the mean prediction may lie: half a unit of the 0..8 scale."""
+    min_parsed: float = 0.5
+    """Share of the M predictions that must have parsed."""
+    audit_fraction: float = 0.05
+    """Share of all prompts, drawn at random, that is rolled out at the full response limit whatever
+    gate and cutoff say: unbiased truth about both."""
+    min_precision: float = 0.0
+    """The gate acts only while its measured precision is at least this; 0 asks for no proof."""
+
+    def __post_init__(self) -> None:
+        _require(self.sigma >= 0, f"gate.sigma is {self.sigma}, it must be >= 0")
+        for name in ("tolerance", "min_parsed", "audit_fraction", "min_precision"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"gate.{name} is {value}, it must lie in [0, 1]")
+
+
+@dataclass
+class CutoffConfig:
+    """Length cutoff (algorithm section 3.3)."""
+
+    enabled: bool = False
+    margin: float = 2.0
+    """l_LC: the token limit is the mean predicted length times this."""
+    max_lost: float = 1.0
+    """The cutoff acts only while the measured share of correct answers it would lose is at most
+    this; 1 asks for no proof."""
+
+    def __post_init__(self) -> None:
+        _require(self.margin > 0, f"cutoff.margin is {self.margin}, it must be > 0")
+        _require(0 <= self.max_lost <= 1, "cutoff.max_lost must lie in [0, 1]")
+
+
+@dataclass
+class ControlConfig:
+    """When predictions begin to steer the rollouts (algorithm section 3)."""
+
+    start_step: int = 80
+    """k: rollouts 1..k run in parallel, predictions steer from k + 1 on."""
+    hint: bool = False
+    """Append the predicted notions to the problem of the solution group."""
+    window: int = 64
+    """Newest verdicts from which precision and loss are measured."""
+    min_evidence: int = 16
+    """Verdicts needed before a measured requirement can be met."""
+
+    def __post_init__(self) -> None:
+        _require(self.start_step >= 0, f"control.start_step is {self.start_step}, it must be >= 0")
+        _require(
+            1 <= self.min_evidence <= self.window,
+            "control.min_evidence must lie in [1, control.window]",
+        )
+
+
+@dataclass
+class AlgorithmConfig:
+    """GRPO with meta-alignment, behaviour cloning, gating and cutoff."""
+
+    name: str = "masa"
+    group_size: int = 16
+    """G, solution rollouts per prompt."""
+    response_limit: int = 8192
+    """Largest solution rollout (tokens)."""
+    temperature: float = 1.0
+    """Sampling temperature; anything but 1 samples from another policy than the one trained."""
+    eps_low: float = 0.2
+    eps_high: float = 0.28
+    """The probability ratio is clipped to [1 - eps_low, 1 + eps_high]."""
+    dual_clip: float = 10.0
+    """Bound on the loss of a token with negative advantage, in units of |A|."""
+    kl_beta: float = 0.0
+    """Weight of the k3 estimate of KL(policy || initial policy); 0 keeps no reference model."""
+    token_mean: str = "separate"
+    """separate: each objective over its own tokens; joint: solution and meta over all of theirs."""
+    updates_per_rollout: int = 1
+    """Optimizer steps per rollout; the prompts are split among them."""
+    meta: MetaConfig = field(default_factory=MetaConfig)
+    bc: BCConfig = field(default_factory=BCConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    cutoff: CutoffConfig = field(default_factory=CutoffConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.group_size >= 2,
+            f"algorithm.group_size is {self.group_size}, a group needs at least 2 rollouts",
+        )
+        _require(self.response_limit >= 1, "algorithm.response_limit must be >= 1")
+        _require(self.temperature > 0, "algorithm.temperature must be > 0")
+        _require(0 <= self.eps_low < 1, "algorithm.eps_low must lie in [0, 1)")
+        _require(self.eps_high >= 0, "algorithm.eps_high must be >= 0")
+        _require(self.dual_clip > 1, "algorithm.dual_clip must be > 1")
+        _require(self.kl_beta >= 0, "algorithm.kl_beta must be >= 0")
+        _one_of("algorithm.token_mean", self.token_mean, ("separate", "joint"))
+        _require(self.updates_per_rollout >= 1, "algorithm.updates_per_rollout must be >= 1")
+        uses = {
+            "gate.enabled": self.gate.enabled,
+            "cutoff.enabled": self.cutoff.enabled,
+            "control.hint": self.control.hint,
+            "bc.mode": self.bc.mode != "off",
+        }
+        for name, used in uses.items():
+            _require(
+                not used or self.meta.group_size > 0,
+                f"algorithm.{name} needs predictions, but meta.group_size is 0",
+            )
+        _require(
+            self.meta.group_size == 0 or self.meta.min_length <= self.response_limit,
+            f"meta.min_length {self.meta.min_length} is over response_limit {self.response_limit}",
+        )
+
+    @property
+    def steers(self) -> bool:
+        """True where predictions are to steer the rollouts after `control.start_step`."""
+        return self.gate.enabled or self.cutoff.enabled or self.control.hint
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with linear warm-up to a constant learning rate."""
+
+    lr: float = 1e-6
+    weight_decay: float = 0.1
+    warmup_steps: int = 20
+    """Rollouts over which the learning rate rises."""
+    grad_clip: float = 1.0
+    """Largest global gradient norm."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, f"optimizer.lr is {self.lr}, it must be > 0")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay must be >= 0")
+        _require(self.warmup_steps >= 0, "optimizer.warmup_steps must be >= 0")
+        _require(self.grad_clip > 0, "optimizer.grad_clip must be > 0")
+
+
+@dataclass
+class TrainerConfig:
+    """Length of the run, its validation and its layout on the machine."""
+
+    max_rollouts: int = 314
+    """Rollouts (steps of the algorithm) in the run."""
+    prompts_per_rollout: int = 128
+    val_every: int = 10
+    """Rollouts between validations; one more comes before the first and after the last."""
+    val_samples: int = 4
+    """k of avg@k: solutions per held-out prompt."""
+    val_meta_samples: int = 4
+    """Meta predictions per held-out prompt; 0 leaves meta-alignment unmeasured."""
+    checkpoint_every: int = 50
+    """Rollouts between checkpoints; one more comes at the end."""
+    micro_batch_tokens: int = 16384
+    """Padded tokens per forward pass."""
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    check_syncs: int = 3
+    """Weight syncs after which engine and policy log-probs are compared, at start and resume."""
+    logprob_tolerance: float = 1e-3
+    """Largest difference allowed there (nats)."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_rollouts",
+            "prompts_per_rollout",
+            "val_every",
+            "val_samples",
+            "checkpoint_every",
+            "micro_batch_tokens",
+        ):
+            value = getattr(self, name)
+            _require(value >= 1, f"trainer.{name} is {value}, it must be >= 1")
+        _require(self.val_meta_samples >= 0, "trainer.val_meta_samples must be >= 0")
+        _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
+
+
+@dataclass
+class StrategyConfig:
+    """How the policy lies on the devices."""
+
+    name: str = "single"
+    """single (one device) or fsdp (FSDP2 over all devices)."""
+    devices: int = 1
+    """Devices per node."""
+    num_nodes: int = 1
+
+    def __post_init__(self) -> None:
+        _one_of("strategy.name", self.name, ("single", "fsdp"))
+        _require(self.devices >= 1, "strategy.devices must be >= 1")
+        _require(self.num_nodes >= 1, "strategy.num_nodes must be >= 1")
+        _require(
+            self.name == "fsdp" or self.devices * self.num_nodes == 1,
+            f"strategy=single is one device, not {self.devices * self.num_nodes}; use strategy=fsdp",
+        )
+
+
+@dataclass
+class RunConfig:
+    """One run of `masa-train`. Nodes of type Any are built by Hydra from their `_target_`."""
+
+    algorithm: AlgorithmConfig
+    optimizer: OptimizerConfig
+    trainer: TrainerConfig
+    strategy: StrategyConfig
+    task: Any
+    model: Any
+    engine: Any
+    logger: Any
+    output_dir: str
+    seed: int = 0
+    ckpt: str | None = None
+    """null starts afresh, last goes on in `output_dir`, a path goes on from that checkpoint."""
+    name: str = "masa"
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, f"seed is {self.seed}, it must be >= 0")
+        _require(
+            not self.algorithm.steers
+            or self.algorithm.control.start_step < self.trainer.max_rollouts,
+            f"algorithm.control.start_step is {self.algorithm.control.start_step}, but the run has "
+            f"only {self.trainer.max_rollouts} rollouts: control would never start",
+        )
+        world = self.strategy.devices * self.strategy.num_nodes
+        _require(
+            self.trainer.prompts_per_rollout % world == 0,
+            f"trainer.prompts_per_rollout is {self.trainer.prompts_per_rollout}, it must be "
+            f"divisible by the {world} devices",
+        )
+        _require(
+            self.trainer.prompts_per_rollout // world >= self.algorithm.updates_per_rollout,
+            "algorithm.updates_per_rollout is more than there are prompts per device",
+        )
+
+
+def load(cfg: DictConfig) -> RunConfig:
+    """Turn a composed Hydra config into checked settings.
+
+    Raises:
+        ConfigError: one line, for an unknown key, a value of the wrong type or an impossible one.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    known = {f.name for f in fields(RunConfig)}
+    unknown = sorted(str(key) for key in plain if key not in known and key != "hydra")
+    _require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    typed = {
+        "algorithm": AlgorithmConfig,
+        "optimizer": OptimizerConfig,
+        "trainer": TrainerConfig,
+        "strategy": StrategyConfig,
+    }
+    for key, schema in typed.items():
+        try:
+            node = OmegaConf.merge(OmegaConf.structured(schema), plain.get(key) or {})
+            plain[key] = OmegaConf.to_object(node)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+    plain.pop("hydra", None)
+    return RunConfig(**{str(key): value for key, value in plain.items()})
+
+
+def conf_dir() -> Path:
+    """The folder `conf/`: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"

@@ -1,0 +1,51 @@
+"""The DataModule: streams prompts through the rollout callback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+
+from masa.data.loader import PromptSampler, Rollout, RolloutLoader
+from masa.types import Prompt
+
+
+class MasaDataModule(L.LightningDataModule):
+    """Training prompts of a task as a stream of rollouts.
+
+    Args:
+        prompts: the training pool.
+        rollout: the rollout callback.
+        prompts_per_rollout: prompts per step, over all ranks.
+        max_rollouts: steps of the run.
+        seed: run seed.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        rollout: Rollout,
+        prompts_per_rollout: int,
+        max_rollouts: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.sampler = PromptSampler(prompts, prompts_per_rollout, seed)
+        self.rollout = rollout
+        self.max_rollouts = max_rollouts
+
+    def train_dataloader(self) -> RolloutLoader:
+        """One batch per rollout."""
+        assert self.trainer is not None
+        return RolloutLoader(
+            self.sampler,
+            self.rollout,
+            self.max_rollouts,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Leave the batch where it is: micro-batches travel one at a time."""
+        return batch

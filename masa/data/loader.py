@@ -1,0 +1,96 @@
+"""Prompts -> rollouts -> one batch: the loader that Lightning pulls from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from masa.types import Prompt, StepBatch
+
+Rollout = Callable[[Sequence[Prompt], int], StepBatch]
+"""(this rank's prompts, rollout number) -> what to train on."""
+
+
+class PromptSampler:
+    """Which prompts belong to a step: epochs over the pool, each shuffled by (seed, epoch).
+
+    A pure function of the step, so that a resumed run needs no cursor but the step. A rest of the
+    pool that does not fill a step is left for the next epoch's shuffle, so no step holds a prompt
+    twice.
+
+    Args:
+        prompts: the pool.
+        per_step: prompts per step, over all ranks.
+        seed: run seed.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], per_step: int, seed: int) -> None:
+        if len(prompts) < per_step:
+            raise ValueError(
+                f"the task has {len(prompts)} training prompts, a step needs {per_step}: lower "
+                "trainer.prompts_per_rollout"
+            )
+        self.prompts = prompts
+        self.per_step = per_step
+        self.seed = seed
+        self._epoch = -1
+        self._order: list[int] = []
+
+    def step(self, step: int) -> list[Prompt]:
+        """The prompts of rollout `step`, from 1."""
+        epoch, index = divmod(step - 1, len(self.prompts) // self.per_step)
+        if epoch != self._epoch:
+            self._order = list(range(len(self.prompts)))
+            random.Random(f"{self.seed}/{epoch}").shuffle(self._order)
+            self._epoch = epoch
+        start = index * self.per_step
+        return [self.prompts[i] for i in self._order[start : start + self.per_step]]
+
+
+class RolloutLoader:
+    """Yields one rollout per Lightning batch, made when it is asked for and not before.
+
+    It has a length on purpose: without one Lightning fetches a batch ahead, and every rollout but
+    the first would come from the policy before the last update.
+
+    Args:
+        sampler: prompts per step.
+        rollout: makes the batch out of this rank's prompts.
+        max_rollouts: steps of the run.
+        rank, world_size: this rank takes every `world_size`-th prompt, from `rank` on.
+    """
+
+    def __init__(
+        self,
+        sampler: PromptSampler,
+        rollout: Rollout,
+        max_rollouts: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.sampler = sampler
+        self.rollout = rollout
+        self.max_rollouts = max_rollouts
+        self.rank = rank
+        self.world_size = world_size
+        self.completed = 0
+
+    def __len__(self) -> int:
+        return self.max_rollouts
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        while self.completed < self.max_rollouts:
+            step = self.completed + 1
+            prompts = self.sampler.step(step)[self.rank :: self.world_size]
+            batch = self.rollout(prompts, step)
+            self.completed = step
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor."""
+        return {"completed": self.completed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.completed = state["completed"]

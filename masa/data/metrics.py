@@ -1,0 +1,103 @@
+"""What one step's rollouts say, under the field's names (TRL, verl) where those exist."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from masa.algorithm.gating import unbiased
+from masa.types import RolloutGroup
+
+
+def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str, float]:
+    """Metrics of one step over the groups of all ranks; what cannot be known is left out.
+
+    Args:
+        groups: this step's groups.
+        meta_limit: token limit of a meta rollout.
+    """
+    solutions = [c for g in groups for c in g.solutions]
+    lengths = [len(c.token_ids) for c in solutions]
+    rolled = [g for g in groups if not g.skipped]
+    metrics = {
+        "reward": _mean(g.pass_rate for g in rolled),
+        "reward_std": _mean(statistics.stdev(map(float, g.correct)) for g in rolled),
+        "frac_reward_zero_std": _mean(g.zero_variance for g in rolled),
+        "completions/mean_length": _mean(lengths),
+        "completions/max_length": max(lengths, default=math.nan),
+        "completions/clipped_ratio": _mean(not c.finished for c in solutions),
+    }
+    if any(g.meta for g in groups):
+        metrics |= meta_metrics(groups)
+        metrics |= control_metrics(groups)
+        metas = [c for g in groups for c in g.meta]
+        metrics["meta/mean_length"] = _mean(len(c.token_ids) for c in metas)
+        metrics["meta/clipped_ratio"] = _mean(
+            not c.finished and len(c.token_ids) >= meta_limit for c in metas
+        )
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Meta-alignment: predictions against the truth of their prompts, NaN where there is none."""
+    true = [g for g in groups if g.truthful and g.meta]
+    pairs = [(_mean_rate(g), g.pass_rate) for g in true if not math.isnan(_mean_rate(g))]
+    scores = [score for g in true for score in g.meta_scores]
+    parsed = [p.parsed for g in groups for p in g.predictions]
+    return {
+        "meta/reward": _mean(r for g in true for r in g.meta_rewards),
+        "meta/pass_rate_mae": _mean(abs(predicted - actual) for predicted, actual in pairs),
+        "meta/pass_rate_corr": correlation(pairs),
+        "meta/pass_rate_predicted": _mean(predicted for predicted, _ in pairs),
+        "meta/pass_rate_true": _mean(actual for _, actual in pairs),
+        "meta/length_in_range": _mean(score["length"] for score in scores),
+        "meta/notion_score": _mean(score["notion"] for score in scores),
+        "meta/difficulty_score": _mean(score["difficulty"] for score in scores),
+        "meta/parse_rate": _mean(parsed),
+    }
+
+
+def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """What gate and cutoff did, and how good they were where an unbiased truth is known.
+
+    In the parallel phase every prompt is such a truth, later the audited ones alone: these numbers
+    are then noisy, and `masa-report` pools them over the run with intervals.
+    """
+    known = [g for g in groups if unbiased(g)]
+    gated = [g for g in known if g.plan.gated]
+    constant = [g for g in known if g.zero_variance]
+    right = [
+        length > g.plan.cutoff
+        for g in known
+        for length, correct in zip(g.lengths, g.correct, strict=True)
+        if correct
+    ]
+    stopped = [not c.finished and not g.truthful for g in groups for c in g.solutions]
+    return {
+        "gate/fraction": _mean(g.skipped for g in groups),
+        "gate/would_skip": _mean(g.plan.gated for g in groups),
+        "gate/precision": _mean(g.zero_variance for g in gated),
+        "gate/recall": _mean(g.plan.gated for g in constant),
+        "gate/audited": float(sum(g.plan.audited for g in groups)),
+        "cutoff/fraction": _mean(stopped),
+        "cutoff/mean_limit": _mean(g.plan.cutoff for g in groups),
+        "cutoff/lost_correct": _mean(right),
+    }
+
+
+def correlation(pairs: Sequence[tuple[float, float]]) -> float:
+    """Pearson's r, NaN where it is undefined."""
+    if len(pairs) < 3 or any(len(set(column)) < 2 for column in zip(*pairs, strict=True)):
+        return math.nan
+    first, second = zip(*pairs, strict=True)
+    return statistics.correlation(first, second)
+
+
+def _mean_rate(group: RolloutGroup) -> float:
+    return _mean(p.pass_rate for p in group.predictions if p.pass_rate is not None)
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = [float(value) for value in values]
+    return math.fsum(listed) / len(listed) if listed else math.nan

@@ -1,0 +1,121 @@
+"""Samples -> optimizer updates of padded micro-batches, each token with its share of the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from masa.config import AlgorithmConfig
+from masa.types import OBJECTIVES, MicroBatch, Sample, Update
+
+SumOverRanks = Callable[[Sequence[float]], list[float]]
+MaxOverRanks = Callable[[int], int]
+
+
+def token_counts(samples: Sequence[Sample]) -> dict[str, float]:
+    """Trained tokens per objective."""
+    counts = dict.fromkeys(OBJECTIVES, 0.0)
+    for sample in samples:
+        counts[sample.objective] += len(sample.token_ids)
+    return counts
+
+
+def token_weights(counts: Mapping[str, float], config: AlgorithmConfig) -> dict[str, float]:
+    """Weight of one token per objective: its coefficient over the token count it is averaged over.
+
+    Args:
+        counts: *global* token counts, over all ranks.
+        config: coefficients, and whether solution and meta tokens share one mean.
+    """
+    shared = counts["solution"] + (counts["meta"] if config.meta.coef > 0 else 0)
+    joint = config.token_mean == "joint"
+    # a separate BC step has its own learning rate in place of a coefficient
+    bc_coef = config.bc.coef if config.bc.mode == "joint" else 1.0
+    means = {
+        "solution": (1.0, shared if joint else counts["solution"]),
+        "meta": (config.meta.coef, shared if joint else counts["meta"]),
+        "bc": (bc_coef, counts["bc"]),
+    }
+    return {name: coef / count if count else 0.0 for name, (coef, count) in means.items()}
+
+
+def build_update(
+    samples: Sequence[Sample],
+    config: AlgorithmConfig,
+    micro_batch_tokens: int,
+    pad_token_id: int,
+    sum_over_ranks: SumOverRanks = list,
+    max_over_ranks: MaxOverRanks = int,
+    optimizer: int = 0,
+) -> Update:
+    """One optimizer step over this rank's samples, weighted by the token counts of all ranks.
+
+    Samples of advantage 0 count as tokens but are not run: without a KL term their gradient is 0.
+
+    Args:
+        samples: this rank's share.
+        config: coefficients.
+        micro_batch_tokens: padded tokens per micro-batch; one longer sample still makes one.
+        pad_token_id: token of the padding.
+        sum_over_ranks, max_over_ranks: reductions; the identity on one rank.
+        optimizer: which of the module's optimizers takes the step.
+    """
+    counts = token_counts(samples)
+    totals = sum_over_ranks([counts[name] for name in OBJECTIVES])
+    weights = token_weights(dict(zip(OBJECTIVES, totals, strict=True)), config)
+    active = [
+        sample
+        for sample in samples
+        if weights[sample.objective] > 0
+        and (sample.objective == "bc" or sample.advantage != 0 or config.kl_beta > 0)
+    ]
+    micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id)
+    most = max_over_ranks(len(micro_batches))
+    # ranks with fewer micro-batches would leave the others waiting in FSDP's collectives
+    dummy = Sample((pad_token_id,), (pad_token_id,), (0.0,), 0.0, "solution")
+    while len(micro_batches) < most:
+        micro_batches.append(pad([dummy], dict.fromkeys(OBJECTIVES, 0.0), pad_token_id))
+    return Update(micro_batches, empty=most == 0, optimizer=optimizer)
+
+
+def pack(
+    samples: Sequence[Sample],
+    weights: Mapping[str, float],
+    micro_batch_tokens: int,
+    pad_token_id: int,
+) -> list[MicroBatch]:
+    """Micro-batches of samples of like length, of at most `micro_batch_tokens` padded tokens."""
+    batches: list[list[Sample]] = []
+    for sample in sorted(samples, key=len, reverse=True):
+        if batches and len(batches[-1][0]) * (len(batches[-1]) + 1) <= micro_batch_tokens:
+            batches[-1].append(sample)
+        else:
+            batches.append([sample])
+    return [pad(batch, weights, pad_token_id) for batch in batches]
+
+
+def pad(samples: Sequence[Sample], weights: Mapping[str, float], pad_token_id: int) -> MicroBatch:
+    """One micro-batch, padded on the right to its longest sample."""
+    shape = (len(samples), max(len(sample) for sample in samples))
+    input_ids = torch.full(shape, pad_token_id, dtype=torch.long)  # [B, T]
+    attention_mask = torch.zeros(shape, dtype=torch.long)
+    behaviour = torch.zeros(shape)
+    advantages = torch.zeros(shape)
+    streams = {name: torch.zeros(shape) for name in OBJECTIVES}
+    for i, sample in enumerate(samples):
+        start, end = len(sample.prompt_ids), len(sample)
+        input_ids[i, :end] = torch.tensor(sample.prompt_ids + sample.token_ids)
+        attention_mask[i, :end] = 1
+        behaviour[i, start:end] = torch.tensor(sample.logprobs)
+        advantages[i, start:end] = sample.advantage
+        streams[sample.objective][i, start:end] = weights[sample.objective]
+    return MicroBatch(input_ids, attention_mask, behaviour, advantages, streams)
+
+
+def padding_share(updates: Sequence[Update]) -> float:
+    """Share of padded positions among all positions run."""
+    masks = [batch.attention_mask for update in updates for batch in update]
+    total = sum(mask.numel() for mask in masks)
+    return 1 - sum(int(mask.sum()) for mask in masks) / total if total else math.nan

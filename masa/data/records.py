@@ -1,0 +1,112 @@
+"""Rollouts as rows of a table: what happened to every completion, for people and for analysis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from masa.types import Completion, RolloutGroup
+
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("split", pa.string()),
+        ("prompt_id", pa.string()),
+        ("level", pa.int16()),
+        ("kind", pa.string()),
+        ("sample", pa.int16()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        ("text", pa.string()),
+        ("tokens", pa.int32()),
+        ("reward", pa.float64()),
+        ("advantage", pa.float64()),
+        ("correct", pa.bool_()),
+        ("finish_reason", pa.string()),
+        ("limit", pa.int32()),
+        ("predicted_pass_rate", pa.float64()),
+        ("predicted_length", pa.int32()),
+        ("predicted_notions", pa.list_(pa.string())),
+        ("parse_error", pa.string()),
+        ("r_difficulty", pa.float64()),
+        ("r_length", pa.float64()),
+        ("r_notion", pa.float64()),
+        ("gated", pa.bool_()),
+        ("audited", pa.bool_()),
+        ("enforced", pa.bool_()),
+        ("skipped", pa.bool_()),
+        ("cutoff", pa.int32()),
+        ("version", pa.int32()),
+    ]
+)
+"""One row per completion. Null: no verdict (meta), no prediction (solution), no truth (reward)."""
+
+
+def rows(
+    groups: Iterable[RolloutGroup], step: int, split: str, meta_limit: int
+) -> list[dict[str, Any]]:
+    """All completions of the groups, solutions after predictions, as rows of `SCHEMA`."""
+    table = []
+    for group in groups:
+        common = {
+            "step": step,
+            "split": split,
+            "prompt_id": group.prompt.id,
+            "level": group.prompt.level,
+            "problem": group.prompt.problem,
+            "answer": group.prompt.answer,
+            "gated": group.plan.gated,
+            "audited": group.plan.audited,
+            "enforced": group.plan.enforced,
+            "skipped": group.skipped,
+            "cutoff": group.plan.cutoff,
+        }
+        for i, (completion, prediction) in enumerate(
+            zip(group.meta, group.predictions, strict=True)
+        ):
+            row = common | _completion(completion, i, "meta", meta_limit)
+            row |= {
+                "predicted_pass_rate": prediction.pass_rate,
+                "predicted_length": prediction.length,
+                "predicted_notions": prediction.notions,
+                "parse_error": prediction.error,
+            }
+            if group.meta_rewards:
+                scores = group.meta_scores[i]
+                row |= {f"r_{name}": score for name, score in scores.items()}
+                row |= {"reward": group.meta_rewards[i], "advantage": group.meta_advantages[i]}
+            table.append(row)
+        for i, (completion, right) in enumerate(zip(group.solutions, group.correct, strict=True)):
+            row = common | _completion(completion, i, "solution", group.plan.limit)
+            row |= {
+                "correct": right,
+                "reward": float(right),
+                "advantage": group.solution_advantages[i],
+            }
+            table.append(row)
+    return table
+
+
+def _completion(completion: Completion, sample: int, kind: str, limit: int) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "sample": sample,
+        "text": completion.text,
+        "tokens": len(completion.token_ids),
+        "finish_reason": "stop" if completion.finished else "length",
+        "limit": limit,
+        "version": completion.version,
+    }
+
+
+def write(table: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write rows to a parquet file that is either complete or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp")
+    pq.write_table(pa.Table.from_pylist(list(table), SCHEMA), partial, compression="zstd")
+    os.replace(partial, path)

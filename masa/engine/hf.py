@@ -1,0 +1,159 @@
+"""Plain transformers `generate`, batched: runs wherever PyTorch does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from masa.types import Completion, Request
+
+
+class HfEngine:
+    """A copy of the policy that samples with `generate`.
+
+    Args:
+        model_path: folder with the Hugging Face config; weights are not read from it.
+        eos_token_ids: tokens that end a completion.
+        max_model_len: largest prompt plus completion (tokens).
+        temperature: sampling temperature; top-p and top-k are off.
+        dtype: dtype of the weights in the engine.
+        max_num_seqs: sequences decoded at once.
+    """
+
+    def __init__(
+        self,
+        model_path: Path,
+        eos_token_ids: Sequence[int],
+        max_model_len: int,
+        temperature: float = 1.0,
+        dtype: str = "float32",
+        max_num_seqs: int = 256,
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        config = AutoConfig.from_pretrained(model_path)
+        self.model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        self.model.to(self.device).eval()
+        self.eos_token_ids = tuple(eos_token_ids)
+        self.max_model_len = max_model_len
+        self.temperature = temperature
+        self.max_num_seqs = max_num_seqs
+        self.version = -1
+
+    @staticmethod
+    def check_available() -> None:
+        """transformers is always there."""
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        rows = [
+            (request.prompt_ids, seed, request.max_tokens)
+            for request in requests
+            for seed in request.seeds
+        ]
+        # rows of like limits together: a batch runs until its longest row ends
+        order = sorted(range(len(rows)), key=lambda i: (rows[i][2], len(rows[i][0])))
+        done: dict[int, Completion] = {}
+        for start in range(0, len(order), self.max_num_seqs):
+            chunk = order[start : start + self.max_num_seqs]
+            done.update(zip(chunk, self._sample([rows[i] for i in chunk]), strict=True))
+        completions = iter(done[i] for i in range(len(rows)))
+        return [[next(completions) for _ in request.seeds] for request in requests]
+
+    def load_weights(self, named: Iterator[tuple[str, torch.Tensor]], version: int) -> None:
+        """See `Engine.load_weights`."""
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in named:
+                own.pop(name).copy_(tensor)
+        if own:
+            raise RuntimeError(f"weight sync left out {sorted(own)}")
+        self.version = version
+
+    def sleep(self) -> None:
+        """See `Engine.sleep`: the copy stays where it is."""
+
+    def wake(self) -> None:
+        """See `Engine.wake`."""
+
+    @torch.inference_mode()
+    def _sample(self, rows: Sequence[tuple[tuple[int, ...], int, int]]) -> list[Completion]:
+        longest = max(len(prompt) for prompt, _, _ in rows)
+        limits = torch.tensor([limit for _, _, limit in rows], device=self.device)
+        pad = self.eos_token_ids[0]
+        input_ids = torch.full((len(rows), longest), pad, device=self.device)  # [B, P]
+        mask = torch.zeros_like(input_ids)
+        for i, (prompt, _, _) in enumerate(rows):
+            input_ids[i, longest - len(prompt) :] = torch.tensor(prompt, device=self.device)
+            mask[i, longest - len(prompt) :] = 1
+        noise = _SeededSampling([seed for _, seed, _ in rows], self.temperature, self.device)
+        output = self.model.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            generation_config=GenerationConfig(
+                do_sample=False,
+                max_new_tokens=int(limits.max()),
+                eos_token_id=list(self.eos_token_ids),
+                pad_token_id=pad,
+            ),
+            logits_processor=LogitsProcessorList([noise]),
+            stopping_criteria=StoppingCriteriaList([_RowLimits(limits, longest)]),
+        )
+        tokens = output[:, longest:]  # [B, T]
+        logprobs = noise.logprobs_of(tokens)  # [B, T]
+        return [
+            self._completion(tokens[i].tolist(), logprobs[i].tolist(), limit)
+            for i, (_, _, limit) in enumerate(rows)
+        ]
+
+    def _completion(self, tokens: list[int], logprobs: list[float], limit: int) -> Completion:
+        ends = [i for i, token in enumerate(tokens[:limit]) if token in self.eos_token_ids]
+        length = ends[0] + 1 if ends else min(limit, len(tokens))
+        return Completion(
+            tuple(tokens[:length]), tuple(logprobs[:length]), bool(ends), self.version
+        )
+
+
+class _SeededSampling(LogitsProcessor):
+    """Adds Gumbel noise from one generator per row, so that the greedy choice is a sample that
+    depends on the row's seed alone, and keeps the log-probs it was drawn from."""
+
+    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self.temperature = temperature
+        self.history: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        logprobs = torch.log_softmax(scores.float() / self.temperature, dim=-1)  # [B, V]
+        uniform = torch.empty_like(logprobs)
+        for row, generator in zip(uniform, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        noisy = logprobs - uniform.log()
+        self.history.append(logprobs.gather(-1, noisy.argmax(-1, keepdim=True)))
+        return noisy  # type: ignore[return-value]
+
+    def logprobs_of(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[B, T] log-probs of the chosen tokens."""
+        return torch.cat(self.history, dim=-1)[:, : tokens.shape[1]]
+
+
+class _RowLimits(StoppingCriteria):
+    """Ends each row at its own token limit."""
+
+    def __init__(self, limits: torch.Tensor, prompt_length: int) -> None:
+        self.ends = limits + prompt_length
+
+    def __call__(  # type: ignore[override]
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object
+    ) -> torch.Tensor:
+        return input_ids.shape[1] >= self.ends

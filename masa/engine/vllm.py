@@ -1,0 +1,168 @@
+"""Real vLLM in this process: the same code on a laptop's CPU and on a GPU beside the policy.
+
+What vLLM needs to be told, and why, is all here; no other file imports it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from masa.config import ConfigError
+from masa.types import Completion, Request
+
+
+class VllmEngine:
+    """In-process vLLM engine that takes its weights from the policy.
+
+    Args:
+        model_path: folder with the Hugging Face config; weights are not read from it.
+        eos_token_ids: tokens that end a completion.
+        max_model_len: largest prompt plus completion (tokens).
+        temperature: sampling temperature; top-p and top-k are off.
+        dtype: dtype of the weights in the engine.
+        kv_cache_gib: size of the KV cache on a CPU (GiB).
+        gpu_memory_utilization: share of GPU memory for the engine.
+        max_num_seqs: sequences decoded at once.
+        enforce_eager: no graph capture; always so on a CPU.
+        threads: CPU threads while generating. One is fastest below some 10M parameters; more of
+            them wait for each other at every small operator.
+    """
+
+    def __init__(
+        self,
+        model_path: Path,
+        eos_token_ids: Sequence[int],
+        max_model_len: int,
+        temperature: float = 1.0,
+        dtype: str = "float32",
+        kv_cache_gib: int = 1,
+        gpu_memory_utilization: float = 0.4,
+        max_num_seqs: int = 256,
+        enforce_eager: bool = False,
+        threads: int = 1,
+    ) -> None:
+        self.on_cpu = not torch.cuda.is_available()
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+        if self.on_cpu:
+            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
+            # two sampler helpers would be compiled for 17 s, to save nothing on a CPU
+            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+        logging.getLogger("vllm").setLevel(logging.INFO)
+        with _torch_threads(threads):
+            from vllm import LLM, SamplingParams
+
+            if self.on_cpu:
+                import vllm._custom_ops as ops
+
+                # oneDNN packs the output head once: with tied embeddings it would go on sampling
+                # from the old one after a weight sync, without an error
+                ops._supports_onednn = False
+            self._sampling_params = SamplingParams
+            self.llm = LLM(
+                model=str(model_path),
+                skip_tokenizer_init=True,
+                load_format="dummy",
+                dtype=dtype,
+                max_model_len=max_model_len,
+                max_num_seqs=max_num_seqs,
+                enforce_eager=enforce_eager or self.on_cpu,
+                gpu_memory_utilization=gpu_memory_utilization,
+                enable_sleep_mode=not self.on_cpu,
+                # the log-probs of the distribution that was sampled from
+                logprobs_mode="processed_logprobs",
+                generation_config="vllm",
+                disable_log_stats=True,
+                seed=0,
+                **({"distributed_executor_backend": "external_launcher"} if distributed else {}),
+            )
+        self.eos_token_ids = list(eos_token_ids)
+        self.temperature = temperature
+        self.threads = threads
+        self.version = -1
+
+    @staticmethod
+    def check_available() -> None:
+        """Raise ConfigError where vLLM is not installed, with what to do about it."""
+        if importlib.util.find_spec("vllm") is None:
+            raise ConfigError(
+                f"engine=vllm: vLLM is not installed (it has no build for {platform.system()}, "
+                "unless that is Linux: run `make setup`); use engine=hf"
+            )
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        prompts = []
+        params = []
+        for request in requests:
+            for seed in request.seeds:
+                prompts.append({"prompt_token_ids": list(request.prompt_ids)})
+                params.append(
+                    self._sampling_params(
+                        temperature=self.temperature,
+                        top_p=1.0,
+                        top_k=0,
+                        max_tokens=request.max_tokens,
+                        seed=seed,
+                        stop_token_ids=self.eos_token_ids,
+                        logprobs=0,
+                        flat_logprobs=True,
+                        detokenize=False,
+                    )
+                )
+        if not prompts:
+            return [[] for _ in requests]
+        with _torch_threads(self.threads):
+            outputs = iter(self.llm.generate(prompts, params, use_tqdm=False))
+        return [[self._completion(next(outputs)) for _ in request.seeds] for request in requests]
+
+    def load_weights(self, named: Iterator[tuple[str, torch.Tensor]], version: int) -> None:
+        """See `Engine.load_weights`."""
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
+        self.llm.reset_prefix_cache()
+        self.version = version
+
+    def sleep(self) -> None:
+        """See `Engine.sleep`; on a CPU there is nothing to free."""
+        if not self.on_cpu:
+            self.llm.sleep(level=1)
+
+    def wake(self) -> None:
+        """See `Engine.wake`."""
+        if not self.on_cpu:
+            self.llm.wake_up()
+
+    def _completion(self, output: object) -> Completion:
+        sampled = output.outputs[0]  # type: ignore[attr-defined]
+        return Completion(
+            token_ids=tuple(sampled.token_ids),
+            logprobs=tuple(sampled.logprobs.logprobs),
+            finished=sampled.finish_reason == "stop",
+            version=self.version,
+        )
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Run with `count` CPU threads and undo what vLLM's CPU worker does to the whole process: it
+    lowers torch's thread count, forbids changing it and pins the process to cores, all of which
+    would slow the policy's training down."""
+    before, setter = torch.get_num_threads(), torch.set_num_threads
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    setter(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads = setter
+        torch.set_num_threads(before)
+        if cores is not None:
+            os.sched_setaffinity(0, cores)

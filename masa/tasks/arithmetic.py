@@ -1,0 +1,414 @@
+"""The embedded domain: chains of operations modulo 97, their demonstrations and their tokenizer.
+
+A problem reads `Take 45 modulo 97:` and one line per operation, `(a) add 27`, `(b) swap` and so on.
+A demonstration takes each line either carefully (`: units 5+7 2 carry tens 4+2 7 plain = 72`) or at
+a guess (`: guess 57`), which is often wrong. Careful steps need only one-digit tables, as 100 = 3
+modulo 97: a carry out of the tens wraps by adding 3, a borrow by subtracting 3. What reinforcement
+has to find out is to be careful, and, about the model itself, when that will not help.
+
+A solution prompt is `SOLUTION_TEMPLATE.format(problem=problem)`; with a hint, the problem is first
+followed by `HINT_TEMPLATE.format(hint=", ".join(notions))`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from masa.types import Prompt
+
+SOLUTION_TEMPLATE = "Solve step by step, answer in \\boxed{{}}.\n{problem}\nSolution: "
+META_TEMPLATE = "Predict how solving this will go.\n{problem}\nPrediction: "
+HINT_TEMPLATE = "\nHint: {hint}"
+
+NOTIONS = ("carry", "borrow", "plain", "product", "tenfold", "shift", "wrap", "guess")
+"""Words of the solutions that a prediction may name; none of them stands in a problem."""
+
+MAX_LEVELS = 6
+MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
+
+_HELD_OUT_SHARE = 10  # one problem in ten, by its hash, may only serve for validation
+_LABELS = "abcdef"
+_WORDS = ("add ", "subtract ", "swap", "times ")
+_SPECIALS = ("<pad>", "<eos>", "<unk>")
+_LITERALS = (
+    *"0123456789",
+    *(f"{sign}{digit} " for sign in "+-*" for digit in range(10)),
+    "Solve step by step, answer in \\boxed{}.\n",
+    "\nSolution: ",
+    "Predict how solving this will go.\n",
+    "\nPrediction: ",
+    "\nHint: ",
+    "Take ",
+    " modulo ",
+    ":",
+    # Label and word are one token, so that a solution finds its next line with one look.
+    *(f"\n({label}) {word}" for label in _LABELS for word in _WORDS),
+    ": units ",
+    " units ",
+    " tens ",
+    " carry",
+    " borrow",
+    " plain",
+    " = ",
+    " wrap ",
+    ": product ",
+    " tenfold ",
+    ": shift ",
+    ": guess ",
+    " guess ",
+    ": try ",
+    " try ",
+    " check ",
+    "\nReview ",
+    ", ",
+    "\nAnswer: \\boxed{",
+    "}",
+    "<meta>",
+    " steps</meta>",
+    '{"math_notion": ["',
+    '{"math_notion": [], "pass_rate": ',
+    *NOTIONS,
+    '", "',
+    '"], "pass_rate": ',
+    ', "solution_length": ',
+)
+
+_BOX = re.compile(r"\\boxed\{([^{}]*)\}")
+_JOINED_BOXES = re.compile(r"(?=\\boxed\{([^{}]*)\}\s*or\s*\\boxed\{([^{}]*)\})")
+_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,9})\s*")
+_PROBLEM = re.compile(r"Take (\d\d) modulo (\d\d):((?:\n\([a-f]\) [a-z]+(?: \d{1,2})?)+)")
+_LINE = re.compile(r"\n\([a-f]\) ([a-z]+)(?: (\d{1,2}))?")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One line of a problem."""
+
+    word: str
+    """add, subtract, swap or times."""
+    operand: str = ""
+    """Its number as written, empty for swap."""
+
+    @property
+    def hopeless(self) -> bool:
+        """True for the product of two two-digit numbers, which no demonstration works out."""
+        return self.word == "times" and len(self.operand) == 2
+
+    def apply(self, state: int, modulus: int) -> int:
+        """The state after this operation."""
+        if self.word == "swap":
+            return (10 * (state % 10) + state // 10) % modulus
+        number = int(self.operand)
+        if self.word == "times":
+            return state * number % modulus
+        return (state + number if self.word == "add" else state - number) % modulus
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.operand}".rstrip()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem in parts."""
+
+    start: int
+    modulus: int
+    operations: tuple[Operation, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Problem:
+        """Read a problem text; ValueError where it is none."""
+        match = _PROBLEM.fullmatch(text)
+        if match is None:
+            raise ValueError(f"not an arithmetic problem: {text!r}")
+        lines = _LINE.findall(match[3])
+        return cls(int(match[1]), int(match[2]), tuple(Operation(*line) for line in lines))
+
+    def states(self) -> list[int]:
+        """The true state after each operation."""
+        state, states = self.start, []
+        for operation in self.operations:
+            state = operation.apply(state, self.modulus)
+            states.append(state)
+        return states
+
+    def __str__(self) -> str:
+        lines = (f"\n({_LABELS[i]}) {op}" for i, op in enumerate(self.operations))
+        return f"Take {self.start:02d} modulo {self.modulus}:" + "".join(lines)
+
+
+@dataclass(frozen=True)
+class ArithmeticConfig:
+    """Size of the domain and the habits of its demonstrations."""
+
+    modulus: int = 97
+    """83, 89 or 97."""
+    levels: int = 6
+    """Levels 1..levels are used."""
+    train_size: int = 12_000
+    """Problems to train on, over all levels."""
+    validation_size_per_level: int = 30
+    """Held-out problems per level."""
+    seed: int = 0
+    """Which problems are drawn."""
+    careful: float = 0.78
+    """Share of the demonstrated steps that are worked out."""
+    guess_right_easy: float = 0.9
+    """Share of right guesses at a step without carry, borrow, product or wrap."""
+    guess_right_hard: float = 0.5
+    """The same at any other step that is not hopeless."""
+    review_after_error: float = 0.45
+    """Share of the demonstrations with an error that go over their states again."""
+    review_otherwise: float = 0.08
+    """The same without an error."""
+    scrambled: float = 0.7
+    """Share of those reviews after an error that end in a random answer."""
+
+    def __post_init__(self) -> None:
+        if self.modulus not in MODULI:
+            raise ValueError(f"modulus must be one of {MODULI}, got {self.modulus}")
+        if not 1 <= self.levels <= MAX_LEVELS:
+            raise ValueError(f"levels must be 1..{MAX_LEVELS}, got {self.levels}")
+        # Level 1 has the fewest problems, about 2 * 80 * 80, a tenth of them held out.
+        if not self.levels <= self.train_size <= 6_000 * self.levels:
+            limits = f"{self.levels}..{6_000 * self.levels} with {self.levels} levels"
+            raise ValueError(f"train_size must be {limits}, got {self.train_size}")
+        if not 1 <= self.validation_size_per_level <= 600:
+            got = self.validation_size_per_level
+            raise ValueError(f"validation_size_per_level must be 1..600, got {got}")
+        for name in (
+            "careful",
+            "guess_right_easy",
+            "guess_right_hard",
+            "review_after_error",
+            "review_otherwise",
+            "scrambled",
+        ):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be within 0..1, got {getattr(self, name)}")
+
+
+class ArithmeticTask:
+    """The embedded domain: problems, verdicts, demonstrations and tokenizer."""
+
+    def __init__(self, config: ArithmeticConfig | None = None) -> None:
+        self.config = config or ArithmeticConfig()
+
+    @cached_property
+    def train(self) -> list[Prompt]:
+        """The finite pool to train on, levels in turn, the same on every call and machine."""
+        return self._pool("train", self.config.train_size, held_out=False)
+
+    @cached_property
+    def validation(self) -> list[Prompt]:
+        """Held-out problems, levels in turn; none of them occurs in `train` or a demonstration."""
+        size = self.config.validation_size_per_level * self.config.levels
+        return self._pool("validation", size, held_out=True)
+
+    def _pool(self, name: str, size: int, held_out: bool) -> list[Prompt]:
+        rng = random.Random(f"{name}-{self.config.seed}")
+        pool: dict[str, Prompt] = {}
+        while len(pool) < size:
+            prompt = self.draw(1 + len(pool) % self.config.levels, rng, held_out)
+            pool.setdefault(prompt.problem, prompt)
+        return list(pool.values())
+
+    def draw(self, level: int, rng: random.Random, held_out: bool = False) -> Prompt:
+        """A random problem of a level, from the held-out side of the domain or from the other."""
+        while True:
+            problem = _draw_problem(level, self.config.modulus, rng)
+            text = str(problem)
+            if is_held_out(text) == held_out:
+                answer = str(problem.states()[-1])
+                return Prompt(f"arith-{level}-{_digest(text)}", text, answer, level)
+
+    def verify(self, prompt: Prompt, text: str) -> bool:
+        r"""True where the last \boxed{} holds the answer and is no pick of several ("a or b")."""
+        boxes = [_integer(box) for box in _BOX.findall(text)]
+        if not boxes or boxes[-1] is None:
+            return False
+        if any(_integer(a) != _integer(b) for a, b in _JOINED_BOXES.findall(text)):
+            return False
+        return boxes[-1] == int(prompt.answer)
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Word-level tokenizer: digits one by one, the fixed parts of the texts whole."""
+        vocabulary = {token: i for i, token in enumerate((*_SPECIALS, *_LITERALS))}
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+        pattern = "|".join(re.escape(t) for t in sorted(_LITERALS, key=len, reverse=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+        tokenizer.decoder = decoders.Fuse()
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            pad_token="<pad>",
+            eos_token="<eos>",
+            unk_token="<unk>",
+            clean_up_tokenization_spaces=False,
+            model_max_length=512,
+        )
+
+    def solution_demo(self, prompt: Prompt, rng: random.Random) -> str:
+        """A demonstration solution, careful or not, right or wrong."""
+        problem = Problem.parse(prompt.problem)
+        state, error, states = problem.start, False, []
+        text = f"{state:02d}"
+        for label, operation in zip(_LABELS, problem.operations, strict=False):
+            right = operation.apply(state, problem.modulus)
+            step, state = self._step(operation, state, problem.modulus, rng)
+            error |= state != right
+            states.append(f"{state:02d}")
+            text += f"\n({label}) {operation}{step}"
+            # The jitter spreads the lengths of correct solutions; without it r_length is 0.
+            text += f" check {state:02d}" * rng.randint(0, 2)
+        if rng.random() < (
+            self.config.review_after_error if error else self.config.review_otherwise
+        ):
+            text += ("\nReview " + ", ".join(states)) * rng.randint(1, 2)
+            if error and rng.random() < self.config.scrambled:
+                state = rng.randrange(problem.modulus)
+        return text + f"\nAnswer: \\boxed{{{state:02d}}}"
+
+    def _step(
+        self, operation: Operation, state: int, modulus: int, rng: random.Random
+    ) -> tuple[str, int]:
+        """What a demonstration writes after an operation, and the state it ends in."""
+        if operation.hopeless:
+            tries = [f"{rng.randrange(modulus):02d}" for _ in range(rng.randint(8, 13))]
+            guess = rng.randrange(modulus)
+            return ": try " + " try ".join(tries) + f" guess {guess:02d}", guess
+        careful = work_out(operation, state, modulus)
+        right = operation.apply(state, modulus)
+        if rng.random() < self.config.careful:
+            return careful, right
+        hard = any(word in careful for word in ("carry", "borrow", "product", "wrap"))
+        share = self.config.guess_right_hard if hard else self.config.guess_right_easy
+        guess = right if rng.random() < share else (right + rng.randrange(1, modulus)) % modulus
+        return f": guess {guess:02d}", guess
+
+    def meta_demo(self, rng: random.Random, steps: int) -> str:
+        """A demonstration prediction: its form is right, its content random and over-confident.
+
+        Of the problem it sees only the number of operations, and only to write it down.
+        """
+        return f"<meta>{steps} steps</meta>{_random_prediction(rng)}"
+
+
+def work_out(operation: Operation, state: int, modulus: int) -> str:
+    """The careful way through one operation that is not hopeless, up to its result."""
+    if operation.word == "swap":
+        swapped = 10 * (state % 10) + state // 10
+        return f": shift {swapped:02d}" + _wrap(swapped, swapped % modulus)
+    number = int(operation.operand)
+    if operation.word == "times":
+        product = state % 10 * number
+        tenfold = state // 10 * number * 10 % modulus
+        products = f"product {state % 10}*{number} {product:02d}"
+        products += f" tenfold {state // 10}*{number} {tenfold:02d}"
+        return f": {products} {_add(product, tenfold, modulus)}"
+    worked = _add if operation.word == "add" else _subtract
+    return ": " + worked(state, number, modulus)
+
+
+def _add(a: int, b: int, modulus: int) -> str:
+    units = a % 10 + b % 10
+    tens = a // 10 + b // 10 + units // 10
+    columns = _column("units", a % 10, "+", b % 10, units, "carry")
+    columns += _column(" tens", a // 10, "+", b // 10, tens, "carry")
+    return columns + f" = {(a + b) % 100:02d}" + _wrap((a + b) % 100, (a + b) % modulus)
+
+
+def _subtract(a: int, b: int, modulus: int) -> str:
+    units = a % 10 - b % 10
+    tens = a // 10 - b // 10 + units // 10
+    columns = _column("units", a % 10, "-", b % 10, units, "borrow")
+    columns += _column(" tens", a // 10, "-", b // 10, tens, "borrow")
+    return columns + f" = {(a - b) % 100:02d}" + _wrap((a - b) % 100, (a - b) % modulus)
+
+
+def _column(name: str, a: int, sign: str, b: int, result: int, over: str) -> str:
+    """One column, what came over from the last one included; outside 0..9 it goes over itself."""
+    return f"{name} {a}{sign}{b} {result % 10} {over if result // 10 else 'plain'}"
+
+
+def _wrap(written: int, result: int) -> str:
+    return "" if written == result else f" wrap {result:02d}"
+
+
+def _random_prediction(rng: random.Random) -> str:
+    """A prediction that knows nothing: no argument could tell it of the problem."""
+    notions = rng.sample(NOTIONS, rng.randint(1, 3))
+    (pass_rate,) = rng.choices(range(9), weights=(1, 1, 1, 1, 2, 3, 6, 9, 9))
+    length = rng.randint(16, 190)
+    return json.dumps({"math_notion": notions, "pass_rate": pass_rate, "solution_length": length})
+
+
+def _draw_problem(level: int, modulus: int, rng: random.Random) -> Problem:
+    kinds = _draw_kinds(level, rng)
+    while True:
+        operations = tuple(_draw_operation(kind, modulus, rng) for kind in kinds)
+        problem = Problem(rng.randrange(modulus), modulus, operations)
+        before = [problem.start, *problem.states()]
+        # Times 0 or 1 would be no riddle, and a level that is to stay hopeless must not leak.
+        if all(state > 1 for op, state in zip(operations, before, strict=False) if op.hopeless):
+            return problem
+
+
+def _draw_kinds(level: int, rng: random.Random) -> list[str]:
+    """Which kinds of operation a problem of a level has, in order."""
+    count, products, hopeless = {
+        1: (1, 0, 0),
+        2: (2, 0, 0),
+        3: (3, 1, 0),
+        4: (4, rng.randint(1, 2), 0),
+        5: (rng.randint(5, 6), rng.randint(1, 2), 0),
+        6: (rng.randint(3, 4), 0, 2),
+    }[level]
+    easy = rng.choices(
+        ("add", "subtract", "swap"), weights=(4, 4, 2), k=count - products - hopeless
+    )
+    kinds = easy + ["times"] * products + ["hopeless"] * hopeless
+    rng.shuffle(kinds)
+    return kinds
+
+
+def _draw_operation(kind: str, modulus: int, rng: random.Random) -> Operation:
+    if kind == "swap":
+        return Operation("swap")
+    if kind == "times":
+        return Operation("times", str(rng.randint(2, 9)))
+    word = "times" if kind == "hopeless" else kind
+    return Operation(word, str(rng.randint(11, modulus - 1)))
+
+
+def is_held_out(problem: str) -> bool:
+    """True where the problem may only serve for validation, whatever the seed and the sizes."""
+    return int(_digest(problem), 16) % _HELD_OUT_SHARE == 0
+
+
+def solution_prompt(problem: str, hint: Sequence[str] = ()) -> str:
+    """The rendered solution prompt, with the notions of a hint where there are any."""
+    hinted = problem + HINT_TEMPLATE.format(hint=", ".join(hint)) if hint else problem
+    return SOLUTION_TEMPLATE.format(problem=hinted)
+
+
+def meta_prompt(problem: str) -> str:
+    """The rendered meta prompt."""
+    return META_TEMPLATE.format(problem=problem)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+def _integer(text: str) -> int | None:
+    match = _INTEGER.fullmatch(text)
+    return int(match[1]) if match else None

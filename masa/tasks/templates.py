@@ -1,0 +1,185 @@
+"""What is said to the model and how its words are read: solution, meta and hint."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from masa.types import MetaPrediction, Prompt
+
+END_OF_REASONING = "</meta>"
+PASS_RATE_SCALE = 8
+"""A pass rate is written as an integer 0..8."""
+_PLACEHOLDER = re.compile(r"\{(problem|hint|min_length|max_length)\}")
+
+
+def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) -> MetaPrediction:
+    """Read the prediction out of a meta rollout. Never raises, whatever the text.
+
+    The first JSON object after the last `</meta>` counts. A field that is missing, of another type
+    or out of range is None; `error` then names what is wrong.
+
+    Args:
+        text: full text of the rollout.
+        min_length, max_length: range of an acceptable `solution_length` (tokens).
+    """
+    found = _find_object(text)
+    if isinstance(found, str):
+        return MetaPrediction(error=found)
+    fields = found[0]
+    errors = []
+
+    pass_rate = fields.get("pass_rate")
+    if not _is_integer(pass_rate) or not 0 <= pass_rate <= PASS_RATE_SCALE:
+        pass_rate = None
+        errors.append(f"pass_rate is not an integer from 0 to {PASS_RATE_SCALE}")
+
+    length = fields.get("solution_length")
+    if not _is_integer(length) or length < min_length or (max_length and length > max_length):
+        length = None
+        errors.append(f"solution_length is not an integer from {min_length} to {max_length}")
+
+    notions = fields.get("math_notion")
+    if not isinstance(notions, list) or not all(isinstance(notion, str) for notion in notions):
+        notions = None
+        errors.append("math_notion is not a list of strings")
+
+    return MetaPrediction(
+        pass_rate=None if pass_rate is None else pass_rate / PASS_RATE_SCALE,
+        length=length,
+        notions=None if notions is None else tuple(notions),
+        error="; ".join(errors) or None,
+    )
+
+
+def rewrite_meta(text: str, pass_rate: int, length: int) -> str | None:
+    """The rollout with its two numbers overwritten: same reasoning, same notions, valid JSON.
+
+    Args:
+        text: text of a meta rollout.
+        pass_rate: 0..8.
+        length: tokens.
+
+    Returns:
+        The new text, or None where the notions cannot be read.
+    """
+    found = _find_object(text)
+    prediction = parse_meta(text)
+    if isinstance(found, str) or prediction.notions is None:
+        return None
+    start = found[1]
+    truth = {
+        "math_notion": list(prediction.notions),
+        "pass_rate": pass_rate,
+        "solution_length": length,
+    }
+    return text[:start] + json.dumps(truth, ensure_ascii=False)
+
+
+def _find_object(text: str) -> tuple[dict[str, Any], int] | str:
+    """The first JSON object after the last `</meta>` and where it starts, or what is wrong."""
+    end = text.rfind(END_OF_REASONING)
+    if end < 0:
+        return f"no {END_OF_REASONING}"
+    start = text.find("{", end + len(END_OF_REASONING))
+    if start < 0:
+        return f"no JSON object after {END_OF_REASONING}"
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return "malformed JSON"
+    return value, start
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Prompt texts with {problem}, and where they are used {hint}, {min_length}, {max_length}."""
+
+    solution: str
+    """q_sol."""
+    meta: str
+    """q_meta."""
+    hint: str
+    """Takes the place of {problem} in q_sol when notions are hinted."""
+
+    def __post_init__(self) -> None:
+        for name, needed in (
+            ("solution", "{problem}"),
+            ("meta", "{problem}"),
+            ("hint", "{problem}"),
+            ("hint", "{hint}"),
+        ):
+            if needed not in getattr(self, name):
+                raise ValueError(f"template {name} has no {needed}")
+
+
+class TextDialogue:
+    """Plain templates over a tokenizer.
+
+    Args:
+        templates: the texts.
+        tokenizer: the policy's tokenizer; needs an end-of-sequence token.
+        min_length, max_length: range of solution lengths that may be predicted (tokens).
+    """
+
+    def __init__(
+        self,
+        templates: Templates,
+        tokenizer: PreTrainedTokenizerBase,
+        min_length: int,
+        max_length: int,
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no end-of-sequence token")
+        self.templates = templates
+        self.tokenizer = tokenizer
+        self.min_length = min_length
+        self.max_length = max_length
+
+    def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
+        """Token ids of q_meta."""
+        return self._encode(self._fill(self.templates.meta, problem=prompt.problem))
+
+    def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
+        """Token ids of q_sol; hinted notions are appended to the problem."""
+        problem = prompt.problem
+        if hints:
+            problem = self._fill(self.templates.hint, problem=problem, hint=", ".join(hints))
+        return self._encode(self._fill(self.templates.solution, problem=problem))
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Decoded text without special tokens."""
+        text = self.tokenizer.decode(
+            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return str(text)
+
+    def parse(self, text: str) -> MetaPrediction:
+        """`parse_meta` within this run's range of lengths."""
+        return parse_meta(text, self.min_length, self.max_length)
+
+    def rewrite(self, text: str, pass_rate: int, length: int) -> tuple[int, ...] | None:
+        """Token ids of `rewrite_meta` with the end-of-sequence token, None where it cannot be."""
+        length = min(max(length, self.min_length), self.max_length)
+        rewritten = rewrite_meta(text, pass_rate, length)
+        if rewritten is None:
+            return None
+        return (*self._encode(rewritten), int(self.tokenizer.eos_token_id))
+
+    def _fill(self, template: str, **values: str) -> str:
+        # not str.format: the JSON example of a template has braces of its own; one pass, so that
+        # a problem's text is never taken for a placeholder
+        values |= {"min_length": str(self.min_length), "max_length": str(self.max_length)}
+        return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,149 @@
+"""`masa-train`: compose, build, run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from masa import cli
+from masa.config import ConfigError, RunConfig, load
+
+
+def check(cfg: DictConfig) -> RunConfig:
+    """Everything that can be refused without heavy work."""
+    config = load(cfg)
+    from hydra.errors import InstantiationException
+    from hydra.utils import get_class, instantiate
+
+    try:
+        task = instantiate(cfg.task)
+        instantiate(cfg.model).check(task)
+        get_class(cfg.engine._target_).check_available()
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise ConfigError(" ".join(str(cause).split())) from error
+    needed = config.trainer.prompts_per_rollout
+    if len(task.train) < needed:
+        raise ConfigError(
+            f"trainer.prompts_per_rollout is {needed}, the task has {len(task.train)} prompts"
+        )
+    return config
+
+
+def run(cfg: DictConfig) -> None:
+    """One training run."""
+    config = load(cfg)
+    out = Path(config.output_dir)
+    cli.quiet(out / "log.txt")
+    import lightning as L
+    from hydra.utils import instantiate
+
+    from masa.analysis.load import RunError
+    from masa.data.datamodule import MasaDataModule
+    from masa.report import write_report
+    from masa.tasks.templates import TextDialogue
+    from masa.training.checkpoint import CheckpointCallback, find_checkpoint
+    from masa.training.csv_logger import CsvLogger
+    from masa.training.models import load_policy, load_tokenizer
+    from masa.training.module import MasaModule
+    from masa.training.progress import ProgressCallback
+    from masa.training.rollout import RolloutCallback
+    from masa.training.sharding import build_strategy
+    from masa.training.validation import ValidationCallback
+
+    started = time.perf_counter()
+    ckpt = find_checkpoint(config.ckpt, out)
+    L.seed_everything(config.seed, verbose=False)
+    algorithm, settings = config.algorithm, config.trainer
+    task = instantiate(cfg.task)
+    model_path = instantiate(cfg.model).resolve(task)
+    tokenizer = load_tokenizer(model_path)
+    dialogue = TextDialogue(
+        task.templates, tokenizer, algorithm.meta.min_length, algorithm.response_limit
+    )
+    max_model_len = _longest_prompt(task, dialogue) + max(
+        algorithm.response_limit, algorithm.meta.response_limit
+    )
+
+    def build_engine() -> Any:
+        return instantiate(
+            cfg.engine,
+            model_path=model_path,
+            eos_token_ids=[tokenizer.eos_token_id],
+            max_model_len=max_model_len,
+            temperature=algorithm.temperature,
+        )
+
+    rollout = RolloutCallback(
+        algorithm,
+        settings,
+        dialogue,
+        lambda answers: [task.verify(prompt, text) for prompt, text in answers],
+        build_engine,
+        config.seed,
+        out,
+    )
+    module = MasaModule(lambda: load_policy(model_path), algorithm, config.optimizer, settings)
+    resume_step = None if ckpt is None else int(ckpt.stem.rpartition("-")[2])
+    trainer = L.Trainer(
+        accelerator=settings.accelerator,
+        devices=config.strategy.devices,
+        num_nodes=config.strategy.num_nodes,
+        strategy=build_strategy(config.strategy),
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        logger=[CsvLogger(out, resume_step), *_loggers(cfg)],
+        callbacks=[
+            rollout,
+            ValidationCallback(task.validation, rollout, algorithm, settings),
+            ProgressCallback(settings.max_rollouts, f"{algorithm.name} seed {config.seed}"),
+            CheckpointCallback(out / "checkpoints", settings),
+        ],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+        default_root_dir=out,
+    )
+    if trainer.is_global_zero:
+        OmegaConf.save(cfg, out / "config.yaml", resolve=True)
+    data = MasaDataModule(
+        task.train, rollout, settings.prompts_per_rollout, settings.max_rollouts, config.seed
+    )
+    trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+    if trainer.is_global_zero:
+        try:
+            report = write_report([out], out)
+            print(f"{report}  ({time.perf_counter() - started:.0f} s)")
+        except RunError as error:
+            print(f"no report: {error}", file=sys.stderr)
+
+
+def _loggers(cfg: DictConfig) -> Sequence[Any]:
+    from hydra.utils import instantiate
+
+    return [instantiate(node) for node in (cfg.logger or {}).values()]
+
+
+def _longest_prompt(task: Any, dialogue: Any) -> int:
+    """Token count of the longest prompt a run can ask, hints included."""
+    longest = max([*task.train, *task.validation], key=lambda prompt: len(prompt.problem))
+    everything = [*dialogue.templates.hint.split(), *getattr(task, "notions", ())]
+    return max(
+        len(dialogue.meta_prompt(longest)), len(dialogue.solution_prompt(longest, everything))
+    )
+
+
+def main() -> None:
+    """Console script."""
+    cli.hydra_main("masa-train", "config", check, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The LightningModule: the policy, its optimizers and one optimization per rollout."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from torch.distributed.tensor import DTensor
+
+from masa.algorithm.losses import k3_divergence, total_loss
+from masa.config import AlgorithmConfig, OptimizerConfig, TrainerConfig
+from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
+from masa.training.logprobs import token_logprobs
+from masa.training.sharding import full_parameters, shard
+from masa.types import MicroBatch, StepBatch, Update
+
+
+class EngineMismatchError(RuntimeError):
+    """Engine and policy disagree on the log-probs of the same tokens."""
+
+
+class MasaModule(L.LightningModule):
+    """GRPO with meta-alignment and behaviour cloning on a causal LM.
+
+    Args:
+        build_policy: makes the model; called once per rank, and again for the KL reference.
+        algorithm: losses and their coefficients.
+        optimizer: AdamW.
+        trainer: check of the weight sync.
+    """
+
+    def __init__(
+        self,
+        build_policy: Callable[[], torch.nn.Module],
+        algorithm: AlgorithmConfig,
+        optimizer: OptimizerConfig,
+        trainer: TrainerConfig,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.build_policy = build_policy
+        self.algorithm = algorithm
+        self.optimizer = optimizer
+        self.settings = trainer
+        self.policy: torch.nn.Module | None = None
+        # in a list, so that the frozen reference is no part of state_dict
+        self._reference: list[torch.nn.Module] = []
+        self.version = 0
+        self._unchecked_syncs = trainer.check_syncs
+
+    def configure_model(self) -> None:
+        """Build the policy, and shard it where there are ranks to shard over."""
+        if self.policy is not None:
+            return
+        self.policy = self.build_policy()
+        if self.algorithm.kl_beta > 0:
+            self._reference.append(self.build_policy().requires_grad_(False))
+        for model in (self.policy, *self._reference):
+            if self.device_mesh is not None:
+                shard(model, self.device_mesh["data_parallel"])
+            else:
+                model.to(self.device)
+
+    def configure_optimizers(self) -> Any:
+        """The policy's AdamW with its warm-up; a second one for separate behaviour cloning."""
+        assert self.policy is not None
+        parameters = list(self.policy.parameters())
+        policy = torch.optim.AdamW(
+            parameters, lr=self.optimizer.lr, weight_decay=self.optimizer.weight_decay
+        )
+        warmup = self.optimizer.warmup_steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            policy, lambda step: min(1.0, (step + 1) / warmup) if warmup else 1.0
+        )
+        if self.algorithm.bc.mode != "separate":
+            return [policy], [schedule]
+        cloning = torch.optim.AdamW(
+            parameters,
+            lr=self.algorithm.bc.learning_rate,
+            weight_decay=self.optimizer.weight_decay,
+        )
+        return [policy, cloning], [schedule]
+
+    def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Whole parameters under their Hugging Face names, for the engine."""
+        assert self.policy is not None
+        return full_parameters(self.policy)
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
+        """All updates of one rollout; logs its metrics at step = rollout number."""
+        started = time.perf_counter()
+        metrics: dict[str, float] = dict(batch.metrics)
+        scheduler = self.lr_schedulers()
+        metrics["learning_rate"] = scheduler.get_last_lr()[0]  # type: ignore[union-attr]
+        for index, update in enumerate(batch.updates):
+            if not update.empty:
+                # on-policy only before the first step: later updates differ from the sampler
+                metrics |= self._update(update, first=index == 0)
+        scheduler.step()  # type: ignore[union-attr, call-arg]
+        self.version += 1
+        timings = dict(batch.timings)
+        timings["timing_s/update"] = time.perf_counter() - started
+        timings["timing_s/step"] = timings["timing_s/rollout"] + timings["timing_s/update"]
+        tokens = metrics["completions/total_tokens"]
+        timings["perf/throughput"] = tokens / timings["timing_s/step"]
+        logged = metrics | timings
+        for logger in self.loggers:
+            logger.log_metrics(logged, step=batch.step)
+        return {"step": batch.step, "metrics": logged}
+
+    def _update(self, update: Update, first: bool) -> dict[str, float]:
+        optimizers = self.optimizers()
+        optimizer = optimizers[update.optimizer] if isinstance(optimizers, list) else optimizers
+        optimizer.zero_grad()
+        totals = _Totals()
+        for micro_batch in update:
+            totals.add(self._backward(micro_batch.to(self.device)))
+        measured = totals.over_ranks()
+        if first:
+            self._check_sync(measured)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.policy.parameters(),  # type: ignore[union-attr]
+            self.optimizer.grad_clip,
+        )
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        optimizer.step()
+        if update.optimizer == 1:
+            return {"bc/loss": measured["loss/bc"], "bc/grad_norm": float(norm)}
+        if not first:
+            measured = {k: v for k, v in measured.items() if not k.startswith("sampling/")}
+        return measured | {"grad_norm": float(norm)}
+
+    def _backward(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        assert self.policy is not None
+        logprobs, entropy = token_logprobs(self.policy, batch, self.algorithm.temperature)
+        reference = None
+        if self._reference:
+            with torch.no_grad():
+                reference, _ = token_logprobs(self._reference[0], batch, self.algorithm.temperature)
+        loss, parts = total_loss(logprobs, batch, self.algorithm, reference)
+        # FSDP averages gradients over ranks, the weights already divide by the global count
+        self.manual_backward(loss * world_size())
+        with torch.no_grad():
+            sampled = (batch.weights["solution"] + batch.weights["meta"]) > 0
+            difference = (logprobs - batch.behaviour_logprobs)[sampled]
+            advantages = batch.advantages[sampled]
+            ratio = difference.exp()
+            low = (ratio < 1 - self.algorithm.eps_low) & (advantages < 0)
+            high = (ratio > 1 + self.algorithm.eps_high) & (advantages > 0)
+            measured = {
+                "tokens": sampled.sum(),
+                "entropy": entropy[sampled].sum(),
+                "clip_ratio/low_mean": low.sum(),
+                "clip_ratio/high_mean": high.sum(),
+                "sampling/sampling_logp_difference/mean": difference.abs().sum(),
+                "sampling/sampling_logp_difference/max": difference.abs().max()
+                if len(difference)
+                else torch.zeros(()),
+            }
+            if reference is not None:
+                measured["kl"] = k3_divergence(logprobs, reference)[sampled].sum()
+        return measured | {f"loss/{name}": part for name, part in parts.items()}
+
+    def _check_sync(self, measured: dict[str, float]) -> None:
+        difference = measured.get("sampling/sampling_logp_difference/max")
+        if self._unchecked_syncs <= 0 or difference is None:
+            return
+        self._unchecked_syncs -= 1
+        if not difference <= self.settings.logprob_tolerance:
+            raise EngineMismatchError(
+                f"after a weight sync engine and policy differ by {difference:.2g} nats on the "
+                f"same tokens (trainer.logprob_tolerance is {self.settings.logprob_tolerance:g}): "
+                "the engine samples from other weights or another distribution than the policy's"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the number of rollouts trained on."""
+        checkpoint["masa_version"] = self.version
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Inverse of `on_save_checkpoint`."""
+        self.version = checkpoint["masa_version"]
+
+
+class _Totals:
+    """Sums over micro-batches and ranks, then means per token."""
+
+    _MAX = "sampling/sampling_logp_difference/max"
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.largest = 0.0
+
+    def add(self, measured: dict[str, torch.Tensor]) -> None:
+        for name, value in measured.items():
+            if name == self._MAX:
+                self.largest = max(self.largest, float(value))
+            else:
+                self.sums[name] = self.sums.get(name, 0.0) + float(value)
+
+    def over_ranks(self) -> dict[str, float]:
+        names = sorted(self.sums)
+        sums = dict(zip(names, sum_over_ranks([self.sums[n] for n in names]), strict=True))
+        largest = max_over_ranks(self.largest)
+        tokens = sums.pop("tokens")
+        losses = {name: value for name, value in sums.items() if name.startswith("loss/")}
+        result = losses | {"loss": math.fsum(losses.values())}
+        if tokens:
+            result |= {name: v / tokens for name, v in sums.items() if name not in losses}
+            result[self._MAX] = largest
+        return result

@@ -1,0 +1,210 @@
+"""The rollout callback: owns the engine and the weight sync, and turns prompts into a batch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from masa.algorithm.cutoff import LengthCutoff
+from masa.algorithm.expert import ExpertPool, expert_of
+from masa.algorithm.gating import Gate, PredictiveGate
+from masa.algorithm.step import Actors, Verify, collect, samples_of
+from masa.config import AlgorithmConfig, TrainerConfig
+from masa.data import records
+from masa.data.metrics import rollout_metrics
+from masa.data.packing import build_update, padding_share
+from masa.tasks.templates import TextDialogue
+from masa.training.collectives import (
+    interleave_over_ranks,
+    max_over_ranks,
+    sum_over_ranks,
+    world_size,
+)
+from masa.training.module import MasaModule
+from masa.types import Completion, Engine, Prompt, Request, RolloutGroup, Sample, StepBatch, Update
+
+
+class RolloutCallback(L.Callback):
+    """Callable as `rollout(prompts, step)`: sync weights, roll out, reward, pack.
+
+    Args:
+        algorithm: the algorithm.
+        trainer: micro-batch size.
+        dialogue: templates over the tokenizer.
+        verify: verdicts on (prompt, text) pairs.
+        build_engine: makes the engine, once per rank, when the fit starts.
+        seed: run seed.
+        output_dir: run directory; rollouts are written below it.
+    """
+
+    def __init__(
+        self,
+        algorithm: AlgorithmConfig,
+        trainer: TrainerConfig,
+        dialogue: TextDialogue,
+        verify: Verify,
+        build_engine: Callable[[], Engine],
+        seed: int,
+        output_dir: Path,
+    ) -> None:
+        self.algorithm = algorithm
+        self.settings = trainer
+        self.dialogue = dialogue
+        self.verify = verify
+        self.build_engine = build_engine
+        self.seed = seed
+        self.output_dir = output_dir
+        self.gate: Gate = PredictiveGate(algorithm.gate, algorithm.control)
+        self.cutoff = LengthCutoff(algorithm)
+        self.pool = ExpertPool(algorithm.bc)
+        self.tokens = {"solution": 0, "meta": 0}
+        self.engine: Engine | None = None
+        self._timings: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Build the engine, once the policy has its place on the device."""
+        assert isinstance(pl_module, MasaModule)
+        self.module = pl_module
+        self.is_writer = trainer.is_global_zero
+        if self.engine is None:
+            self.engine = self.build_engine()
+
+    def __call__(self, prompts: Sequence[Prompt], step: int) -> StepBatch:
+        """Roll out `prompts`, this rank's share of rollout `step`, from the current policy."""
+        self._timings = {}
+        with self._timed("rollout"):
+            groups = self.roll_out(prompts, step, self.algorithm, "train")
+            self.gate.observe(groups)
+            self.cutoff.observe(groups)
+            if self.algorithm.bc.mode != "off":
+                experts = [
+                    expert_of(group, self.algorithm.bc, self.dialogue.rewrite) for group in groups
+                ]
+                self.pool.add(expert for expert in experts if expert is not None)
+            with self._timed("pack"):
+                mine = groups[self.module.global_rank :: world_size()]
+                updates = self._updates(mine)
+            metrics = rollout_metrics(groups, self.algorithm.meta.response_limit)
+            metrics |= self._costs(groups)
+            if self.algorithm.bc.mode != "off":
+                metrics["bc/pool_size"] = float(len(self.pool))
+            padding = padding_share(updates)
+            if not math.isnan(padding):
+                metrics["padding_share"] = sum_over_ranks([padding])[0] / world_size()
+        timings = {f"timing_s/{name}": seconds for name, seconds in self._timings.items()}
+        return StepBatch(step, updates, metrics, timings)
+
+    def roll_out(
+        self, prompts: Sequence[Prompt], step: int, config: AlgorithmConfig, split: str
+    ) -> list[RolloutGroup]:
+        """Groups of all ranks, in the order of the prompts before they were split over the ranks.
+
+        The engine samples from the policy as it is now. The rollouts are written to
+        `rollouts/<split>-<step>.parquet`.
+        """
+        assert self.engine is not None
+        with self._timed("weight_sync"):
+            self.engine.wake()
+            self.engine.load_weights(self.module.named_weights(), self.module.version)
+        actors = Actors(self.dialogue, self._generate, self._verify, self.gate, self.cutoff)
+        # validation draws the same numbers at every step, so that its curve shows the policy
+        drawn = step if split == "train" else 0
+        local = collect(prompts, drawn, config, actors, self.seed)
+        self.engine.sleep()
+        with self._timed("gather"):
+            groups: list[RolloutGroup] = interleave_over_ranks(local)
+        if self.is_writer:
+            with self._timed("write"):
+                table = records.rows(groups, step, split, config.meta.response_limit)
+                records.write(table, self.output_dir / "rollouts" / f"{split}-{step:06d}.parquet")
+        return groups
+
+    def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        assert self.engine is not None
+        with self._timed("generate"):
+            return self.engine.generate(requests)
+
+    def _verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        with self._timed("verify"):
+            return self.verify(answers)
+
+    def _updates(self, groups: Sequence[RolloutGroup]) -> list[Update]:
+        """Policy updates, prompts split evenly among them, and a separate cloning step when due."""
+        cloned = list(self.pool.take())[self.module.global_rank :: world_size()]
+        separate = self.algorithm.bc.mode == "separate"
+        count = self.algorithm.updates_per_rollout
+        updates = []
+        for i in range(count):
+            samples = samples_of(groups[i::count], self.algorithm)
+            if not separate:
+                samples += cloned
+            updates.append(self._update(samples, 0))
+        if separate and max_over_ranks(len(cloned)):
+            updates.append(self._update(cloned, 1))
+        return updates
+
+    def _update(self, samples: Sequence[Sample], optimizer: int) -> Update:
+        return build_update(
+            samples,
+            self.algorithm,
+            self.settings.micro_batch_tokens,
+            int(self.dialogue.tokenizer.pad_token_id or 0),
+            sum_over_ranks,
+            lambda n: int(max_over_ranks(n)),
+            optimizer,
+        )
+
+    def _costs(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
+        step = {
+            "solution": sum(len(c.token_ids) for g in groups for c in g.solutions),
+            "meta": sum(len(c.token_ids) for g in groups for c in g.meta),
+        }
+        self.tokens = {kind: self.tokens[kind] + count for kind, count in step.items()}
+        return {
+            "completions/total_tokens": float(sum(step.values())),
+            "cost/tokens_solution": float(self.tokens["solution"]),
+            "cost/tokens_meta": float(self.tokens["meta"]),
+            "cost/tokens_total": float(sum(self.tokens.values())),
+        }
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._timings[name] = self._timings.get(name, 0.0) + time.perf_counter() - started
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rollout depends on beside policy and step; the same on all ranks."""
+        return {
+            "gate": self.gate.state_dict(),
+            "cutoff": self.cutoff.state_dict(),
+            "pool": self.pool.state_dict(),
+            "tokens": dict(self.tokens),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.gate.load_state_dict(state_dict["gate"])
+        self.cutoff.load_state_dict(state_dict["cutoff"])
+        self.pool.load_state_dict(state_dict["pool"])
+        self.tokens = dict(state_dict["tokens"])
+
+
+def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> AlgorithmConfig:
+    """The algorithm as a measurement: no control, avg@k solutions and a few predictions each."""
+    return replace(
+        algorithm,
+        group_size=trainer.val_samples,
+        meta=replace(algorithm.meta, group_size=trainer.val_meta_samples),
+        bc=replace(algorithm.bc, mode="off"),
+        gate=replace(algorithm.gate, enabled=False),
+        cutoff=replace(algorithm.cutoff, enabled=False),
+        control=replace(algorithm.control, hint=False),
+    )

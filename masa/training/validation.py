@@ -1,0 +1,86 @@
+"""Validation on held-out prompts: accuracy per level as avg@k, and meta-alignment."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+
+from masa.config import AlgorithmConfig, TrainerConfig
+from masa.data.metrics import meta_metrics, rollout_metrics
+from masa.training.collectives import world_size
+from masa.training.rollout import RolloutCallback, validation_config
+from masa.types import Prompt, RolloutGroup
+
+
+class ValidationCallback(L.Callback):
+    """Validates before the first rollout, every `val_every` rollouts and after the last.
+
+    Args:
+        prompts: held-out prompts.
+        rollout: the rollout callback, whose engine and weight sync are used.
+        algorithm, trainer: sampling, and how often.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        rollout: RolloutCallback,
+        algorithm: AlgorithmConfig,
+        trainer: TrainerConfig,
+    ) -> None:
+        self.prompts = prompts
+        self.rollout = rollout
+        self.config = validation_config(algorithm, trainer)
+        self.settings = trainer
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure the policy before it has learned anything; a resumed run has done so."""
+        if self.rollout.module.version == 0:
+            self._validate(trainer, pl_module, 0)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Validate where it is due."""
+        if batch.step % self.settings.val_every == 0 or batch.step == self.settings.max_rollouts:
+            self._validate(trainer, pl_module, batch.step)
+
+    def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
+        started = time.perf_counter()
+        mine = self.prompts[trainer.global_rank :: world_size()]
+        groups = self.rollout.roll_out(mine, step, self.config, "val")
+        metrics = {f"val/{name}": value for name, value in validation_metrics(groups).items()}
+        for name, value in metrics.items():
+            pl_module.log(name, value, rank_zero_only=True, logger=False)
+        timings = {"timing_s/validation": time.perf_counter() - started}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics | timings, step=step)
+
+
+def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """avg@k accuracy over all prompts and per level, lengths and meta-alignment."""
+    metrics = {"accuracy": _accuracy(groups)}
+    levels = sorted({group.prompt.level for group in groups})
+    if len(levels) > 1:
+        for level in levels:
+            of_level = [group for group in groups if group.prompt.level == level]
+            metrics[f"accuracy/level_{level}"] = _accuracy(of_level)
+    rolled = rollout_metrics(groups, 0)
+    metrics["mean_length"] = rolled["completions/mean_length"]
+    metrics["clipped_ratio"] = rolled["completions/clipped_ratio"]
+    if any(group.meta for group in groups):
+        metrics |= {k: v for k, v in meta_metrics(groups).items() if not math.isnan(v)}
+    return metrics
+
+
+def _accuracy(groups: Sequence[RolloutGroup]) -> float:
+    return sum(group.pass_rate for group in groups) / len(groups)

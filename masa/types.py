@@ -1,0 +1,258 @@
+"""The data that flows through one step, in the order in which it comes to be.
+
+Prompt -> Completion (meta) -> MetaPrediction -> PromptPlan -> Completion (solution) -> RolloutGroup
+-> Sample -> MicroBatch -> StepBatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+
+Objective = Literal["solution", "meta", "bc"]
+OBJECTIVES: tuple[Objective, ...] = ("solution", "meta", "bc")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One problem of a task."""
+
+    id: str
+    """Stable identity, the same in every run and on every rank."""
+    problem: str
+    """The problem as the reader sees it, without any instruction."""
+    answer: str
+    """Gold answer."""
+    level: int = 0
+    """Difficulty level where the task has levels, else 0."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an engine is asked to sample."""
+
+    prompt_ids: tuple[int, ...]
+    """Token ids of the rendered prompt."""
+    seeds: tuple[int, ...]
+    """One sampling seed per completion; its length is the number of completions."""
+    max_tokens: int
+    """Largest number of tokens in a completion, the end-of-sequence token included."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled continuation: what the engine drew is what is trained on."""
+
+    token_ids: tuple[int, ...]
+    """Sampled token ids, with the end-of-sequence token where it was drawn."""
+    logprobs: tuple[float, ...]
+    """log pi(token) under the sampling distribution, one per token (nats)."""
+    finished: bool
+    """True where the model ended by itself, False where `max_tokens` cut it."""
+    version: int
+    """Version of the weights that sampled it."""
+    text: str = ""
+    """Decoded text without special tokens."""
+
+
+@dataclass(frozen=True)
+class MetaPrediction:
+    """What a meta rollout says of its prompt; None marks a missing or malformed field."""
+
+    pass_rate: float | None = None
+    """Predicted pass rate in [0, 1] (the written integer 0..8 over 8)."""
+    length: int | None = None
+    """Predicted solution length (tokens)."""
+    notions: tuple[str, ...] | None = None
+    """Predicted notions as written."""
+    error: str | None = None
+    """Why the text did not parse completely, None where it did."""
+
+    @property
+    def parsed(self) -> bool:
+        """True where all three fields could be read."""
+        return self.error is None
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """How one prompt is to be rolled out, decided before its solutions are sampled."""
+
+    gated: bool
+    """The gate's verdict: predicted to be trivial or hopeless."""
+    cutoff: int
+    """Token limit that the length cutoff asks for."""
+    audited: bool
+    """Drawn for the audit: rolled out whatever the gate says, at the full response limit."""
+    enforced: bool
+    """False in the parallel phase, where gate and cutoff are only observed."""
+    limit: int
+    """Token limit in force; 0 where the solutions are skipped."""
+
+
+@dataclass(frozen=True)
+class RolloutGroup:
+    """Everything known of one prompt after its rollouts."""
+
+    prompt: Prompt
+    meta_prompt_ids: tuple[int, ...]
+    """Token ids of q_meta."""
+    solution_prompt_ids: tuple[int, ...]
+    """Token ids of q_sol, hint included."""
+    plan: PromptPlan
+    meta: tuple[Completion, ...]
+    """M meta rollouts."""
+    predictions: tuple[MetaPrediction, ...]
+    """Their predictions, in the same order."""
+    solutions: tuple[Completion, ...]
+    """G solution rollouts, none where the prompt was skipped."""
+    correct: tuple[bool, ...]
+    """Verdicts of the solutions."""
+    truthful: bool
+    """True where the solutions may serve as truth: sampled, and none stopped by the cutoff."""
+    meta_scores: tuple[Mapping[str, float], ...] = ()
+    """Per meta rollout the component rewards (difficulty, length, notion); none without truth."""
+    meta_rewards: tuple[float, ...] = ()
+    """r_meta per meta rollout; none without truth."""
+    meta_advantages: tuple[float, ...] = ()
+    """Group-normalised advantages of the meta rollouts; none without truth."""
+    solution_advantages: tuple[float, ...] = ()
+    """Group-normalised advantages of the solutions."""
+
+    @property
+    def skipped(self) -> bool:
+        """True where no solution was sampled."""
+        return not self.solutions
+
+    @property
+    def pass_rate(self) -> float:
+        """p = share of correct solutions; NaN where there is none."""
+        return sum(self.correct) / len(self.correct) if self.correct else float("nan")
+
+    @property
+    def zero_variance(self) -> bool:
+        """True where all solutions have the same verdict: nothing to learn from them."""
+        return len(set(self.correct)) == 1
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Token counts of the solutions."""
+        return tuple(len(c.token_ids) for c in self.solutions)
+
+
+@dataclass(frozen=True)
+class Expert:
+    """An expert meta-trajectory: a meta rollout whose numbers were overwritten by the truth."""
+
+    prompt_id: str
+    prompt_ids: tuple[int, ...]
+    """Token ids of q_meta."""
+    token_ids: tuple[int, ...]
+    """Token ids of the trajectory, end-of-sequence included."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain form for checkpoints."""
+        return {
+            "prompt_id": self.prompt_id,
+            "prompt_ids": list(self.prompt_ids),
+            "token_ids": list(self.token_ids),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Expert:
+        """Inverse of `as_dict`."""
+        return cls(plain["prompt_id"], tuple(plain["prompt_ids"]), tuple(plain["token_ids"]))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sequence to train on."""
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    """The tokens that are trained on."""
+    logprobs: tuple[float, ...]
+    """Behaviour log-probs of `token_ids`; zeros for bc, which has no behaviour policy."""
+    advantage: float
+    """A_i, shared by all its tokens; unused for bc."""
+    objective: Objective
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Sequences of one forward pass, padded on the right. B sequences, T tokens."""
+
+    input_ids: torch.Tensor
+    """[B, T] int64."""
+    attention_mask: torch.Tensor
+    """[B, T] int64, 1 on real tokens."""
+    behaviour_logprobs: torch.Tensor
+    """[B, T] float32, log-prob of the token at t under the behaviour policy, 0 elsewhere."""
+    advantages: torch.Tensor
+    """[B, T] float32."""
+    weights: Mapping[str, torch.Tensor]
+    """Per objective [B, T] float32: the token's share of that objective, 0 where it has none."""
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same micro-batch on another device."""
+        return MicroBatch(
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.behaviour_logprobs.to(device),
+            self.advantages.to(device),
+            {name: weight.to(device) for name, weight in self.weights.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimizer step: its micro-batches are accumulated."""
+
+    micro_batches: Sequence[MicroBatch]
+    """As many on every rank, padded with dummies of weight zero."""
+    empty: bool = False
+    """True where no rank has a token to train on: the optimizer step is left out."""
+    optimizer: int = 0
+    """Which of the module's optimizers takes the step: 0 the policy's, 1 that of separate BC."""
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        return iter(self.micro_batches)
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """One rollout, ready to train on: what Lightning sees as one batch."""
+
+    step: int
+    """Rollout number, from 1."""
+    updates: Sequence[Update]
+    metrics: Mapping[str, float]
+    """What the rollout measured, over all ranks."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds per stage on this rank."""
+
+
+class Engine(Protocol):
+    """Whoever generates."""
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Completions per request, in the order of the requests and of their seeds."""
+        ...
+
+    def load_weights(self, named: Iterator[tuple[str, torch.Tensor]], version: int) -> None:
+        """Take over the policy's weights; completions carry `version` from then on."""
+        ...
+
+    def sleep(self) -> None:
+        """Free accelerator memory while the policy trains."""
+        ...
+
+    def wake(self) -> None:
+        """Be ready to generate again."""
+        ...

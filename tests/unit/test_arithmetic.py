@@ -1,0 +1,333 @@
+import inspect
+import json
+import random
+import re
+import statistics
+
+import pytest
+from transformers import AutoTokenizer
+
+from masa.tasks import arithmetic
+from masa.tasks.arithmetic import (
+    HINT_TEMPLATE,
+    META_TEMPLATE,
+    NOTIONS,
+    SOLUTION_TEMPLATE,
+    ArithmeticConfig,
+    ArithmeticTask,
+    Operation,
+    Problem,
+    is_held_out,
+    meta_prompt,
+    solution_prompt,
+    work_out,
+)
+from masa.types import Prompt
+
+LEVELS = range(1, 7)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return ArithmeticTask(ArithmeticConfig(train_size=1200))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(task):
+    return task.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def demos(task):
+    """Prompts of all levels with one demonstration each."""
+    rng = random.Random(3)
+    prompts = [task.draw(level, rng) for level in LEVELS for _ in range(100)]
+    return [(prompt, task.solution_demo(prompt, rng)) for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"modulus": 100},
+        {"modulus": 53},
+        {"levels": 0},
+        {"levels": 7},
+        {"train_size": 5},
+        {"train_size": 10**6},
+        {"validation_size_per_level": 0},
+        {"careful": 1.2},
+        {"scrambled": -0.1},
+    ],
+)
+def test_impossible_settings_are_refused_in_one_line(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))) as error:
+        ArithmeticConfig(**wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_the_largest_pool_can_be_drawn():
+    task = ArithmeticTask(ArithmeticConfig(levels=1, train_size=6000))
+    assert len(task.train) == 6000
+
+
+def test_pools_are_balanced_and_reproducible(task):
+    again = ArithmeticTask(task.config)
+    assert task.train == again.train and task.validation == again.validation
+    other = ArithmeticTask(ArithmeticConfig(train_size=1200, seed=1))
+    assert task.train != other.train
+    for pool, size in ((task.train, 200), (task.validation, 30)):
+        assert [sum(p.level == level for p in pool) for level in LEVELS] == [size] * 6
+        assert len({p.id for p in pool}) == len({p.problem for p in pool}) == len(pool)
+        assert all(re.fullmatch(rf"arith-{p.level}-[0-9a-f]{{10}}", p.id) for p in pool)
+
+
+def test_nothing_held_out_is_trained_on():
+    # Different seeds: the split is by problem, so one run's held-out set is clean for all.
+    tasks = [ArithmeticTask(ArithmeticConfig(train_size=3000, seed=seed)) for seed in (0, 1)]
+    held_out = {p.problem for task in tasks for p in task.validation}
+    trained = {p.problem for task in tasks for p in task.train}
+    rng = random.Random(0)
+    trained |= {tasks[0].draw(level, rng).problem for level in LEVELS for _ in range(2000)}
+    assert not held_out & trained
+    assert all(map(is_held_out, held_out)) and not any(map(is_held_out, trained))
+
+
+def test_problem_text_and_parts_agree(task):
+    for prompt in task.train:
+        problem = Problem.parse(prompt.problem)
+        assert str(problem) == prompt.problem
+        assert str(problem.states()[-1]) == prompt.answer
+    with pytest.raises(ValueError, match="not an arithmetic problem"):
+        Problem.parse("Take 5 modulo 97:\n(a) add 27")
+
+
+def test_answers_by_hand():
+    lines = ("Take 45 modulo 97:", "(a) add 67", "(b) swap", "(c) subtract 60", "(d) times 3")
+    problem = Problem.parse("\n".join(lines))
+    assert problem.states() == [15, 51, 88, 70]
+    assert Operation("swap").apply(79, 97) == 0
+    assert Operation("times", "34").apply(45, 97) == 45 * 34 % 97
+
+
+def test_levels(task):
+    for prompt in task.train + task.validation:
+        operations = Problem.parse(prompt.problem).operations
+        products = sum(op.word == "times" and not op.hopeless for op in operations)
+        hopeless = sum(op.hopeless for op in operations)
+        assert (
+            len(operations)
+            in {1: (1,), 2: (2,), 3: (3,), 4: (4,), 5: (5, 6), 6: (3, 4)}[prompt.level]
+        )
+        assert hopeless == (2 if prompt.level == 6 else 0)
+        assert (products > 0) == (prompt.level in (3, 4, 5))
+
+
+@pytest.mark.parametrize("modulus", arithmetic.MODULI)
+def test_worked_out_steps_are_right_in_every_column(modulus):
+    operations = [Operation("swap")]
+    operations += [Operation("times", str(n)) for n in range(2, 10)]
+    operations += [Operation(w, str(n)) for w in ("add", "subtract") for n in range(11, modulus)]
+    columns = re.compile(
+        r"units (\d)([+-])(\d) (\d) (\w+) tens (\d)[+-](\d) (\d) (\w+) = (\d\d)(?: wrap (\d\d))?$"
+    )
+    for operation in operations:
+        for state in range(modulus):
+            text = work_out(operation, state, modulus)
+            result = operation.apply(state, modulus)
+            assert text.endswith(f"{result:02d}")
+            if operation.word == "swap":
+                assert text.startswith(f": shift {state % 10}{state // 10}")
+                continue
+            a, b, sign = state, int(operation.operand), 1
+            if operation.word == "times":
+                n, products = b, r": product (\d)\*(\d) (\d\d) tenfold (\d)\*(\d) (\d\d) "
+                c, c_factor, a, d, d_factor, b = map(int, re.match(products, text).groups())
+                assert (10 * d + c, c_factor, d_factor) == (state, n, n)
+                assert (a, b) == (c * n, 10 * d * n % modulus)
+            elif operation.word == "subtract":
+                sign = -1
+            found = columns.search(text).groups()
+            a_units, sign_text, b_units, units, first = found[:5]
+            a_tens, b_tens, tens, second, written, wrapped = found[5:]
+            assert (int(a_tens + a_units), int(b_tens + b_units)) == (a, b)
+            assert sign_text == ("-" if sign < 0 else "+")
+            assert int(units) == (a + sign * b) % 10
+            assert written == tens + units and int(written) == (a + sign * b) % 100
+            over = "borrow" if sign < 0 else "carry"
+            assert first == (over if not 0 <= a % 10 + sign * (b % 10) <= 9 else "plain")
+            assert second == (over if not 0 <= a + sign * b <= 99 else "plain")
+            assert (wrapped is not None) == (int(written) != result)
+
+
+def test_careful_demonstrations_verify(task):
+    careful = ArithmeticTask(ArithmeticConfig(careful=1.0))
+    rng = random.Random(0)
+    for level in range(1, 6):
+        for _ in range(100):
+            prompt = careful.draw(level, rng)
+            assert careful.verify(prompt, careful.solution_demo(prompt, rng))
+
+
+def test_guessing_demonstrations_are_often_wrong():
+    guessing = ArithmeticTask(
+        ArithmeticConfig(careful=0.0, guess_right_easy=0.0, guess_right_hard=0.0)
+    )
+    rng = random.Random(0)
+    for _ in range(200):
+        prompt = guessing.draw(1, rng)
+        text = guessing.solution_demo(prompt, rng)
+        # A scrambled answer may hit the right one by accident.
+        assert "Review" in text or not guessing.verify(prompt, text)
+
+
+def test_demonstrations_spread_over_right_and_wrong(task, demos):
+    share = {
+        level: statistics.mean(task.verify(p, text) for p, text in demos if p.level == level)
+        for level in LEVELS
+    }
+    assert share[1] > share[3] > share[5] > share[6]
+    assert share[6] <= 0.06
+
+
+def test_correct_demonstrations_differ_in_length(task, tokenizer):
+    rng = random.Random(0)
+    prompt = task.draw(2, rng)
+    texts = [task.solution_demo(prompt, rng) for _ in range(40)]
+    lengths = {len(tokenizer(t)["input_ids"]) for t in texts if task.verify(prompt, t)}
+    assert len(lengths) > 4
+
+
+def test_hopeless_traces_are_the_longest(demos, tokenizer):
+    def mean(level):
+        texts = [text for prompt, text in demos if prompt.level == level]
+        return statistics.mean(len(tokenizer(text)["input_ids"]) for text in texts)
+
+    assert mean(6) > mean(5) > mean(3) > mean(1)
+
+
+def test_the_hopeless_guess_is_never_informed(task):
+    rng = random.Random(0)
+    operation = Operation("times", "34")
+    steps = [task._step(operation, 45, 97, rng) for _ in range(3000)]
+    right = sum(state == operation.apply(45, 97) for _, state in steps)
+    assert all("try" in text and "units" not in text for text, _ in steps)
+    assert right / 3000 < 3 / 97
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        (r"Answer: \boxed{7}", True),
+        (r"Answer: \boxed{07}", True),
+        (r"\boxed{ 7 }", True),
+        (r"\boxed{3} no, \boxed{7}", True),
+        (r"\boxed{7} no, \boxed{3}", False),
+        (r"\boxed{3} or \boxed{7}", False),
+        (r"\boxed{7} or \boxed{7}", True),
+        (r"\boxed{3} or \boxed{7} or \boxed{7}", False),
+        (r"\boxed{3 or 7}", False),
+        (r"\boxed{104}", False),
+        (r"\boxed{7", False),
+        (r"\boxed{}", False),
+        (r"\boxed{٧}", False),
+        (r"\boxed{7.0}", False),
+        ("7", False),
+        ("", False),
+    ],
+)
+def test_verify(task, text, right):
+    assert task.verify(Prompt("x", "", "7"), text) is right
+
+
+def test_no_notion_stands_in_a_prompt(task):
+    texts = [p.problem for p in task.train] + [SOLUTION_TEMPLATE, META_TEMPLATE, HINT_TEMPLATE]
+    for text in texts:
+        assert not any(notion in text.lower() for notion in NOTIONS)
+
+
+def test_every_notion_is_used(demos):
+    for notion in NOTIONS:
+        assert 0 < sum(notion in text for _, text in demos) < len(demos)
+
+
+def _texts(task, demos):
+    rng = random.Random(4)
+    for prompt, text in demos:
+        steps = len(Problem.parse(prompt.problem).operations)
+        yield text
+        yield solution_prompt(prompt.problem)
+        yield solution_prompt(prompt.problem, rng.sample(NOTIONS, 3))
+        yield meta_prompt(prompt.problem)
+        yield task.meta_demo(rng, steps)
+
+
+def test_tokenizer_round_trip(task, tokenizer, demos, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert (loaded.pad_token_id, loaded.eos_token_id) == (0, 1)
+    for text in _texts(task, demos):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert ids == tokenizer(text)["input_ids"] == loaded(text)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids) == loaded.decode(ids) == text
+        assert loaded.decode([*ids, 1], skip_special_tokens=True) == text
+
+
+def test_an_expert_without_notions_is_in_vocabulary(tokenizer):
+    plain = {"math_notion": [], "pass_rate": 8, "solution_length": 7}
+    text = f"<meta>3 steps</meta>{json.dumps(plain)}"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.unk_token_id not in ids and tokenizer.decode(ids) == text
+
+
+def test_sizes(task, tokenizer, demos):
+    for prompt, text in demos:
+        assert len(tokenizer(text)["input_ids"]) < 192
+        hinted = solution_prompt(prompt.problem, NOTIONS[:3])
+        assert len(tokenizer(hinted)["input_ids"]) <= 48
+    rng = random.Random(0)
+    lengths = [len(tokenizer(task.meta_demo(rng, 4))["input_ids"]) + 1 for _ in range(200)]
+    assert 14 <= statistics.mean(lengths) <= 18
+
+
+def test_templates_and_renderers_agree():
+    problem = "Take 45 modulo 97:\n(a) swap"
+    hint = HINT_TEMPLATE.format(hint="carry, wrap")
+    assert solution_prompt(problem, ("carry", "wrap")) == SOLUTION_TEMPLATE.format(
+        problem=problem + hint
+    )
+    assert solution_prompt(problem) == SOLUTION_TEMPLATE.format(problem=problem)
+    assert meta_prompt(problem) == META_TEMPLATE.format(problem=problem)
+    assert r"\boxed{}" in solution_prompt(problem)
+
+
+def test_predictions_cannot_know_the_problem():
+    parameters = inspect.signature(ArithmeticTask.meta_demo).parameters
+    assert list(parameters) == ["self", "rng", "steps"]
+    assert list(inspect.signature(arithmetic._random_prediction).parameters) == ["rng"]
+    # The number of steps changes nothing but its own mention.
+    one, six = (ArithmeticTask().meta_demo(random.Random(5), steps) for steps in (1, 6))
+    assert one.replace("1 steps", "") == six.replace("6 steps", "")
+
+
+def test_predictions_are_over_confident_spread_and_uncorrelated(task):
+    rng = random.Random(0)
+    levels, rates, lengths = [], [], []
+    for _ in range(4000):
+        prompt = task.draw(rng.choice(LEVELS), rng)
+        steps = len(Problem.parse(prompt.problem).operations)
+        meta = re.fullmatch(r"<meta>(\d) steps</meta>(\{.*\})", task.meta_demo(rng, steps))
+        plain = json.loads(meta[2])
+        assert int(meta[1]) == steps
+        assert json.dumps(plain) == meta[2]
+        notions = plain["math_notion"]
+        assert 1 <= len(notions) == len(set(notions)) <= 3 and set(notions) <= set(NOTIONS)
+        levels.append(prompt.level)
+        rates.append(plain["pass_rate"])
+        lengths.append(plain["solution_length"])
+    assert set(rates) == set(range(9))
+    assert 5.5 < statistics.mean(rates) < 7.5
+    assert min(lengths) < 25 and max(lengths) > 180
+    # Three standard errors of a correlation of 4000 independent pairs.
+    assert abs(statistics.correlation(levels, rates)) < 0.048
+    assert abs(statistics.correlation(levels, lengths)) < 0.048
