@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -35,6 +34,9 @@ def hydra_main(
             multirun before the first job starts.
         run: one job.
     """
+    # threads that wait by spinning stop each other where cores are fewer than they
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     folder = str(conf_dir())
     overrides = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
     if not {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
@@ -117,8 +119,9 @@ def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 def quiet(log_file: Path) -> None:
     """Send the libraries' log lines and warnings to `log_file`; the screen is for the run."""
-    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    import lightning.pytorch  # noqa: F401  (it installs its own handlers when imported)
+    from transformers.utils import logging as transformers_logging
+
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log_file)
@@ -129,7 +132,5 @@ def quiet(log_file: Path) -> None:
         logger.handlers = [handler]
         logger.propagate = False
     logging.captureWarnings(True)
-    warnings.simplefilter("default")
-    from transformers.utils import logging as transformers_logging
-
+    transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

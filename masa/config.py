@@ -287,7 +287,7 @@ class StrategyConfig:
         _require(self.num_nodes >= 1, "strategy.num_nodes must be >= 1")
         _require(
             self.name == "fsdp" or self.devices * self.num_nodes == 1,
-            f"strategy=single is one device, not {self.devices * self.num_nodes}; use strategy=fsdp",
+            f"strategy=single is one device, not {self.devices * self.num_nodes}: use fsdp",
         )
 
 
@@ -306,7 +306,8 @@ class RunConfig:
     output_dir: str
     seed: int = 0
     ckpt: str | None = None
-    """null starts afresh, last goes on in `output_dir`, a path goes on from that checkpoint."""
+    """null: a new run; last: go on in `output_dir`; auto: go on where there is a checkpoint, else
+    afresh; a path: go on from that checkpoint."""
     name: str = "masa"
 
     def __post_init__(self) -> None:

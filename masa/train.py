@@ -46,10 +46,10 @@ def run(cfg: DictConfig) -> None:
     from masa.analysis.load import RunError
     from masa.data.datamodule import MasaDataModule
     from masa.report import write_report
-    from masa.tasks.templates import TextDialogue
+    from masa.training.build import build_dialogue, build_engine, longest_sequence
     from masa.training.checkpoint import CheckpointCallback, find_checkpoint
     from masa.training.csv_logger import CsvLogger
-    from masa.training.models import load_policy, load_tokenizer
+    from masa.training.models import load_policy
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
     from masa.training.rollout import RolloutCallback
@@ -62,29 +62,14 @@ def run(cfg: DictConfig) -> None:
     algorithm, settings = config.algorithm, config.trainer
     task = instantiate(cfg.task)
     model_path = instantiate(cfg.model).resolve(task)
-    tokenizer = load_tokenizer(model_path)
-    dialogue = TextDialogue(
-        task.templates, tokenizer, algorithm.meta.min_length, algorithm.response_limit
-    )
-    max_model_len = _longest_prompt(task, dialogue) + max(
-        algorithm.response_limit, algorithm.meta.response_limit
-    )
-
-    def build_engine() -> Any:
-        return instantiate(
-            cfg.engine,
-            model_path=model_path,
-            eos_token_ids=[tokenizer.eos_token_id],
-            max_model_len=max_model_len,
-            temperature=algorithm.temperature,
-        )
-
+    dialogue = build_dialogue(task, model_path, algorithm)
+    longest = longest_sequence(task, model_path, dialogue, algorithm)
     rollout = RolloutCallback(
         algorithm,
         settings,
         dialogue,
         lambda answers: [task.verify(prompt, text) for prompt, text in answers],
-        build_engine,
+        lambda: build_engine(cfg.engine, model_path, longest, dialogue, algorithm),
         config.seed,
         out,
     )
@@ -129,15 +114,6 @@ def _loggers(cfg: DictConfig) -> Sequence[Any]:
     from hydra.utils import instantiate
 
     return [instantiate(node) for node in (cfg.logger or {}).values()]
-
-
-def _longest_prompt(task: Any, dialogue: Any) -> int:
-    """Token count of the longest prompt a run can ask, hints included."""
-    longest = max([*task.train, *task.validation], key=lambda prompt: len(prompt.problem))
-    everything = [*dialogue.templates.hint.split(), *getattr(task, "notions", ())]
-    return max(
-        len(dialogue.meta_prompt(longest)), len(dialogue.solution_prompt(longest, everything))
-    )
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -83,6 +84,7 @@ class VllmEngine:
                 generation_config="vllm",
                 disable_log_stats=True,
                 seed=0,
+                **(_whole_prompts(max_model_len) if self.on_cpu else {}),
                 **({"distributed_executor_backend": "external_launcher"} if distributed else {}),
             )
         self.eos_token_ids = list(eos_token_ids)
@@ -149,6 +151,15 @@ class VllmEngine:
             finished=sampled.finish_reason == "stop",
             version=self.version,
         )
+
+
+def _whole_prompts(max_model_len: int) -> dict[str, Any]:
+    """A prompt split over two steps draws a token that is thrown away, and vLLM then rewinds the
+    request's random generator, which PyTorch's CPU generator cannot do."""
+    return {
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(16384, max_model_len),
+    }
 
 
 @contextmanager

@@ -5,9 +5,6 @@ A demonstration takes each line either carefully (`: units 5+7 2 carry tens 4+2 
 a guess (`: guess 57`), which is often wrong. Careful steps need only one-digit tables, as 100 = 3
 modulo 97: a carry out of the tens wraps by adding 3, a borrow by subtracting 3. What reinforcement
 has to find out is to be careful, and, about the model itself, when that will not help.
-
-A solution prompt is `SOLUTION_TEMPLATE.format(problem=problem)`; with a hint, the problem is first
-followed by `HINT_TEMPLATE.format(hint=", ".join(notions))`.
 """
 
 from __future__ import annotations
@@ -16,18 +13,20 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from masa.tasks.templates import Templates
 from masa.types import Prompt
 
-SOLUTION_TEMPLATE = "Solve step by step, answer in \\boxed{{}}.\n{problem}\nSolution: "
-META_TEMPLATE = "Predict how solving this will go.\n{problem}\nPrediction: "
-HINT_TEMPLATE = "\nHint: {hint}"
+TEMPLATES = Templates(
+    solution="Solve step by step, answer in \\boxed{}.\n{problem}\nSolution: ",
+    meta="Predict how solving this will go.\n{problem}\nPrediction: ",
+    hint="{problem}\nHint: {hint}",
+)
 
 NOTIONS = ("carry", "borrow", "plain", "product", "tenfold", "shift", "wrap", "guess")
 """Words of the solutions that a prediction may name; none of them stands in a problem."""
@@ -52,22 +51,11 @@ _LITERALS = (
     ":",
     # Label and word are one token, so that a solution finds its next line with one look.
     *(f"\n({label}) {word}" for label in _LABELS for word in _WORDS),
-    ": units ",
-    " units ",
-    " tens ",
-    " carry",
-    " borrow",
-    " plain",
-    " = ",
-    " wrap ",
+    *(f"{lead}{word} " for word in ("units", "guess", "try") for lead in (": ", " ")),
+    *(f" {word} " for word in ("tens", "tenfold", "wrap", "check", "=")),
+    *(f" {word}" for word in ("carry", "borrow", "plain")),
     ": product ",
-    " tenfold ",
     ": shift ",
-    ": guess ",
-    " guess ",
-    ": try ",
-    " try ",
-    " check ",
     "\nReview ",
     ", ",
     "\nAnswer: \\boxed{",
@@ -185,16 +173,10 @@ class ArithmeticConfig:
         if not 1 <= self.validation_size_per_level <= 600:
             got = self.validation_size_per_level
             raise ValueError(f"validation_size_per_level must be 1..600, got {got}")
-        for name in (
-            "careful",
-            "guess_right_easy",
-            "guess_right_hard",
-            "review_after_error",
-            "review_otherwise",
-            "scrambled",
-        ):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be within 0..1, got {getattr(self, name)}")
+        for field in fields(self):
+            share = getattr(self, field.name)
+            if field.type == "float" and not 0.0 <= share <= 1.0:
+                raise ValueError(f"{field.name} must be within 0..1, got {share}")
 
 
 class ArithmeticTask:
@@ -202,6 +184,7 @@ class ArithmeticTask:
 
     def __init__(self, config: ArithmeticConfig | None = None) -> None:
         self.config = config or ArithmeticConfig()
+        self.templates = TEMPLATES
 
     @cached_property
     def train(self) -> list[Prompt]:
@@ -392,17 +375,6 @@ def _draw_operation(kind: str, modulus: int, rng: random.Random) -> Operation:
 def is_held_out(problem: str) -> bool:
     """True where the problem may only serve for validation, whatever the seed and the sizes."""
     return int(_digest(problem), 16) % _HELD_OUT_SHARE == 0
-
-
-def solution_prompt(problem: str, hint: Sequence[str] = ()) -> str:
-    """The rendered solution prompt, with the notions of a hint where there are any."""
-    hinted = problem + HINT_TEMPLATE.format(hint=", ".join(hint)) if hint else problem
-    return SOLUTION_TEMPLATE.format(problem=hinted)
-
-
-def meta_prompt(problem: str) -> str:
-    """The rendered meta prompt."""
-    return META_TEMPLATE.format(problem=problem)
 
 
 def _digest(text: str) -> str:

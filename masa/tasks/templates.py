@@ -100,6 +100,12 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _fill(template: str, **values: str) -> str:
+    # not str.format: \\boxed{} and the JSON example of a template have braces of their own; one
+    # pass, so that a problem's text is never taken for a placeholder
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+
+
 @dataclass(frozen=True)
 class Templates:
     """Prompt texts with {problem}, and where they are used {hint}, {min_length}, {max_length}."""
@@ -120,6 +126,17 @@ class Templates:
         ):
             if needed not in getattr(self, name):
                 raise ValueError(f"template {name} has no {needed}")
+
+    def solution_text(self, problem: str, hints: Sequence[str] = ()) -> str:
+        """q_sol of a problem, hinted notions appended."""
+        if hints:
+            problem = _fill(self.hint, problem=problem, hint=", ".join(hints))
+        return _fill(self.solution, problem=problem)
+
+    def meta_text(self, problem: str, min_length: int, max_length: int) -> str:
+        """q_meta of a problem, with the range of lengths that may be predicted (tokens)."""
+        limits = {"min_length": str(min_length), "max_length": str(max_length)}
+        return _fill(self.meta, problem=problem, **limits)
 
 
 class TextDialogue:
@@ -147,14 +164,12 @@ class TextDialogue:
 
     def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of q_meta."""
-        return self._encode(self._fill(self.templates.meta, problem=prompt.problem))
+        text = self.templates.meta_text(prompt.problem, self.min_length, self.max_length)
+        return self._encode(text)
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
         """Token ids of q_sol; hinted notions are appended to the problem."""
-        problem = prompt.problem
-        if hints:
-            problem = self._fill(self.templates.hint, problem=problem, hint=", ".join(hints))
-        return self._encode(self._fill(self.templates.solution, problem=problem))
+        return self._encode(self.templates.solution_text(prompt.problem, hints))
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Decoded text without special tokens."""
@@ -174,12 +189,6 @@ class TextDialogue:
         if rewritten is None:
             return None
         return (*self._encode(rewritten), int(self.tokenizer.eos_token_id))
-
-    def _fill(self, template: str, **values: str) -> str:
-        # not str.format: the JSON example of a template has braces of its own; one pass, so that
-        # a problem's text is never taken for a placeholder
-        values |= {"min_length": str(self.min_length), "max_length": str(self.max_length)}
-        return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])

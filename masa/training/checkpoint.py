@@ -72,11 +72,13 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
                 f"{run_dir} holds a run already: go on with ckpt=last, or choose another output_dir"
             )
         return None
-    if ckpt != "last":
+    if ckpt not in ("last", "auto"):
         if not Path(ckpt).exists():
             raise ConfigError(f"ckpt={ckpt}: no such checkpoint")
         return Path(ckpt)
     found = list_checkpoints(directory)
+    if not found and ckpt == "auto":
+        return None
     if not found:
         raise ConfigError(f"ckpt=last: no checkpoint in {directory}")
     return found[-1]

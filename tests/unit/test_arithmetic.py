@@ -9,17 +9,13 @@ from transformers import AutoTokenizer
 
 from masa.tasks import arithmetic
 from masa.tasks.arithmetic import (
-    HINT_TEMPLATE,
-    META_TEMPLATE,
     NOTIONS,
-    SOLUTION_TEMPLATE,
+    TEMPLATES,
     ArithmeticConfig,
     ArithmeticTask,
     Operation,
     Problem,
     is_held_out,
-    meta_prompt,
-    solution_prompt,
     work_out,
 )
 from masa.types import Prompt
@@ -240,7 +236,7 @@ def test_verify(task, text, right):
 
 
 def test_no_notion_stands_in_a_prompt(task):
-    texts = [p.problem for p in task.train] + [SOLUTION_TEMPLATE, META_TEMPLATE, HINT_TEMPLATE]
+    texts = [p.problem for p in task.train] + [TEMPLATES.solution, TEMPLATES.meta, TEMPLATES.hint]
     for text in texts:
         assert not any(notion in text.lower() for notion in NOTIONS)
 
@@ -255,9 +251,9 @@ def _texts(task, demos):
     for prompt, text in demos:
         steps = len(Problem.parse(prompt.problem).operations)
         yield text
-        yield solution_prompt(prompt.problem)
-        yield solution_prompt(prompt.problem, rng.sample(NOTIONS, 3))
-        yield meta_prompt(prompt.problem)
+        yield TEMPLATES.solution_text(prompt.problem)
+        yield TEMPLATES.solution_text(prompt.problem, rng.sample(NOTIONS, 3))
+        yield TEMPLATES.meta_text(prompt.problem, 8, 192)
         yield task.meta_demo(rng, steps)
 
 
@@ -283,22 +279,11 @@ def test_an_expert_without_notions_is_in_vocabulary(tokenizer):
 def test_sizes(task, tokenizer, demos):
     for prompt, text in demos:
         assert len(tokenizer(text)["input_ids"]) < 192
-        hinted = solution_prompt(prompt.problem, NOTIONS[:3])
+        hinted = TEMPLATES.solution_text(prompt.problem, NOTIONS[:3])
         assert len(tokenizer(hinted)["input_ids"]) <= 48
     rng = random.Random(0)
     lengths = [len(tokenizer(task.meta_demo(rng, 4))["input_ids"]) + 1 for _ in range(200)]
     assert 14 <= statistics.mean(lengths) <= 18
-
-
-def test_templates_and_renderers_agree():
-    problem = "Take 45 modulo 97:\n(a) swap"
-    hint = HINT_TEMPLATE.format(hint="carry, wrap")
-    assert solution_prompt(problem, ("carry", "wrap")) == SOLUTION_TEMPLATE.format(
-        problem=problem + hint
-    )
-    assert solution_prompt(problem) == SOLUTION_TEMPLATE.format(problem=problem)
-    assert meta_prompt(problem) == META_TEMPLATE.format(problem=problem)
-    assert r"\boxed{}" in solution_prompt(problem)
 
 
 def test_predictions_cannot_know_the_problem():

@@ -58,7 +58,7 @@ def test_demonstrations(task):
     assert {demo.prompt.level for demo in demos} == set(range(1, 7))
     meta = [demo for demo in demos if demo.completion.startswith("<meta>")]
     hinted = [demo for demo in demos if "\nHint: " in demo.prompt_text]
-    assert 0.15 < len(meta) / 2000 < 0.25
+    assert 0.12 < len(meta) / 2000 < 0.18
     assert 0.05 < len(hinted) / (2000 - len(meta)) < 0.15
     assert not set(map(id, meta)) & set(map(id, hinted))
 

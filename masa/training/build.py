@@ -1,0 +1,68 @@
+"""The parts of a run, built from its config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from masa.config import AlgorithmConfig, ConfigError
+from masa.tasks.base import Task
+from masa.tasks.templates import TextDialogue
+from masa.training.models import load_tokenizer
+from masa.types import Engine
+
+
+def build_dialogue(task: Task, model_path: Path, algorithm: AlgorithmConfig) -> TextDialogue:
+    """The task's templates over the model's tokenizer."""
+    return TextDialogue(
+        task.templates,
+        load_tokenizer(model_path),
+        algorithm.meta.min_length,
+        algorithm.response_limit,
+    )
+
+
+def build_engine(
+    config: DictConfig,
+    model_path: Path,
+    max_model_len: int,
+    dialogue: TextDialogue,
+    algorithm: AlgorithmConfig,
+) -> Engine:
+    """The engine named by `config._target_`, without weights yet."""
+    engine: Any = instantiate(
+        config,
+        model_path=model_path,
+        eos_token_ids=[dialogue.tokenizer.eos_token_id],
+        max_model_len=max_model_len,
+        temperature=algorithm.temperature,
+    )
+    return engine  # type: ignore[no-any-return]
+
+
+def longest_sequence(
+    task: Task, model_path: Path, dialogue: TextDialogue, algorithm: AlgorithmConfig
+) -> int:
+    """Tokens of the longest prompt plus the longest response, within the model's context.
+
+    Raises:
+        ConfigError: the model's context is shorter.
+    """
+    from transformers import AutoConfig
+
+    longest = max([*task.train, *task.validation], key=lambda prompt: len(prompt.problem))
+    prompt = max(len(dialogue.meta_prompt(longest)), len(dialogue.solution_prompt(longest, ())))
+    if algorithm.control.hint:
+        # whatever the meta rollouts may say can come back as a hint
+        prompt += algorithm.meta.response_limit
+    needed = prompt + max(algorithm.response_limit, algorithm.meta.response_limit)
+    context = getattr(AutoConfig.from_pretrained(model_path), "max_position_embeddings", needed)
+    if needed > context:
+        raise ConfigError(
+            f"prompts of {prompt} tokens and responses of {needed - prompt} need {needed} tokens, "
+            f"the model's context holds {context}: lower algorithm.response_limit"
+        )
+    return needed

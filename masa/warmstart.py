@@ -1,0 +1,81 @@
+"""`masa-warmstart`: build the embedded domain's first policy and say how good it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from masa import cli
+from masa.config import load
+from masa.train import check
+
+SAMPLES = 8
+"""Solutions and predictions per held-out problem."""
+
+
+def run(cfg: DictConfig) -> None:
+    """Build the model, or find it built, and print its held-out table."""
+    config = load(cfg)
+    cli.quiet(Path(config.output_dir) / "log.txt")
+    from hydra.utils import instantiate
+
+    task = instantiate(cfg.task)
+    path = instantiate(cfg.model).resolve(task)
+    print(f"warm-started model: {path}")
+    table = path / "held_out.txt"
+    if not table.exists():
+        text = held_out_table(cfg, config, task, path)
+        table.write_text(text)
+    print(table.read_text())
+
+
+def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
+    """Accuracy, length and predictions per level on held-out problems, as text."""
+    from masa.algorithm.cutoff import LengthCutoff
+    from masa.algorithm.gating import PredictiveGate
+    from masa.algorithm.step import Actors, collect
+    from masa.data.metrics import meta_metrics, rollout_metrics
+    from masa.training.build import build_dialogue, build_engine, longest_sequence
+    from masa.training.models import load_policy
+    from masa.training.rollout import validation_config
+
+    trainer = replace(config.trainer, val_samples=SAMPLES, val_meta_samples=SAMPLES)
+    algorithm = validation_config(config.algorithm, trainer)
+    dialogue = build_dialogue(task, path, algorithm)
+    longest = longest_sequence(task, path, dialogue, algorithm)
+    engine = build_engine(cfg.engine, path, longest, dialogue, algorithm)
+    engine.load_weights(load_policy(path).named_parameters(), 0)
+    actors = Actors(
+        dialogue,
+        engine.generate,
+        lambda answers: [task.verify(prompt, text) for prompt, text in answers],
+        PredictiveGate(algorithm.gate, algorithm.control),
+        LengthCutoff(algorithm),
+    )
+    groups = collect(task.validation, 0, algorithm, actors, config.seed)
+    lines = [f"held-out problems, {SAMPLES} samples each, T = {algorithm.temperature:g}"]
+    lines.append("level  problems  accuracy  mixed  tokens  predicted  parsed  corr")
+    levels = sorted({group.prompt.level for group in groups})
+    for level in [*levels, None]:
+        of_level = [g for g in groups if level is None or g.prompt.level == level]
+        solved = rollout_metrics(of_level, algorithm.meta.response_limit)
+        meta = meta_metrics(of_level)
+        lines.append(
+            f"{'all' if level is None else level:>5}  {len(of_level):8d}"
+            f"  {solved['reward']:8.3f}  {1 - solved['frac_reward_zero_std']:5.2f}"
+            f"  {solved['completions/mean_length']:6.1f}  {meta['meta/pass_rate_predicted']:9.3f}"
+            f"  {meta['meta/parse_rate']:6.2f}  {meta['meta/pass_rate_corr']:4.2f}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Console script."""
+    cli.hydra_main("masa-warmstart", "config", check, run)
+
+
+if __name__ == "__main__":
+    main()
