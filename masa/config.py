@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class MetaConfig:
         weights = (self.difficulty_weight, self.length_weight, self.notion_weight)
         _require(min(weights) >= 0, "meta.*_weight must be >= 0")
         _require(
-            self.group_size == 0 or sum(weights) > 0,
+            sum(weights) > 0,
             "all meta.*_weight are 0: use meta.group_size=0 to leave the meta objective out",
         )
         _require(
@@ -267,7 +267,13 @@ class TrainerConfig:
         ):
             value = getattr(self, name)
             _require(value >= 1, f"trainer.{name} is {value}, it must be >= 1")
-        _require(self.val_meta_samples >= 0, "trainer.val_meta_samples must be >= 0")
+        _require(
+            self.val_samples != 1, "trainer.val_samples is 1, a group needs at least 2 rollouts"
+        )
+        _require(
+            self.val_meta_samples >= 0 and self.val_meta_samples != 1,
+            f"trainer.val_meta_samples is {self.val_meta_samples}, it must be 0 or >= 2",
+        )
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
 
 
@@ -311,12 +317,27 @@ class RunConfig:
     name: str = "masa"
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, f"seed is {self.seed}, it must be >= 0")
+        _require(
+            type(self.seed) is int and self.seed >= 0,
+            f"seed is {self.seed!r}, it must be an integer >= 0",
+        )
+        for name in ("output_dir", "name", "ckpt"):
+            value = getattr(self, name)
+            _require(
+                isinstance(value, str) or (name == "ckpt" and value is None),
+                f"{name} is {value!r}, it must be a text",
+            )
         _require(
             not self.algorithm.steers
             or self.algorithm.control.start_step < self.trainer.max_rollouts,
             f"algorithm.control.start_step is {self.algorithm.control.start_step}, but the run has "
             f"only {self.trainer.max_rollouts} rollouts: control would never start",
+        )
+        shortest = self.algorithm.meta.min_length
+        _require(
+            self.trainer.val_meta_samples == 0 or shortest <= self.algorithm.response_limit,
+            f"meta.min_length {shortest} is over response_limit {self.algorithm.response_limit}, "
+            "but trainer.val_meta_samples asks for predictions",
         )
         world = self.strategy.devices * self.strategy.num_nodes
         _require(
@@ -338,8 +359,9 @@ def load(cfg: DictConfig) -> RunConfig:
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
+    plain.pop("hydra", None)
     known = {f.name for f in fields(RunConfig)}
-    unknown = sorted(str(key) for key in plain if key not in known and key != "hydra")
+    unknown = sorted(str(key) for key in plain if key not in known)
     _require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     typed = {
         "algorithm": AlgorithmConfig,
@@ -348,12 +370,16 @@ def load(cfg: DictConfig) -> RunConfig:
         "strategy": StrategyConfig,
     }
     for key, schema in typed.items():
+        given = plain.get(key) or {}
+        _require(isinstance(given, dict), f"{key} is {given!r}, it must be a group of settings")
         try:
-            node = OmegaConf.merge(OmegaConf.structured(schema), plain.get(key) or {})
+            node = OmegaConf.merge(OmegaConf.structured(schema), given)
             plain[key] = OmegaConf.to_object(node)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-    plain.pop("hydra", None)
+    missing = sorted(f.name for f in fields(RunConfig) if f.default is MISSING)
+    missing = [name for name in missing if name not in plain]
+    _require(not missing, f"missing key {', '.join(missing)}")
     return RunConfig(**{str(key): value for key, value in plain.items()})
 
 

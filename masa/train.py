@@ -101,7 +101,12 @@ def run(cfg: DictConfig) -> None:
     data = MasaDataModule(
         task.train, rollout, settings.prompts_per_rollout, settings.max_rollouts, config.seed
     )
-    trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+    try:
+        trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+    finally:
+        if "wandb" in sys.modules:
+            # else the next job of a multirun would log into this one's run
+            sys.modules["wandb"].finish()
     if trainer.is_global_zero:
         try:
             report = write_report([out], out)

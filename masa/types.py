@@ -256,3 +256,7 @@ class Engine(Protocol):
     def wake(self) -> None:
         """Be ready to generate again."""
         ...
+
+    def close(self) -> None:
+        """Free everything; the engine cannot be used any more."""
+        ...

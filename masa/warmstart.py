@@ -56,6 +56,7 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
         LengthCutoff(algorithm),
     )
     groups = collect(task.validation, 0, algorithm, actors, config.seed)
+    engine.close()
     lines = [f"held-out problems, {SAMPLES} samples each, T = {algorithm.temperature:g}"]
     lines.append("level  problems  accuracy  mixed  tokens  predicted  parsed  corr")
     levels = sorted({group.prompt.level for group in groups})

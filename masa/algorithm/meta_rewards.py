@@ -120,13 +120,12 @@ def meta_reward(scores: dict[str, float], config: MetaConfig) -> float:
 
 @lru_cache(maxsize=65536)
 def _lemma(word: str) -> str:
-    if len(word) <= 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("sses", "xes", "zes", "ches", "shes")):
-        return word[:-2]
-    return word[:-1]
+    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    stem = word[:-1] if plural else word
+    # "boxes" and "sizes" leave a stem on e; singulars lose theirs as well, so that both meet
+    if stem.endswith(("sse", "xe", "ze", "che", "she")):
+        return stem[:-1]
+    return stem[:-2] + "y" if stem.endswith("ie") and len(stem) > 3 else stem
 
 
 @lru_cache(maxsize=128)

@@ -67,9 +67,11 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     known = [g for g in groups if unbiased(g)]
     gated = [g for g in known if g.plan.gated]
     constant = [g for g in known if g.zero_variance]
-    right = [
+    # the cutoff would meet only the prompts that the gate leaves
+    lost = [
         length > g.plan.cutoff
         for g in known
+        if not g.plan.gated
         for length, correct in zip(g.lengths, g.correct, strict=True)
         if correct
     ]
@@ -82,7 +84,7 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "gate/audited": float(sum(g.plan.audited for g in groups)),
         "cutoff/fraction": _mean(stopped),
         "cutoff/mean_limit": _mean(g.plan.cutoff for g in groups),
-        "cutoff/lost_correct": _mean(right),
+        "cutoff/lost_correct": _mean(lost),
     }
 
 

@@ -86,6 +86,10 @@ class HfEngine:
     def wake(self) -> None:
         """See `Engine.wake`."""
 
+    def close(self) -> None:
+        """See `Engine.close`."""
+        del self.model
+
     @torch.inference_mode()
     def _sample(self, rows: Sequence[tuple[tuple[int, ...], int, int]]) -> list[Completion]:
         longest = max(len(prompt) for prompt, _, _ in rows)

@@ -44,6 +44,9 @@ class ScriptedEngine:
     def wake(self) -> None:
         """See `Engine.wake`."""
 
+    def close(self) -> None:
+        """See `Engine.close`."""
+
     def _completion(self, request: Request, seed: int) -> Completion:
         tokens = tuple(self.script(request.prompt_ids, seed))[: request.max_tokens]
         finished = bool(tokens) and tokens[-1] == self.eos_token_id

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from masa.config import ConfigError
 from masa.types import Completion, Request
@@ -51,7 +52,7 @@ class VllmEngine:
         threads: int = 1,
     ) -> None:
         self.on_cpu = not torch.cuda.is_available()
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.shares_process_group = dist.is_initialized() and dist.get_world_size() > 1
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
         if self.on_cpu:
@@ -85,7 +86,11 @@ class VllmEngine:
                 disable_log_stats=True,
                 seed=0,
                 **(_whole_prompts(max_model_len) if self.on_cpu else {}),
-                **({"distributed_executor_backend": "external_launcher"} if distributed else {}),
+                **(
+                    {"distributed_executor_backend": "external_launcher"}
+                    if self.shares_process_group
+                    else {}
+                ),
             )
         self.eos_token_ids = list(eos_token_ids)
         self.temperature = temperature
@@ -142,6 +147,15 @@ class VllmEngine:
         """See `Engine.wake`."""
         if not self.on_cpu:
             self.llm.wake_up()
+
+    def close(self) -> None:
+        """See `Engine.close`: another engine may follow in this process (a multirun)."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+        if not self.shares_process_group:
+            cleanup_dist_env_and_memory()
 
     def _completion(self, output: object) -> Completion:
         sampled = output.outputs[0]  # type: ignore[attr-defined]

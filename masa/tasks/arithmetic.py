@@ -329,7 +329,7 @@ def _wrap(written: int, result: int) -> str:
 def _random_prediction(rng: random.Random) -> str:
     """A prediction that knows nothing: no argument could tell it of the problem."""
     notions = rng.sample(NOTIONS, rng.randint(1, 3))
-    (pass_rate,) = rng.choices(range(9), weights=(1, 1, 1, 1, 2, 3, 6, 9, 9))
+    (pass_rate,) = rng.choices(range(9), weights=(4, 2, 2, 2, 3, 4, 6, 8, 9))
     length = rng.randint(16, 190)
     return json.dumps({"math_notion": notions, "pass_rate": pass_rate, "solution_length": length})
 

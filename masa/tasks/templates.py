@@ -45,7 +45,7 @@ def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) ->
         errors.append(f"solution_length is not an integer from {min_length} to {max_length}")
 
     notions = fields.get("math_notion")
-    if not isinstance(notions, list) or not all(isinstance(notion, str) for notion in notions):
+    if not isinstance(notions, list) or not all(map(_is_text, notions)):
         notions = None
         errors.append("math_notion is not a list of strings")
 
@@ -78,7 +78,8 @@ def rewrite_meta(text: str, pass_rate: int, length: int) -> str | None:
         "pass_rate": pass_rate,
         "solution_length": length,
     }
-    return text[:start] + json.dumps(truth, ensure_ascii=False)
+    # a notion must not end the reasoning once more
+    return text[:start] + json.dumps(truth, ensure_ascii=False).replace("</", "<\\/")
 
 
 def _find_object(text: str) -> tuple[dict[str, Any], int] | str:
@@ -98,6 +99,11 @@ def _find_object(text: str) -> tuple[dict[str, Any], int] | str:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    # JSON can spell halves of a character, which neither a tokenizer nor a file takes
+    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _fill(template: str, **values: str) -> str:

@@ -76,6 +76,12 @@ class RolloutCallback(L.Callback):
         if self.engine is None:
             self.engine = self.build_engine()
 
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Free the engine, also where the fit failed."""
+        if self.engine is not None:
+            self.engine.close()
+            self.engine = None
+
     def __call__(self, prompts: Sequence[Prompt], step: int) -> StepBatch:
         """Roll out `prompts`, this rank's share of rollout `step`, from the current policy."""
         self._timings = {}

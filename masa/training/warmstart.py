@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
-from masa.tasks import arithmetic, templates
+from masa.tasks import arithmetic
 from masa.tasks.arithmetic import NOTIONS, ArithmeticTask, Problem
 from masa.types import Prompt
 
@@ -186,7 +186,8 @@ def fingerprint(
         "task": asdict(task.config),
         "model": model,
         "warmstart": asdict(config),
-        "sources": [inspect.getsource(m) for m in (arithmetic, templates, sys.modules[__name__])],
+        "templates": asdict(task.templates),
+        "sources": [inspect.getsource(arithmetic), inspect.getsource(sys.modules[__name__])],
         "torch": torch.__version__.split(".")[0],
     }
     plain = json.dumps(facts, sort_keys=True, default=str)

@@ -1,0 +1,245 @@
+"""Small worlds for tests: groups, dialogues, tokenizers and models of a few numbers."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from masa.algorithm.cutoff import LengthCutoff
+from masa.algorithm.gating import PredictiveGate
+from masa.algorithm.step import Actors
+from masa.config import AlgorithmConfig
+from masa.engine.scripted import ScriptedEngine
+from masa.tasks.templates import parse_meta
+from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup, Sample
+
+EOS = 0
+
+
+def algorithm(**settings: Any) -> AlgorithmConfig:
+    """AlgorithmConfig of small numbers; `meta={"coef": 2}` sets a part of a section."""
+    small = {
+        "group_size": 4,
+        "response_limit": 64,
+        "meta": {"group_size": 4, "min_length": 4, "response_limit": 200},
+        "control": {"start_step": 0, "window": 8, "min_evidence": 2},
+    }
+    merged = OmegaConf.merge(OmegaConf.structured(AlgorithmConfig), small, settings)
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, AlgorithmConfig)
+    return config
+
+
+# --- groups made by hand
+
+
+def prompt(name: str = "p", problem: str = "problem", answer: str = "7", level: int = 0) -> Prompt:
+    return Prompt(name, problem, answer, level)
+
+
+def prompts(count: int) -> list[Prompt]:
+    return [prompt(f"id{i}", f"problem {i}", str(i)) for i in range(count)]
+
+
+def completion(
+    length: int = 5, *, text: str = "", finished: bool = True, version: int = 0
+) -> Completion:
+    """A completion of `length` tokens."""
+    tokens = (9,) * (length - finished) + (EOS,) * finished
+    return Completion(tokens, (-0.5,) * length, finished, version, text)
+
+
+def prediction(
+    pass_rate: int | None = 4, length: int | None = 10, notions: Sequence[str] | None = ()
+) -> MetaPrediction:
+    """A prediction with its pass rate in eighths; None makes a field unreadable."""
+    missing = [x for x in (pass_rate, length, notions) if x is None]
+    return MetaPrediction(
+        None if pass_rate is None else pass_rate / 8,
+        length,
+        None if notions is None else tuple(notions),
+        "unreadable" if missing else None,
+    )
+
+
+def plan(**changes: Any) -> PromptPlan:
+    """A plan of the parallel phase."""
+    return replace(PromptPlan(False, 64, False, False, 64), **changes)
+
+
+def group(
+    correct: Sequence[bool] = (True, False),
+    lengths: Sequence[int] | None = None,
+    *,
+    decided: PromptPlan | None = None,
+    predictions: Sequence[MetaPrediction] = (),
+    truthful: bool | None = None,
+    **fields: Any,
+) -> RolloutGroup:
+    """A group with these verdicts and solution lengths; rewards and advantages only if given."""
+    lengths = [5] * len(correct) if lengths is None else lengths
+    decided = plan() if decided is None else decided
+    made = RolloutGroup(
+        prompt=prompt(),
+        meta_prompt_ids=(1, 2),
+        solution_prompt_ids=(3,),
+        plan=decided,
+        meta=tuple(completion(3) for _ in predictions),
+        predictions=tuple(predictions),
+        solutions=tuple(completion(n) for n in lengths),
+        correct=tuple(correct),
+        truthful=bool(correct) if truthful is None else truthful,
+    )
+    return replace(made, **fields)
+
+
+# --- a dialogue whose tokens are characters, and worlds that play it
+
+
+class CharDialogue:
+    """Token id = code point, 0 ends a text; the prompts say which kind they are."""
+
+    def __init__(self, min_length: int = 1, max_length: int | None = None) -> None:
+        self.min_length = min_length
+        self.max_length = max_length
+
+    def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
+        return encode(f"meta:{prompt.problem}")
+
+    def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
+        hint = f"#{','.join(hints)}" if hints else ""
+        return encode(f"solve:{prompt.problem}{hint}")
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        return decode(token_ids)
+
+    def parse(self, text: str) -> MetaPrediction:
+        return parse_meta(text, self.min_length, self.max_length)
+
+    def rewrite(self, text: str, pass_rate: int, length: int) -> tuple[int, ...] | None:
+        return (*encode(f"{text}|{pass_rate}|{length}"), EOS)
+
+
+def encode(text: str) -> tuple[int, ...]:
+    return tuple(map(ord, text))
+
+
+def decode(token_ids: Sequence[int]) -> str:
+    return "".join(chr(t) for t in token_ids if t != EOS)
+
+
+def meta_text(pass_rate: Any, length: Any, notions: Any = (), before: str = "<meta>hm") -> str:
+    """A meta rollout in the asked form."""
+    fields = {"math_notion": list(notions), "pass_rate": pass_rate, "solution_length": length}
+    return f"{before}</meta>{json.dumps(fields)}"
+
+
+Say = Callable[[str, int], str]
+"""(problem, seed) -> text."""
+
+
+class World:
+    """An engine that says `meta` and `solve`, and all that `collect` needs around it.
+
+    A solution is right where it ends with "=" and the answer.
+    """
+
+    def __init__(self, config: AlgorithmConfig, meta: Say, solve: Say) -> None:
+        self.config = config
+        self.meta = meta
+        self.solve = solve
+        self.engine = ScriptedEngine(self._script, EOS)
+        self.gate = PredictiveGate(config.gate, config.control)
+        self.cutoff = LengthCutoff(config)
+        dialogue = CharDialogue(config.meta.min_length, config.response_limit)
+        self.verified: list[tuple[Prompt, str]] = []
+        self.actors = Actors(dialogue, self.engine.generate, self._verify, self.gate, self.cutoff)
+
+    def asked(self, kind: str) -> list[str]:
+        """Prompts of this kind that were asked for at least one completion, in order."""
+        texts = [decode(r.prompt_ids) for call in self.engine.calls for r in call if r.seeds]
+        return [text.partition(":")[2] for text in texts if text.startswith(kind)]
+
+    def _script(self, prompt_ids: tuple[int, ...], seed: int) -> tuple[int, ...]:
+        kind, _, problem = decode(prompt_ids).partition(":")
+        say = {"meta": self.meta, "solve": self.solve}[kind]
+        return (*encode(say(problem.partition("#")[0], seed)), EOS)
+
+    def _verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        self.verified += answers
+        return [text.endswith(f"={prompt.answer}") for prompt, text in answers]
+
+
+# --- tokenizers, models, samples
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Every text round-trips: one token per byte."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<eos>": 0, **{char: i + 1 for i, char in enumerate(alphabet)}}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+
+
+def tiny_qwen3(tied: bool = False, seed: int = 0) -> torch.nn.Module:
+    """A Qwen3 of 2 layers and width 32 with random weights, in float32."""
+    config = AutoConfig.for_model(
+        "qwen3",
+        vocab_size=48,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        intermediate_size=48,
+        max_position_embeddings=64,
+        tie_word_embeddings=tied,
+    )
+    generator_state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():  # weights of the usual 0.02 make log-probs that hardly differ
+        for parameter in model.parameters():
+            parameter.mul_(5 if parameter.ndim > 1 else 1)
+    torch.random.set_rng_state(generator_state)
+    return model
+
+
+def random_samples(count: int, seed: int = 0, objectives: str = "smb") -> list[Sample]:
+    """Samples of random lengths and tokens; every fourth solution or meta has advantage 0."""
+    rng = random.Random(seed)
+    names = {"s": "solution", "m": "meta", "b": "bc"}
+    samples = []
+    for i in range(count):
+        objective = names[objectives[i % len(objectives)]]
+        prompt_ids = tuple(rng.randrange(48) for _ in range(rng.randint(1, 6)))
+        token_ids = tuple(rng.randrange(48) for _ in range(rng.randint(1, 12)))
+        bc = objective == "bc"
+        logprobs = [0.0 if bc else float32(-rng.uniform(2, 6)) for _ in token_ids]
+        advantage = 0.0 if bc or i % 4 == 3 else float32(rng.gauss(0, 1))
+        samples.append(Sample(prompt_ids, token_ids, tuple(logprobs), advantage, objective))
+    return samples
+
+
+def float32(value: float) -> float:
+    """The nearest float32: what a tensor keeps of a float."""
+    return float(torch.tensor(value, dtype=torch.float32))
+
+
+def nested_keys(plain: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """a.b.c for every leaf of nested mappings."""
+    keys = set()
+    for key, value in plain.items():
+        name = f"{prefix}{key}"
+        keys |= nested_keys(value, f"{name}.") if isinstance(value, Mapping) else {name}
+    return keys

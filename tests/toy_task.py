@@ -1,0 +1,12 @@
+"""A task on which an unskilled model is right half of the time: something to learn from at once."""
+
+import zlib
+
+from masa.tasks.arithmetic import ArithmeticTask
+
+
+class EvenTask(ArithmeticTask):
+    """Problems of the embedded domain; right is whoever writes a text of even checksum."""
+
+    def verify(self, prompt, text):
+        return zlib.crc32(text.encode()) % 2 == 0

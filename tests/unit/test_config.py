@@ -1,0 +1,350 @@
+import dataclasses
+import functools
+import re
+
+import hydra
+import pytest
+import yaml
+from builders import nested_keys
+from omegaconf import OmegaConf
+
+from masa.config import (
+    AlgorithmConfig,
+    BCConfig,
+    ConfigError,
+    ControlConfig,
+    CutoffConfig,
+    GateConfig,
+    MetaConfig,
+    OptimizerConfig,
+    RunConfig,
+    StrategyConfig,
+    TrainerConfig,
+    conf_dir,
+    load,
+)
+from masa.training.rollout import validation_config
+
+NAN = float("nan")
+
+
+def names(group):
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+@functools.cache
+def compose(*overrides):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose("config", [*overrides, "++output_dir=."])
+
+
+def read(name):
+    return yaml.safe_load((conf_dir() / name).read_text())
+
+
+def preset(name):
+    """The algorithm as it stands in conf/, without the embedded experiment's own numbers."""
+    return load(compose("~experiment", f"algorithm={name}"))
+
+
+# --- values that cannot be
+
+IMPOSSIBLE = [
+    (MetaConfig, "group_size", [-1, 1]),
+    (MetaConfig, "coef", [-0.1, NAN]),
+    (MetaConfig, "difficulty_weight", [-0.1]),
+    (MetaConfig, "length_weight", [-0.1]),
+    (MetaConfig, "notion_weight", [-0.1]),
+    (MetaConfig, "difficulty_base", [-1, 0, 1, 1.5, NAN]),
+    (MetaConfig, "min_length", [0, -5]),
+    (MetaConfig, "response_limit", [0]),
+    (BCConfig, "mode", ["", "on", "Joint"]),
+    (BCConfig, "coef", [-0.1, NAN]),
+    (BCConfig, "pool_size", [0, -1]),
+    (BCConfig, "learning_rate", [0, -1e-6, NAN]),
+    (GateConfig, "sigma", [-0.1, NAN]),
+    (GateConfig, "tolerance", [-0.1, 1.1, NAN]),
+    (GateConfig, "min_parsed", [-0.1, 1.1, NAN]),
+    (GateConfig, "audit_fraction", [-0.1, 1.1, NAN]),
+    (GateConfig, "min_precision", [-0.1, 1.1, NAN]),
+    (CutoffConfig, "margin", [0, -1, NAN]),
+    (CutoffConfig, "max_lost", [-0.1, 1.1, NAN]),
+    (ControlConfig, "start_step", [-1]),
+    (ControlConfig, "min_evidence", [0, 65]),
+    (ControlConfig, "window", [0, 15]),
+    (AlgorithmConfig, "group_size", [-1, 0, 1]),
+    (AlgorithmConfig, "response_limit", [0]),
+    (AlgorithmConfig, "temperature", [0, -1, NAN]),
+    (AlgorithmConfig, "eps_low", [-0.1, 1, NAN]),
+    (AlgorithmConfig, "eps_high", [-0.1, NAN]),
+    (AlgorithmConfig, "dual_clip", [1, 0.5, -3, NAN]),
+    (AlgorithmConfig, "kl_beta", [-0.1, NAN]),
+    (AlgorithmConfig, "token_mean", ["", "mean"]),
+    (AlgorithmConfig, "updates_per_rollout", [0, -1]),
+    (OptimizerConfig, "lr", [0, -1e-6, NAN]),
+    (OptimizerConfig, "weight_decay", [-0.1, NAN]),
+    (OptimizerConfig, "warmup_steps", [-1]),
+    (OptimizerConfig, "grad_clip", [0, -1, NAN]),
+    (TrainerConfig, "max_rollouts", [0, -1]),
+    (TrainerConfig, "prompts_per_rollout", [0]),
+    (TrainerConfig, "val_every", [0]),
+    (TrainerConfig, "val_samples", [0, 1]),
+    (TrainerConfig, "val_meta_samples", [-1, 1]),
+    (TrainerConfig, "checkpoint_every", [0]),
+    (TrainerConfig, "micro_batch_tokens", [0]),
+    (TrainerConfig, "logprob_tolerance", [0, -1, NAN]),
+    (StrategyConfig, "name", ["", "ddp"]),
+    (StrategyConfig, "devices", [0, 2]),
+    (StrategyConfig, "num_nodes", [0, 2]),
+]
+
+SAID_OF = {
+    "difficulty_weight": r"meta\.\*_weight",
+    "length_weight": r"meta\.\*_weight",
+    "notion_weight": r"meta\.\*_weight",
+    "devices": "devices|strategy=single",
+    "num_nodes": "num_nodes|strategy=single",
+}
+
+
+def refused(build, *words):
+    with pytest.raises(ConfigError) as caught:
+        build()
+    message = str(caught.value)
+    assert message and "\n" not in message and len(message) < 250
+    for word in words:
+        assert word in message
+    return message
+
+
+@pytest.mark.parametrize(("schema", "name", "values"), IMPOSSIBLE)
+def test_an_impossible_value_is_refused_in_one_line(schema, name, values):
+    schema()  # the defaults are possible
+    for value in values:
+        message = refused(lambda value=value: schema(**{name: value}))
+        assert re.search(SAID_OF.get(name, rf"\b{name}\b"), message)
+
+
+EDGES = [
+    (MetaConfig, {"group_size": 0}),
+    (MetaConfig, {"group_size": 2, "coef": 0, "notion_weight": 0, "length_weight": 0}),
+    (BCConfig, {"mode": "separate", "coef": 0, "pool_size": 1}),
+    (GateConfig, {"sigma": 0, "tolerance": 1, "min_parsed": 0, "audit_fraction": 1}),
+    (CutoffConfig, {"margin": 0.5, "max_lost": 0}),
+    (ControlConfig, {"start_step": 0, "window": 1, "min_evidence": 1}),
+    (AlgorithmConfig, {"group_size": 2, "eps_low": 0, "eps_high": 0, "dual_clip": 1.1}),
+    (OptimizerConfig, {"weight_decay": 0, "warmup_steps": 0}),
+    (TrainerConfig, {"max_rollouts": 1, "val_samples": 2, "val_meta_samples": 0}),
+    (StrategyConfig, {"name": "fsdp", "devices": 8, "num_nodes": 2}),
+    (StrategyConfig, {"name": "fsdp"}),
+]
+
+
+@pytest.mark.parametrize(("schema", "values"), EDGES)
+def test_an_extreme_but_possible_value_is_taken(schema, values):
+    schema(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"gate": GateConfig(enabled=True)}, "gate.enabled"),
+        ({"cutoff": CutoffConfig(enabled=True)}, "cutoff.enabled"),
+        ({"control": ControlConfig(hint=True)}, "control.hint"),
+        ({"bc": BCConfig(mode="joint")}, "bc.mode"),
+    ],
+)
+def test_control_without_predictions_is_refused(values, word):
+    refused(lambda: AlgorithmConfig(meta=MetaConfig(group_size=0), **values), word, "predictions")
+    AlgorithmConfig(meta=MetaConfig(group_size=2), **values)
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    none = dict.fromkeys(("difficulty_weight", "length_weight", "notion_weight"), 0)
+    refused(lambda: MetaConfig(**none), "meta.group_size=0")
+    refused(lambda: MetaConfig(group_size=0, **none), "weight")  # validation may predict
+    refused(lambda: AlgorithmConfig(response_limit=100), "min_length", "response_limit")
+
+
+def run_config(**changes):
+    values = {
+        "algorithm": AlgorithmConfig(),
+        "optimizer": OptimizerConfig(),
+        "trainer": TrainerConfig(),
+        "strategy": StrategyConfig(),
+        "task": {}, "model": {}, "engine": {}, "logger": None, "output_dir": "out",
+    }  # fmt: skip
+    return RunConfig(**values | changes)
+
+
+def test_a_run_that_contradicts_itself_is_refused():
+    run_config()
+    steering = AlgorithmConfig(gate=GateConfig(enabled=True), control=ControlConfig(start_step=10))
+    short = TrainerConfig(max_rollouts=10)
+    refused(lambda: run_config(algorithm=steering, trainer=short), "start_step", "never start")
+    run_config(algorithm=steering, trainer=TrainerConfig(max_rollouts=11))
+    run_config(algorithm=AlgorithmConfig(control=ControlConfig(start_step=10)), trainer=short)
+
+    three = StrategyConfig("fsdp", devices=3)
+    refused(lambda: run_config(strategy=three), "prompts_per_rollout", "3 devices")
+    run_config(strategy=three, trainer=TrainerConfig(prompts_per_rollout=129))
+
+    often = AlgorithmConfig(updates_per_rollout=65)
+    two = StrategyConfig("fsdp", devices=2)
+    run_config(algorithm=often)
+    refused(lambda: run_config(algorithm=often, strategy=two), "updates_per_rollout")
+
+    grpo = AlgorithmConfig(response_limit=100, meta=MetaConfig(group_size=0))
+    refused(lambda: run_config(algorithm=grpo), "min_length", "val_meta_samples")
+    run_config(algorithm=grpo, trainer=TrainerConfig(val_meta_samples=0))
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("seed", [-1, 1.5, "abc", None, True]),
+        ("ckpt", [3, True]),
+        ("name", [None, 3]),
+        ("output_dir", [None, 3]),
+    ],
+)
+def test_a_top_level_value_of_the_wrong_type_is_refused(key, values):
+    for value in values:
+        refused(lambda value=value: run_config(**{key: value}), key)
+
+
+@pytest.mark.parametrize("name", names("algorithm"))
+@pytest.mark.parametrize("changes", [{}, {"val_samples": 2}, {"val_meta_samples": 0}])
+def test_what_is_accepted_can_be_validated(name, changes):
+    trainer = TrainerConfig(**changes)
+    measured = validation_config(preset(name).algorithm, trainer)
+    assert not measured.steers and measured.bc.mode == "off"
+    assert measured.group_size == trainer.val_samples
+    assert measured.meta.group_size == trainer.val_meta_samples
+
+
+# --- load
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["+algorithm.sigma=1"], ["algorithm", "sigma"]),
+        (["+algorithm.gate.sigme=1"], ["algorithm", "sigme"]),
+        (["+trainer.max_rollout=1"], ["trainer", "max_rollout"]),
+        (["+foo=1"], ["unknown key foo", "seed"]),
+        (["+foo.bar=1", "+baz=2"], ["unknown key baz, foo"]),
+        (["optimizer.lr=abc"], ["optimizer", "abc"]),
+        (["optimizer.lr=null"], ["optimizer", "None"]),
+        (["optimizer=5"], ["optimizer"]),
+        (["algorithm.gate=5"], ["algorithm"]),
+        (["trainer.max_rollouts=1.5"], ["trainer", "1.5"]),
+        (["trainer.max_rollouts=many"], ["trainer", "many"]),
+        (["algorithm.gate.enabled=perhaps"], ["algorithm", "perhaps"]),
+        (["algorithm.bc.mode=often"], ["bc.mode", "often", "joint"]),
+        (["algorithm.group_size=1"], ["group_size"]),
+        (["algorithm.gate.sigma=-1"], ["gate.sigma"]),
+        (["algorithm=masa_efficient", "algorithm.meta.group_size=0"], ["gate.enabled"]),
+        (["algorithm=masa_efficient", "trainer.max_rollouts=5"], ["start_step"]),
+        (["seed=abc"], ["seed", "abc"]),
+        (["~task"], ["missing key task"]),
+    ],
+)
+def test_load_refuses_in_one_line(overrides, words):
+    refused(lambda: load(compose(*overrides)), *words)
+
+
+def test_load_takes_the_values():
+    config = load(
+        compose("algorithm=masa", "algorithm.meta.coef=0.25", "seed=7", "optimizer.lr=1e-3")
+    )
+    assert (config.algorithm.meta.coef, config.seed, config.optimizer.lr) == (0.25, 7, 1e-3)
+    assert isinstance(config.algorithm.meta, MetaConfig)
+    assert config.output_dir == "." and config.ckpt is None
+
+
+# --- conf/
+
+EVERY = [f"algorithm={name}" for name in names("algorithm")] + [
+    f"experiment={name}" for name in names("experiment")
+]
+
+
+@pytest.mark.parametrize("choice", EVERY)
+def test_every_shipped_config_composes_and_loads(choice):
+    config = load(compose(choice))
+    if choice.startswith("algorithm="):
+        assert config.algorithm.name == choice.partition("=")[2]
+
+
+@pytest.mark.parametrize("group", ["engine", "logger", "strategy", "trainer", "task"])
+def test_every_option_composes(group):
+    for name in names(group):
+        load(compose(f"{group}={name}"))
+    load(compose("model=hub", "model.name=x"))
+
+
+def fields_of(schema):
+    """Names of all settings of a schema, nested ones as a.b."""
+    return nested_keys(dataclasses.asdict(schema()))
+
+
+def test_conf_and_config_know_the_same_keys():
+    assert nested_keys(read("algorithm/grpo.yaml")) == fields_of(AlgorithmConfig)
+    assert nested_keys(read("trainer/default.yaml")) == fields_of(TrainerConfig)
+    for name in names("strategy"):
+        assert nested_keys(read(f"strategy/{name}.yaml")) == fields_of(StrategyConfig)
+    assert nested_keys(read("config.yaml")["optimizer"]) == fields_of(OptimizerConfig)
+    top = {"algorithm", "trainer", "strategy", "optimizer", "task", "model", "engine", "logger"}
+    composed = compose("experiment=arithmetic")
+    assert {str(key) for key in composed} == {f.name for f in dataclasses.fields(RunConfig)}
+    assert top <= set(composed)
+    for key, schema in [
+        ("algorithm", AlgorithmConfig), ("trainer", TrainerConfig),
+        ("strategy", StrategyConfig), ("optimizer", OptimizerConfig),
+    ]:  # fmt: skip
+        assert nested_keys(OmegaConf.to_container(composed[key])) == fields_of(schema)
+
+
+def test_defaults_in_code_and_conf_agree():
+    """A number stands in two places: in conf/, and as the default of a schema built in Python."""
+    bare = load(compose("~experiment", "algorithm=masa"))
+    assert bare.algorithm == AlgorithmConfig()
+    assert bare.optimizer == OptimizerConfig()
+    assert bare.trainer == TrainerConfig()
+    assert bare.strategy == StrategyConfig()
+
+
+@pytest.mark.parametrize("name", names("algorithm"))
+def test_presets_hold_the_papers_numbers(name):
+    config = preset(name)
+    a = config.algorithm
+    assert (a.group_size, a.response_limit, a.temperature) == (16, 8192, 1.0)
+    assert (a.eps_low, a.eps_high, a.dual_clip, a.kl_beta) == (0.2, 0.28, 10, 0)
+    assert (a.meta.difficulty_base, a.meta.min_length, a.meta.strict_length) == (0.01, 128, False)
+    assert a.meta.difficulty_weight == a.meta.length_weight == a.meta.notion_weight
+    assert a.meta.group_size == {"grpo": 0, "masa_v1": 16}.get(name, 8)
+    assert a.bc.min_notion_score == 0.2
+    assert a.control.start_step == 80
+    assert (a.gate.sigma, a.gate.tolerance, a.gate.min_parsed) == (0.1, 1 / 16, 0.5)
+    assert (a.gate.audit_fraction, a.cutoff.margin) == (0.05, 2.0)
+    assert (config.trainer.prompts_per_rollout, config.trainer.max_rollouts) == (128, 314)
+    o = config.optimizer
+    assert (o.lr, o.weight_decay, o.warmup_steps, o.grad_clip) == (1e-6, 0.1, 20, 1.0)
+
+
+def test_presets_switch_on_what_they_say():
+    switches = {
+        name: (a.meta.group_size > 0, a.bc.mode, a.gate.enabled, a.cutoff.enabled, a.control.hint)
+        for name in names("algorithm")
+        for a in [preset(name).algorithm]
+    }
+    assert switches == {
+        "grpo": (False, "off", False, False, False),
+        "masa": (True, "off", False, False, False),
+        "masa_efficient": (True, "joint", True, True, False),
+        "masa_v1": (True, "joint", True, True, False),
+    }
+    v1, efficient = preset("masa_v1").algorithm, preset("masa_efficient").algorithm
+    assert (v1.gate.min_precision, v1.cutoff.max_lost) == (0, 1)  # starts at k without proof
+    assert efficient.gate.min_precision > 0 and efficient.cutoff.max_lost < 1

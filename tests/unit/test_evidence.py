@@ -1,0 +1,65 @@
+import math
+
+import pytest
+from builders import algorithm, group, plan
+from hypothesis import given
+from hypothesis import strategies as st
+
+from masa.algorithm.cutoff import LengthCutoff
+from masa.algorithm.evidence import Evidence
+from masa.algorithm.gating import PredictiveGate, unbiased
+
+
+@given(
+    st.lists(st.booleans(), max_size=20),
+    st.integers(1, 8),
+    st.integers(1, 8),
+    st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+)
+def test_mean_of_the_newest(verdicts, window, minimum, level):
+    evidence = Evidence(window, minimum)
+    for verdict in verdicts:
+        evidence.add([verdict])
+    newest = verdicts[-window:]
+    if newest:
+        assert evidence.mean == pytest.approx(sum(newest) / len(newest))
+    else:
+        assert math.isnan(evidence.mean)
+    known = len(newest) >= minimum
+    assert evidence.at_least(level) == (
+        level == 0 or (known and sum(newest) >= level * len(newest))
+    )
+
+
+def test_state_round_trip_keeps_the_window():
+    evidence, other = Evidence(3, 1), Evidence(3, 1)
+    other.add([0, 0, 0])
+    evidence.add([1, 0, 0.5, 1])
+    assert evidence.state_dict() == {"verdicts": [0, 0.5, 1]}
+    other.load_state_dict(evidence.state_dict())
+    other.add([1])
+    assert other.state_dict() == {"verdicts": [0.5, 1, 1]}
+    assert evidence.state_dict() == {"verdicts": [0, 0.5, 1]}
+
+
+PHASES = [
+    # enforced, audited, solutions, counts as evidence
+    (False, False, True, True),  # parallel: every prompt runs in full
+    (True, True, True, True),  # audited
+    (True, False, True, False),  # control had a part in it
+    (True, False, False, False),  # skipped
+]
+
+
+@pytest.mark.parametrize(("enforced", "audited", "rolled", "counts"), PHASES)
+def test_evidence_is_audited_or_from_the_parallel_phase(enforced, audited, rolled, counts):
+    decided = plan(gated=True, cutoff=10, enforced=enforced, audited=audited)
+    seen = group((True, True), (5, 50), decided=decided) if rolled else group((), decided=decided)
+    assert unbiased(seen) == counts
+
+    config = algorithm(gate={"enabled": True}, cutoff={"enabled": True})
+    gate, cutoff = PredictiveGate(config.gate, config.control), LengthCutoff(config)
+    gate.observe([seen])
+    cutoff.observe([seen])
+    assert gate.state_dict()["precision"]["verdicts"] == ([1.0] if counts else [])
+    assert cutoff.state_dict()["kept"]["verdicts"] == ([0.5] if counts else [])

@@ -1,0 +1,154 @@
+import json
+
+import pytest
+from builders import byte_tokenizer, completion, group, meta_text, prediction, prompt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from masa.algorithm.expert import ExpertPool, expert_of
+from masa.config import BCConfig
+from masa.tasks.templates import Templates, TextDialogue
+from masa.types import Expert
+
+TEMPLATES = Templates("{problem}", "{problem}", "{problem}{hint}")
+
+
+@pytest.fixture(scope="module")
+def dialogue():
+    return TextDialogue(TEMPLATES, byte_tokenizer(), 8, 64)
+
+
+def scored(notion_scores, correct=(True, False), lengths=(10, 30), **fields):
+    """A group whose meta rollouts have these notion scores; the i-th names notion n<i>."""
+    predictions = [prediction(1, 50, (f"n{i}",)) for i in range(len(notion_scores))]
+    texts = [meta_text(1, 50, p.notions, before=f"<meta>{p.notions[0]}") for p in predictions]
+    made = group(
+        correct,
+        lengths,
+        predictions=predictions,
+        meta_scores=tuple({"difficulty": 0.0, "length": 0.0, "notion": s} for s in notion_scores),
+        prompt=prompt("the-prompt"),
+        meta_prompt_ids=(4, 5, 6),
+    )
+    fields.setdefault("meta", tuple(completion(3, text=text) for text in texts))
+    return type(made)(**{**vars(made), **fields})
+
+
+def test_the_numbers_are_the_truth(dialogue):
+    # 3 of 8 right, of 10, 20 and 33 tokens; the wrong ones' lengths do not count
+    seen = scored([0.5], (True, True, True) + (False,) * 5, (10, 20, 33, 60, 60, 60, 60, 60))
+    expert = expert_of(seen, BCConfig(mode="joint"), dialogue.rewrite)
+    assert expert.prompt_id == "the-prompt"
+    assert expert.prompt_ids == (4, 5, 6)
+    assert expert.token_ids[-1] == dialogue.tokenizer.eos_token_id
+    text = dialogue.text(expert.token_ids)
+    assert text.startswith("<meta>n0</meta>")
+    said = json.loads(text.partition("</meta>")[2])
+    assert said == {"math_notion": ["n0"], "pass_rate": 3, "solution_length": 21}
+    assert dialogue.parse(text).parsed
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(8, 64)), min_size=2, max_size=16))
+def test_truth_of_any_group(dialogue, solutions):
+    correct, lengths = zip(*solutions, strict=True)
+    expert = expert_of(scored([1.0], correct, lengths), BCConfig(mode="joint"), dialogue.rewrite)
+    if not any(correct):
+        assert expert is None
+        return
+    truth = dialogue.parse(dialogue.text(expert.token_ids))
+    right = [length for is_right, length in solutions if is_right]
+    assert abs(8 * truth.pass_rate - 8 * len(right) / len(solutions)) <= 0.5
+    assert abs(truth.length - sum(right) / len(right)) <= 0.5
+
+
+def test_a_mean_length_outside_the_range_is_clipped(dialogue):
+    seen = scored([1.0], (True, True), (3, 4))
+    text = dialogue.text(expert_of(seen, BCConfig(mode="joint"), dialogue.rewrite).token_ids)
+    assert dialogue.parse(text).length == 8
+
+
+def chosen(scores, minimum=0.2):
+    """Index of the meta rollout that becomes the expert."""
+    texts = []
+
+    def rewrite(text, pass_rate, length):
+        texts.append(text)
+        return (1, 0)
+
+    expert = expert_of(scored(scores), BCConfig(mode="joint", min_notion_score=minimum), rewrite)
+    assert (expert is None) == (not texts)
+    return int(texts[0].partition("</meta>")[0].removeprefix("<meta>n")) if texts else None
+
+
+def test_the_best_notion_score_wins():
+    assert chosen([0.3, 0.9, 0.5]) == 1
+    assert chosen([0.3, 0.9, 0.9]) == 1  # the first of equals
+    assert chosen([0.0, 0.2, 0.1]) == 1  # at the threshold
+    assert chosen([0.0, 0.19, 0.1]) is None
+    assert chosen([0.0, 0.0], minimum=0.0) == 0
+
+
+def test_no_expert_without_truth():
+    def never(*args):
+        raise AssertionError(args)
+
+    config = BCConfig(mode="joint")
+    assert expert_of(scored([]), config, never) is None
+    assert expert_of(scored([1.0], (False, False)), config, never) is None
+    assert expert_of(scored([1.0]), config, lambda *args: None) is None
+
+
+def experts(*names):
+    return [Expert(name, (1, 2), (3, 4, 0)) for name in names]
+
+
+def names(pool):
+    return [plain["prompt_id"] for plain in pool.state_dict()["experts"]]
+
+
+def test_joint_is_a_sliding_window():
+    pool = ExpertPool(BCConfig(mode="joint", pool_size=3))
+    assert pool.take() == []
+    pool.add(experts("a", "b"))
+    assert len(pool.take()) == 2
+    pool.add(experts("c", "d"))
+    assert names(pool) == ["b", "c", "d"]
+    assert len(pool.take()) == len(pool.take()) == len(pool) == 3
+
+
+def test_separate_fills_and_empties():
+    pool = ExpertPool(BCConfig(mode="separate", pool_size=3))
+    pool.add(experts("a", "b"))
+    assert pool.take() == [] and len(pool) == 2
+    pool.add(experts("c", "d"))
+    taken = pool.take()
+    assert len(taken) == 3 and len(pool) == 0
+    assert pool.take() == []
+
+
+def test_off_clones_nothing():
+    pool = ExpertPool(BCConfig(mode="off"))
+    pool.add(experts("a"))
+    assert pool.take() == []
+
+
+def test_samples_clone_the_trajectory():
+    pool = ExpertPool(BCConfig(mode="joint"))
+    pool.add(experts("a"))
+    (sample,) = pool.take()
+    assert (sample.prompt_ids, sample.token_ids) == ((1, 2), (3, 4, 0))
+    assert sample.objective == "bc"
+    assert len(sample.logprobs) == 3
+
+
+def test_state_round_trip():
+    pool = ExpertPool(BCConfig(mode="joint", pool_size=3))
+    other = ExpertPool(BCConfig(mode="joint", pool_size=3))
+    other.add(experts("x"))
+    pool.add(experts("a", "b", "c", "d"))
+    state = json.loads(json.dumps(pool.state_dict()))  # plain: a checkpoint holds no classes
+    other.load_state_dict(state)
+    assert other.take() == pool.take()
+    other.add(experts("e"))
+    assert names(other) == ["c", "d", "e"]
+    assert names(pool) == ["b", "c", "d"]

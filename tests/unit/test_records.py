@@ -1,0 +1,129 @@
+import math
+import os
+
+import pyarrow.parquet as pq
+import pytest
+from builders import (
+    World,
+    algorithm,
+    completion,
+    group,
+    meta_text,
+    plan,
+    prediction,
+    prompt,
+    prompts,
+)
+
+from masa.algorithm.step import collect
+from masa.data import records
+
+
+def roll_out():
+    """Groups with everything: gated, cut, audited, unparsed."""
+    config = algorithm(
+        gate={"enabled": True, "audit_fraction": 0.3}, cutoff={"enabled": True, "margin": 1.0}
+    )
+
+    def meta(problem, seed):
+        rate = 0 if int(problem.split()[1]) % 2 else seed % 9
+        return meta_text(rate, 20, ["carry"]) if seed % 5 else "unreadable"
+
+    world = World(config, meta, lambda p, s: "x" * (s % 40) + f"={p.split()[1]}")
+    return collect(prompts(24), 3, config, world.actors, seed=1)
+
+
+def test_rows_against_groups(tmp_path):
+    groups = roll_out()
+    assert {(g.skipped, g.plan.audited, g.truthful) for g in groups} >= {
+        (True, False, False), (False, True, True), (False, False, False)
+    }  # fmt: skip
+    records.write(records.rows(groups, 3, "train", 200), tmp_path / "deep" / "r.parquet")
+    table = pq.read_table(tmp_path / "deep" / "r.parquet")
+    assert table.schema == records.SCHEMA
+    rows = iter(table.to_pylist())
+    for g in groups:
+        for i, (said, predicted) in enumerate(zip(g.meta, g.predictions, strict=True)):
+            row = next(rows)
+            shared(row, g, said, i, "meta", 200)
+            assert row["correct"] is None
+            assert row["predicted_pass_rate"] == predicted.pass_rate
+            assert row["predicted_length"] == predicted.length
+            notions = row["predicted_notions"]
+            assert (None if notions is None else tuple(notions)) == predicted.notions
+            assert row["parse_error"] == predicted.error
+            scores = g.meta_scores[i] if g.truthful else {}
+            for name in ("difficulty", "length", "notion"):
+                assert row[f"r_{name}"] == scores.get(name)
+            assert row["reward"] == (g.meta_rewards[i] if g.truthful else None)
+            assert row["advantage"] == (g.meta_advantages[i] if g.truthful else None)
+        for i, (said, right) in enumerate(zip(g.solutions, g.correct, strict=True)):
+            row = next(rows)
+            shared(row, g, said, i, "solution", g.plan.limit)
+            assert row["correct"] is right
+            assert row["reward"] == float(right)
+            assert row["advantage"] == g.solution_advantages[i]
+            for name in ("predicted_pass_rate", "predicted_length", "predicted_notions",
+                         "parse_error", "r_difficulty", "r_length", "r_notion"):  # fmt: skip
+                assert row[name] is None
+    assert next(rows, None) is None
+
+
+def shared(row, g, said, sample, kind, limit):
+    assert (row["step"], row["split"], row["kind"], row["sample"]) == (3, "train", kind, sample)
+    assert (row["prompt_id"], row["level"]) == (g.prompt.id, g.prompt.level)
+    assert (row["problem"], row["answer"]) == (g.prompt.problem, g.prompt.answer)
+    assert (row["text"], row["tokens"]) == (said.text, len(said.token_ids))
+    assert row["finish_reason"] == ("stop" if said.finished else "length")
+    assert (row["limit"], row["version"]) == (limit, said.version)
+    assert (row["gated"], row["audited"]) == (g.plan.gated, g.plan.audited)
+    assert (row["enforced"], row["skipped"]) == (g.plan.enforced, g.skipped)
+    assert row["cutoff"] == g.plan.cutoff
+
+
+def test_no_rollouts_are_a_table_without_rows(tmp_path):
+    records.write(records.rows([], 1, "train", 10), tmp_path / "r.parquet")
+    table = pq.read_table(tmp_path / "r.parquet")
+    assert table.num_rows == 0 and table.schema == records.SCHEMA
+
+
+def test_any_text_can_be_written(tmp_path):
+    odd = group(
+        (True, False),
+        predictions=[prediction(None, None, None), prediction(1, 2, ("", "a\x00b", "é"))],
+        solution_advantages=(0.5, -0.5),
+        prompt=prompt(problem='quotes " and \n lines', level=3),
+        meta=(completion(1, text="\x00"), completion(2, text="🙂", finished=False)),
+        decided=plan(gated=True),
+    )
+    records.write(records.rows([odd], 1, "val", 10), tmp_path / "r.parquet")
+    table = pq.read_table(tmp_path / "r.parquet").to_pylist()
+    assert [row["text"] for row in table] == ["\x00", "🙂", "", ""]
+    assert table[1]["predicted_notions"] == ["", "a\x00b", "é"]
+    assert table[1]["finish_reason"] == "length"
+
+
+def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "r.parquet"
+    records.write(records.rows([], 1, "train", 10), path)
+    before = path.read_bytes()
+
+    def torn(table, where, **kwargs):
+        where.write_bytes(b"half a fi")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(records.pq, "write_table", torn)
+    with pytest.raises(OSError, match="disk full"):
+        records.write([], path)
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    records.write(records.rows([group(solution_advantages=(0, 0))], 1, "train", 10), path)
+    assert pq.read_table(path).num_rows == 2
+    assert os.listdir(tmp_path) == ["r.parquet"]
+
+
+def test_a_skipped_prompt_keeps_its_predictions():
+    made = group((), predictions=[prediction()], decided=plan(gated=True, limit=0))
+    (row,) = records.rows([made], 1, "train", 10)
+    assert not any(isinstance(v, float) and math.isnan(v) for v in row.values())
+    assert row["kind"] == "meta" and row["skipped"] and "reward" not in row
