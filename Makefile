@@ -11,13 +11,13 @@ READY := $(VENV)/.masa-ready
 setup: $(READY)
 
 $(READY): requirements.txt pyproject.toml scripts/setup.sh
-	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/timed.sh $(VENV) "setup" sh scripts/setup.sh
 	@touch $@
 
 # The embedded experiment end to end. A part that is done is not done again: `make clean-train` forgets.
 train: $(RUNS)/report.md
 	@sed -n '1,/^## Figures/p' $(RUNS)/report.md | sed '$$d'
-	@cat $(RUNS)/times.txt
+	@cat $(VENV)/times.txt $(RUNS)/times.txt
 	@echo "picture: $(RUNS)/figures/overview.png   report: $(RUNS)/report.md"
 
 $(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_efficient/report.md

@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -65,7 +66,7 @@ def fail(program: str, message: str) -> NoReturn:
 
 def _combinations(overrides: Sequence[str]) -> list[list[str]]:
     """Each override of a sweep once, at every value, with the first value of the others."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
     values = [
         list(override.sweep_string_iterator())  # type: ignore[no-untyped-call]
         if override.is_sweep_override() and not override.is_hydra_override()
@@ -109,7 +110,7 @@ def _one_line(error: Exception, folder: str, config_name: str) -> str:
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
     keys = []
-    for name in cfg:
+    for name in map(str, cfg):
         node = cfg._get_node(name)
         keys.append(f"{prefix}{name}")
         if OmegaConf.is_dict(node) and isinstance(node, DictConfig):
@@ -134,3 +135,18 @@ def quiet(log_file: Path) -> None:
     logging.captureWarnings(True)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+@contextmanager
+def native_stderr_to(log_file: Path) -> Iterator[None]:
+    """Send what compiled code writes to stderr, past Python's logging, to `log_file`."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with log_file.open("a") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)

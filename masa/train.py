@@ -23,7 +23,8 @@ def check(cfg: DictConfig) -> RunConfig:
     try:
         task = instantiate(cfg.task)
         instantiate(cfg.model).check(task)
-        get_class(cfg.engine._target_).check_available()
+        engine: Any = get_class(cfg.engine._target_)
+        engine.check_available()
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
@@ -64,12 +65,16 @@ def run(cfg: DictConfig) -> None:
     model_path = instantiate(cfg.model).resolve(task)
     dialogue = build_dialogue(task, model_path, algorithm)
     longest = longest_sequence(task, model_path, dialogue, algorithm)
+    def engine() -> Any:
+        with cli.native_stderr_to(out / "log.txt"):
+            return build_engine(cfg.engine, model_path, longest, dialogue, algorithm)
+
     rollout = RolloutCallback(
         algorithm,
         settings,
         dialogue,
         lambda answers: [task.verify(prompt, text) for prompt, text in answers],
-        lambda: build_engine(cfg.engine, model_path, longest, dialogue, algorithm),
+        engine,
         config.seed,
         out,
     )

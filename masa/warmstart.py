@@ -46,7 +46,8 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
     algorithm = validation_config(config.algorithm, trainer)
     dialogue = build_dialogue(task, path, algorithm)
     longest = longest_sequence(task, path, dialogue, algorithm)
-    engine = build_engine(cfg.engine, path, longest, dialogue, algorithm)
+    with cli.native_stderr_to(Path(config.output_dir) / "log.txt"):
+        engine = build_engine(cfg.engine, path, longest, dialogue, algorithm)
     engine.load_weights(load_policy(path).named_parameters(), 0)
     actors = Actors(
         dialogue,

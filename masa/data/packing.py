@@ -16,7 +16,7 @@ MaxOverRanks = Callable[[int], int]
 
 def token_counts(samples: Sequence[Sample]) -> dict[str, float]:
     """Trained tokens per objective."""
-    counts = dict.fromkeys(OBJECTIVES, 0.0)
+    counts: dict[str, float] = dict.fromkeys(OBJECTIVES, 0.0)
     for sample in samples:
         counts[sample.objective] += len(sample.token_ids)
     return counts
@@ -103,7 +103,7 @@ def pad(samples: Sequence[Sample], weights: Mapping[str, float], pad_token_id: i
     attention_mask = torch.zeros(shape, dtype=torch.long)
     behaviour = torch.zeros(shape)
     advantages = torch.zeros(shape)
-    streams = {name: torch.zeros(shape) for name in OBJECTIVES}
+    streams: dict[str, torch.Tensor] = {name: torch.zeros(shape) for name in OBJECTIVES}
     for i, sample in enumerate(samples):
         start, end = len(sample.prompt_ids), len(sample)
         input_ids[i, :end] = torch.tensor(sample.prompt_ids + sample.token_ids)

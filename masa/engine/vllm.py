@@ -60,6 +60,11 @@ class VllmEngine:
             # two sampler helpers would be compiled for 17 s, to save nothing on a CPU
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
         logging.getLogger("vllm").setLevel(logging.INFO)
+        options: dict[str, Any] = {}
+        if self.on_cpu:
+            options |= _whole_prompts(max_model_len)
+        if self.shares_process_group:
+            options["distributed_executor_backend"] = "external_launcher"
         with _torch_threads(threads):
             from vllm import LLM, SamplingParams
 
@@ -74,7 +79,7 @@ class VllmEngine:
                 model=str(model_path),
                 skip_tokenizer_init=True,
                 load_format="dummy",
-                dtype=dtype,
+                dtype=dtype,  # type: ignore[arg-type]
                 max_model_len=max_model_len,
                 max_num_seqs=max_num_seqs,
                 enforce_eager=enforce_eager or self.on_cpu,
@@ -85,12 +90,7 @@ class VllmEngine:
                 generation_config="vllm",
                 disable_log_stats=True,
                 seed=0,
-                **(_whole_prompts(max_model_len) if self.on_cpu else {}),
-                **(
-                    {"distributed_executor_backend": "external_launcher"}
-                    if self.shares_process_group
-                    else {}
-                ),
+                **options,
             )
         self.eos_token_ids = list(eos_token_ids)
         self.temperature = temperature
@@ -108,7 +108,7 @@ class VllmEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """See `Engine.generate`."""
-        prompts = []
+        prompts: list[Any] = []
         params = []
         for request in requests:
             for seed in request.seeds:
@@ -157,8 +157,8 @@ class VllmEngine:
         if not self.shares_process_group:
             cleanup_dist_env_and_memory()
 
-    def _completion(self, output: object) -> Completion:
-        sampled = output.outputs[0]  # type: ignore[attr-defined]
+    def _completion(self, output: Any) -> Completion:
+        sampled = output.outputs[0]
         return Completion(
             token_ids=tuple(sampled.token_ids),
             logprobs=tuple(sampled.logprobs.logprobs),

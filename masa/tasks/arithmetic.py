@@ -61,7 +61,8 @@ _LITERALS = (
     "\nAnswer: \\boxed{",
     "}",
     "<meta>",
-    " steps</meta>",
+    " steps ",
+    " large</meta>",
     '{"math_notion": ["',
     '{"math_notion": [], "pass_rate": ',
     *NOTIONS,
@@ -277,12 +278,13 @@ class ArithmeticTask:
         guess = right if rng.random() < share else (right + rng.randrange(1, modulus)) % modulus
         return f": guess {guess:02d}", guess
 
-    def meta_demo(self, rng: random.Random, steps: int) -> str:
+    def meta_demo(self, rng: random.Random, steps: int, large: int) -> str:
         """A demonstration prediction: its form is right, its content random and over-confident.
 
-        Of the problem it sees only the number of operations, and only to write it down.
+        Of the problem it sees only what it writes down as its reasoning: how many operations there
+        are and how many large factors. What they mean for the outcome is not in it.
         """
-        return f"<meta>{steps} steps</meta>{_random_prediction(rng)}"
+        return f"<meta>{steps} steps {large} large</meta>{_random_prediction(rng)}"
 
 
 def work_out(operation: Operation, state: int, modulus: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from transformers import PreTrainedTokenizerBase
 
@@ -40,9 +41,10 @@ def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) ->
         errors.append(f"pass_rate is not an integer from 0 to {PASS_RATE_SCALE}")
 
     length = fields.get("solution_length")
-    if not _is_integer(length) or length < min_length or (max_length and length > max_length):
+    longest = math.inf if max_length is None else max_length
+    if not _is_integer(length) or not min_length <= length <= longest:
         length = None
-        errors.append(f"solution_length is not an integer from {min_length} to {max_length}")
+        errors.append(f"solution_length is not an integer from {min_length} to {longest}")
 
     notions = fields.get("math_notion")
     if not isinstance(notions, list) or not all(map(_is_text, notions)):
@@ -97,7 +99,7 @@ def _find_object(text: str) -> tuple[dict[str, Any], int] | str:
     return value, start
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,9 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
     if ckpt not in ("last", "auto"):
         if not Path(ckpt).exists():
             raise ConfigError(f"ckpt={ckpt}: no such checkpoint")
+        # the rollout to go on after is read from the name
+        if not re.fullmatch(r"step-\d+\.ckpt", Path(ckpt).name):
+            raise ConfigError(f"ckpt={ckpt}: a checkpoint is called step-N.ckpt")
         return Path(ckpt)
     found = list_checkpoints(directory)
     if not found and ckpt == "auto":

@@ -94,13 +94,13 @@ class MasaModule(L.LightningModule):
         """All updates of one rollout; logs its metrics at step = rollout number."""
         started = time.perf_counter()
         metrics: dict[str, float] = dict(batch.metrics)
-        scheduler = self.lr_schedulers()
-        metrics["learning_rate"] = scheduler.get_last_lr()[0]  # type: ignore[union-attr]
+        scheduler: Any = self.lr_schedulers()
+        metrics["learning_rate"] = float(scheduler.get_last_lr()[0])
         for index, update in enumerate(batch.updates):
             if not update.empty:
                 # on-policy only before the first step: later updates differ from the sampler
                 metrics |= self._update(update, first=index == 0)
-        scheduler.step()  # type: ignore[union-attr, call-arg]
+        scheduler.step()
         self.version += 1
         timings = dict(batch.timings)
         timings["timing_s/update"] = time.perf_counter() - started

@@ -84,9 +84,10 @@ def demonstrations(task: ArithmeticTask, config: WarmstartConfig) -> Iterator[De
         (level,) = rng.choices(levels, weights)
         prompt = task.draw(level, rng)
         if rng.random() < config.meta_fraction:
-            steps = len(Problem.parse(prompt.problem).operations)
+            operations = Problem.parse(prompt.problem).operations
+            large = sum(operation.hopeless for operation in operations)
             yield Demo(
-                prompt, task.templates.meta_text(prompt.problem, 0, 0), task.meta_demo(rng, steps)
+                prompt, task.templates.meta_text(prompt.problem, 0, 0), task.meta_demo(rng, len(operations), large)
             )
             continue
         hinted = rng.random() < config.hint_fraction

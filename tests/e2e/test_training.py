@@ -1,4 +1,4 @@
-"""Real runs with the real vLLM: same seed, same numbers; stopped and resumed, the same; on-policy."""
+"""Real runs with the real vLLM: on-policy, the same numbers again, also after a stop."""
 
 import shutil
 

@@ -249,12 +249,13 @@ def test_every_notion_is_used(demos):
 def _texts(task, demos):
     rng = random.Random(4)
     for prompt, text in demos:
-        steps = len(Problem.parse(prompt.problem).operations)
+        operations = Problem.parse(prompt.problem).operations
+        steps, large = len(operations), sum(operation.hopeless for operation in operations)
         yield text
         yield TEMPLATES.solution_text(prompt.problem)
         yield TEMPLATES.solution_text(prompt.problem, rng.sample(NOTIONS, 3))
         yield TEMPLATES.meta_text(prompt.problem, 8, 192)
-        yield task.meta_demo(rng, steps)
+        yield task.meta_demo(rng, steps, large)
 
 
 def test_tokenizer_round_trip(task, tokenizer, demos, tmp_path):
@@ -271,7 +272,7 @@ def test_tokenizer_round_trip(task, tokenizer, demos, tmp_path):
 
 def test_an_expert_without_notions_is_in_vocabulary(tokenizer):
     plain = {"math_notion": [], "pass_rate": 8, "solution_length": 7}
-    text = f"<meta>3 steps</meta>{json.dumps(plain)}"
+    text = f"<meta>3 steps 0 large</meta>{json.dumps(plain)}"
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.unk_token_id not in ids and tokenizer.decode(ids) == text
 
@@ -282,16 +283,16 @@ def test_sizes(task, tokenizer, demos):
         hinted = TEMPLATES.solution_text(prompt.problem, NOTIONS[:3])
         assert len(tokenizer(hinted)["input_ids"]) <= 48
     rng = random.Random(0)
-    lengths = [len(tokenizer(task.meta_demo(rng, 4))["input_ids"]) + 1 for _ in range(200)]
+    lengths = [len(tokenizer(task.meta_demo(rng, 4, 1))["input_ids"]) + 1 for _ in range(200)]
     assert 14 <= statistics.mean(lengths) <= 18
 
 
 def test_predictions_cannot_know_the_problem():
     parameters = inspect.signature(ArithmeticTask.meta_demo).parameters
-    assert list(parameters) == ["self", "rng", "steps"]
+    assert list(parameters) == ["self", "rng", "steps", "large"]
     assert list(inspect.signature(arithmetic._random_prediction).parameters) == ["rng"]
     # The number of steps changes nothing but its own mention.
-    one, six = (ArithmeticTask().meta_demo(random.Random(5), steps) for steps in (1, 6))
+    one, six = (ArithmeticTask().meta_demo(random.Random(5), steps, 0) for steps in (1, 6))
     assert one.replace("1 steps", "") == six.replace("6 steps", "")
 
 
@@ -300,18 +301,21 @@ def test_predictions_are_over_confident_spread_and_uncorrelated(task):
     levels, rates, lengths = [], [], []
     for _ in range(4000):
         prompt = task.draw(rng.choice(LEVELS), rng)
-        steps = len(Problem.parse(prompt.problem).operations)
-        meta = re.fullmatch(r"<meta>(\d) steps</meta>(\{.*\})", task.meta_demo(rng, steps))
-        plain = json.loads(meta[2])
-        assert int(meta[1]) == steps
-        assert json.dumps(plain) == meta[2]
+        operations = Problem.parse(prompt.problem).operations
+        steps, large = len(operations), sum(operation.hopeless for operation in operations)
+        meta = re.fullmatch(
+            r"<meta>(\d) steps (\d) large</meta>(\{.*\})", task.meta_demo(rng, steps, large)
+        )
+        plain = json.loads(meta[3])
+        assert (int(meta[1]), int(meta[2])) == (steps, large)
+        assert json.dumps(plain) == meta[3]
         notions = plain["math_notion"]
         assert 1 <= len(notions) == len(set(notions)) <= 3 and set(notions) <= set(NOTIONS)
         levels.append(prompt.level)
         rates.append(plain["pass_rate"])
         lengths.append(plain["solution_length"])
     assert set(rates) == set(range(9))
-    assert 5.5 < statistics.mean(rates) < 7.5
+    assert 4.5 < statistics.mean(rates) < 6
     assert min(lengths) < 25 and max(lengths) > 180
     # Three standard errors of a correlation of 4000 independent pairs.
     assert abs(statistics.correlation(levels, rates)) < 0.048

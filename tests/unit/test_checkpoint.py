@@ -52,6 +52,16 @@ def test_a_path(run_dir):
     assert find_checkpoint(str(path), run_dir / "elsewhere") == path
     with pytest.raises(ConfigError, match="no such checkpoint"):
         find_checkpoint(str(run_dir / "gone.ckpt"), run_dir)
+    path.rename(run_dir / "mine.ckpt")
+    with pytest.raises(ConfigError, match="is called step-N.ckpt"):
+        find_checkpoint(str(run_dir / "mine.ckpt"), run_dir)
+
+
+def test_auto_goes_on_where_there_is_something_to_go_on_from(run_dir):
+    assert find_checkpoint("auto", run_dir) is None
+    assert find_checkpoint("auto", run_dir / "not-yet") is None
+    put(run_dir, 9, 20)
+    assert find_checkpoint("auto", run_dir).name == "step-000020.ckpt"
 
 
 class FakeTrainer:
