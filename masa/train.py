@@ -59,12 +59,15 @@ def run(cfg: DictConfig) -> None:
 
     started = time.perf_counter()
     ckpt = find_checkpoint(config.ckpt, out)
+    if ckpt is not None:
+        refuse_another_run(cfg, out / "config.yaml")
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
     task = instantiate(cfg.task)
     model_path = instantiate(cfg.model).resolve(task)
     dialogue = build_dialogue(task, model_path, algorithm)
     longest = longest_sequence(task, model_path, dialogue, algorithm)
+
     def engine() -> Any:
         with cli.native_stderr_to(out / "log.txt"):
             return build_engine(cfg.engine, model_path, longest, dialogue, algorithm)
@@ -118,6 +121,37 @@ def run(cfg: DictConfig) -> None:
             print(f"{report}  ({time.perf_counter() - started:.0f} s)")
         except RunError as error:
             print(f"no report: {error}", file=sys.stderr)
+
+
+def refuse_another_run(cfg: DictConfig, saved: Path) -> None:
+    """Raise ConfigError where a run would go on under settings that change its numbers."""
+    if not saved.exists():
+        return
+    before = flatten(OmegaConf.load(saved))
+    now = flatten(cfg)
+    for key in sorted(before.keys() | now.keys()):
+        if key.split(".")[0] in ("algorithm", "optimizer", "task", "model", "seed"):
+            if before.get(key) != now.get(key):
+                raise ConfigError(
+                    f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
+                    "repeat its settings to go on, or choose another directory"
+                )
+
+
+def flatten(cfg: Any) -> dict[str, Any]:
+    """Resolved values by dotted key."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        if isinstance(node, dict):
+            for name, value in node.items():
+                walk(value, f"{prefix}.{name}" if prefix else str(name))
+        else:
+            flat[prefix] = node
+
+    walk(plain, "")
+    return flat
 
 
 def _loggers(cfg: DictConfig) -> Sequence[Any]:
