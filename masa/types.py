@@ -87,10 +87,17 @@ class PromptPlan:
     """Token limit that the length cutoff asks for."""
     audited: bool
     """Drawn for the audit: rolled out whatever the gate says, at the full response limit."""
-    enforced: bool
-    """False in the parallel phase, where gate and cutoff are only observed."""
+    gating: bool
+    """True where the gate's verdicts are in force, False where they are only observed."""
+    cutting: bool
+    """The same of the cutoff."""
     limit: int
     """Token limit in force; 0 where the solutions are skipped."""
+
+    @property
+    def enforced(self) -> bool:
+        """False in the parallel phase."""
+        return self.gating or self.cutting
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,20 @@ class RolloutGroup:
     def zero_variance(self) -> bool:
         """True where all solutions have the same verdict: nothing to learn from them."""
         return len(set(self.correct)) == 1
+
+    @property
+    def judges_gate(self) -> bool:
+        """True where the gate's verdict can be held against the truth: the prompt was rolled out
+        whatever the gate said."""
+        return self.truthful and (self.plan.audited or not self.plan.gating)
+
+    @property
+    def judges_cutoff(self) -> bool:
+        """True where the cutoff can be: the prompt ran in full whatever the cutoff said, and is
+        one that the cutoff would meet, not one that the gate would have skipped."""
+        would_skip = self.plan.gating and self.plan.gated
+        full = self.plan.audited or not self.plan.cutting
+        return bool(self.solutions) and full and not would_skip
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -72,7 +72,9 @@ def prediction(
 
 def plan(**changes: Any) -> PromptPlan:
     """A plan of the parallel phase."""
-    return replace(PromptPlan(False, 64, False, False, 64), **changes)
+    if "enforced" in changes:
+        changes["gating"] = changes["cutting"] = changes.pop("enforced")
+    return replace(PromptPlan(False, 64, False, False, False, 64), **changes)
 
 
 def group(

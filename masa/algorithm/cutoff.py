@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from masa.algorithm.evidence import Evidence
-from masa.algorithm.gating import unbiased
 from masa.config import AlgorithmConfig
 from masa.types import MetaPrediction, RolloutGroup
 
@@ -38,7 +37,9 @@ class LengthCutoff:
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Score the limits on the correct solutions of prompts that ran in full."""
-        for group in filter(unbiased, groups):
+        for group in groups:
+            if not group.judges_cutoff:
+                continue
             lengths = zip(group.lengths, group.correct, strict=True)
             kept = [length <= group.plan.cutoff for length, right in lengths if right]
             if kept:

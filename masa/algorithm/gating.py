@@ -66,8 +66,8 @@ class PredictiveGate:
         return self.precision.at_least(self.config.min_precision)
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """Score the skip verdicts on prompts that were nevertheless rolled out in full."""
-        known = [g for g in groups if g.plan.gated and unbiased(g)]
+        """Score the skip verdicts on prompts that were nevertheless rolled out."""
+        known = [g for g in groups if g.plan.gated and g.judges_gate]
         self.precision.add(g.zero_variance for g in known)
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,8 +77,3 @@ class PredictiveGate:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Gate.load_state_dict`."""
         self.precision.load_state_dict(state["precision"])
-
-
-def unbiased(group: RolloutGroup) -> bool:
-    """True where a prompt was rolled out in full, and its prediction had no part in that."""
-    return bool(group.solutions) and (group.plan.audited or not group.plan.enforced)

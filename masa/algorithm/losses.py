@@ -71,6 +71,9 @@ def total_loss(
     )
     if config.kl_beta > 0:
         assert reference_logprobs is not None
+        # where no policy token stands the two may differ by anything: 0 * inf would be NaN
+        counted = (batch.weights["solution"] + batch.weights["meta"]) > 0
+        reference_logprobs = torch.where(counted, reference_logprobs, logprobs.detach())
         policy = policy + config.kl_beta * k3_divergence(logprobs, reference_logprobs)
     per_token = {"solution": policy, "meta": policy, "bc": -logprobs}
     parts = {name: (weight * per_token[name]).sum() for name, weight in batch.weights.items()}

@@ -97,13 +97,13 @@ def collect(
     def plan(prompt: Prompt, predictions: Sequence[MetaPrediction]) -> PromptPlan:
         gated = bool(predictions) and actors.gate.skips(prompt, predictions)
         cutoff = actors.cutoff.limit(predictions) if predictions else config.response_limit
-        enforced = gating or cutting
-        audited = enforced and uniform(seed, step, prompt.id, "audit") < config.gate.audit_fraction
+        drawn = uniform(seed, step, prompt.id, "audit") < config.gate.audit_fraction
+        audited = drawn and (gating or cutting)
         limit = config.response_limit
         if not audited:
             limit = cutoff if cutting else limit
             limit = 0 if gating and gated else limit
-        return PromptPlan(gated, cutoff, audited, enforced, limit)
+        return PromptPlan(gated, cutoff, audited, gating, cutting, limit)
 
     def generate(requests: Sequence[Request]) -> list[tuple[Completion, ...]]:
         return [

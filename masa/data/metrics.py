@@ -6,7 +6,6 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from masa.algorithm.gating import unbiased
 from masa.types import RolloutGroup
 
 
@@ -64,14 +63,13 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     In the parallel phase every prompt is such a truth, later the audited ones alone: these numbers
     are then noisy, and `masa-report` pools them over the run with intervals.
     """
-    known = [g for g in groups if unbiased(g)]
+    known = [g for g in groups if g.judges_gate]
     gated = [g for g in known if g.plan.gated]
     constant = [g for g in known if g.zero_variance]
-    # the cutoff would meet only the prompts that the gate leaves
     lost = [
         length > g.plan.cutoff
-        for g in known
-        if not g.plan.gated
+        for g in groups
+        if g.judges_cutoff
         for length, correct in zip(g.lengths, g.correct, strict=True)
         if correct
     ]

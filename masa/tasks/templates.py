@@ -16,6 +16,8 @@ from masa.types import MetaPrediction, Prompt
 END_OF_REASONING = "</meta>"
 PASS_RATE_SCALE = 8
 """A pass rate is written as an integer 0..8."""
+MAX_BRACES = 16
+"""Opening braces that are tried as the beginning of the JSON object: \\boxed{5} may precede it."""
 _PLACEHOLDER = re.compile(r"\{(problem|hint|min_length|max_length)\}")
 
 
@@ -92,11 +94,14 @@ def _find_object(text: str) -> tuple[dict[str, Any], int] | str:
     start = text.find("{", end + len(END_OF_REASONING))
     if start < 0:
         return f"no JSON object after {END_OF_REASONING}"
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return "malformed JSON"
-    return value, start
+    for _ in range(MAX_BRACES):
+        try:
+            return json.JSONDecoder().raw_decode(text, start)[0], start
+        except (ValueError, RecursionError):
+            start = text.find("{", start + 1)
+        if start < 0:
+            break
+    return "malformed JSON"
 
 
 def _is_integer(value: Any) -> TypeGuard[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from filelock import FileLock
@@ -87,7 +89,9 @@ def demonstrations(task: ArithmeticTask, config: WarmstartConfig) -> Iterator[De
             operations = Problem.parse(prompt.problem).operations
             large = sum(operation.hopeless for operation in operations)
             yield Demo(
-                prompt, task.templates.meta_text(prompt.problem, 0, 0), task.meta_demo(rng, len(operations), large)
+                prompt,
+                task.templates.meta_text(prompt.problem, 0, 0),
+                task.meta_demo(rng, len(operations), large),
             )
             continue
         hinted = rng.random() < config.hint_fraction
@@ -188,11 +192,16 @@ def fingerprint(
         "model": model,
         "warmstart": asdict(config),
         "templates": asdict(task.templates),
-        "sources": [inspect.getsource(arithmetic), inspect.getsource(sys.modules[__name__])],
+        "sources": [_code_of(arithmetic), _code_of(sys.modules[__name__])],
         "torch": torch.__version__.split(".")[0],
     }
     plain = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def _code_of(module: ModuleType) -> str:
+    # without comments and layout, so that tidying up trains nothing anew
+    return ast.dump(ast.parse(inspect.getsource(module)))
 
 
 def _fit_to_tokenizer(config: PretrainedConfig, tokenizer: Tokenizer) -> PretrainedConfig:

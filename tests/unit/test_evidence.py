@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from masa.algorithm.cutoff import LengthCutoff
 from masa.algorithm.evidence import Evidence
-from masa.algorithm.gating import PredictiveGate, unbiased
+from masa.algorithm.gating import PredictiveGate
 
 
 @given(
@@ -53,13 +53,25 @@ PHASES = [
 
 @pytest.mark.parametrize(("enforced", "audited", "rolled", "counts"), PHASES)
 def test_evidence_is_audited_or_from_the_parallel_phase(enforced, audited, rolled, counts):
-    decided = plan(gated=True, cutoff=10, enforced=enforced, audited=audited)
-    seen = group((True, True), (5, 50), decided=decided) if rolled else group((), decided=decided)
-    assert unbiased(seen) == counts
-
     config = algorithm(gate={"enabled": True}, cutoff={"enabled": True})
     gate, cutoff = PredictiveGate(config.gate, config.control), LengthCutoff(config)
-    gate.observe([seen])
-    cutoff.observe([seen])
+    for gated in (True, False):
+        decided = plan(gated=gated, cutoff=10, enforced=enforced, audited=audited)
+        lengths, correct = ((5, 50), (True, True)) if rolled else ((), ())
+        seen = group(correct, lengths, decided=decided, truthful=rolled)
+        gate.observe([seen])
+        cutoff.observe([seen])
     assert gate.state_dict()["precision"]["verdicts"] == ([1.0] if counts else [])
-    assert cutoff.state_dict()["kept"]["verdicts"] == ([0.5] if counts else [])
+    # an acting gate would have kept the gated prompt from the cutoff
+    met = [0.5] if enforced else [0.5, 0.5]
+    assert cutoff.state_dict()["kept"]["verdicts"] == (met if counts else [])
+
+
+def test_gate_and_cutoff_are_judged_apart():
+    """While only one of them acts, the other learns from all prompts, not from audits alone."""
+    cut_only = group((True, True), decided=plan(gated=True, cutting=True), truthful=True)
+    assert cut_only.judges_gate and not cut_only.judges_cutoff
+    stopped = group((True, False), decided=plan(gated=True, cutting=True), truthful=False)
+    assert not stopped.judges_gate
+    gate_only = group((True, True), decided=plan(gating=True), truthful=True)
+    assert gate_only.judges_cutoff and not gate_only.judges_gate

@@ -61,7 +61,7 @@ def test_correct_answers_lost_to_the_cutoff():
         seen(three_right, False, lengths=(10, 11, 12, 60), cutoff=11),  # 1 of 3
         seen((True, False), False, lengths=(9, 9), cutoff=5),  # 1 of 1
         seen((False, False), False, lengths=(60, 60), cutoff=5),  # 0 of 0
-        seen((True, True), True, lengths=(60, 60), cutoff=5),  # gated: the cutoff never meets it
+        seen((True, True), True, AUDITED, lengths=(60, 60), cutoff=5),  # gated: never met by it
         seen((True, True), False, STEERED, lengths=(60, 60), cutoff=5),  # no evidence
     ]
     assert control_metrics(groups)["cutoff/lost_correct"] == pytest.approx(2 / 4)
