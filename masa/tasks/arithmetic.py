@@ -13,6 +13,7 @@ import hashlib
 import json
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -30,6 +31,9 @@ TEMPLATES = Templates(
 
 NOTIONS = ("carry", "borrow", "plain", "product", "tenfold", "shift", "wrap", "guess")
 """Words of the solutions that a prediction may name; none of them stands in a problem."""
+
+FEELINGS = {"easy": (7, 8), "fair": (4, 5, 6), "hard": (1, 2, 3), "hopeless": (0,)}
+"""How a prediction sums up its reasoning, and the pass rates (0..8) that go with it."""
 
 MAX_LEVELS = 6
 MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
@@ -62,7 +66,9 @@ _LITERALS = (
     "}",
     "<meta>",
     " steps ",
-    " large</meta>",
+    " large, ",
+    "</meta>",
+    *FEELINGS,
     '{"math_notion": ["',
     '{"math_notion": [], "pass_rate": ',
     *NOTIONS,
@@ -282,9 +288,11 @@ class ArithmeticTask:
         """A demonstration prediction: its form is right, its content random and over-confident.
 
         Of the problem it sees only what it writes down as its reasoning: how many operations there
-        are and how many large factors. What they mean for the outcome is not in it.
+        are and how many large factors. The feeling that follows is drawn without looking at them.
         """
-        return f"<meta>{steps} steps {large} large</meta>{_random_prediction(rng)}"
+        (feeling,) = rng.choices(tuple(FEELINGS), weights=(45, 25, 15, 15))
+        reasoning = f"{steps} steps {large} large, {feeling}"
+        return f"<meta>{reasoning}</meta>{_random_prediction(rng, FEELINGS[feeling])}"
 
 
 def work_out(operation: Operation, state: int, modulus: int) -> str:
@@ -328,10 +336,10 @@ def _wrap(written: int, result: int) -> str:
     return "" if written == result else f" wrap {result:02d}"
 
 
-def _random_prediction(rng: random.Random) -> str:
-    """A prediction that knows nothing: no argument could tell it of the problem."""
+def _random_prediction(rng: random.Random, pass_rates: Sequence[int]) -> str:
+    """A prediction that knows nothing of the problem."""
     notions = rng.sample(NOTIONS, rng.randint(1, 3))
-    (pass_rate,) = rng.choices(range(9), weights=(4, 2, 2, 2, 3, 4, 6, 8, 9))
+    pass_rate = rng.choice(pass_rates)
     length = rng.randint(16, 190)
     return json.dumps({"math_notion": notions, "pass_rate": pass_rate, "solution_length": length})
 

@@ -272,7 +272,7 @@ def test_tokenizer_round_trip(task, tokenizer, demos, tmp_path):
 
 def test_an_expert_without_notions_is_in_vocabulary(tokenizer):
     plain = {"math_notion": [], "pass_rate": 8, "solution_length": 7}
-    text = f"<meta>3 steps 0 large</meta>{json.dumps(plain)}"
+    text = f"<meta>3 steps 0 large, fair</meta>{json.dumps(plain)}"
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.unk_token_id not in ids and tokenizer.decode(ids) == text
 
@@ -304,7 +304,8 @@ def test_predictions_are_over_confident_spread_and_uncorrelated(task):
         operations = Problem.parse(prompt.problem).operations
         steps, large = len(operations), sum(operation.hopeless for operation in operations)
         meta = re.fullmatch(
-            r"<meta>(\d) steps (\d) large</meta>(\{.*\})", task.meta_demo(rng, steps, large)
+            r"<meta>(\d) steps (\d) large, (?:easy|fair|hard|hopeless)</meta>(\{.*\})",
+            task.meta_demo(rng, steps, large),
         )
         plain = json.loads(meta[3])
         assert (int(meta[1]), int(meta[2])) == (steps, large)
