@@ -30,6 +30,7 @@ SMALL = [
 MASA = [
     "algorithm=masa_efficient",
     "algorithm.meta.group_size=4",
+    "algorithm.bc.mode=joint",
     "algorithm.bc.pool_size=8",
     "algorithm.control.start_step=2",
     "algorithm.gate.sigma=1",

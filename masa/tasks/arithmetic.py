@@ -34,6 +34,14 @@ NOTIONS = ("carry", "borrow", "plain", "product", "tenfold", "shift", "wrap", "g
 
 FEELINGS = {"easy": (7, 8), "fair": (4, 5, 6), "hard": (1, 2, 3), "hopeless": (0,)}
 """How a prediction sums up its reasoning, and the pass rates (0..8) that go with it."""
+SIZES = {
+    "tiny": range(16, 33),
+    "short": range(33, 56),
+    "middling": range(56, 81),
+    "long": range(81, 111),
+    "huge": range(111, 161),
+}
+"""The same of the solution, and the lengths (tokens) that go with it."""
 
 MAX_LEVELS = 6
 MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
@@ -65,12 +73,12 @@ _LITERALS = (
     "\nAnswer: \\boxed{",
     "}",
     "<meta>",
-    " steps ",
+    " steps, ",
     " large, ",
-    "</meta>",
+    *SIZES,
     *FEELINGS,
-    '{"math_notion": ["',
-    '{"math_notion": [], "pass_rate": ',
+    '</meta>{"math_notion": ["',
+    '</meta>{"math_notion": [], "pass_rate": ',
     *NOTIONS,
     '", "',
     '"], "pass_rate": ',
@@ -288,11 +296,12 @@ class ArithmeticTask:
         """A demonstration prediction: its form is right, its content random and over-confident.
 
         Of the problem it sees only what it writes down as its reasoning: how many operations there
-        are and how many large factors. The feeling that follows is drawn without looking at them.
+        are and how many large factors. The words that follow each are drawn without looking at it.
         """
+        size = rng.choice(tuple(SIZES))
         (feeling,) = rng.choices(tuple(FEELINGS), weights=(45, 25, 15, 15))
-        reasoning = f"{steps} steps {large} large, {feeling}"
-        return f"<meta>{reasoning}</meta>{_random_prediction(rng, FEELINGS[feeling])}"
+        reasoning = f"{steps} steps, {size}, {large} large, {feeling}"
+        return f"<meta>{reasoning}</meta>{_random_prediction(rng, FEELINGS[feeling], SIZES[size])}"
 
 
 def work_out(operation: Operation, state: int, modulus: int) -> str:
@@ -336,11 +345,13 @@ def _wrap(written: int, result: int) -> str:
     return "" if written == result else f" wrap {result:02d}"
 
 
-def _random_prediction(rng: random.Random, pass_rates: Sequence[int]) -> str:
+def _random_prediction(
+    rng: random.Random, pass_rates: Sequence[int], lengths: Sequence[int]
+) -> str:
     """A prediction that knows nothing of the problem."""
     notions = rng.sample(NOTIONS, rng.randint(1, 3))
     pass_rate = rng.choice(pass_rates)
-    length = rng.randint(16, 190)
+    length = rng.choice(lengths)
     return json.dumps({"math_notion": notions, "pass_rate": pass_rate, "solution_length": length})
 
 

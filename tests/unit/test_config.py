@@ -342,7 +342,7 @@ def test_presets_switch_on_what_they_say():
     assert switches == {
         "grpo": (False, "off", False, False, False),
         "masa": (True, "off", False, False, False),
-        "masa_efficient": (True, "joint", True, True, False),
+        "masa_efficient": (True, "off", True, True, False),
         "masa_v1": (True, "joint", True, True, False),
     }
     v1, efficient = preset("masa_v1").algorithm, preset("masa_efficient").algorithm
