@@ -16,7 +16,7 @@ $(READY): requirements.txt pyproject.toml scripts/setup.sh
 
 # The embedded experiment end to end. A part that is done is not done again: `make clean-train` forgets.
 train: $(RUNS)/report.md
-	@sed -n '1,/^## Figures/p' $(RUNS)/report.md | sed '$$d'
+	@awk '/^## /{show=/^## Results/} show' $(RUNS)/report.md
 	@cat $(VENV)/times.txt $(RUNS)/times.txt
 	@echo "picture: $(RUNS)/figures/overview.png   report: $(RUNS)/report.md"
 
