@@ -38,7 +38,7 @@ LEVEL_WEIGHTS = (2, 2, 3, 4, 4, 1)
 class WarmstartConfig:
     """How long and on what the warm start trains."""
 
-    steps: int = 1400
+    steps: int = 2000
     """Optimizer steps."""
     tokens_per_step: int = 1200
     """Tokens in the demonstrations of one step, prompts included."""
@@ -123,6 +123,7 @@ def warm_start(
         lr=config.learning_rate,
         betas=(0.9, 0.95),
         weight_decay=config.weight_decay,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
     batches = _batches(demonstrations(task, config), tokenizer, config.tokens_per_step)

@@ -46,6 +46,7 @@ def test_engine_and_policy_agree_on_every_rank(one_and_two_ranks):
     assert (metrics["sampling/sampling_logp_difference/max"].iloc[1:] < 1e-4).all()
 
 
+@pytest.mark.slow
 def test_resumes_from_a_sharded_checkpoint(one_and_two_ranks, cache):
     two = one_and_two_ranks[1]
     before = runs.metrics(two)

@@ -46,7 +46,7 @@ def test_separate_cloning_several_updates_and_kl(cache, tmp_path):
     assert metrics["kl"].iloc[-1] > 0
 
 
-@pytest.mark.parametrize("engine", ["hf", "vllm"])
+@pytest.mark.parametrize("engine", ["hf", pytest.param("vllm", marks=pytest.mark.slow)])
 def test_multirun_and_wandb(cache, tmp_path, engine):
     command = [
         sys.executable, "-m", "masa.train", "-m", *runs.SMALL, *HF, "logger=wandb",
