@@ -73,8 +73,9 @@ _LITERALS = (
     "\nAnswer: \\boxed{",
     "}",
     "<meta>",
-    " steps, ",
-    " large, ",
+    # one token each: the word behind can depend on the count before any attention is learned
+    *(f"{count} steps, " for count in range(1, 7)),
+    *(f", {count} large, " for count in range(3)),
     *SIZES,
     *FEELINGS,
     '</meta>{"math_notion": ["',
