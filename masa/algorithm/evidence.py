@@ -27,8 +27,7 @@ class Evidence:
         """True where the mean is known and reaches `level`; a level of 0 needs no proof."""
         if level <= 0:
             return True
-        known = len(self._verdicts) >= self.minimum
-        return known and sum(self._verdicts) / len(self._verdicts) >= level
+        return len(self._verdicts) >= self.minimum and self.mean >= level
 
     @property
     def mean(self) -> float:

@@ -25,7 +25,7 @@ class HfEngine:
     Args:
         model_path: folder with the Hugging Face config; weights are not read from it.
         eos_token_ids: tokens that end a completion.
-        max_model_len: largest prompt plus completion (tokens).
+        max_model_len: as for the other engine; nothing is reserved for it here.
         temperature: sampling temperature; top-p and top-k are off.
         dtype: dtype of the weights in the engine.
         max_num_seqs: sequences decoded at once.
@@ -45,7 +45,6 @@ class HfEngine:
         self.model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
         self.model.to(self.device).eval()
         self.eos_token_ids = tuple(eos_token_ids)
-        self.max_model_len = max_model_len
         self.temperature = temperature
         self.max_num_seqs = max_num_seqs
         self.version = -1
