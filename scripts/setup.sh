@@ -4,6 +4,8 @@ set -eu
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 TORCH="torch==2.13.0"
+# of reasoning-gym; has no wheels
+PYCOSAT="pycosat==0.6.6"
 
 "$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || {
     echo "make setup: Python 3.11 or 3.12 is needed, $PYTHON is $("$PYTHON" -V 2>&1); try PYTHON=python3.12 make setup" >&2
@@ -22,6 +24,11 @@ elif [ "$(uname -s)" = Linux ]; then
     # shellcheck disable=SC2086
     $pip ${PIP_ARGS:-} "$TORCH"
     $pip --no-deps -r requirements.txt
+    if command -v cc >/dev/null 2>&1; then
+        $pip --no-deps "$PYCOSAT"
+    else
+        echo "make setup: no C compiler, so task=gym is left out (apt install gcc python3-dev, then make setup)"
+    fi
     $pip --no-deps --no-build-isolation -e .
 else
     echo "make setup: vLLM has no build for $(uname -s); installing without it: run with engine=hf"
