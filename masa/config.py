@@ -95,6 +95,8 @@ class GateConfig:
     """Predictive gating (algorithm section 3.2)."""
 
     enabled: bool = False
+    kind: str = "prediction"
+    """prediction (the paper's), history (a prompt's own past outcomes) or combined."""
     sigma: float = 0.1
     """sigma_pg: the predicted pass rates agree where their standard deviation is below it."""
     tolerance: float = 1 / 16
@@ -106,10 +108,22 @@ class GateConfig:
     gate and cutoff say: unbiased truth about both."""
     min_precision: float = 0.0
     """The gate acts only while its measured precision is at least this; 0 asks for no proof."""
+    revisit: float = 0.5
+    """history: chance of a visit after each zero-variance outcome in a row, r of 1 - r ** z."""
+    min_posterior: float = 0.9
+    """combined: skip where zero variance is at least this probable."""
 
     def __post_init__(self) -> None:
+        _one_of("gate.kind", self.kind, ("prediction", "history", "combined"))
         _require(self.sigma >= 0, f"gate.sigma is {self.sigma}, it must be >= 0")
-        for name in ("tolerance", "min_parsed", "audit_fraction", "min_precision"):
+        for name in (
+            "tolerance",
+            "min_parsed",
+            "audit_fraction",
+            "min_precision",
+            "revisit",
+            "min_posterior",
+        ):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"gate.{name} is {value}, it must lie in [0, 1]")
 
@@ -193,7 +207,7 @@ class AlgorithmConfig:
         _one_of("algorithm.token_mean", self.token_mean, ("separate", "joint"))
         _require(self.updates_per_rollout >= 1, "algorithm.updates_per_rollout must be >= 1")
         uses = {
-            "gate.enabled": self.gate.enabled,
+            "gate.enabled": self.gate.enabled and self.gate.kind != "history",
             "cutoff.enabled": self.cutoff.enabled,
             "control.hint": self.control.hint,
             "bc.mode": self.bc.mode != "off",

@@ -35,7 +35,7 @@ def run(cfg: DictConfig) -> None:
 def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
     """Accuracy, length and predictions per level on held-out problems, as text."""
     from masa.algorithm.cutoff import LengthCutoff
-    from masa.algorithm.gating import PredictiveGate
+    from masa.algorithm.gating import build_gate
     from masa.algorithm.step import Actors, collect
     from masa.data.metrics import meta_metrics, rollout_metrics
     from masa.training.build import build_dialogue, build_engine, longest_sequence
@@ -53,7 +53,7 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
         dialogue,
         engine.generate,
         lambda answers: [task.verify(prompt, text) for prompt, text in answers],
-        PredictiveGate(algorithm.gate, algorithm.control),
+        build_gate(algorithm.gate, algorithm.control, 0),
         LengthCutoff(algorithm),
     )
     groups = collect(task.validation, 0, algorithm, actors, config.seed)

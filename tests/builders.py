@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from masa.algorithm.cutoff import LengthCutoff
-from masa.algorithm.gating import PredictiveGate
+from masa.algorithm.gating import build_gate
 from masa.algorithm.step import Actors
 from masa.config import AlgorithmConfig
 from masa.engine.scripted import ScriptedEngine
@@ -159,7 +159,7 @@ class World:
         self.meta = meta
         self.solve = solve
         self.engine = ScriptedEngine(self._script, EOS)
-        self.gate = PredictiveGate(config.gate, config.control)
+        self.gate = build_gate(config.gate, config.control, 0)
         self.cutoff = LengthCutoff(config)
         dialogue = CharDialogue(config.meta.min_length, config.response_limit)
         self.verified: list[tuple[Prompt, str]] = []

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from masa.algorithm.evidence import Evidence
+from masa.algorithm.history import CombinedGate, HistoryGate
 from masa.config import ControlConfig, GateConfig
 from masa.types import MetaPrediction, Prompt, RolloutGroup
 
@@ -18,8 +19,8 @@ from masa.types import MetaPrediction, Prompt, RolloutGroup
 class Gate(Protocol):
     """Decides which prompts are worth their solution rollouts."""
 
-    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> bool:
-        """The verdict on one prompt, whether or not it will be enforced."""
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
+        """The verdict on one prompt at a rollout, whether or not it will be enforced."""
         ...
 
     @property
@@ -51,7 +52,7 @@ class PredictiveGate:
         self.config = config
         self.precision = Evidence(control.window, control.min_evidence)
 
-    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> bool:
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
         """See `Gate.skips`."""
         rates = [p.pass_rate for p in predictions if p.pass_rate is not None]
         if not rates or len(rates) < self.config.min_parsed * len(predictions):
@@ -77,3 +78,12 @@ class PredictiveGate:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Gate.load_state_dict`."""
         self.precision.load_state_dict(state["precision"])
+
+
+def build_gate(config: GateConfig, control: ControlConfig, seed: int) -> Gate:
+    """The gate that `config.kind` names."""
+    if config.kind == "history":
+        return HistoryGate(config, control, seed)
+    if config.kind == "combined":
+        return CombinedGate(config, control)
+    return PredictiveGate(config, control)

@@ -95,7 +95,7 @@ def collect(
         return tuple(actors.dialogue.parse(completion.text) for completion in meta)
 
     def plan(prompt: Prompt, predictions: Sequence[MetaPrediction]) -> PromptPlan:
-        gated = bool(predictions) and actors.gate.skips(prompt, predictions)
+        gated = actors.gate.skips(prompt, predictions, step)
         cutoff = actors.cutoff.limit(predictions) if predictions else config.response_limit
         drawn = uniform(seed, step, prompt.id, "audit") < config.gate.audit_fraction
         audited = drawn and (gating or cutting)

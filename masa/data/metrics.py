@@ -29,12 +29,13 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
     }
     if any(g.meta for g in groups):
         metrics |= meta_metrics(groups)
-        metrics |= control_metrics(groups)
         metas = [c for g in groups for c in g.meta]
         metrics["meta/mean_length"] = _mean(len(c.token_ids) for c in metas)
         metrics["meta/clipped_ratio"] = _mean(
             not c.finished and len(c.token_ids) >= meta_limit for c in metas
         )
+    if any(g.meta or g.plan.gating for g in groups):
+        metrics |= control_metrics(groups)
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 

@@ -14,7 +14,7 @@ import lightning as L
 
 from masa.algorithm.cutoff import LengthCutoff
 from masa.algorithm.expert import ExpertPool, expert_of
-from masa.algorithm.gating import Gate, PredictiveGate
+from masa.algorithm.gating import Gate, build_gate
 from masa.algorithm.step import Actors, Verify, collect, samples_of
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.data import records
@@ -61,7 +61,7 @@ class RolloutCallback(L.Callback):
         self.build_engine = build_engine
         self.seed = seed
         self.output_dir = output_dir
-        self.gate: Gate = PredictiveGate(algorithm.gate, algorithm.control)
+        self.gate: Gate = build_gate(algorithm.gate, algorithm.control, seed)
         self.cutoff = LengthCutoff(algorithm)
         self.pool = ExpertPool(algorithm.bc)
         self.tokens = {"solution": 0, "meta": 0}

@@ -323,9 +323,9 @@ def test_presets_hold_the_papers_numbers(name):
     assert (a.eps_low, a.eps_high, a.dual_clip, a.kl_beta) == (0.2, 0.28, 10, 0)
     assert (a.meta.difficulty_base, a.meta.min_length, a.meta.strict_length) == (0.01, 128, False)
     assert a.meta.difficulty_weight == a.meta.length_weight == a.meta.notion_weight
-    assert a.meta.group_size == {"grpo": 0, "masa_v1": 16}.get(name, 8)
+    assert a.meta.group_size == {"grpo": 0, "greso": 0, "masa_v1": 16}.get(name, 8)
     assert a.bc.min_notion_score == 0.2
-    assert a.control.start_step == 80
+    assert a.control.start_step == (0 if name == "greso" else 80)
     assert (a.gate.sigma, a.gate.tolerance, a.gate.min_parsed) == (0.1, 1 / 16, 0.5)
     assert (a.gate.audit_fraction, a.cutoff.margin) == (0.05, 2.0)
     assert (config.trainer.prompts_per_rollout, config.trainer.max_rollouts) == (128, 314)
@@ -341,7 +341,9 @@ def test_presets_switch_on_what_they_say():
     }
     assert switches == {
         "grpo": (False, "off", False, False, False),
+        "greso": (False, "off", True, False, False),
         "masa": (True, "off", False, False, False),
+        "masa_combined": (True, "off", True, True, False),
         "masa_efficient": (True, "off", True, True, False),
         "masa_v1": (True, "joint", True, True, False),
     }

@@ -17,7 +17,7 @@ def gate(**settings):
 
 def skips(rates, **settings):
     """The verdict on these predicted eighths; None did not parse."""
-    return gate(**settings).skips(ASKED, [prediction(rate) for rate in rates])
+    return gate(**settings).skips(ASKED, [prediction(rate) for rate in rates], 1)
 
 
 @given(
@@ -72,8 +72,8 @@ def test_at_least_half_must_have_parsed():
 
 
 def test_other_unreadable_fields_do_not_matter():
-    assert gate().skips(ASKED, [prediction(0, None, None)] * 8)
-    assert not gate().skips(ASKED, [prediction(None, 10, ())] * 8)
+    assert gate().skips(ASKED, [prediction(0, None, None)] * 8, 1)
+    assert not gate().skips(ASKED, [prediction(None, 10, ())] * 8, 1)
 
 
 def test_readiness_is_measured_precision():
