@@ -16,9 +16,6 @@ from masa.algorithm.seeding import uniform
 from masa.config import ControlConfig, GateConfig
 from masa.types import MetaPrediction, Prompt, RolloutGroup
 
-_LONGEST = 3
-"""Streaks beyond are counted as this."""
-
 
 class Streaks:
     """How often in a row, up to its last visit, each prompt had zero variance."""
@@ -92,8 +89,8 @@ class CombinedGate:
     """Skips a prompt whose posterior probability of zero variance is high enough.
 
     The prediction is the prior: how often prompts of the same mean predicted pass rate (in eighths)
-    had zero variance. The prompt's streak is the evidence: how much more often such a streak stood
-    before zero variance than before a mixed group. Both are counted on the newest prompts that were
+    had zero variance. The prompt's last visit is the evidence: how much more often zero variance (or a
+    mixed group) was followed by zero variance than by a mixed group. Both are counted on the newest prompts that were
     rolled out whatever the gate said, and joined as by naive Bayes. So a prediction need not say 0
     or 1: where prompts predicted at 7/8 always come out as 1, they are skipped as well.
 
@@ -107,7 +104,7 @@ class CombinedGate:
         self.control = control
         self.streaks = Streaks()
         self.precision = Evidence(control.window, control.min_evidence)
-        self._known: deque[tuple[int, int, bool]] = deque(maxlen=4 * control.window)
+        self._known: deque[tuple[int, int | None, bool]] = deque(maxlen=4 * control.window)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
         """See `Gate.skips`."""
@@ -120,17 +117,16 @@ class CombinedGate:
         return odds / (1 + odds) >= self.config.min_posterior
 
     def _likelihood_ratio(self, streak: int | None) -> float:
-        """P(streak | zero variance) / P(streak | mixed), 1 for a prompt without a past."""
+        """P(last visit | zero variance) / P(last visit | mixed), 1 for a prompt without a past."""
         if streak is None:
             return 1.0
-        past = [
-            (min(known, _LONGEST), constant) for _, known, constant in self._known if known >= 0
-        ]
-        shares = []
-        for verdict in (True, False):
-            streaks = [known for known, constant in past if constant == verdict]
-            shares.append((streaks.count(min(streak, _LONGEST)) + 0.5) / (len(streaks) + 1))
-        return shares[0] / shares[1]
+
+        def share(verdict: bool) -> float:
+            past = [s for _, s, constant in self._known if s is not None and constant == verdict]
+            alike = sum((s > 0) == (streak > 0) for s in past)
+            return (alike + 1) / (len(past) + 2)
+
+        return share(True) / share(False)
 
     @property
     def ready(self) -> bool:
@@ -143,9 +139,9 @@ class CombinedGate:
         self.precision.add(group.zero_variance for group in known if group.plan.gated)
         for group in known:
             eighths = mean_eighths(group.predictions, self.config.min_parsed)
-            streak = self.streaks[group.prompt]
             if eighths is not None:
-                self._known.append((eighths, -1 if streak is None else streak, group.zero_variance))
+                streak = self.streaks[group.prompt]
+                self._known.append((eighths, streak, group.zero_variance))
         self.streaks.observe(groups)
 
     def state_dict(self) -> dict[str, Any]:

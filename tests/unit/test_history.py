@@ -77,7 +77,7 @@ def test_only_unbiased_truth_counts():
     asked.observe(chosen)
     assert not asked.state_dict()["known"]
     asked.observe([seen("b", RIGHT, 7, gating=True, audited=True)])
-    assert asked.state_dict()["known"] == [[7, -1, True]]
+    assert asked.state_dict()["known"] == [[7, None, True]]
 
 
 @pytest.mark.parametrize("kind", ["history", "combined"])
