@@ -89,10 +89,10 @@ class CombinedGate:
     """Skips a prompt whose posterior probability of zero variance is high enough.
 
     The prediction is the prior: how often prompts of the same mean predicted pass rate (in eighths)
-    had zero variance. The prompt's last visit is the evidence: how much more often zero variance (or a
-    mixed group) was followed by zero variance than by a mixed group. Both are counted on the newest prompts that were
-    rolled out whatever the gate said, and joined as by naive Bayes. So a prediction need not say 0
-    or 1: where prompts predicted at 7/8 always come out as 1, they are skipped as well.
+    had zero variance. The prompt's last visit is the evidence: how much more often such a visit
+    came before zero variance than before a mixed group. Both are counted on the newest prompts that
+    were rolled out whatever the gate said, and joined as by naive Bayes. So a prediction need not
+    say 0 or 1: where prompts predicted at 7/8 always come out as 1, they are skipped as well.
 
     Args:
         config: skip from `min_posterior` on.
