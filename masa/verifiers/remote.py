@@ -1,0 +1,229 @@
+"""The two programs of a function test, each in a sandbox of its own; standard library alone.
+
+`serve` holds the candidate and answers calls. `examine` holds the tests and their expected values,
+and calls. Between them goes JSON of plain data, so that what a test compares is a value and never
+an object of the candidate. The text of this file is the head of either
+program.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+MAX_MESSAGE = 2**26
+CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "dict": dict,
+}
+# a StopIteration would end a `map` over the program instead of failing
+ENDINGS = ("StopIteration", "StopAsyncIteration")
+# the value of an instance of a subclass, whatever the subclass says
+BARE: dict[type, Callable[[Any], Any]] = {
+    int: int.__pos__,
+    float: float.__pos__,
+    str: str.__str__,
+}
+
+
+def pack(value: Any, refer: Callable[[Any], list[Any]]) -> Any:
+    """JSON data of a value; `refer` names an object that is no plain data."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    for kind, bare in BARE.items():
+        if isinstance(value, kind):
+            return bare(value)
+    if isinstance(value, dict):
+        return ["dict", *([pack(k, refer), pack(v, refer)] for k, v in value.items())]
+    for name in ("list", "tuple", "set", "frozenset"):
+        if isinstance(value, getattr(builtins, name)):
+            return [name, *(pack(item, refer) for item in value)]
+    if isinstance(value, complex):
+        return ["complex", value.real, value.imag]
+    if isinstance(value, (bytes, bytearray)):
+        return ["bytes", value.hex()]
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return pack(value.tolist(), refer)
+    return ["ref", refer(value)]
+
+
+def unpack(data: Any, find: Callable[[list[Any]], Any]) -> Any:
+    """Inverse of `pack`; `find` gives the object of a reference."""
+    if not isinstance(data, list):
+        return data
+    tag, *items = data
+    if tag == "ref":
+        return find(items[0])
+    if tag == "complex":
+        return complex(*items)
+    if tag == "bytes":
+        return bytes.fromhex(items[0])
+    if tag == "dict":
+        return {unpack(k, find): unpack(v, find) for k, v in items}
+    return CONTAINERS[tag]([unpack(item, find) for item in items])
+
+
+class Line:
+    """JSON messages over an inherited socket."""
+
+    def __init__(self, fd: int) -> None:
+        sys.set_int_max_str_digits(0)
+        self.incoming = os.fdopen(fd, "rb")
+        self.outgoing = os.fdopen(os.dup(fd), "wb")
+
+    def say(self, message: Any) -> None:
+        self.outgoing.write(json.dumps(message).encode() + b"\n")
+        self.outgoing.flush()
+
+    def hear(self) -> Any:
+        """The next message, None after the last one."""
+        text = self.incoming.readline(MAX_MESSAGE)
+        return json.loads(text) if text.endswith(b"\n") else None
+
+
+def load(name: str, sources: list[str]) -> dict[str, Any]:
+    """Run sources one after the other in the module `name` and return its globals."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    for source in sources:
+        exec(compile(source, f"<{name}>", "exec", dont_inherit=True), module.__dict__)
+    return module.__dict__
+
+
+def serve(sources: list[str], fd: int) -> None:
+    """Answer [verb, reference, args, kwargs] with ["value", data] or ["error", type, text]."""
+    line = Line(fd)
+    scope = load("candidate", sources)
+    kept: list[Any] = []
+
+    def refer(value: Any) -> list[Any]:
+        kept.append(value)
+        return ["kept", len(kept) - 1]
+
+    def find(reference: list[Any]) -> Any:
+        kind, *rest = reference
+        if kind == "kept":
+            return kept[rest[0]]
+        if kind == "attribute":
+            return getattr(find(rest[0]), rest[1])
+        if rest[0] not in scope:
+            raise NameError(f"name {rest[0]!r} is not defined")
+        return scope[rest[0]]
+
+    while (request := line.hear()) is not None:
+        try:
+            verb, reference, args, kwargs = request
+            target = find(reference)
+            if verb == "items":
+                answer = ["value", pack(list(target), refer)]
+            else:
+                given = [unpack(arg, find) for arg in args]
+                named = {name: unpack(arg, find) for name, arg in kwargs.items()}
+                answer = ["value", pack(target(*given, **named), refer)]
+        except Exception as error:
+            answer = ["error", type(error).__name__, str(error)[:300]]
+        line.say(answer)
+
+
+class Remote:
+    """Something of the candidate that is no plain data: it can be called, read and passed on."""
+
+    def __init__(self, ask: Callable[..., Any], reference: list[Any]) -> None:
+        self.__dict__.update(_ask=ask, _reference=reference)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._ask("call", self._reference, args, kwargs)
+
+    def __iter__(self) -> Any:
+        return iter(self._ask("items", self._reference, (), {}))
+
+    def __getattr__(self, name: str) -> Remote:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Remote(self._ask, ["attribute", self._reference, name])
+
+    def _opaque(self, *_: Any) -> Any:
+        raise TypeError("the program returned an object, not plain data")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __len__ = _opaque
+    __setattr__ = __delattr__ = _opaque
+    __hash__ = None  # type: ignore[assignment]
+
+
+def examine(tests: str, names: list[str], fd: int) -> None:
+    """Run the tests against the candidate and print ["passed" | "failed" | "broken", why].
+
+    Args:
+        tests: Python source; names it uses without defining them are the candidate's.
+        names: names of the candidate even where Python has a function of that name.
+        fd: socket to the candidate.
+    """
+    line = Line(fd)
+    verdict = os.fdopen(os.dup(1), "w")
+    sys.stdout = sys.stderr = open(os.devnull, "w")
+    asked = False
+
+    def refer(value: Any) -> list[Any]:
+        if isinstance(value, Remote):
+            return value.__dict__["_reference"]  # type: ignore[no-any-return]
+        raise TypeError(f"a test passes a {type(value).__name__}, which cannot be sent")
+
+    def ask(verb: str, reference: list[Any], args: Any, kwargs: Any) -> Any:
+        nonlocal asked
+        given = [pack(arg, refer) for arg in args]
+        named = {name: pack(arg, refer) for name, arg in kwargs.items()}
+        asked = True
+        try:
+            line.say([verb, reference, given, named])
+            answer = line.hear()
+        except (OSError, ValueError, RecursionError):
+            answer = None
+        if answer is None:
+            raise EOFError("the program ended")
+        kind, *rest = answer
+        if kind == "value":
+            return unpack(rest[0], lambda reference: Remote(ask, reference))
+        name, text = rest
+        error = vars(builtins).get(name)
+        if isinstance(error, type) and issubclass(error, Exception) and name not in ENDINGS:
+            raise error(text)
+        raise RuntimeError(f"{name}: {text}")
+
+    try:
+        tree = ast.parse(tests)
+        free = (free_names(tree) - set(dir(builtins))) | set(names)
+        scope: dict[str, Any] = {name: Remote(ask, ["name", name]) for name in free}
+        exec(compile(tree, "<tests>", "exec", dont_inherit=True), {"__name__": "tests", **scope})
+        report = ["passed", ""] if asked else ["broken", "nothing of the program is called"]
+    except BaseException as error:
+        # what fails before anything was asked cannot be the program's fault
+        report = ["failed" if asked else "broken", f"{type(error).__name__}: {error}"[:300]]
+    json.dump(report, verdict)
+    verdict.flush()
+
+
+def free_names(tree: ast.Module) -> set[str]:
+    """Names that a module reads and binds nowhere."""
+    read: set[str] = set()
+    bound: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            bound.add(node.name)
+    return read - bound

@@ -1,0 +1,160 @@
+"""Hostile programs in the real sandbox: none passes, none escapes, none outlives its verdict."""
+
+import ast
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from hostile import HONEST, LIMITS, SECRET, programs, trial
+
+from masa.config import ConfigError
+from masa.verifiers import sandbox as module
+from masa.verifiers.sandbox import MB, Limits, Sandbox
+
+COMPLAINT = module._bubblewrap()[1]
+needs_bubblewrap = pytest.mark.skipif(bool(COMPLAINT), reason=COMPLAINT)
+PROGRAMS = programs(0)
+
+
+@pytest.fixture(scope="module")
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def isolated():
+    return Sandbox(LIMITS)
+
+
+@pytest.fixture
+def without_bubblewrap(monkeypatch):
+    """A machine on which nothing is found on the PATH."""
+    monkeypatch.setenv("PATH", "")
+    module._bubblewrap.cache_clear()
+    yield
+    monkeypatch.undo()
+    module._bubblewrap.cache_clear()
+
+
+def alive(marker):
+    """Processes whose command line holds `marker`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker in path.read_bytes():
+                found.append(path)
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.slow
+@needs_bubblewrap
+@pytest.mark.parametrize("number", range(len(PROGRAMS)), ids=[p.name for p in PROGRAMS])
+def test_hostile_programs_gain_nothing(number, isolated, listener, monkeypatch):
+    monkeypatch.setenv(SECRET, "1")
+    here = {path.name for path in Path.cwd().iterdir()}
+    verdict, after = trial(programs(listener.getsockname()[1])[number], isolated)
+    assert not verdict.correct
+    assert verdict.seconds < LIMITS.wall_seconds + 2
+    assert after.correct, after
+    assert {path.name for path in Path.cwd().iterdir()} == here
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", [p for p in PROGRAMS if p.tame], ids=lambda p: p.name)
+def test_limits_alone_stop_tame_programs(program, without_bubblewrap):
+    sandbox = Sandbox(LIMITS, allow_unsafe_execution=True)
+    assert not sandbox.isolated
+    verdict, after = trial(program, sandbox)
+    assert not verdict.correct
+    assert after.correct, after
+
+
+@needs_bubblewrap
+def test_attacks_work_on_a_bare_machine():
+    """An attack that fails everywhere would prove nothing of the sandbox."""
+    attacks = {program.name: program for program in PROGRAMS}
+    for name in ("reads /etc/passwd", "reads the parent's environment"):
+        code = attacks[name].code + "\nprint(answer(1))"
+        env = os.environ | {SECRET: "1"}
+        done = subprocess.run([shutil.which("python3"), "-c", code], env=env, capture_output=True)
+        assert done.stdout == b"8731\n", done.stderr
+
+
+@needs_bubblewrap
+def test_a_daemon_dies_with_its_program():
+    limits = Limits(cpu_seconds=1, wall_seconds=20, memory_mb=501)
+    marker = str(501 * MB).encode()
+    program = (
+        "import os, time\nif not os.fork():\n    os.setsid()\n    time.sleep(1e6)\nprint('left')"
+    )
+    with Sandbox(limits).start(program, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"left\n"
+        process.wait(10)
+    # the kernel takes a moment to empty a process namespace
+    for _ in range(100):
+        if not alive(marker):
+            break
+        module.time.sleep(0.05)
+    assert not alive(marker)
+
+
+@needs_bubblewrap
+def test_the_child_sees_no_environment_and_little_of_the_disk(isolated):
+    outcome = isolated.run("import os\nprint(dict(os.environ))\nprint(os.listdir('/'))")
+    assert outcome.status == "exited"
+    environment, roots = outcome.stdout.decode().splitlines()
+    assert set(ast.literal_eval(environment)) <= {"PWD", "LC_CTYPE", "OPENBLAS_NUM_THREADS"}
+    assert not {"home", "proc", "var", "run", "mnt"} & set(ast.literal_eval(roots))
+
+
+@pytest.mark.parametrize("unsafe", [True, pytest.param(False, marks=needs_bubblewrap)])
+def test_programs_run_as_programs_do(unsafe, request):
+    if unsafe:
+        request.getfixturevalue("without_bubblewrap")
+    sandbox = Sandbox(LIMITS, allow_unsafe_execution=unsafe)
+    program = "import sys, numpy\nprint(sys.stdin.read() * 2, __name__)\nexit()\nprint('no')"
+    outcome = sandbox.run(program, "héllo")
+    assert (outcome.status, outcome.stdout.decode()) == ("exited", "héllohéllo __main__\n")
+    assert sandbox.run("1 / 0").status == "crashed"
+    assert sandbox.run("while True: pass").status == "timeout"
+    assert sandbox.run("print('a' * 2 * 10**6)").status == "flood"
+
+
+def test_refuses_without_bubblewrap(without_bubblewrap):
+    with pytest.raises(ConfigError, match="apt install bubblewrap") as refusal:
+        Sandbox()
+    assert "\n" not in str(refusal.value)
+    assert "allow_unsafe_execution=true" in str(refusal.value)
+
+
+def test_refuses_a_bubblewrap_that_is_not_permitted(tmp_path, monkeypatch, without_bubblewrap):
+    broken = tmp_path / "bwrap"
+    broken.write_text(
+        "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n"
+    )
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    module._bubblewrap.cache_clear()
+    with pytest.raises(ConfigError, match="No permissions to create new namespace"):
+        Sandbox()
+
+
+@pytest.mark.parametrize("name", ["cpu_seconds", "wall_seconds", "memory_mb", "output_mb"])
+def test_limits_are_positive(name):
+    with pytest.raises(ConfigError, match=name):
+        Limits(**{name: 0})
+
+
+def test_the_honest_program_is_plain_python():
+    scope = {}
+    exec(HONEST, scope)
+    assert (scope["answer"](1), scope["answer"](2)) == (8731, 4409)
