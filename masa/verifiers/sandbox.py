@@ -54,6 +54,9 @@ sys.path.append(order["packages"])
 builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "end of file")
 with open(order["program"], encoding="utf-8") as file:
     source = file.read()
+if order["started"]:
+    os.write(order["started"], b"!")
+    os.close(order["started"])
 exec(compile(source, "<program>", "exec"), {"__name__": "__main__", "__builtins__": builtins})
 """
 
@@ -138,19 +141,28 @@ class Sandbox:
             program: Python source.
             stdin, stdout: as for subprocess.
             fds: descriptors it inherits under the same numbers.
+
+        Raises:
+            RuntimeError: it never started, so that nothing can be said of it.
         """
-        with tempfile.TemporaryFile() as file:
+        started, tell = os.pipe()
+        with (
+            tempfile.TemporaryFile() as file,
+            open(started, "rb") as sign,
+            open(tell, "wb") as teller,
+        ):
             file.write(program.encode("utf-8", "replace"))
             file.seek(0)
             process = subprocess.Popen(
-                _command(self._prefix, self.limits, file.fileno()),
+                _command(self._prefix, self.limits, file.fileno(), tell),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.DEVNULL,
                 env={},
-                pass_fds=(file.fileno(), *fds),
+                pass_fds=(file.fileno(), tell, *fds),
                 start_new_session=True,
             )
+            teller.close()
             try:
                 yield process
             finally:
@@ -160,6 +172,8 @@ class Sandbox:
                 process.wait()
                 if process.stdout:
                     process.stdout.close()
+            if not sign.read(1):
+                raise RuntimeError("a sandbox did not start: out of memory, processes or time?")
 
     def run(self, program: str, stdin: str = "") -> Outcome:
         """Run a program to its end on the given standard input."""
@@ -198,7 +212,9 @@ def ending(process: subprocess.Popen[bytes], deadline: float) -> Status:
     return "exited" if code == 0 else "crashed"
 
 
-def _command(prefix: Sequence[str], limits: Limits, program: int) -> list[str]:
+def _command(
+    prefix: Sequence[str], limits: Limits, program: int, started: int | None = None
+) -> list[str]:
     order = {
         "uid": random.choice(SPARE_UIDS) if "CAP_SETUID" in prefix else None,
         "limits": {
@@ -212,6 +228,7 @@ def _command(prefix: Sequence[str], limits: Limits, program: int) -> list[str]:
         },
         "packages": sysconfig.get_paths()["purelib"],
         "program": program,
+        "started": started,
     }
     python = [sys.executable, "-I", "-S", "-X", "utf8", "-c", BOOT]
     return [*prefix, *python, json.dumps(order)]

@@ -8,10 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hostile import HONEST, LIMITS, SECRET, programs, trial
+from hostile import FUNCTION, HONEST, LIMITS, PRINTED, SECRET, programs, trial
 
 from masa.config import ConfigError
 from masa.verifiers import sandbox as module
+from masa.verifiers.code import verify_program
 from masa.verifiers.sandbox import MB, Limits, Sandbox
 
 COMPLAINT = module._bubblewrap()[1]
@@ -146,6 +147,14 @@ def test_refuses_a_bubblewrap_that_is_not_permitted(tmp_path, monkeypatch, witho
     module._bubblewrap.cache_clear()
     with pytest.raises(ConfigError, match="No permissions to create new namespace"):
         Sandbox()
+
+
+def test_a_sandbox_that_does_not_start_is_an_error_and_no_verdict():
+    sandbox = Sandbox(LIMITS, allow_unsafe_execution=True)
+    sandbox._prefix = ("/bin/false",)
+    for tests in (FUNCTION, PRINTED):
+        with pytest.raises(RuntimeError, match="did not start"):
+            verify_program(tests, HONEST, sandbox)
 
 
 @pytest.mark.parametrize("name", ["cpu_seconds", "wall_seconds", "memory_mb", "output_mb"])
