@@ -1,10 +1,9 @@
 """Hostile programs in the real sandbox: none passes, none escapes, none outlives its verdict."""
 
 import ast
-import os
-import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,15 +78,22 @@ def test_limits_alone_stop_tame_programs(program, without_bubblewrap):
     assert after.correct, after
 
 
-@needs_bubblewrap
-def test_attacks_work_on_a_bare_machine():
-    """An attack that fails everywhere would prove nothing of the sandbox."""
-    attacks = {program.name: program for program in PROGRAMS}
-    for name in ("reads /etc/passwd", "reads the parent's environment"):
-        code = attacks[name].code + "\nprint(answer(1))"
-        env = os.environ | {SECRET: "1"}
-        done = subprocess.run([shutil.which("python3"), "-c", code], env=env, capture_output=True)
-        assert done.stdout == b"8731\n", done.stderr
+def test_a_judge_in_one_process_is_fooled():
+    """What fails everywhere would prove nothing of the sandbox."""
+    hostile = {program.name: program.code for program in PROGRAMS}
+    fooling = {
+        "reads /etc/passwd",
+        "reads the parent's environment",
+        "is equal to everything",
+        "is a number equal to everything",
+        "walks frames and objects for the answer",
+        "leaves before the checks",
+        "leaves when called",
+    }
+    for name in fooling:
+        naive = f"text = {hostile[name] + chr(10) + FUNCTION.code!r}\nexec(text, {{}})"
+        done = subprocess.run([sys.executable, "-c", naive], env={SECRET: "1"}, capture_output=True)
+        assert done.returncode == 0, (name, done.stderr)
 
 
 @needs_bubblewrap
