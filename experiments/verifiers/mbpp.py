@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from masa.verifiers.code import mbpp_tests, responses_of, verify_all
+from masa.verifiers.code import mbpp_tests, verify_all
 from masa.verifiers.sandbox import Sandbox
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         except ValueError as error:
             print(f"left out: {error}")
     began = time.monotonic()
-    responses = responses_of([row["code"] for row in gold])
+    responses = [f"```python\n{row['code']}\n```" for row in gold]
     verdicts = verify_all(zip(tests, responses, strict=True), sandbox, workers)
     wall = time.monotonic() - began
     for row, verdict in zip(gold, verdicts, strict=True):

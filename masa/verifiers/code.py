@@ -18,7 +18,7 @@ import subprocess
 import textwrap
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -303,8 +303,3 @@ class _Strings(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("private test cases refer to an object outside")
-
-
-def responses_of(programs: Sequence[str]) -> list[str]:
-    """Programs as a model would answer them: one fenced block each."""
-    return [f"```python\n{program}\n```" for program in programs]

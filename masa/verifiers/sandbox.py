@@ -243,7 +243,7 @@ def _bubblewrap() -> tuple[tuple[str, ...], str]:
         return (), f"running generated code needs bubblewrap: apt install bubblewrap, {otherwise}"
     complaint = ""
     for privileges in _PRIVILEGES if os.geteuid() == 0 else _PRIVILEGES[1:]:
-        prefix = (program, *privileges, *_filesystem())
+        prefix = (program, *privileges, *_SESSION, *_filesystem())
         with tempfile.TemporaryFile() as file:
             file.write(PROBE.encode())
             file.seek(0)
@@ -271,11 +271,12 @@ _PRIVILEGES = (
     ),
     ("--unshare-all", "--cap-drop", "ALL"),
 )
+_SESSION = ("--die-with-parent", "--new-session", "--clearenv")
 
 
 def _filesystem() -> list[str]:
     """bubblewrap's options for what a program sees: all of it read-only but /tmp."""
-    options = ["--die-with-parent", "--new-session", "--clearenv", "--ro-bind", "/usr", "/usr"]
+    options = ["--ro-bind", "/usr", "/usr"]
     for name in ("/lib", "/lib32", "/lib64", "/bin", "/sbin"):
         if os.path.islink(name):
             options += ["--symlink", os.readlink(name), name]
