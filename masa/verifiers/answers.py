@@ -1,0 +1,13 @@
+"""The function that the workers of masa.verifiers.math apply. Imports SymPy; the caller does not."""
+
+from collections.abc import Sequence
+
+from masa.verifiers.equality import same_answer
+
+
+def is_right(item: Sequence[Sequence[str] | float]) -> bool:
+    """A JSON item (accepted golds, boxes of the answer, tolerance) -> verdict."""
+    golds, boxes, tolerance = item
+    return bool(boxes) and all(
+        any(same_answer(gold, box, tolerance) for gold in golds) for box in boxes
+    )

@@ -1,0 +1,73 @@
+"""Where a response says its answer: the last box, after the thinking. Linear in the text's length."""
+
+import re
+from typing import NamedTuple
+
+_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?:boxed|fbox)(?![a-zA-Z{])|\\.|[{}]", re.DOTALL)
+_BARE = re.compile(r"\s+([^\s${}\\][^\n${}\\]{0,40}?)\s*(?:\$|\n|$)")
+_OR = re.compile(r"\bor\b|\beither\b|\balternatively\b|\bmaybe\b|\bperhaps\b", re.IGNORECASE)
+_NEW_SENTENCE = re.compile(r"[.!?]\s+\S|\n\s*\n")
+
+
+class _Box(NamedTuple):
+    start: int
+    end: int
+    content: str
+
+
+def final_part(response: str) -> str:
+    """What follows the last `</think>`; the whole text where there is none."""
+    return response.rpartition("</think>")[2]
+
+
+def _boxes(text: str) -> list[_Box]:
+    """Every complete outermost box, in order. A box that is never closed is none."""
+    found: list[_Box] = []
+    stack: list[tuple[int, int, bool]] = []  # start, start of the content, is it a box
+    for token in _TOKEN.finditer(text):
+        kind = token.group()
+        if kind.endswith("{") and kind != r"\{":
+            stack.append((token.start(), token.end(), kind != "{"))
+        elif kind == "}":
+            if stack:
+                start, inside, boxed = stack.pop()
+                if boxed:
+                    while found and found[-1].start > start:
+                        found.pop()
+                    found.append(_Box(start, token.end(), text[inside : token.start()].strip()))
+        elif kind in (r"\boxed", r"\fbox"):
+            bare = _BARE.match(text, token.end())
+            if bare:
+                found.append(_Box(token.start(), bare.end(1), bare[1].rstrip(" .")))
+    return found
+
+
+def answer_boxes(response: str) -> tuple[str, ...]:
+    """The boxes that together are the answer.
+
+    Returns:
+        () without a box or with an empty last one; normally the last box alone; more than one where
+        the last is joined to those before it by "or": a hedge, right only if each of them is.
+    """
+    text = final_part(response)
+    boxes = _boxes(text)
+    if not boxes or not boxes[-1].content:
+        return ()
+    last = len(boxes) - 1
+    first = last
+    while first > 0:
+        between = text[boxes[first - 1].end : boxes[first].start]
+        joined = len(between) <= 80 and _OR.search(between) and not _NEW_SENTENCE.search(between)
+        if not joined:
+            break
+        first -= 1
+    return tuple(dict.fromkeys(box.content for box in boxes[first:]))
+
+
+def extract_box(response: str) -> str | None:
+    """The answer as text: the last box after `</think>`; boxes of a hedge joined by "or".
+
+    Returns None where there is no complete, non-empty last box: such a response is *unparsable*.
+    """
+    boxes = answer_boxes(response)
+    return " or ".join(boxes) if boxes else None

@@ -1,0 +1,147 @@
+"""Worker processes that may be killed: every item has a time and a memory limit of its own."""
+
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import masa
+
+_ROOT = str(Path(masa.__file__).parents[1])
+_START_SECONDS = 300.0
+_RECYCLE = 5000
+"""Items after which a worker is replaced: what libraries cache must not add up to the memory limit."""
+
+
+class _Worker:
+    """One process, started when it is first needed. Not shared between threads."""
+
+    def __init__(self, function: str, seconds: float, memory: int) -> None:
+        self.arguments = [function, str(seconds), str(memory)]
+        self.wall = 60.0 + 20 * seconds
+        self.process: subprocess.Popen[bytes] | None = None
+        self.served = 0
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
+        environment = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "PYTHONHASHSEED": "0",  # the order of sets, and with it SymPy's route, is the same
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "masa.verifiers.worker", *self.arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is the parent's to handle
+            )
+            self.process, self.served = process, 0
+            if self._read(process, _START_SECONDS) != b"ready\n":
+                self.stop()
+                errors.seek(0)
+                reason = errors.read().decode(errors="replace").strip() or "no message"
+                raise RuntimeError(f"A verdict worker did not start: {reason[-2000:]}")
+        return process
+
+    @staticmethod
+    def _read(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+        """One line, or b"" if the process ended or `seconds` of wall time passed."""
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], seconds)
+        return process.stdout.readline() if ready else b""
+
+    def ask(self, item: str) -> Any:
+        """The function's value on a JSON item, or None if the item ran into a limit."""
+        if self.served >= _RECYCLE:
+            self.stop()
+        process = self.process or self._start()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(item.encode() + b"\n")
+            process.stdin.flush()
+            reply = self._read(process, self.wall)
+        except BrokenPipeError:
+            reply = b""
+        if reply.endswith(b"\n"):
+            self.served += 1
+            return json.loads(reply)
+        had_served = self.served
+        self.stop()
+        # On a fresh process, so that the verdict is the item's own and not that of what came before.
+        return self.ask(item) if had_served else None
+
+    def stop(self) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass  # an item that the process did not live to read
+
+
+class VerdictPool:
+    """Applies a function to items in worker processes; safe to use from several threads.
+
+    Args:
+        function: `package.module:name`, importable without torch; takes and returns JSON values.
+        workers: processes at most; each starts when the others are busy.
+        seconds: CPU seconds per item. Wall time is no measure of an item on a busy machine; it is
+            only a far safety net, at 60 s + 20 times as much.
+        memory: bytes per worker beyond what its imports take (Linux).
+    """
+
+    def __init__(self, function: str, workers: int, seconds: float, memory: int) -> None:
+        if workers < 1 or seconds <= 0 or memory <= 0:
+            raise ValueError("A verdict pool needs workers >= 1, seconds > 0 and memory > 0")
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        self._workers = [_Worker(function, seconds, memory) for _ in range(workers)]
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verdict")
+        self._closing = threading.Lock()
+
+    def map(self, items: Sequence[Any]) -> list[Any]:
+        """The function's values in the order of the items; None where an item ran into a limit.
+
+        Raises:
+            RuntimeError: a worker could not be started.
+        """
+        return list(self._threads.map(self._one, [json.dumps(item) for item in items]))
+
+    def _one(self, item: str) -> Any:
+        worker = self._idle.get()
+        try:
+            return worker.ask(item)
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """Wait for what is under way, then end the workers."""
+        with self._closing:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+            for worker in self._workers:
+                worker.stop()
+
+    def __enter__(self) -> "VerdictPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
