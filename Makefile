@@ -1,4 +1,4 @@
-# make setup | train | test | test-slow | lint. Each does what it needs, and nothing twice.
+# make setup | train | test | test-slow | bench | lint. Each does what it needs, and nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs/train
@@ -6,7 +6,7 @@ RUNS ?= runs/train
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train test test-slow lint clean-train
+.PHONY: setup train test test-slow bench lint clean-train
 
 setup: $(READY)
 
@@ -40,6 +40,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+bench: $(READY)
+	$(BIN)/python experiments/speed/verifiers.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

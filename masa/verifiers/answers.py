@@ -1,11 +1,9 @@
-"""The function that the workers of masa.verifiers.math apply. Imports SymPy; the caller does not."""
-
-from collections.abc import Sequence
+"""The function that the workers of masa.verifiers.math apply. Imports SymPy, unlike its caller."""
 
 from masa.verifiers.equality import same_answer
 
 
-def is_right(item: Sequence[Sequence[str] | float]) -> bool:
+def is_right(item: tuple[list[str], list[str], float]) -> bool:
     """A JSON item (accepted golds, boxes of the answer, tolerance) -> verdict."""
     golds, boxes, tolerance = item
     return bool(boxes) and all(

@@ -7,7 +7,7 @@ import sympy
 
 from masa.verifiers.expressions import proportional, read_expression, same_expression, same_number
 from masa.verifiers.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise
-from masa.verifiers.literals import TOLERANCE, read_number
+from masa.verifiers.numerals import TOLERANCE, read_number
 from masa.verifiers.structure import Leaf, Matrix, Node, Ordered, Relation, Several, Union, parse
 from masa.verifiers.units import strip_units
 
@@ -116,8 +116,9 @@ class _Comparison:
             return True
         if one.percent is other.percent:
             return False
-        hundredth = (rf"\frac{{{one.text}}}{{100}}" if one.percent else one.text), (
-            rf"\frac{{{other.text}}}{{100}}" if other.percent else other.text
+        hundredth = (
+            (rf"\frac{{{one.text}}}{{100}}" if one.percent else one.text),
+            (rf"\frac{{{other.text}}}{{100}}" if other.percent else other.text),
         )
         return self._values(*hundredth)
 

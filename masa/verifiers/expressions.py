@@ -18,9 +18,11 @@ from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
 from masa.verifiers.latex import closing
-from masa.verifiers.literals import TOLERANCE, Number
+from masa.verifiers.numerals import TOLERANCE, Number
 
-logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of timeouts that are ours to set
+logging.getLogger("math_verify").setLevel(
+    logging.ERROR
+)  # it warns of timeouts that are ours to set
 
 _CASED = ConversionConfig(lowercase_symbols=False)
 _POINTS = tuple(
@@ -129,11 +131,11 @@ def _equal_values(gold: Any, given: Any, tolerance: float) -> bool | None:
 
 
 def same_number(number: Number, expression: Any, tolerance: float = TOLERANCE) -> bool:
-    """Is a plain number the value of an expression (without variables)?"""
-    if not isinstance(expression, sympy.Expr) or expression.free_symbols:
+    """Is a plain number the value of an expression?"""
+    if not isinstance(expression, sympy.Expr):
         return False
     rational = sympy.Rational(number.value.numerator, number.value.denominator)
-    if number.exact:
+    if number.exact or expression.free_symbols:
         return same_expression(rational, expression, tolerance)
     one, other = _value(rational, {}, _DIGITS[0]), _value(expression, {}, _DIGITS[0])
     if one is None or other is None:

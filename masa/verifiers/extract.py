@@ -1,4 +1,4 @@
-"""Where a response says its answer: the last box, after the thinking. Linear in the text's length."""
+"""Where a response says its answer: the last box, after the thinking. In linear time."""
 
 import re
 from typing import NamedTuple

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from masa.verifiers.extract import answer_boxes, extract_box
 from masa.verifiers.latex import normalise
-from masa.verifiers.literals import TOLERANCE
+from masa.verifiers.numerals import TOLERANCE
 from masa.verifiers.pool import VerdictPool
 
 __all__ = ["Gold", "Verdict", "check_gold", "extract_box", "judge", "judge_batch", "math_pool"]
@@ -24,8 +24,10 @@ __all__ += ["verify", "verify_batch"]
 Gold = str | float | Sequence[str | float]
 """An accepted answer, or several of which one is enough."""
 
-CPU_SECONDS = 5.0
+CPU_SECONDS = 3.0
+"""Per verdict; an ordinary one takes milliseconds."""
 MEMORY = 1 << 30
+"""Bytes per worker beyond its imports."""
 
 
 class Verdict(NamedTuple):
@@ -42,8 +44,9 @@ def check_gold(gold: Gold) -> tuple[str, ...]:
     Raises:
         ValueError: there is none, or one of them is empty or not finite.
     """
-    several = isinstance(gold, Sequence) and not isinstance(gold, str)
-    accepted = tuple(_gold_text(answer) for answer in (gold if several else [gold]))
+    one = isinstance(gold, str) or not isinstance(gold, Sequence)
+    answers = [gold] if one else list(gold)  # type: ignore[arg-type]
+    accepted = tuple(_gold_text(answer) for answer in answers)
     if not accepted:
         raise ValueError("The gold answer is an empty list: drop the problem or give it an answer")
     return accepted
@@ -105,7 +108,9 @@ def judge_batch(
         ValueError: a gold answer is unusable (see `check_gold`).
     """
     boxes = [answer_boxes(response) for _, response in pairs]
-    items = [(check_gold(gold), box, tolerance) for (gold, _), box in zip(pairs, boxes, strict=True)]
+    items = [
+        (check_gold(gold), box, tolerance) for (gold, _), box in zip(pairs, boxes, strict=True)
+    ]
     asked = list(dict.fromkeys(item for item in items if item[1]))
     answers = (pool or _shared_pool()).map(asked) if asked else []
     right = {item: answer is True for item, answer in zip(asked, answers, strict=True)}

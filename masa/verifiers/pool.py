@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,12 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import masa
-
-_ROOT = str(Path(masa.__file__).parents[1])
+_ROOT = str(Path(__file__).parents[2])
 _START_SECONDS = 300.0
 _RECYCLE = 5000
-"""Items after which a worker is replaced: what libraries cache must not add up to the memory limit."""
+"""Items after which a worker is replaced: what libraries cache must not fill its memory."""
 
 
 class _Worker:
@@ -79,14 +78,15 @@ class _Worker:
             self.served += 1
             return json.loads(reply)
         had_served = self.served
-        self.stop()
-        # On a fresh process, so that the verdict is the item's own and not that of what came before.
-        return self.ask(item) if had_served else None
+        out_of_time = self.stop() == -signal.SIGPROF
+        # Memory that earlier items took must not count: once more on a fresh process.
+        return self.ask(item) if had_served and not out_of_time else None
 
-    def stop(self) -> None:
+    def stop(self) -> int | None:
+        """End the process; its exit code."""
         process, self.process = self.process, None
         if process is None:
-            return
+            return None
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):
@@ -95,6 +95,7 @@ class _Worker:
                 pipe.close()
             except BrokenPipeError:
                 pass  # an item that the process did not live to read
+        return process.returncode
 
 
 class VerdictPool:

@@ -172,6 +172,8 @@ def _several(items: list[Node], braces: bool) -> Node:
 def _bracketed(opening: str, inside: str, ending: str) -> Node:
     items = [part.strip() for part in _split(inside, ";" if ";" in inside else ",")]
     items = [item for item in items if item]
+    if len(items) == 1 and re.fullmatch(r"[\d,]+", inside):
+        items = inside.split(",")  # in brackets 1,100 is two numbers
     if not items:
         return Leaf(opening + ending)
     if opening == r"\{":

@@ -4,12 +4,13 @@ import re
 from typing import NamedTuple
 
 _WORDS = """
-    units? degrees? deg inch inches in ft foot feet yards? yd miles? mi mph kmh kph meters? metres? centimeters?
-    millimeters? kilometers? km cm mm nm dm liters? litres? ml gallons? quarts? pints? cups? ounces? oz
-    pounds? lbs? grams? kilograms? kg mg tons? seconds? secs? minutes? mins? hours? hrs? days? weeks? months?
-    years? yrs? dollars? cents? usd euros? rupees? rs square sq cubic cu per joules? newtons? watts? volts? amps?
-    ohms? hertz hz khz mhz pascals? kpa kelvin moles? mol rad radians? people students? ways times
-    numbers? integers? solutions? values? points? balls? boxes
+    units? degrees? deg inch inches in ft foot feet yards? yd miles? mi mph kmh kph meters?
+    metres? centimeters? millimeters? kilometers? km cm mm nm dm liters? litres? ml gallons?
+    quarts? pints? cups? ounces? oz pounds? lbs? grams? kilograms? kg mg tons? seconds? secs?
+    minutes? mins? hours? hrs? days? weeks? months? years? yrs? dollars? cents? usd euros?
+    rupees? rs square sq cubic cu per joules? newtons? watts? volts? amps? ohms? hertz hz khz
+    mhz pascals? kpa kelvin moles? mol rad radians? people students? ways times numbers?
+    integers? solutions? values? points? balls? boxes
 """.split()
 _SYMBOLS = "m|s|g|h|L|N|J|W|V|A|K|Pa|eV|C|F|T"
 _POWER = r"(?:\s*\^\s*(?:\{-?\d\}|-?\d))?"
@@ -36,9 +37,12 @@ _KNOWN = {
     "pa", "kpa", "ev", "mol",
 }  # fmt: skip
 _SPELLED = {
-    "millimeter": "mm", "centimeter": "cm", "meter": "m", "metre": "m", "kilometer": "km", "inch": "in",
-    "inche": "in", "foot": "ft", "feet": "ft", "yard": "yd", "mile": "mi", "gram": "g", "kilogram": "kg",
-    "pound": "lb", "ounce": "oz", "liter": "l", "litre": "l", "milliliter": "ml", "second": "s", "sec": "s",
+    "millimeter": "mm", "centimeter": "cm", "meter": "m", "metre": "m", "kilometer": "km",
+    "inch": "in",
+    "inche": "in", "foot": "ft", "feet": "ft", "yard": "yd", "mile": "mi", "gram": "g",
+    "kilogram": "kg",
+    "pound": "lb", "ounce": "oz", "liter": "l", "litre": "l", "milliliter": "ml",
+    "second": "s", "sec": "s",
     "minute": "min", "hour": "h", "hr": "h",
 }  # fmt: skip
 
@@ -66,7 +70,7 @@ def strip_units(text: str, symbols: bool = False) -> Quantity:
 
     Args:
         text: one value, not a list.
-        symbols: also take bare one-letter units off (`12 m`): only where letters cannot be variables.
+        symbols: also take bare one-letter units off (`12 m`), where letters cannot be variables.
     """
     value, unit, percent = _PREFIX.sub("", text.strip()), None, False
     before = None

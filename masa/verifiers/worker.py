@@ -1,8 +1,9 @@
-"""One killable worker of a VerdictPool: `python -m masa.verifiers.worker module:function ...`.
+"""One killable worker of a VerdictPool: `python -m masa.verifiers.worker FUNCTION SECONDS MEMORY`.
 
-Reads one JSON item per line and answers with one JSON line. The CPU limit is a kernel timer with its
-default action, so it also ends code that never returns to the interpreter. Started as a plain program
-and not through multiprocessing: that would import the caller's `__main__` again, or fork its threads.
+Reads one JSON item per line and answers with one JSON line. The CPU limit is a kernel timer with
+its default action, so it also ends code that never returns to the interpreter. Started as a plain
+program and not through multiprocessing: that would import the caller's `__main__` again, or fork
+its threads.
 """
 
 import importlib

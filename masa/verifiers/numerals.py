@@ -9,7 +9,10 @@ TOLERANCE = 5e-6
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
-_POWER = r"(?:(?:\\times|\\cdot|\*|x)10\^(?:\{(?P<braced>[+-]?\d+)\}|(?P<bare>[+-]?\d+))|[eE](?P<e>[+-]?\d+))"
+_POWER = (
+    r"(?:(?:\\times|\\cdot|\*|x)10\^(?:\{(?P<braced>[+-]?\d+)\}|(?P<bare>[+-]?\d+))"
+    r"|[eE](?P<e>[+-]?\d+))"
+)
 _NUMBER = re.compile(rf"(?P<sign>[+-]*)(?P<digits>{_DECIMAL}){_POWER}?")
 _POWER_OF_TEN = re.compile(r"(?P<sign>[+-]*)10\^(?:\{(?P<braced>[+-]?\d+)\}|(?P<bare>\d))")
 _FRACTION = re.compile(

@@ -1,0 +1,59 @@
+"""Multiple choice and SciBench numbers."""
+
+import pytest
+
+from masa.verifiers import choice, number
+
+
+@pytest.mark.parametrize(
+    ("response", "chosen"),
+    [
+        (r"\boxed{B}", "B"), (r"\boxed{\text{(B)}}", "B"), (r"\boxed{b}", "B"),
+        (r"\boxed{(B) 12}", "B"),
+        (r"\boxed{A} no, \boxed{C}", "C"), (r"\boxed{A} or \boxed{C}", None),
+        (r"\boxed{A or C}", None),
+        (r"\boxed{a dog}", None), (r"\boxed{7}", None), (r"\boxed{}", None),
+        ("The answer is B.", "B"), ("The answer is A. Wait, the answer is (C).", "C"),
+        ("**Answer: D**", "D"), ("I would choose option C", "C"),
+        ("It must be (B), as shown.", "B"),
+        ("So it is\nD", "D"), ("So it is\n\n(D).", "D"),
+        ("The answer is a dog.", None), ("This is a hard one. A man saw it", None), ("", None),
+        ("The answer is A man", None), ("(A) is wrong; (B) it is", "B"),
+        ("<think>The answer is A</think> nothing", None),
+        (r"<think>\boxed{A}</think> Answer: B", "B"),
+    ],
+)  # fmt: skip
+def test_last_clear_choice(response, chosen):
+    assert choice.extract(response) == chosen
+    assert choice.verify("A", response) is (chosen == "A")
+
+
+def test_other_labels():
+    assert choice.extract("The answer is 3", "1234") == "3"
+    assert choice.verify("F", r"\boxed{F}", "ABCDEF") and not choice.verify("D", r"\boxed{E}")
+    for gold in (None, "", "E", "AB"):
+        with pytest.raises(ValueError, match="none of the options"):
+            choice.verify(gold, "The answer is A")
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "unit", "right"),
+    [
+        ("2.5", "2.45", "", True), ("2.5", "2.3", "", False), (2.5, r"2.5 \text{ J}", "J", True),
+        ("1.6", r"1.6\times10^{-19}\text{ J}", r"$10^{-19}$ J", True),
+        ("1.6", r"1.6 \times 10^{-19} J", r"10^{-19} J", True), ("1.6", "1.6", r"10^{-19} J", True),
+        ("1.6", r"1.6\times10^{-18}", r"10^{-19} J", False), ("-3", "3", "", False),
+        ("0.75", r"E = \frac{3}{4}\ \mathrm{eV}", "eV", True), ("10", "many", "", False),
+        ("+12", "x = 12.1", "", True), ("1000", r"1{,}000\text{ K}", "K", True),
+    ],
+)  # fmt: skip
+def test_numbers(gold, answer, unit, right):
+    assert number.verify(gold, rf"thus \boxed{{{answer}}}", unit) is right
+
+
+def test_numbers_need_a_box_and_a_gold():
+    assert not number.verify("3", "3") and not number.verify("3", r"\boxed{3} or \boxed{4}")
+    assert number.verify("3", r"\boxed{3.2}", tolerance=0.1)
+    for gold in ("", "many", float("nan")):
+        with pytest.raises(ValueError, match="no number"):
+            number.verify(gold, r"\boxed{3}")
