@@ -1,4 +1,4 @@
-# make setup | train | test | test-slow | lint. Each does what it needs, and nothing twice.
+# make setup | train | test | test-slow | lint | bench. Each does what it needs, and nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs/train
@@ -6,7 +6,7 @@ RUNS ?= runs/train
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train test test-slow lint clean-train
+.PHONY: setup train test test-slow lint bench clean-train
 
 setup: $(READY)
 
@@ -45,3 +45,6 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python experiments/speed/logprobs.py
