@@ -262,9 +262,13 @@ class TrainerConfig:
     checkpoint_every: int = 50
     """Rollouts between checkpoints; one more comes at the end."""
     micro_batch_tokens: int = 16384
-    """Padded tokens per forward pass."""
+    """Tokens per forward pass, padding included."""
+    packing: str = "auto"
+    """padded (a row per sample), packed (samples end to end, which needs attention of variable
+    length to be fast), auto: packed where model.attn_implementation is such attention."""
     accelerator: str = "auto"
     precision: str = "32-true"
+    """32-true, or bf16-mixed: parameters and their updates in float32, computed in bfloat16."""
     check_syncs: int = 3
     """Weight syncs after which engine and policy log-probs are compared, at start and resume."""
     logprob_tolerance: float = 1e-3
@@ -289,6 +293,8 @@ class TrainerConfig:
             f"trainer.val_meta_samples is {self.val_meta_samples}, it must be 0 or >= 2",
         )
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
+        _one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
+        _one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))
 
 
 @dataclass
@@ -300,6 +306,11 @@ class StrategyConfig:
     devices: int = 1
     """Devices per node."""
     num_nodes: int = 1
+    fsdp_size: int | None = None
+    """Devices that hold one copy of the parameters between them; null: all. With fewer, copies are
+    kept equal by an all-reduce (hybrid sharding), best one copy per node."""
+    cpu_offload: bool = False
+    """Keep parameters, gradients and optimizer state in CPU memory (fsdp)."""
 
     def __post_init__(self) -> None:
         _one_of("strategy.name", self.name, ("single", "fsdp"))
@@ -309,6 +320,24 @@ class StrategyConfig:
             self.name == "fsdp" or self.devices * self.num_nodes == 1,
             f"strategy=single is one device, not {self.devices * self.num_nodes}: use fsdp",
         )
+        _require(
+            self.name == "fsdp" or not (self.cpu_offload or self.fsdp_size),
+            "strategy.cpu_offload and strategy.fsdp_size need strategy=fsdp",
+        )
+        _require(
+            self.shards >= 1 and self.world_size % self.shards == 0,
+            f"strategy.fsdp_size is {self.fsdp_size}, it must divide the {self.world_size} devices",
+        )
+
+    @property
+    def world_size(self) -> int:
+        """Devices of all nodes."""
+        return self.devices * self.num_nodes
+
+    @property
+    def shards(self) -> int:
+        """Devices that hold one copy of the parameters."""
+        return self.world_size if self.fsdp_size is None else self.fsdp_size
 
 
 @dataclass
@@ -353,7 +382,12 @@ class RunConfig:
             f"meta.min_length {shortest} is over response_limit {self.algorithm.response_limit}, "
             "but trainer.val_meta_samples asks for predictions",
         )
-        world = self.strategy.devices * self.strategy.num_nodes
+        world = self.strategy.world_size
+        _require(
+            self.ranks_per_engine >= 1 and world % self.ranks_per_engine == 0,
+            f"engine.tensor_parallel_size is {self.ranks_per_engine}, it must divide the {world} "
+            "devices",
+        )
         _require(
             self.trainer.prompts_per_rollout % world == 0,
             f"trainer.prompts_per_rollout is {self.trainer.prompts_per_rollout}, it must be "
@@ -363,6 +397,11 @@ class RunConfig:
             self.trainer.prompts_per_rollout // world >= self.algorithm.updates_per_rollout,
             "algorithm.updates_per_rollout is more than there are prompts per device",
         )
+
+    @property
+    def ranks_per_engine(self) -> int:
+        """Devices over which one engine lies."""
+        return int((self.engine or {}).get("tensor_parallel_size", 1))
 
 
 def load(cfg: DictConfig) -> RunConfig:

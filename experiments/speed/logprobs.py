@@ -89,7 +89,7 @@ def main() -> None:
         return
     tokens = args.tokens
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    while tokens > 1 and 4 * (3.3 * tokens + 2 * args.hidden) * args.vocabulary > free:
+    while tokens > 1 and 4 * (3.2 * tokens + 2 * args.hidden) * args.vocabulary > free - 2 * GIB:
         tokens //= 2
     if tokens < args.tokens:
         print(f"log-probs: T {tokens}, not {args.tokens}: only {free / GIB:.1f} GiB are free")

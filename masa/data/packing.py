@@ -1,4 +1,4 @@
-"""Samples -> optimizer updates of micro-batches, padded or packed, each token with its share of the loss."""
+"""Samples -> optimizer updates of micro-batches, each token with its share of the loss."""
 
 from __future__ import annotations
 

@@ -109,15 +109,15 @@ def head_logprobs(
         Log-probs of `targets` and entropies, [N] in float32 or better (nats).
     """
     if type(head) is not torch.nn.Linear:  # an adapter sits on it
-        vocabulary = head.weight.shape[0]
+        size = _chunk(int(head.weight.shape[0]))  # type: ignore[union-attr, arg-type, index]
         parts = [
             checkpoint(_plain, head, *part, temperature, softcap, use_reentrant=False)
-            for part in zip(
-                *(x.split(_chunk(vocabulary)) for x in (hidden, targets)), strict=True
-            )
+            for part in zip(hidden.split(size), targets.split(size), strict=True)
         ]
-        return tuple(map(torch.cat, zip(*parts, strict=True)))  # type: ignore[return-value, arg-type]
-    weight, bias = head.weight, head.bias
+        logprobs, entropy = (torch.cat(values) for values in zip(*parts, strict=True))
+        return logprobs, entropy
+    weight: torch.Tensor = head.weight
+    bias: torch.Tensor | None = head.bias
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)

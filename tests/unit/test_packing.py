@@ -162,7 +162,9 @@ def test_packed_rows_hold_the_samples_one_after_another():
     joined = [token for s in samples for token in s.prompt_ids + s.token_ids]
     assert batch.input_ids.tolist() == [joined]
     assert batch.position_ids.tolist() == [[t for s in samples for t in range(len(s))]]
-    assert batch.sequence_ids.tolist() == [[i for i, s in enumerate(samples) for _ in range(len(s))]]
+    assert batch.sequence_ids.tolist() == [
+        [i for i, s in enumerate(samples) for _ in range(len(s))]
+    ]
     padded = pad(samples, dict.fromkeys(OBJECTIVES, 1.0), PAD)
     assert torch.equal(padded.sequence_ids[:, 0], torch.arange(3))
     assert torch.equal(padded.sequence_ids[:, -1], torch.arange(3))
