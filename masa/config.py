@@ -12,18 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line that says what to change."""
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, f"{name} is {value!r}, it must be one of {', '.join(allowed)}")
+from masa.checks import ConfigError as ConfigError
+from masa.checks import one_of as _one_of
+from masa.checks import require as _require
+from masa.strategy import StrategyConfig as StrategyConfig
 
 
 @dataclass
@@ -295,49 +287,6 @@ class TrainerConfig:
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
         _one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
         _one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))
-
-
-@dataclass
-class StrategyConfig:
-    """How the policy lies on the devices."""
-
-    name: str = "single"
-    """single (one device) or fsdp (FSDP2 over all devices)."""
-    devices: int = 1
-    """Devices per node."""
-    num_nodes: int = 1
-    fsdp_size: int | None = None
-    """Devices that hold one copy of the parameters between them; null: all. With fewer, copies are
-    kept equal by an all-reduce (hybrid sharding), best one copy per node."""
-    cpu_offload: bool = False
-    """Keep parameters, gradients and optimizer state in CPU memory (fsdp)."""
-
-    def __post_init__(self) -> None:
-        _one_of("strategy.name", self.name, ("single", "fsdp"))
-        _require(self.devices >= 1, "strategy.devices must be >= 1")
-        _require(self.num_nodes >= 1, "strategy.num_nodes must be >= 1")
-        _require(
-            self.name == "fsdp" or self.devices * self.num_nodes == 1,
-            f"strategy=single is one device, not {self.devices * self.num_nodes}: use fsdp",
-        )
-        _require(
-            self.name == "fsdp" or not (self.cpu_offload or self.fsdp_size),
-            "strategy.cpu_offload and strategy.fsdp_size need strategy=fsdp",
-        )
-        _require(
-            self.shards >= 1 and self.world_size % self.shards == 0,
-            f"strategy.fsdp_size is {self.fsdp_size}, it must divide the {self.world_size} devices",
-        )
-
-    @property
-    def world_size(self) -> int:
-        """Devices of all nodes."""
-        return self.devices * self.num_nodes
-
-    @property
-    def shards(self) -> int:
-        """Devices that hold one copy of the parameters."""
-        return self.world_size if self.fsdp_size is None else self.fsdp_size
 
 
 @dataclass
