@@ -13,6 +13,9 @@ from masa.types import OBJECTIVES, MicroBatch, Sample, Update
 SumOverRanks = Callable[[Sequence[float]], list[float]]
 MaxOverRanks = Callable[[int], int]
 
+PADDING = 0.1
+"""Largest share of padding in a micro-batch."""
+
 
 def token_counts(samples: Sequence[Sample]) -> dict[str, float]:
     """Trained tokens per objective."""
@@ -104,7 +107,10 @@ def pack(
         else:
             # only the last batch holds samples of like length
             fits = [False] * (len(batches) - 1)
-            fits += [len(b[0]) * (len(b) + 1) <= micro_batch_tokens for b in batches[-1:]]
+            for batch in batches[-1:]:
+                positions = len(batch[0]) * (len(batch) + 1)
+                filled = sum(map(len, batch)) + len(sample)
+                fits += [positions <= micro_batch_tokens and filled >= positions * (1 - PADDING)]
         if any(fits):
             batches[fits.index(True)].append(sample)
         else:

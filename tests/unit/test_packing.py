@@ -152,7 +152,8 @@ def test_micro_batches_stay_within_the_budget(layout, count, seed, budget):
         assert batch.input_ids.numel() <= budget or held == 1
         rows = 1 if layout == "packed" else held
         assert len(batch.input_ids) == rows
-        assert layout == "padded" or batch.attention_mask.all()
+        padding = 1 - batch.attention_mask.float().mean()
+        assert padding <= (0 if layout == "packed" else 0.1 + 1e-6)
 
 
 def test_packed_rows_hold_the_samples_one_after_another():
@@ -296,8 +297,9 @@ def test_gradient_is_the_same_over_any_split(policy, samples, budget):
     whole = gradient(policy, build_update(samples, CONFIG, 10_000, PAD))
     split = build_update(samples, CONFIG, budget, PAD)
     active = sum(s.advantage != 0 or s.objective == "bc" for s in samples)
-    if budget in (1, 10_000):
-        assert len(split.micro_batches) == {1: active, 10_000: 1}[budget]
+    assert len(split.micro_batches) <= active
+    if budget == 1:
+        assert len(split.micro_batches) == active
     close(gradient(policy, split), whole)
 
 
