@@ -12,18 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line that says what to change."""
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, f"{name} is {value!r}, it must be one of {', '.join(allowed)}")
+from masa.checks import ConfigError as ConfigError
+from masa.checks import one_of as _one_of
+from masa.checks import require as _require
+from masa.strategy import StrategyConfig as StrategyConfig
 
 
 @dataclass
@@ -262,9 +254,13 @@ class TrainerConfig:
     checkpoint_every: int = 50
     """Rollouts between checkpoints; one more comes at the end."""
     micro_batch_tokens: int = 16384
-    """Padded tokens per forward pass."""
+    """Tokens per forward pass, padding included."""
+    packing: str = "auto"
+    """padded (a row per sample), packed (samples end to end, which needs attention of variable
+    length to be fast), auto: packed where model.attn_implementation is such attention."""
     accelerator: str = "auto"
     precision: str = "32-true"
+    """32-true, or bf16-mixed: parameters and their updates in float32, computed in bfloat16."""
     check_syncs: int = 3
     """Weight syncs after which engine and policy log-probs are compared, at start and resume."""
     logprob_tolerance: float = 1e-3
@@ -289,26 +285,8 @@ class TrainerConfig:
             f"trainer.val_meta_samples is {self.val_meta_samples}, it must be 0 or >= 2",
         )
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
-
-
-@dataclass
-class StrategyConfig:
-    """How the policy lies on the devices."""
-
-    name: str = "single"
-    """single (one device) or fsdp (FSDP2 over all devices)."""
-    devices: int = 1
-    """Devices per node."""
-    num_nodes: int = 1
-
-    def __post_init__(self) -> None:
-        _one_of("strategy.name", self.name, ("single", "fsdp"))
-        _require(self.devices >= 1, "strategy.devices must be >= 1")
-        _require(self.num_nodes >= 1, "strategy.num_nodes must be >= 1")
-        _require(
-            self.name == "fsdp" or self.devices * self.num_nodes == 1,
-            f"strategy=single is one device, not {self.devices * self.num_nodes}: use fsdp",
-        )
+        _one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
+        _one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))
 
 
 @dataclass
@@ -353,7 +331,12 @@ class RunConfig:
             f"meta.min_length {shortest} is over response_limit {self.algorithm.response_limit}, "
             "but trainer.val_meta_samples asks for predictions",
         )
-        world = self.strategy.devices * self.strategy.num_nodes
+        world = self.strategy.world_size
+        _require(
+            self.ranks_per_engine >= 1 and world % self.ranks_per_engine == 0,
+            f"engine.tensor_parallel_size is {self.ranks_per_engine}, it must divide the {world} "
+            "devices",
+        )
         _require(
             self.trainer.prompts_per_rollout % world == 0,
             f"trainer.prompts_per_rollout is {self.trainer.prompts_per_rollout}, it must be "
@@ -363,6 +346,11 @@ class RunConfig:
             self.trainer.prompts_per_rollout // world >= self.algorithm.updates_per_rollout,
             "algorithm.updates_per_rollout is more than there are prompts per device",
         )
+
+    @property
+    def ranks_per_engine(self) -> int:
+        """Devices over which one engine lies."""
+        return int((self.engine or {}).get("tensor_parallel_size", 1))
 
 
 def load(cfg: DictConfig) -> RunConfig:

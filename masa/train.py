@@ -50,6 +50,7 @@ def run(cfg: DictConfig) -> None:
     from masa.training.build import build_dialogue, build_engine, longest_sequence
     from masa.training.checkpoint import CheckpointCallback, find_checkpoint
     from masa.training.csv_logger import CsvLogger
+    from masa.training.memory import MemoryCallback
     from masa.training.models import load_policy
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
@@ -80,18 +81,23 @@ def run(cfg: DictConfig) -> None:
         engine,
         config.seed,
         out,
+        config.ranks_per_engine,
     )
-    module = MasaModule(lambda: load_policy(model_path), algorithm, config.optimizer, settings)
+    module = MasaModule(
+        lambda: load_policy(model_path), algorithm, config.optimizer, settings, config.strategy
+    )
     resume_step = None if ckpt is None else int(ckpt.stem.rpartition("-")[2])
     trainer = L.Trainer(
         accelerator=settings.accelerator,
         devices=config.strategy.devices,
         num_nodes=config.strategy.num_nodes,
         strategy=build_strategy(config.strategy),
-        precision=settings.precision,  # type: ignore[arg-type]
+        # FSDP casts parameters by itself
+        precision="32-true" if config.strategy.name == "fsdp" else settings.precision,  # type: ignore[arg-type]
         max_epochs=1,
         logger=[CsvLogger(out, resume_step), *_loggers(cfg)],
         callbacks=[
+            MemoryCallback(config.engine),
             rollout,
             ValidationCallback(task.validation, rollout, algorithm, settings),
             ProgressCallback(settings.max_rollouts, f"{algorithm.name} seed {config.seed}"),
@@ -107,7 +113,12 @@ def run(cfg: DictConfig) -> None:
     if trainer.is_global_zero:
         OmegaConf.save(cfg, out / "config.yaml", resolve=True)
     data = MasaDataModule(
-        task.train, rollout, settings.prompts_per_rollout, settings.max_rollouts, config.seed
+        task.train,
+        rollout,
+        settings.prompts_per_rollout,
+        settings.max_rollouts,
+        config.seed,
+        config.ranks_per_engine,
     )
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)

@@ -207,12 +207,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Sequences of one forward pass, padded on the right. B sequences, T tokens."""
+    """Sequences of one forward pass: one to a row, padded on the right, or end to end in one row.
+
+    B rows, T tokens. Each sequence begins where a position is 0.
+    """
 
     input_ids: torch.Tensor
     """[B, T] int64."""
     attention_mask: torch.Tensor
     """[B, T] int64, 1 on real tokens."""
+    position_ids: torch.Tensor
+    """[B, T] int64, position of a token in its sequence; goes on through the padding."""
     behaviour_logprobs: torch.Tensor
     """[B, T] float32, log-prob of the token at t under the behaviour policy, 0 elsewhere."""
     advantages: torch.Tensor
@@ -220,11 +225,23 @@ class MicroBatch:
     weights: Mapping[str, torch.Tensor]
     """Per objective [B, T] float32: the token's share of that objective, 0 where it has none."""
 
+    @property
+    def trained(self) -> torch.Tensor:
+        """[B, T] bool, True on tokens with a weight."""
+        return torch.stack([weight > 0 for weight in self.weights.values()]).any(0)
+
+    @property
+    def sequence_ids(self) -> torch.Tensor:
+        """[B, T] int64, from 0: which sequence of the micro-batch a token belongs to."""
+        starts = (self.position_ids == 0).flatten()
+        return (starts.cumsum(0) - 1).view(self.position_ids.shape)
+
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device."""
         return MicroBatch(
             self.input_ids.to(device),
             self.attention_mask.to(device),
+            self.position_ids.to(device),
             self.behaviour_logprobs.to(device),
             self.advantages.to(device),
             {name: weight.to(device) for name, weight in self.weights.items()},

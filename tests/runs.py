@@ -76,3 +76,12 @@ def rollouts(run: Path, split: str = "train") -> pd.DataFrame:
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
     path = run / "checkpoints" / f"step-{step:06d}.ckpt"
     return torch.load(path, weights_only=True)["state_dict"]
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

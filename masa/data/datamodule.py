@@ -20,6 +20,7 @@ class MasaDataModule(L.LightningDataModule):
         prompts_per_rollout: prompts per step, over all ranks.
         max_rollouts: steps of the run.
         seed: run seed.
+        ranks_per_engine: ranks over which one engine lies; they roll out the same prompts.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class MasaDataModule(L.LightningDataModule):
         prompts_per_rollout: int,
         max_rollouts: int,
         seed: int,
+        ranks_per_engine: int = 1,
     ) -> None:
         super().__init__()
         self.sampler = PromptSampler(prompts, prompts_per_rollout, seed)
         self.rollout = rollout
         self.max_rollouts = max_rollouts
+        self.ranks_per_engine = ranks_per_engine
 
     def train_dataloader(self) -> RolloutLoader:
         """One batch per rollout."""
@@ -42,8 +45,8 @@ class MasaDataModule(L.LightningDataModule):
             self.sampler,
             self.rollout,
             self.max_rollouts,
-            self.trainer.global_rank,
-            self.trainer.world_size,
+            self.trainer.global_rank // self.ranks_per_engine,
+            self.trainer.world_size // self.ranks_per_engine,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:

@@ -58,7 +58,7 @@ class RolloutLoader:
         sampler: prompts per step.
         rollout: makes the batch out of this rank's prompts.
         max_rollouts: steps of the run.
-        rank, world_size: this rank takes every `world_size`-th prompt, from `rank` on.
+        rank, world_size: this engine and their number: it takes every `world_size`-th prompt.
     """
 
     def __init__(

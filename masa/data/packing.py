@@ -1,4 +1,4 @@
-"""Samples -> optimizer updates of padded micro-batches, each token with its share of the loss."""
+"""Samples -> optimizer updates of micro-batches, each token with its share of the loss."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from masa.types import OBJECTIVES, MicroBatch, Sample, Update
 
 SumOverRanks = Callable[[Sequence[float]], list[float]]
 MaxOverRanks = Callable[[int], int]
+
+PADDING = 0.1
+"""Largest share of padding in a micro-batch."""
 
 
 def token_counts(samples: Sequence[Sample]) -> dict[str, float]:
@@ -49,6 +52,7 @@ def build_update(
     sum_over_ranks: SumOverRanks = list,
     max_over_ranks: MaxOverRanks = int,
     optimizer: int = 0,
+    layout: str = "padded",
 ) -> Update:
     """One optimizer step over this rank's samples, weighted by the token counts of all ranks.
 
@@ -57,8 +61,7 @@ def build_update(
     Args:
         samples: this rank's share.
         config: coefficients.
-        micro_batch_tokens: padded tokens per micro-batch; one longer sample still makes one.
-        pad_token_id: token of the padding.
+        micro_batch_tokens, pad_token_id, layout: see `pack`.
         sum_over_ranks, max_over_ranks: reductions; the identity on one rank.
         optimizer: which of the module's optimizers takes the step.
     """
@@ -71,7 +74,7 @@ def build_update(
         if weights[sample.objective] > 0
         and (sample.objective == "bc" or sample.advantage != 0 or config.kl_beta > 0)
     ]
-    micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id)
+    micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id, layout)
     most = max_over_ranks(len(micro_batches))
     # ranks with fewer micro-batches would leave the others waiting in FSDP's collectives
     dummy = Sample((pad_token_id,), (pad_token_id,), (0.0,), 0.0, "solution")
@@ -85,33 +88,86 @@ def pack(
     weights: Mapping[str, float],
     micro_batch_tokens: int,
     pad_token_id: int,
+    layout: str = "padded",
 ) -> list[MicroBatch]:
-    """Micro-batches of samples of like length, of at most `micro_batch_tokens` padded tokens."""
+    """Micro-batches of at most `micro_batch_tokens` positions; one longer sample still makes one.
+
+    Args:
+        samples: what to train on.
+        weights: weight of one token per objective.
+        micro_batch_tokens: positions per micro-batch, padding included.
+        pad_token_id: token of the padding.
+        layout: padded (a row each, samples of like length together) or packed (end to end in one
+            row, without padding, for attention that knows variable lengths).
+    """
     batches: list[list[Sample]] = []
     for sample in sorted(samples, key=len, reverse=True):
-        if batches and len(batches[-1][0]) * (len(batches[-1]) + 1) <= micro_batch_tokens:
-            batches[-1].append(sample)
+        if layout == "packed":
+            fits = [sum(map(len, b)) + len(sample) <= micro_batch_tokens for b in batches]
+        else:
+            # only the last batch holds samples of like length
+            fits = [False] * (len(batches) - 1)
+            for batch in batches[-1:]:
+                positions = len(batch[0]) * (len(batch) + 1)
+                filled = sum(map(len, batch)) + len(sample)
+                fits += [positions <= micro_batch_tokens and filled >= positions * (1 - PADDING)]
+        if any(fits):
+            batches[fits.index(True)].append(sample)
         else:
             batches.append([sample])
+    if layout == "packed":
+        return [lay_out([batch], weights, pad_token_id) for batch in batches]
     return [pad(batch, weights, pad_token_id) for batch in batches]
 
 
 def pad(samples: Sequence[Sample], weights: Mapping[str, float], pad_token_id: int) -> MicroBatch:
-    """One micro-batch, padded on the right to its longest sample."""
-    shape = (len(samples), max(len(sample) for sample in samples))
+    """One micro-batch, each sample in a row of its own."""
+    return lay_out([[sample] for sample in samples], weights, pad_token_id)
+
+
+def lay_out(
+    rows: Sequence[Sequence[Sample]], weights: Mapping[str, float], pad_token_id: int
+) -> MicroBatch:
+    """One micro-batch: the samples of a row end to end, padded on the right to the longest row."""
+    shape = (len(rows), max(sum(map(len, row)) for row in rows))
     input_ids = torch.full(shape, pad_token_id, dtype=torch.long)  # [B, T]
     attention_mask = torch.zeros(shape, dtype=torch.long)
+    position_ids = torch.zeros(shape, dtype=torch.long)
     behaviour = torch.zeros(shape)
     advantages = torch.zeros(shape)
     streams: dict[str, torch.Tensor] = {name: torch.zeros(shape) for name in OBJECTIVES}
-    for i, sample in enumerate(samples):
-        start, end = len(sample.prompt_ids), len(sample)
-        input_ids[i, :end] = torch.tensor(sample.prompt_ids + sample.token_ids)
-        attention_mask[i, :end] = 1
-        behaviour[i, start:end] = torch.tensor(sample.logprobs)
-        advantages[i, start:end] = sample.advantage
-        streams[sample.objective][i, start:end] = weights[sample.objective]
-    return MicroBatch(input_ids, attention_mask, behaviour, advantages, streams)
+    for i, row in enumerate(rows):
+        begin = 0
+        for sample in row:
+            start, end = begin + len(sample.prompt_ids), begin + len(sample)
+            input_ids[i, begin:end] = torch.tensor(sample.prompt_ids + sample.token_ids)
+            attention_mask[i, begin:end] = 1
+            position_ids[i, begin:] = torch.arange(shape[1] - begin)
+            behaviour[i, start:end] = torch.tensor(sample.logprobs)
+            advantages[i, start:end] = sample.advantage
+            streams[sample.objective][i, start:end] = weights[sample.objective]
+            begin = end
+    return MicroBatch(input_ids, attention_mask, position_ids, behaviour, advantages, streams)
+
+
+def share_of(samples: Sequence[Sample], rank: int, ranks: int) -> list[Sample]:
+    """The samples of `rank`: all of them split so that every rank runs about as many tokens.
+
+    The longest first, each to the rank with least so far; the same on every rank.
+    """
+    loads = [0] * ranks
+    mine = []
+    order = sorted(range(len(samples)), key=lambda i: -_tokens_run(samples[i]))
+    for i in order:
+        lightest = loads.index(min(loads))
+        loads[lightest] += _tokens_run(samples[i])
+        if lightest == rank:
+            mine.append(i)
+    return [samples[i] for i in sorted(mine)]
+
+
+def _tokens_run(sample: Sample) -> int:
+    return len(sample) if sample.advantage != 0 or sample.objective == "bc" else 0
 
 
 def padding_share(updates: Sequence[Update]) -> float:

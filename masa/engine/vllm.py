@@ -36,6 +36,8 @@ class VllmEngine:
         enforce_eager: no graph capture; always so on a CPU.
         threads: CPU threads while generating. One is fastest below some 10M parameters; more of
             them wait for each other at every small operator.
+        tensor_parallel_size: consecutive ranks over which the engine lies; each of them builds one
+            part and makes the same calls.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class VllmEngine:
         max_num_seqs: int = 256,
         enforce_eager: bool = False,
         threads: int = 1,
+        tensor_parallel_size: int = 1,
     ) -> None:
         self.on_cpu = not torch.cuda.is_available()
         self.shares_process_group = dist.is_initialized() and dist.get_world_size() > 1
@@ -64,7 +67,7 @@ class VllmEngine:
         if self.on_cpu:
             options |= _whole_prompts(max_model_len)
         if self.shares_process_group:
-            options["distributed_executor_backend"] = "external_launcher"
+            options |= _beside_the_policy(tensor_parallel_size)
         with _torch_threads(threads):
             from vllm import LLM, SamplingParams
 
@@ -173,6 +176,17 @@ def _whole_prompts(max_model_len: int) -> dict[str, Any]:
     return {
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(16384, max_model_len),
+    }
+
+
+def _beside_the_policy(tensor_parallel_size: int) -> dict[str, Any]:
+    """vLLM joins the policy's process group; not every launcher says the rank as it wants it."""
+    device = torch.cuda.current_device() if torch.cuda.is_available() else 0
+    os.environ["RANK"] = str(dist.get_rank())
+    os.environ.setdefault("LOCAL_RANK", str(device))
+    return {
+        "distributed_executor_backend": "external_launcher",
+        "tensor_parallel_size": tensor_parallel_size,
     }
 
 

@@ -24,12 +24,13 @@ def max_over_ranks(value: float) -> float:
     return _reduce([value], dist.ReduceOp.MAX)[0]
 
 
-def interleave_over_ranks(items: Sequence[Any]) -> list[Any]:
-    """All ranks' items in the order they had before rank r took every n-th from r on."""
+def interleave_over_ranks(items: Sequence[Any], ranks_per_engine: int = 1) -> list[Any]:
+    """All items in the order they had before engine e of n took every n-th from e on."""
     if world_size() == 1:
         return list(items)
     parts: list[list[Any]] = [[] for _ in range(world_size())]
     dist.all_gather_object(parts, list(items))
+    parts = parts[::ranks_per_engine]  # the ranks of an engine hold the same items
     longest = max(len(part) for part in parts)
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
 
@@ -37,7 +38,7 @@ def interleave_over_ranks(items: Sequence[Any]) -> list[Any]:
 def _reduce(values: Sequence[float], operation: Any) -> list[float]:
     if world_size() == 1:
         return list(values)
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    device = "cuda" if "nccl" in str(dist.get_backend_config()) else "cpu"
     tensor = torch.tensor(list(values), dtype=torch.float64, device=device)
     dist.all_reduce(tensor, operation)
     return [float(value) for value in tensor]

@@ -12,7 +12,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from masa.algorithm.losses import k3_divergence, total_loss
-from masa.config import AlgorithmConfig, OptimizerConfig, TrainerConfig
+from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.sharding import full_parameters, shard
@@ -30,7 +30,8 @@ class MasaModule(L.LightningModule):
         build_policy: makes the model; called once per rank, and again for the KL reference.
         algorithm: losses and their coefficients.
         optimizer: AdamW.
-        trainer: check of the weight sync.
+        trainer: precision, and check of the weight sync.
+        strategy: how parameters are sharded where there are ranks to shard over.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class MasaModule(L.LightningModule):
         algorithm: AlgorithmConfig,
         optimizer: OptimizerConfig,
         trainer: TrainerConfig,
+        strategy: StrategyConfig,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -46,6 +48,7 @@ class MasaModule(L.LightningModule):
         self.algorithm = algorithm
         self.optimizer = optimizer
         self.settings = trainer
+        self.strategy = strategy
         self.policy: torch.nn.Module | None = None
         # in a list, so that the frozen reference is no part of state_dict
         self._reference: list[torch.nn.Module] = []
@@ -61,7 +64,7 @@ class MasaModule(L.LightningModule):
             self._reference.append(self.build_policy().requires_grad_(False))
         for model in (self.policy, *self._reference):
             if self.device_mesh is not None:
-                shard(model, self.device_mesh["data_parallel"])
+                shard(model, self.device_mesh, self.settings.precision, self.strategy.cpu_offload)
             else:
                 model.to(self.device)
 

@@ -19,7 +19,7 @@ from masa.algorithm.step import Actors, Verify, collect, samples_of
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.data import records
 from masa.data.metrics import rollout_metrics
-from masa.data.packing import build_update, padding_share
+from masa.data.packing import build_update, padding_share, share_of
 from masa.tasks.templates import TextDialogue
 from masa.training.collectives import (
     interleave_over_ranks,
@@ -42,6 +42,7 @@ class RolloutCallback(L.Callback):
         build_engine: makes the engine, once per rank, when the fit starts.
         seed: run seed.
         output_dir: run directory; rollouts are written below it.
+        ranks_per_engine: ranks over which one engine lies; they roll out the same prompts.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class RolloutCallback(L.Callback):
         build_engine: Callable[[], Engine],
         seed: int,
         output_dir: Path,
+        ranks_per_engine: int = 1,
     ) -> None:
         self.algorithm = algorithm
         self.settings = trainer
@@ -61,6 +63,7 @@ class RolloutCallback(L.Callback):
         self.build_engine = build_engine
         self.seed = seed
         self.output_dir = output_dir
+        self.ranks_per_engine = ranks_per_engine
         self.gate: Gate = build_gate(algorithm.gate, algorithm.control, seed)
         self.cutoff = LengthCutoff(algorithm)
         self.pool = ExpertPool(algorithm.bc)
@@ -95,8 +98,7 @@ class RolloutCallback(L.Callback):
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
             with self._timed("pack"):
-                mine = groups[self.module.global_rank :: world_size()]
-                updates = self._updates(mine)
+                updates = self._updates(groups)
             metrics = rollout_metrics(groups, self.algorithm.meta.response_limit)
             metrics |= self._costs(groups)
             if self.algorithm.bc.mode != "off":
@@ -125,7 +127,7 @@ class RolloutCallback(L.Callback):
         local = collect(prompts, drawn, config, actors, self.seed)
         self.engine.sleep()
         with self._timed("gather"):
-            groups: list[RolloutGroup] = interleave_over_ranks(local)
+            groups: list[RolloutGroup] = interleave_over_ranks(local, self.ranks_per_engine)
         if self.is_writer:
             with self._timed("write"):
                 table = records.rows(groups, step, split, config.meta.response_limit)
@@ -142,8 +144,9 @@ class RolloutCallback(L.Callback):
             return self.verify(answers)
 
     def _updates(self, groups: Sequence[RolloutGroup]) -> list[Update]:
-        """Policy updates, prompts split evenly among them, and a separate cloning step when due."""
-        cloned = list(self.pool.take())[self.module.global_rank :: world_size()]
+        """This rank's share of the policy updates, prompts split evenly among them, and of a
+        separate cloning step when due."""
+        cloned = list(self.pool.take())
         separate = self.algorithm.bc.mode == "separate"
         count = self.algorithm.updates_per_rollout
         updates = []
@@ -152,20 +155,28 @@ class RolloutCallback(L.Callback):
             if not separate:
                 samples += cloned
             updates.append(self._update(samples, 0))
-        if separate and max_over_ranks(len(cloned)):
+        if separate and cloned:
             updates.append(self._update(cloned, 1))
         return updates
 
     def _update(self, samples: Sequence[Sample], optimizer: int) -> Update:
         return build_update(
-            samples,
+            share_of(samples, self.module.global_rank, world_size()),
             self.algorithm,
             self.settings.micro_batch_tokens,
             int(self.dialogue.tokenizer.pad_token_id or 0),
             sum_over_ranks,
             lambda n: int(max_over_ranks(n)),
             optimizer,
+            self._layout(),
         )
+
+    def _layout(self) -> str:
+        if self.settings.packing != "auto":
+            return self.settings.packing
+        policy: Any = self.module.policy
+        attention = policy.config._attn_implementation
+        return "packed" if "flash" in attention or "flex" in attention else "padded"
 
     def _costs(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         step = {

@@ -8,31 +8,83 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 from torch.distributed.tensor import DTensor
 
 from masa.config import StrategyConfig
 
 
+class _Fsdp2(ModelParallelStrategy):
+    """Lightning's strategy around modules that FSDP2 has placed already.
+
+    Lightning knows a mesh of two dimensions and calls them data and tensor parallel; here they are
+    replicas and shards, and no tensor parallelism takes place.
+    """
+
+    def __init__(self, config: StrategyConfig) -> None:
+        super().__init__(
+            data_parallel_size=config.world_size // config.shards,
+            tensor_parallel_size=config.shards,
+            # norms of gradients that lie on the CPU are summed there
+            process_group_backend="cpu:gloo,cuda:nccl" if config.cpu_offload else None,
+        )
+
+    def model_to_device(self) -> None:
+        """Nothing: parameters that were offloaded are to stay on the CPU."""
+
+
 def build_strategy(config: StrategyConfig) -> Any:
     """Lightning's strategy for `config`."""
-    if config.name == "single":
-        return "auto"
-    # its defaults would mean tensor parallelism
-    return ModelParallelStrategy(
-        data_parallel_size=config.devices * config.num_nodes, tensor_parallel_size=1
-    )
+    return "auto" if config.name == "single" else _Fsdp2(config)
 
 
-def shard(model: torch.nn.Module, mesh: DeviceMesh) -> None:
-    """FSDP2: each decoder layer gathers its parameters for itself, the rest with the root."""
+def shard(
+    model: torch.nn.Module, mesh: DeviceMesh, precision: str = "32-true", cpu_offload: bool = False
+) -> None:
+    """FSDP2: each decoder layer gathers its parameters for itself, the rest with the root.
+
+    Args:
+        model: causal LM.
+        mesh: replicas x shards.
+        precision: bf16-mixed computes in bfloat16; gradients are summed in float32 either way.
+        cpu_offload: keep parameters, gradients and optimizer state on the CPU.
+    """
+    options: dict[str, Any] = {
+        # a dimension of one would cost an all-reduce
+        "mesh": mesh if mesh.size(0) > 1 else mesh[mesh.mesh_dim_names[1]],  # type: ignore[index]
+        "mp_policy": MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if precision == "bf16-mixed" else None,
+            reduce_dtype=torch.float32,
+        ),
+        "offload_policy": CPUOffloadPolicy(pin_memory=mesh.device_type == "cuda")
+        if cpu_offload
+        else OffloadPolicy(),
+    }
     for layer in model.get_decoder().layers:  # type: ignore[operator, union-attr]
-        fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        fully_shard(layer, **options)
+    fully_shard(model, **options)
 
 
 def full_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Named whole parameters, gathered one at a time; a collective call where they are sharded."""
     for name, parameter in model.named_parameters():
         tensor = parameter.detach()
-        yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if isinstance(tensor, DTensor):
+            # shards that were offloaded travel by the device's own links
+            on_device: Any = tensor.to(tensor.device_mesh.device_type)
+            tensor = on_device.full_tensor()
+        yield name, tensor
+
+
+def local_bytes(model: torch.nn.Module, trained: bool = False) -> int:
+    """Memory of this rank's part of the parameters; of those with a gradient if `trained`."""
+    return sum(
+        (p.to_local() if isinstance(p, DTensor) else p).nbytes
+        for p in model.parameters()
+        if p.requires_grad or not trained
+    )

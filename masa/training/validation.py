@@ -56,7 +56,8 @@ class ValidationCallback(L.Callback):
 
     def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
         started = time.perf_counter()
-        mine = self.prompts[trainer.global_rank :: world_size()]
+        per_engine = self.rollout.ranks_per_engine
+        mine = self.prompts[trainer.global_rank // per_engine :: world_size() // per_engine]
         groups = self.rollout.roll_out(mine, step, self.config, "val")
         metrics = {f"val/{name}": value for name, value in validation_metrics(groups).items()}
         for name, value in metrics.items():

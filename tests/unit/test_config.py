@@ -81,6 +81,10 @@ IMPOSSIBLE = [
     (AlgorithmConfig, "kl_beta", [-0.1, NAN]),
     (AlgorithmConfig, "token_mean", ["", "mean"]),
     (AlgorithmConfig, "updates_per_rollout", [0, -1]),
+    (TrainerConfig, "precision", ["", "bf16", "bf16-true", "16-mixed"]),
+    (TrainerConfig, "packing", ["", "flash"]),
+    (StrategyConfig, "cpu_offload", [True]),
+    (StrategyConfig, "fsdp_size", [1, 2]),
     (OptimizerConfig, "lr", [0, -1e-6, NAN]),
     (OptimizerConfig, "weight_decay", [-0.1, NAN]),
     (OptimizerConfig, "warmup_steps", [-1]),
@@ -188,6 +192,14 @@ def test_a_run_that_contradicts_itself_is_refused():
     three = StrategyConfig("fsdp", devices=3)
     refused(lambda: run_config(strategy=three), "prompts_per_rollout", "3 devices")
     run_config(strategy=three, trainer=TrainerConfig(prompts_per_rollout=129))
+
+    four = StrategyConfig("fsdp", devices=2, num_nodes=2, fsdp_size=2)
+    run_config(strategy=four, engine={"tensor_parallel_size": 2})
+    for size in (0, 3, 8):
+        wide = {"tensor_parallel_size": size}
+        refused(lambda e=wide: run_config(strategy=four, engine=e), f"size is {size}", "4 devices")
+    refused(lambda: StrategyConfig("fsdp", devices=4, fsdp_size=3), "fsdp_size is 3", "4 devices")
+    refused(lambda: StrategyConfig("fsdp", devices=4, fsdp_size=0), "fsdp_size is 0")
 
     often = AlgorithmConfig(updates_per_rollout=65)
     two = StrategyConfig("fsdp", devices=2)

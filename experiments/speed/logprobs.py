@@ -1,0 +1,115 @@
+"""Memory and time of log-probs by chunks against the plain way, forward and backward.
+
+Each way runs in a process of its own and reports the largest memory it held, over what a process
+with torch and the hidden states holds. The plain way computes no entropies, the chunked one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import torch
+
+from masa.training.logprobs import head_logprobs
+
+GIB = 2**30
+
+
+def plain(
+    head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, None]:
+    """Log-softmax of all logits at once."""
+    logprobs = torch.log_softmax(head(hidden), -1)
+    return logprobs.gather(-1, targets[:, None])[:, 0], None
+
+
+def chunked(
+    head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What training uses."""
+    return head_logprobs(head, hidden, targets, 1.0)
+
+
+WAYS = {"plain": plain, "chunked": chunked}
+
+
+def inputs(tokens: int, vocabulary: int, hidden_size: int, dtype: torch.dtype) -> tuple:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(hidden_size, vocabulary, bias=False, dtype=dtype)
+    hidden = torch.randn(tokens, hidden_size, dtype=dtype, requires_grad=True)
+    return head, hidden, torch.randint(vocabulary, (tokens,)), torch.randn(tokens, dtype=dtype)
+
+
+def measure(way: str, tokens: int, vocabulary: int, hidden_size: int) -> dict[str, float]:
+    """Peak memory (GiB) and time (s) of one forward and backward pass in this process."""
+    head, hidden, targets, upstream = inputs(tokens, vocabulary, hidden_size, torch.float32)
+    before = resident()
+    started = time.perf_counter()
+    logprobs, _ = WAYS[way](head, hidden, targets)
+    (upstream @ logprobs).backward()
+    seconds = time.perf_counter() - started
+    return {"gib": peak() - before + head.weight.nbytes / GIB, "seconds": seconds}
+
+
+def resident() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / GIB
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def gradient_error() -> float:
+    """Largest relative error of the chunked gradients in float32 against the plain in float64."""
+    results = []
+    for dtype, way in ((torch.float32, chunked), (torch.float64, plain)):
+        head, hidden, targets, _ = inputs(1000, 151936, 64, torch.float32)
+        head, hidden = head.to(dtype), hidden.detach().to(dtype).requires_grad_()
+        way(head, hidden, targets)[0].sum().backward()
+        results.append((hidden.grad.double(), head.weight.grad.double()))
+    return max(float((a - b).norm() / b.norm()) for a, b in zip(*results, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--vocabulary", type=int, default=151936)
+    parser.add_argument("--hidden", type=int, default=1024)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.way:
+        print(json.dumps(measure(args.way, args.tokens, args.vocabulary, args.hidden)))
+        return
+    tokens = args.tokens
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    while tokens > 1 and 4 * (3.2 * tokens + 2 * args.hidden) * args.vocabulary > free - 2 * GIB:
+        tokens //= 2
+    if tokens < args.tokens:
+        print(f"log-probs: T {tokens}, not {args.tokens}: only {free / GIB:.1f} GiB are free")
+    size = [f"--tokens={tokens}", f"--vocabulary={args.vocabulary}", f"--hidden={args.hidden}"]
+    found = {}
+    for way in WAYS:
+        command = [sys.executable, __file__, f"--way={way}", *size]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[way] = json.loads(done.stdout)
+    plain_way, ours = found["plain"], found["chunked"]
+    print(
+        f"log-probs, T {tokens} V {args.vocabulary} H {args.hidden} float32, "
+        f"{torch.get_num_threads()} threads: "
+        f"plain {plain_way['gib']:.2f} GiB {plain_way['seconds']:.1f} s, "
+        f"chunked {ours['gib']:.2f} GiB {ours['seconds']:.1f} s: "
+        f"1/{plain_way['gib'] / ours['gib']:.1f} of the memory "
+        f"at {ours['seconds'] / plain_way['seconds']:.2f} times the time"
+    )
+    print(f"log-probs, relative error of the gradients against float64: {gradient_error():.1e}")
+
+
+if __name__ == "__main__":
+    main()

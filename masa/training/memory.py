@@ -1,0 +1,60 @@
+"""What will lie on each device, said before it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+
+from masa.training.module import MasaModule
+from masa.training.sharding import local_bytes
+
+
+class MemoryCallback(L.Callback):
+    """Prints one line about memory per device when the fit starts.
+
+    Args:
+        engine: the engine's settings.
+    """
+
+    def __init__(self, engine: Mapping[str, Any]) -> None:
+        self.engine = engine
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print on the first rank."""
+        assert isinstance(pl_module, MasaModule)
+        if trainer.is_global_zero:
+            print(memory_budget(pl_module, self.engine))
+
+
+def memory_budget(module: MasaModule, engine: Mapping[str, Any]) -> str:
+    """Memory per device of policy, gradients, optimizers and engine; activations come on top."""
+    policy = module.policy
+    assert policy is not None
+    weights, trained = local_bytes(policy), local_bytes(policy, trained=True)
+    dtype = next(policy.parameters()).dtype
+    moments = 2 * (2 if module.algorithm.bc.mode == "separate" else 1)
+    parts = [f"policy {_size(weights)} ({_name(dtype)})", f"gradients {_size(trained)}"]
+    parts.append(f"AdamW {_size(moments * trained)}")
+    if module.algorithm.kl_beta > 0:
+        parts.append(f"reference {_size(weights)}")
+    kept = torch.empty((), dtype=getattr(torch, engine["dtype"])).itemsize
+    copy = sum(p.numel() for p in policy.parameters()) * kept
+    copy //= engine.get("tensor_parallel_size", 1)
+    parts.append(f"engine {_size(copy)} ({engine['dtype']})")
+    if "gpu_memory_utilization" in engine and torch.cuda.is_available():
+        given = int(engine["gpu_memory_utilization"] * torch.cuda.mem_get_info()[1])
+        parts.append(f"KV cache {_size(given - copy)} (freed while training)")
+    elif "kv_cache_gib" in engine:
+        parts.append(f"KV cache {engine['kv_cache_gib']} GiB")
+    return f"memory per device: {', '.join(parts)}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
