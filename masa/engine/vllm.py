@@ -124,6 +124,8 @@ class VllmEngine:
                         max_tokens=request.max_tokens,
                         seed=seed,
                         stop_token_ids=self.eos_token_ids,
+                        # else those of the model's generation config end it as well
+                        ignore_eos=True,
                         logprobs=0,
                         flat_logprobs=True,
                         detokenize=False,
