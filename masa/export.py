@@ -39,12 +39,14 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
         raise ConfigError(f"dtype is {dtype!r}, it must be float32 or bfloat16")
     import torch
     from hydra.utils import instantiate
+    from transformers.utils import logging
 
     from masa.tasks.chat import ending_tokens
     from masa.training.checkpoint import find_checkpoint
     from masa.training.lora import has_adapter, merged
     from masa.training.models import generation_eos, load_policy, load_tokenizer
 
+    logging.disable_progress_bar()
     checkpoint = find_checkpoint(ckpt, run)
     assert checkpoint is not None
     cfg = OmegaConf.load(run / "config.yaml")
@@ -103,7 +105,8 @@ def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, 
         license=base.get("license"),
         license_name=base.get("license_name"),
         license_link=base.get("license_link"),
-        base_model=source,
+        # on the hub it must be a repository
+        base_model=None if source is None or Path(source).exists() else source,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["masa", "reinforcement-learning", str(cfg.algorithm.name)],
@@ -141,9 +144,9 @@ def _plain(task: DictConfig) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in task.items():
         if isinstance(value, DictConfig):
-            flat |= _plain(value)
+            flat = _plain(value) | flat
         elif name == "_target_":
-            flat.setdefault("task", str(value).rpartition(".")[2])
+            flat["task"] = str(value).rpartition(".")[2]
         else:
             flat[str(name)] = value
     return flat
