@@ -43,11 +43,9 @@ test-slow: $(READY)
 
 bench: $(READY)
 	$(BIN)/python experiments/speed/verifiers.py
+	$(BIN)/python experiments/speed/logprobs.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-bench: $(READY)
-	$(BIN)/python experiments/speed/logprobs.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -51,7 +52,6 @@ def run(cfg: DictConfig) -> None:
     from masa.training.checkpoint import CheckpointCallback, find_checkpoint
     from masa.training.csv_logger import CsvLogger
     from masa.training.memory import MemoryCallback
-    from masa.training.models import load_policy
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
     from masa.training.rollout import RolloutCallback
@@ -65,13 +65,14 @@ def run(cfg: DictConfig) -> None:
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
     task = instantiate(cfg.task)
-    model_path = instantiate(cfg.model).resolve(task)
-    dialogue = build_dialogue(task, model_path, algorithm)
-    longest = longest_sequence(task, model_path, dialogue, algorithm)
+    model = instantiate(cfg.model)
+    model_path = model.resolve(task)
+    dialogue = build_dialogue(task, model, model_path, algorithm)
+    longest = longest_sequence(task, model, model_path, dialogue, algorithm)
 
     def engine() -> Any:
         with cli.native_stderr_to(out / "log.txt"):
-            return build_engine(cfg.engine, model_path, longest, dialogue, algorithm)
+            return build_engine(cfg.engine, model, model_path, longest, dialogue, algorithm)
 
     rollout = RolloutCallback(
         algorithm,
@@ -84,7 +85,7 @@ def run(cfg: DictConfig) -> None:
         config.ranks_per_engine,
     )
     module = MasaModule(
-        lambda: load_policy(model_path), algorithm, config.optimizer, settings, config.strategy
+        lambda: model.load(model_path), algorithm, config.optimizer, settings, config.strategy
     )
     resume_step = None if ckpt is None else int(ckpt.stem.rpartition("-")[2])
     trainer = L.Trainer(
@@ -112,6 +113,7 @@ def run(cfg: DictConfig) -> None:
     )
     if trainer.is_global_zero:
         OmegaConf.save(cfg, out / "config.yaml", resolve=True)
+        logging.getLogger("masa").info(dialogue.describe())
     data = MasaDataModule(
         task.train,
         rollout,

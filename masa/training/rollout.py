@@ -164,7 +164,7 @@ class RolloutCallback(L.Callback):
             share_of(samples, self.module.global_rank, world_size()),
             self.algorithm,
             self.settings.micro_batch_tokens,
-            int(self.dialogue.tokenizer.pad_token_id or 0),
+            self.dialogue.pad_token_id,
             sum_over_ranks,
             lambda n: int(max_over_ranks(n)),
             optimizer,
