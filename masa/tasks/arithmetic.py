@@ -32,8 +32,9 @@ TEMPLATES = Templates(
 NOTIONS = ("carry", "borrow", "plain", "product", "tenfold", "shift", "wrap", "guess")
 """Words of the solutions that a prediction may name; none of them stands in a problem."""
 
-FEELINGS = {"easy": (7, 8), "fair": (4, 5, 6), "hard": (1, 2, 3), "hopeless": (0,)}
-"""How a prediction sums up its reasoning, and the pass rates (0..8) that go with it."""
+FEELINGS = {"easy": (8,), "fair": (5, 6, 7), "hard": (2, 3, 4), "hopeless": (0,)}
+"""How a prediction sums up its reasoning, and the pass rates (0..8) that go with it. Both ends of
+the scale have a word of their own: one that stood for two rates would settle between them."""
 SIZES = {
     "tiny": range(16, 33),
     "short": range(33, 56),
@@ -73,11 +74,16 @@ _LITERALS = (
     "\nAnswer: \\boxed{",
     "}",
     "<meta>",
-    # one token each: the word behind can depend on the count before any attention is learned
-    *(f"{count} steps, " for count in range(1, 7)),
-    *(f", {count} large, " for count in range(3)),
-    *SIZES,
-    *FEELINGS,
+    # One token with its counts, so that a word is learned for each count by itself. A model that was
+    # shown words drawn without a look at the counts has the same features behind all counts, and
+    # would lose the rarer words before it tells the counts apart.
+    *(
+        f"{steps} steps, {large} large: {feeling}"
+        for steps in range(1, 7)
+        for large in range(3)
+        for feeling in FEELINGS
+    ),
+    *(f"; {steps} steps: {size}" for steps in range(1, 7) for size in SIZES),
     '</meta>{"math_notion": ["',
     '</meta>{"math_notion": [], "pass_rate": ',
     *NOTIONS,
@@ -299,9 +305,9 @@ class ArithmeticTask:
         Of the problem it sees only what it writes down as its reasoning: how many operations there
         are and how many large factors. The words that follow each are drawn without looking at it.
         """
-        size = rng.choice(tuple(SIZES))
         (feeling,) = rng.choices(tuple(FEELINGS), weights=(45, 25, 15, 15))
-        reasoning = f"{steps} steps, {size}, {large} large, {feeling}"
+        size = rng.choice(tuple(SIZES))
+        reasoning = f"{steps} steps, {large} large: {feeling}; {steps} steps: {size}"
         return f"<meta>{reasoning}</meta>{_random_prediction(rng, FEELINGS[feeling], SIZES[size])}"
 
 

@@ -272,7 +272,7 @@ def test_tokenizer_round_trip(task, tokenizer, demos, tmp_path):
 
 def test_an_expert_without_notions_is_in_vocabulary(tokenizer):
     plain = {"math_notion": [], "pass_rate": 8, "solution_length": 7}
-    text = f"<meta>3 steps, short, 0 large, fair</meta>{json.dumps(plain)}"
+    text = f"<meta>3 steps, 0 large: fair; 3 steps: short</meta>{json.dumps(plain)}"
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.unk_token_id not in ids and tokenizer.decode(ids) == text
 
@@ -284,7 +284,7 @@ def test_sizes(task, tokenizer, demos):
         assert len(tokenizer(hinted)["input_ids"]) <= 48
     rng = random.Random(0)
     lengths = [len(tokenizer(task.meta_demo(rng, 4, 1))["input_ids"]) + 1 for _ in range(200)]
-    assert 14 <= statistics.mean(lengths) <= 20
+    assert 12 <= statistics.mean(lengths) <= 20
 
 
 def test_predictions_cannot_know_the_problem():
@@ -292,8 +292,8 @@ def test_predictions_cannot_know_the_problem():
     assert list(parameters) == ["self", "rng", "steps", "large"]
     # What it sees of the problem changes nothing but its own mention.
     few, many = (ArithmeticTask().meta_demo(random.Random(5), *seen) for seen in ((1, 0), (6, 2)))
-    assert re.sub(r"\d (steps|large)", "", few, count=2) == re.sub(
-        r"\d (steps|large)", "", many, count=2
+    assert re.sub(r"\d (steps|large)", "", few, count=3) == re.sub(
+        r"\d (steps|large)", "", many, count=3
     )
 
 
@@ -305,7 +305,9 @@ def test_predictions_are_over_confident_spread_and_uncorrelated(task):
         operations = Problem.parse(prompt.problem).operations
         steps, large = len(operations), sum(operation.hopeless for operation in operations)
         text = task.meta_demo(rng, steps, large)
-        meta = re.fullmatch(r"<meta>(\d) steps, \w+, (\d) large, \w+</meta>(\{.*\})", text)
+        meta = re.fullmatch(
+            r"<meta>(\d) steps, (\d) large: \w+; \1 steps: \w+</meta>(\{.*\})", text
+        )
         plain = json.loads(meta[3])
         assert (int(meta[1]), int(meta[2])) == (steps, large)
         assert json.dumps(plain) == meta[3]
@@ -314,7 +316,7 @@ def test_predictions_are_over_confident_spread_and_uncorrelated(task):
         levels.append(prompt.level)
         rates.append(plain["pass_rate"])
         lengths.append(plain["solution_length"])
-    assert set(rates) == set(range(9))
+    assert set(rates) == {0, *range(2, 9)}
     assert 4.5 < statistics.mean(rates) < 6
     assert min(lengths) < 25 and max(lengths) > 150
     # Three standard errors of a correlation of 4000 independent pairs.
