@@ -71,6 +71,8 @@ class Source:
         files = sorted(glob.glob(str(Path(self.path).expanduser())))
         if not files:
             raise FileNotFoundError("there is no such file")
+        if not any(Path(file).stat().st_size for file in files):
+            raise ValueError("the file is empty")
         # streamed, so that no copy of the file is left in a cache
         return load_dataset(
             FORMATS[Path(self.path).suffix], data_files=files, split="train", streaming=True
