@@ -14,10 +14,30 @@ from masa.tasks.curation import contaminated, digest, is_held_out
 from masa.tasks.sources import Source, cell
 from masa.tasks.templates import Templates
 from masa.types import Prompt
-from masa.verifiers import math
+from masa.verifiers import choice, math
 from masa.verifiers.extract import answer_boxes
 
-VERIFIERS: dict[str, Any] = {"math": math}
+LETTERS = "ABCDEFGHIJ"
+"""Labels of a multiple-choice problem."""
+
+
+def _check_choice(gold: str) -> None:
+    if gold not in LETTERS:
+        raise ValueError(f"gold choice {gold!r} is none of {LETTERS}")
+
+
+def _verify_choices(pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    return [choice.verify(gold, response, LETTERS) for gold, response in pairs]
+
+
+CHECK_GOLD: dict[str, Callable[[str], object]] = {
+    "math": math.check_gold,
+    "choice": _check_choice,
+}
+VERIFIERS: dict[str, Callable[[Sequence[tuple[str, str]]], list[bool]]] = {
+    "math": math.verify_batch,
+    "choice": _verify_choices,
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +91,7 @@ class HubConfig:
     answer_format: str
     """text (the column is the answer), boxed (its last box is) or gsm8k (what follows ####)."""
     verifier: str
-    """math or choice."""
+    """math, or choice (the answer is a letter)."""
     validation: Validation
     decontaminate: tuple[EvaluationSet, ...]
     max_examples: int | None
@@ -153,8 +173,7 @@ class HubTask:
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
         """Verdicts of the configured verifier."""
         pairs = [(prompt.answer, text) for prompt, text in answers]
-        verdicts: list[bool] = VERIFIERS[self.config.verifier].verify_batch(pairs)
-        return verdicts
+        return VERIFIERS[self.config.verifier](pairs)
 
     @cached_property
     def _pools(self) -> Pools:
@@ -212,7 +231,7 @@ def read_pools(config: HubConfig) -> Pools:
 
 def _read(source: Source, config: HubConfig, seen: set[str], dropped: Counter[str]) -> list[Prompt]:
     """Usable problems of a source that are not in `seen`, which grows; the others are counted."""
-    columns, check_gold = config.columns, VERIFIERS[config.verifier].check_gold
+    columns, check_gold = config.columns, CHECK_GOLD[config.verifier]
     prompts = []
     for row in source.rows(config.max_examples):
         problem = cell(row, columns.problem, "task.columns.problem")
@@ -234,7 +253,7 @@ def _read(source: Source, config: HubConfig, seen: set[str], dropped: Counter[st
     return prompts
 
 
-def _is_usable(answer: str, check_gold: Callable[[str], None]) -> bool:
+def _is_usable(answer: str, check_gold: Callable[[str], object]) -> bool:
     try:
         check_gold(answer)
     except ValueError:

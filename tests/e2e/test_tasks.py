@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 SMALL = [
-    "experiment=null",
+    "~experiment",
     "model=hub",
     "engine=hf",
     "algorithm=masa",

@@ -171,6 +171,17 @@ def test_verdicts_come_from_the_mathematical_verifier(tmp_path):
     assert task.verify([(prompt, text) for text in texts]) == [True, False, False, False]
 
 
+def test_multiple_choice(tmp_path):
+    rows = [{"problem": f"q{i}", "answer": "ABCDE"[i % 5]} for i in range(40)]
+    rows.append({"problem": "no letter", "answer": "Z"})
+    file = write(tmp_path / "choice.csv", rows)
+    task = task_of(file, "verifier=choice", "validation.fraction=0.2")
+    assert task.report["dropped"] == {"with an unusable answer": 1}
+    prompt = next(p for p in task.train if p.answer == "E")
+    texts = [r"\boxed{E}", r"\boxed{A}", "no idea"]
+    assert task.verify([(prompt, text) for text in texts]) == [True, False, False]
+
+
 # --- what is left out
 
 
