@@ -96,6 +96,7 @@ def test_training_on_the_gym(train, tmp_path):
     assert json.loads((tmp_path / "run" / "data.json").read_text())["train"] == 20
 
 
+@pytest.mark.slow
 def test_bad_data_is_refused_in_one_line_before_anything_starts(train, sums, tmp_path):
     mistakes = {
         "task.path=nowhere.jsonl": "cannot read nowhere.jsonl: there is no such file",
