@@ -12,13 +12,14 @@ FLOORS = {
     "checks": 0,
     "strategy": 1,
     "config": 2,
-    "algorithm": 3, "tasks": 3, "verifiers": 3, "engine": 3,
-    "data": 4,
-    "training": 5,
-    "evaluation": 6,
-    "analysis": 6,  # stands apart, see below
+    "algorithm": 3, "verifiers": 3, "engine": 3,
+    "tasks": 4,  # they ask the verifiers
+    "data": 5,
+    "training": 6,
+    "evaluation": 7,
+    "analysis": 7,  # stands apart, see below
 }  # fmt: skip
-ENTRY = 7  # modules of masa/ itself
+ENTRY = 8  # modules of masa/ itself
 FILES = sorted((ROOT / "masa").rglob("*.py"))
 LIMIT = 420
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from transformers import AutoConfig
 
 from masa.config import AlgorithmConfig, ConfigError
+from masa.data.limits import LimitedTask
 from masa.tasks.base import Task
 from masa.tasks.templates import TextDialogue
 from masa.training.models import Model, generation_eos, load_tokenizer
@@ -50,22 +51,14 @@ def build_engine(
 
 
 def longest_sequence(
-    task: Task,
-    model: Model,
-    model_path: Path,
-    dialogue: TextDialogue,
-    algorithm: AlgorithmConfig,
+    task: LimitedTask, model: Model, model_path: Path, algorithm: AlgorithmConfig
 ) -> int:
     """Tokens of the longest prompt plus the longest response, within the model's context.
 
     Raises:
         ConfigError: the model's context is shorter.
     """
-    # the text with the most characters need not be the one with the most tokens
-    prompt = max(
-        max(len(dialogue.meta_prompt(asked)), len(dialogue.solution_prompt(asked, ())))
-        for asked in (*task.train, *task.validation)
-    )
+    prompt = task.longest_prompt
     if algorithm.control.hint:
         # whatever the meta rollouts may say can come back as a hint
         prompt += algorithm.meta.response_limit
@@ -75,6 +68,7 @@ def longest_sequence(
     if needed > context:
         raise ConfigError(
             f"prompts of {prompt} tokens and responses of {needed - prompt} need {needed} tokens, "
-            f"the model's context holds {context}: lower algorithm.response_limit"
+            f"the model's context holds {context}: lower algorithm.prompt_limit, response_limit or "
+            "meta.response_limit"
         )
     return needed
