@@ -75,9 +75,8 @@ _LITERALS = (
     "\nAnswer: \\boxed{",
     "}",
     "<meta>",
-    # One token with its counts, so that a word is learned for each count by itself. A model that was
-    # shown words drawn without a look at the counts has the same features behind all counts, and
-    # would lose the rarer words before it tells the counts apart.
+    # One token with its counts, so that a word is learned for each count by itself: the warm start,
+    # whose words know no counts, would leave the same features behind all of them.
     *(
         f"{steps} steps, {large} large: {feeling}"
         for steps in range(1, 7)
