@@ -17,6 +17,10 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message is one line that says what to change."""
 
 
+class TrainingError(RuntimeError):
+    """A run cannot go on; the message is one line that says what to do about it."""
+
+
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ConfigError(message)
@@ -260,7 +264,9 @@ class TrainerConfig:
     val_meta_samples: int = 4
     """Meta predictions per held-out prompt; 0 leaves meta-alignment unmeasured."""
     checkpoint_every: int = 50
-    """Rollouts between checkpoints; one more comes at the end."""
+    """Rollouts between checkpoints; one more comes at the end. The newest two are kept."""
+    keep_best: int = 1
+    """Checkpoints that are kept beside them: those of the best val/accuracy."""
     micro_batch_tokens: int = 16384
     """Padded tokens per forward pass."""
     accelerator: str = "auto"
@@ -289,6 +295,7 @@ class TrainerConfig:
             f"trainer.val_meta_samples is {self.val_meta_samples}, it must be 0 or >= 2",
         )
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
+        _require(self.keep_best >= 0, f"trainer.keep_best is {self.keep_best}, it must be >= 0")
 
 
 @dataclass
@@ -327,7 +334,7 @@ class RunConfig:
     seed: int = 0
     ckpt: str | None = None
     """null: a new run; last: go on in `output_dir`; auto: go on where there is a checkpoint, else
-    afresh; a path: go on from that checkpoint."""
+    afresh; best: go back to the best of `output_dir`; a path: go on from that checkpoint."""
     name: str = "masa"
 
     def __post_init__(self) -> None:

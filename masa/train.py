@@ -48,13 +48,20 @@ def run(cfg: DictConfig) -> None:
     from masa.data.datamodule import MasaDataModule
     from masa.report import write_report
     from masa.training.build import build_dialogue, build_engine, longest_sequence
-    from masa.training.checkpoint import CheckpointCallback, find_checkpoint
+    from masa.training.checkpoint import (
+        CheckpointCallback,
+        DirectCheckpointIO,
+        find_checkpoint,
+        require_same_model,
+        step_of,
+    )
     from masa.training.csv_logger import CsvLogger
     from masa.training.models import load_policy
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
     from masa.training.rollout import RolloutCallback
     from masa.training.sharding import build_strategy
+    from masa.training.stopping import EXIT_STOPPED, Stopped, StopSignal
     from masa.training.validation import ValidationCallback
 
     started = time.perf_counter()
@@ -72,6 +79,13 @@ def run(cfg: DictConfig) -> None:
         with cli.native_stderr_to(out / "log.txt"):
             return build_engine(cfg.engine, model_path, longest, dialogue, algorithm)
 
+    def policy() -> Any:
+        model = load_policy(model_path)
+        if ckpt is not None:
+            require_same_model(ckpt, model)
+        return model
+
+    stop = StopSignal()
     rollout = RolloutCallback(
         algorithm,
         settings,
@@ -80,9 +94,11 @@ def run(cfg: DictConfig) -> None:
         engine,
         config.seed,
         out,
+        stop,
     )
-    module = MasaModule(lambda: load_policy(model_path), algorithm, config.optimizer, settings)
-    resume_step = None if ckpt is None else int(ckpt.stem.rpartition("-")[2])
+    validation = ValidationCallback(task.validation, rollout, algorithm, settings)
+    module = MasaModule(policy, algorithm, config.optimizer, settings)
+    resume_step = None if ckpt is None else step_of(ckpt)
     trainer = L.Trainer(
         accelerator=settings.accelerator,
         devices=config.strategy.devices,
@@ -92,11 +108,13 @@ def run(cfg: DictConfig) -> None:
         max_epochs=1,
         logger=[CsvLogger(out, resume_step), *_loggers(cfg)],
         callbacks=[
+            stop,
             rollout,
-            ValidationCallback(task.validation, rollout, algorithm, settings),
+            validation,
             ProgressCallback(settings.max_rollouts, f"{algorithm.name} seed {config.seed}"),
-            CheckpointCallback(out / "checkpoints", settings),
+            CheckpointCallback(out / "checkpoints", settings, validation, stop),
         ],
+        plugins=[DirectCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -111,6 +129,12 @@ def run(cfg: DictConfig) -> None:
     )
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+    except Stopped:
+        if not trainer.is_global_zero:
+            # a launcher takes the first failure for the reason, so one rank speaks for all
+            raise SystemExit(0) from None
+        print(f"\nstopped after rollout {module.version}: go on with ckpt=auto", file=sys.stderr)
+        raise SystemExit(EXIT_STOPPED) from None
     finally:
         if "wandb" in sys.modules:
             # else the next job of a multirun would log into this one's run
