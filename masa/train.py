@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,7 @@ def run(cfg: DictConfig) -> None:
         step_of,
     )
     from masa.training.csv_logger import CsvLogger
+    from masa.training.loggers import build_loggers
     from masa.training.models import load_policy
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
@@ -99,6 +99,7 @@ def run(cfg: DictConfig) -> None:
     validation = ValidationCallback(task.validation, rollout, algorithm, settings)
     module = MasaModule(policy, algorithm, config.optimizer, settings)
     resume_step = None if ckpt is None else step_of(ckpt)
+    nodes = (cfg.logger or {}).values()
     trainer = L.Trainer(
         accelerator=settings.accelerator,
         devices=config.strategy.devices,
@@ -106,7 +107,7 @@ def run(cfg: DictConfig) -> None:
         strategy=build_strategy(config.strategy),
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=1,
-        logger=[CsvLogger(out, resume_step), *_loggers(cfg)],
+        logger=[CsvLogger(out, resume_step), *build_loggers(nodes, out, resume_step)],
         callbacks=[
             stop,
             rollout,
@@ -133,7 +134,7 @@ def run(cfg: DictConfig) -> None:
         if not trainer.is_global_zero:
             # a launcher takes the first failure for the reason, so one rank speaks for all
             raise SystemExit(0) from None
-        print(f"\nstopped after rollout {module.version}: go on with ckpt=auto", file=sys.stderr)
+        print(f"stopped after rollout {module.version}: go on with ckpt=auto", file=sys.stderr)
         raise SystemExit(EXIT_STOPPED) from None
     finally:
         if "wandb" in sys.modules:
@@ -176,12 +177,6 @@ def flatten(cfg: Any) -> dict[str, Any]:
 
     walk(plain, "")
     return flat
-
-
-def _loggers(cfg: DictConfig) -> Sequence[Any]:
-    from hydra.utils import instantiate
-
-    return [instantiate(node) for node in (cfg.logger or {}).values()]
 
 
 def main() -> None:
