@@ -45,6 +45,7 @@ def run(cfg: DictConfig) -> None:
 
     from masa.analysis.load import RunError
     from masa.data.datamodule import MasaDataModule
+    from masa.data.files import publish
     from masa.report import write_report
     from masa.training.build import build_dialogue, build_engine, longest_sequence
     from masa.training.checkpoint import (
@@ -124,7 +125,8 @@ def run(cfg: DictConfig) -> None:
         default_root_dir=out,
     )
     if trainer.is_global_zero:
-        OmegaConf.save(cfg, out / "config.yaml", resolve=True)
+        OmegaConf.save(cfg, out / "config.tmp", resolve=True)
+        publish(out / "config.tmp", out / "config.yaml")
     data = MasaDataModule(
         task.train, rollout, settings.prompts_per_rollout, settings.max_rollouts, config.seed
     )
