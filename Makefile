@@ -1,4 +1,4 @@
-# make setup | train | test | test-slow | bench | lint. Each does what it needs, and nothing twice.
+# make setup | train | test | test-slow | test-resume | bench | lint. Each does what it needs, and nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs/train
@@ -6,7 +6,7 @@ RUNS ?= runs/train
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train test test-slow bench lint clean-train
+.PHONY: setup train test test-slow test-resume bench lint clean-train
 
 setup: $(READY)
 
@@ -36,10 +36,14 @@ clean-train:
 	rm -rf $(RUNS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not resume"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# One run as it is, the same run killed at five random moments: the results must not differ in a bit.
+test-resume: $(READY)
+	$(BIN)/python -m pytest -m resume -s
 
 bench: $(READY)
 	$(BIN)/python experiments/speed/verifiers.py

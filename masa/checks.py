@@ -7,6 +7,10 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message is one line that says what to change."""
 
 
+class TrainingError(RuntimeError):
+    """A run cannot go on; the message is one line that says what to do about it."""
+
+
 def require(holds: bool, message: str) -> None:
     """Raise ConfigError with `message` unless it holds."""
     if not holds:

@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from masa.config import ConfigError, conf_dir
+from masa.config import ConfigError, TrainingError, conf_dir
 
 Check = Callable[[DictConfig], object]
 
@@ -55,14 +55,17 @@ def hydra_main(
             run(cfg)
         except ConfigError as error:
             fail(program, str(error))
+        except TrainingError as error:
+            logging.getLogger("masa").exception("the run cannot go on")
+            fail(program, str(error), status=1)
 
     hydra.main(config_path=folder, config_name=config_name, version_base="1.3")(job)()
 
 
-def fail(program: str, message: str) -> NoReturn:
-    """One line on stderr, exit status 2."""
+def fail(program: str, message: str, status: int = 2) -> NoReturn:
+    """One line on stderr, and out."""
     print(f"{program}: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 def _combinations(overrides: Sequence[str]) -> list[list[str]]:
@@ -129,7 +132,7 @@ def quiet(log_file: Path) -> None:
     handler = logging.FileHandler(log_file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     noisy = ("vllm", "lightning", "lightning.pytorch", "lightning.fabric", "torch", "py.warnings")
-    for name in noisy:
+    for name in ("masa", *noisy):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

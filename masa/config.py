@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from masa.checks import ConfigError as ConfigError
+from masa.checks import TrainingError as TrainingError
 from masa.checks import one_of as _one_of
 from masa.checks import require as _require
 from masa.strategy import StrategyConfig as StrategyConfig
@@ -255,7 +256,9 @@ class TrainerConfig:
     val_meta_samples: int = 4
     """Meta predictions per held-out prompt; 0 leaves meta-alignment unmeasured."""
     checkpoint_every: int = 50
-    """Rollouts between checkpoints; one more comes at the end."""
+    """Rollouts between checkpoints; one more comes at the end. The newest two are kept."""
+    keep_best: int = 1
+    """Checkpoints that are kept beside them: those of the best val/accuracy."""
     micro_batch_tokens: int = 16384
     """Tokens per forward pass, padding included."""
     packing: str = "auto"
@@ -290,6 +293,7 @@ class TrainerConfig:
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
         _one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
         _one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))
+        _require(self.keep_best >= 0, f"trainer.keep_best is {self.keep_best}, it must be >= 0")
 
 
 @dataclass
@@ -308,7 +312,7 @@ class RunConfig:
     seed: int = 0
     ckpt: str | None = None
     """null: a new run; last: go on in `output_dir`; auto: go on where there is a checkpoint, else
-    afresh; a path: go on from that checkpoint."""
+    afresh; best: go back to the best of `output_dir`; a path: go on from that checkpoint."""
     name: str = "masa"
 
     def __post_init__(self) -> None:

@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +53,25 @@ def run(cfg: DictConfig) -> None:
 
     from masa.analysis.load import RunError
     from masa.data.datamodule import MasaDataModule
+    from masa.data.files import publish
     from masa.data.limits import LimitedTask
     from masa.report import write_report
     from masa.training.build import build_dialogue, build_engine, longest_sequence
-    from masa.training.checkpoint import CheckpointCallback, find_checkpoint
+    from masa.training.checkpoint import (
+        CheckpointCallback,
+        DirectCheckpointIO,
+        find_checkpoint,
+        require_same_model,
+        step_of,
+    )
     from masa.training.csv_logger import CsvLogger
+    from masa.training.loggers import build_loggers
     from masa.training.memory import MemoryCallback
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
     from masa.training.rollout import RolloutCallback
     from masa.training.sharding import build_strategy
+    from masa.training.stopping import EXIT_STOPPED, Stopped, StopSignal
     from masa.training.validation import ValidationCallback
 
     started = time.perf_counter()
@@ -84,6 +92,13 @@ def run(cfg: DictConfig) -> None:
         with cli.native_stderr_to(out / "log.txt"):
             return build_engine(cfg.engine, model, model_path, longest, dialogue, algorithm)
 
+    def policy() -> Any:
+        built = model.load(model_path)
+        if ckpt is not None:
+            require_same_model(ckpt, built)
+        return built
+
+    stop = StopSignal()
     rollout = RolloutCallback(
         algorithm,
         settings,
@@ -93,11 +108,12 @@ def run(cfg: DictConfig) -> None:
         config.seed,
         out,
         config.ranks_per_engine,
+        stop,
     )
-    module = MasaModule(
-        lambda: model.load(model_path), algorithm, config.optimizer, settings, config.strategy
-    )
-    resume_step = None if ckpt is None else int(ckpt.stem.rpartition("-")[2])
+    validation = ValidationCallback(task.validation, rollout, algorithm, settings)
+    module = MasaModule(policy, algorithm, config.optimizer, settings, config.strategy)
+    resume_step = None if ckpt is None else step_of(ckpt)
+    nodes = (cfg.logger or {}).values()
     trainer = L.Trainer(
         accelerator=settings.accelerator,
         devices=config.strategy.devices,
@@ -106,14 +122,16 @@ def run(cfg: DictConfig) -> None:
         # FSDP casts parameters by itself
         precision="32-true" if config.strategy.name == "fsdp" else settings.precision,  # type: ignore[arg-type]
         max_epochs=1,
-        logger=[CsvLogger(out, resume_step), *_loggers(cfg)],
+        logger=[CsvLogger(out, resume_step), *build_loggers(nodes, out, resume_step)],
         callbacks=[
             MemoryCallback(config.engine),
+            stop,
             rollout,
-            ValidationCallback(task.validation, rollout, algorithm, settings),
+            validation,
             ProgressCallback(settings.max_rollouts, f"{algorithm.name} seed {config.seed}"),
-            CheckpointCallback(out / "checkpoints", settings),
+            CheckpointCallback(out / "checkpoints", settings, validation, stop),
         ],
+        plugins=[DirectCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -122,7 +140,8 @@ def run(cfg: DictConfig) -> None:
         default_root_dir=out,
     )
     if trainer.is_global_zero:
-        OmegaConf.save(cfg, out / "config.yaml", resolve=True)
+        OmegaConf.save(cfg, out / "config.tmp", resolve=True)
+        publish(out / "config.tmp", out / "config.yaml")
         logging.getLogger("masa").info(dialogue.describe())
         (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
         print(task.summary())
@@ -136,6 +155,12 @@ def run(cfg: DictConfig) -> None:
     )
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+    except Stopped:
+        if not trainer.is_global_zero:
+            # a launcher takes the first failure for the reason, so one rank speaks for all
+            raise SystemExit(0) from None
+        print(f"stopped after rollout {module.version}: go on with ckpt=auto", file=sys.stderr)
+        raise SystemExit(EXIT_STOPPED) from None
     finally:
         if "wandb" in sys.modules:
             # else the next job of a multirun would log into this one's run
@@ -177,12 +202,6 @@ def flatten(cfg: Any) -> dict[str, Any]:
 
     walk(plain, "")
     return flat
-
-
-def _loggers(cfg: DictConfig) -> Sequence[Any]:
-    from hydra.utils import instantiate
-
-    return [instantiate(node) for node in (cfg.logger or {}).values()]
 
 
 def main() -> None:

@@ -51,14 +51,21 @@ def environment(cache: Path) -> dict[str, str]:
     }
 
 
-def masa_train(out: Path, cache: Path, *overrides: str, ranks: int = 1) -> str:
-    """Run to the end in `out`; returns what was printed."""
+def command(out: Path, *overrides: str, ranks: int = 1) -> list[str]:
     launcher = [sys.executable, "-m"]
     if ranks > 1:
         launcher += ["torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone", "-m"]
-    command = [*launcher, "masa.train", *SMALL, *overrides, f"hydra.run.dir={out}"]
+    return [*launcher, "masa.train", *SMALL, *overrides, f"hydra.run.dir={out}"]
+
+
+def masa_train(out: Path, cache: Path, *overrides: str, ranks: int = 1) -> str:
+    """Run to the end in `out`; returns what was printed."""
     done = subprocess.run(
-        command, env=environment(cache), capture_output=True, text=True, timeout=600
+        command(out, *overrides, ranks=ranks),
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from masa.data.files import publish
 from masa.types import Completion, RolloutGroup
 
 SCHEMA = pa.schema(
@@ -109,4 +109,11 @@ def write(table: Sequence[dict[str, Any]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".tmp")
     pq.write_table(pa.Table.from_pylist(list(table), SCHEMA), partial, compression="zstd")
-    os.replace(partial, path)
+    publish(partial, path)
+
+
+def drop_after(directory: Path, step: int) -> None:
+    """Delete the rollouts after `step`: of a run that was stopped and goes on from there."""
+    for path in directory.glob("*.parquet"):
+        if int(path.stem.rpartition("-")[2]) > step:
+            path.unlink()

@@ -5,30 +5,83 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 
-from masa.config import ConfigError, TrainerConfig
+from masa.config import ConfigError, TrainerConfig, TrainingError
+from masa.data.files import publish
+from masa.training.collectives import max_over_ranks, world_size
+from masa.training.manifest import (
+    Manifest,
+    damage,
+    digests,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
+from masa.training.module import MasaModule
+from masa.training.random_state import random_state, set_random_state
+from masa.training.rollout import EngineError
+from masa.training.stopping import Stopped, StopSignal
+from masa.training.validation import ValidationCallback
 
 KEEP = 2
-"""Newest checkpoints that are kept."""
+"""Newest checkpoints that are kept, beside the best."""
+
+
+class DirectCheckpointIO(TorchCheckpointIO):
+    """Writes to where it is told; Lightning's goes through memory and the system's /tmp."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Save one file."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, path)
 
 
 class CheckpointCallback(L.Callback):
-    """Saves `checkpoints/step-NNNNNN.ckpt` every n rollouts and after the last.
+    """Saves `checkpoints/step-NNNNNN.ckpt`: every n rollouts, after the last, where validation was
+    never better, and when the run is told to stop.
 
     Lightning's own ModelCheckpoint counts optimizer steps, and a fully gated rollout has none.
 
     Args:
         directory: where to.
-        trainer: how often.
+        trainer: how often, how many.
+        validation: whose accuracy says what is best; comes before this among the callbacks.
+        stop: says when to stop.
     """
 
-    def __init__(self, directory: Path, trainer: TrainerConfig) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        trainer: TrainerConfig,
+        validation: ValidationCallback,
+        stop: StopSignal,
+    ) -> None:
         self.directory = directory
         self.settings = trainer
+        self.validation = validation
+        self.stop = stop
+        self._random_state: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on from here: what lies beyond was damaged or is given up."""
+        assert isinstance(pl_module, MasaModule)
+        if self._random_state is not None:
+            set_random_state(self._random_state)
+        if trainer.is_global_zero:
+            for path in list_checkpoints(self.directory):
+                if step_of(path) > pl_module.version:
+                    _remove(path)
 
     def on_train_batch_end(
         self,
@@ -38,33 +91,121 @@ class CheckpointCallback(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save where it is due."""
-        last = batch.step == self.settings.max_rollouts
-        if not last and batch.step % self.settings.checkpoint_every:
+        """Save where it is due, and stop where that was asked."""
+        stop = self.stop.agreed()
+        due = batch.step % self.settings.checkpoint_every == 0
+        if stop or due or batch.step == self.settings.max_rollouts or self._best(trainer):
+            self._save(trainer, pl_module)
+        if stop:
+            raise Stopped
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """A rollout that was given up has changed nothing yet: keep all that came before it."""
+        assert isinstance(pl_module, MasaModule)
+        if not isinstance(exception, Stopped | EngineError) or pl_module.version == 0:
             return
-        partial = self.directory / "partial"
-        trainer.save_checkpoint(partial)
-        trainer.strategy.barrier()
+        # several ranks save together, and the others may be anywhere
+        if world_size() > 1 or self._path(pl_module.version).exists():
+            return
+        try:
+            self._save(trainer, pl_module)
+        except TrainingError as error:
+            print(error, file=sys.stderr)
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"step-{step:06d}.ckpt"
+
+    def _best(self, trainer: L.Trainer) -> bool:
+        """True where the policy was validated just now and is among the best; the same on all
+        ranks, whatever each of them sees of the disk."""
+        best = False
+        validation = self.validation
+        if trainer.is_global_zero and validation.step == validation.rollout.module.version:
+            kept = ranked(self.directory)[: self.settings.keep_best]
+            better = [1 for accuracy, _ in kept if accuracy >= validation.accuracy]
+            best = len(better) < self.settings.keep_best
+        return max_over_ranks(float(best)) > 0
+
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, MasaModule)
+        step = pl_module.version
+        partial, final = self.directory / "partial", self._path(step)
         if trainer.is_global_zero:
-            final = self.directory / f"step-{batch.step:06d}.ckpt"
-            if final.exists():
-                _remove(final)
-            os.replace(partial, final)
-            for old in list_checkpoints(self.directory)[:-KEEP]:
-                _remove(old)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            _delete(partial)
         trainer.strategy.barrier()
+        try:
+            trainer.save_checkpoint(partial)
+            trainer.strategy.barrier()
+            if trainer.is_global_zero:
+                if final.exists():
+                    _remove(final)
+                validated = self.validation.step == step
+                manifest = Manifest(
+                    step,
+                    self.validation.accuracy if validated else None,
+                    shapes(pl_module.policy),
+                    digests(partial, final.name),
+                )
+                write_manifest(manifest, final)
+                publish(partial, final)
+                self._prune()
+        # torch says RuntimeError for a write that failed, its sharded writer has one of its own
+        except Exception as error:
+            if trainer.is_global_zero:
+                _delete(partial)
+            raise TrainingError(
+                f"the checkpoint of rollout {step} could not be saved in {self.directory} "
+                f"({_first_line(error)}); earlier ones are untouched: free space there, then go "
+                "on with ckpt=auto"
+            ) from error
+        trainer.strategy.barrier()
+
+    def _prune(self) -> None:
+        best = [path for _, path in ranked(self.directory)[: self.settings.keep_best]]
+        found = list_checkpoints(self.directory)
+        for path in found[:-KEEP]:
+            if path not in best:
+                _remove(path)
+        for path in self.directory.glob("step-*.json"):
+            if path.with_suffix(".ckpt") not in found:
+                path.unlink()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The global random generators."""
+        return {"random": random_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until training starts: what is built before may draw."""
+        self._random_state = state_dict["random"]
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
+    """Checkpoints under their final name, oldest first."""
     return sorted(directory.glob("step-*.ckpt"))
+
+
+def step_of(checkpoint: Path) -> int:
+    """Rollouts trained on, from the name."""
+    return int(checkpoint.stem.rpartition("-")[2])
+
+
+def ranked(directory: Path) -> list[tuple[float, Path]]:
+    """Validation accuracy and path of the checkpoints that have one, best first, then oldest."""
+    found = [(read_manifest(path), path) for path in list_checkpoints(directory)]
+    scored = [(m.accuracy, path) for m, path in found if m and m.accuracy is not None]
+    return sorted(scored, key=lambda item: -item[0])
 
 
 def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
     """Where to go on from: None for a new run.
 
+    Only rank 0 reads the files through; Lightning hands its choice to the others.
+
     Raises:
-        ConfigError: no such checkpoint, or a new run in the directory of an old one.
+        ConfigError: no such checkpoint, a damaged one, or a new run in the directory of an old one.
     """
     directory = run_dir / "checkpoints"
     if ckpt is None:
@@ -73,23 +214,80 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
                 f"{run_dir} holds a run already: go on with ckpt=last, or choose another output_dir"
             )
         return None
-    if ckpt not in ("last", "auto"):
-        if not Path(ckpt).exists():
+    if ckpt not in ("last", "auto", "best"):
+        path = Path(ckpt)
+        if not path.exists():
             raise ConfigError(f"ckpt={ckpt}: no such checkpoint")
         # the rollout to go on after is read from the name
-        if not re.fullmatch(r"step-\d+\.ckpt", Path(ckpt).name):
+        if not re.fullmatch(r"step-\d+\.ckpt", path.name):
             raise ConfigError(f"ckpt={ckpt}: a checkpoint is called step-N.ckpt")
-        return Path(ckpt)
-    found = list_checkpoints(directory)
+        problem = _damage(path)
+        if problem:
+            raise ConfigError(f"ckpt={ckpt} is damaged: {problem}; choose another checkpoint")
+        return path
+    if ckpt == "best":
+        found = [path for _, path in ranked(directory)]
+    else:
+        found = list_checkpoints(directory)[::-1]
     if not found and ckpt == "auto":
         return None
     if not found:
-        raise ConfigError(f"ckpt=last: no checkpoint in {directory}")
-    return found[-1]
+        raise ConfigError(f"ckpt={ckpt}: no checkpoint in {directory}")
+    for path in found:
+        problem = _damage(path)
+        if problem is None:
+            return path
+        print(
+            f"warning: {path} is damaged ({problem}): trying the checkpoint before", file=sys.stderr
+        )
+    raise ConfigError(
+        f"every checkpoint in {directory} is damaged: remove them to start anew with ckpt=auto"
+    )
 
 
-def _remove(path: Path) -> None:
+def require_same_model(checkpoint: Path, policy: torch.nn.Module) -> None:
+    """Raise ConfigError where the checkpoint's weights do not fit the policy."""
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
+        return
+    there, here = manifest.parameters, shapes(policy)
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            raise ConfigError(
+                f"{checkpoint} is of another model: {name} is {_shape(there, name)} there and "
+                f"{_shape(here, name)} here: repeat the model settings of its run"
+            )
+
+
+def shapes(policy: torch.nn.Module | None) -> dict[str, list[int]]:
+    """Whole shape of each parameter, also where it is sharded."""
+    assert policy is not None
+    return {name: list(parameter.shape) for name, parameter in policy.named_parameters()}
+
+
+def _shape(parameters: Mapping[str, Sequence[int]], name: str) -> str:
+    return "x".join(map(str, parameters[name])) if name in parameters else "missing"
+
+
+def _damage(path: Path) -> str | None:
+    return damage(path) if rank_zero_only.rank == 0 else None  # type: ignore[attr-defined]
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under its name a checkpoint is complete, so it loses the name first."""
+    removed = checkpoint.parent / "removed"
+    _delete(removed)
+    os.replace(checkpoint, removed)
+    manifest_path(checkpoint).unlink(missing_ok=True)
+    _delete(removed)
+
+
+def _delete(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from masa.data.files import publish
 
 VOLATILE = ("timing_s/", "perf/")
 """Metrics that differ between runs of the same seed; in a file of their own, so that metrics.csv
@@ -85,4 +86,4 @@ def _write(path: Path, table: Mapping[int, Mapping[str, str]]) -> None:
         writer.writeheader()
         for step in sorted(table):
             writer.writerow({"step": step, **table[step]})
-    os.replace(partial, path)
+    publish(partial, path)

@@ -12,7 +12,13 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from masa.algorithm.losses import k3_divergence, total_loss
-from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from masa.config import (
+    AlgorithmConfig,
+    OptimizerConfig,
+    StrategyConfig,
+    TrainerConfig,
+    TrainingError,
+)
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import has_adapter, merged, without_adapter
@@ -20,7 +26,7 @@ from masa.training.sharding import full_parameters, shard
 from masa.types import MicroBatch, StepBatch, Update
 
 
-class EngineMismatchError(RuntimeError):
+class EngineMismatchError(TrainingError):
     """Engine and policy disagree on the log-probs of the same tokens."""
 
 

@@ -22,6 +22,7 @@ class ProgressCallback(L.Callback):
     def __init__(self, total: int, label: str) -> None:
         self.total = total
         self.label = label
+        self.bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bar from where the run stands."""
@@ -46,6 +47,7 @@ class ProgressCallback(L.Callback):
         batch_idx: int,
     ) -> None:
         """Advance by one rollout."""
+        assert self.bar is not None
         metrics = outputs["metrics"]
         shown = {
             "reward": f"{metrics.get('reward', float('nan')):.2f}",
@@ -61,4 +63,12 @@ class ProgressCallback(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the last state on the screen."""
+        assert self.bar is not None
         self.bar.close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the line, so that what is said next has one of its own."""
+        if self.bar is not None:
+            self.bar.close()

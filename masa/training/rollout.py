@@ -16,7 +16,7 @@ from masa.algorithm.cutoff import LengthCutoff
 from masa.algorithm.expert import ExpertPool, expert_of
 from masa.algorithm.gating import Gate, build_gate
 from masa.algorithm.step import Actors, Verify, collect, samples_of
-from masa.config import AlgorithmConfig, TrainerConfig
+from masa.config import AlgorithmConfig, TrainerConfig, TrainingError
 from masa.data import records
 from masa.data.metrics import rollout_metrics
 from masa.data.packing import build_update, padding_share, share_of
@@ -28,7 +28,12 @@ from masa.training.collectives import (
     world_size,
 )
 from masa.training.module import MasaModule
+from masa.training.stopping import StopSignal
 from masa.types import Completion, Engine, Prompt, Request, RolloutGroup, Sample, StepBatch, Update
+
+
+class EngineError(TrainingError):
+    """The engine failed while rolling out; the policy is as it was."""
 
 
 class RolloutCallback(L.Callback):
@@ -43,6 +48,7 @@ class RolloutCallback(L.Callback):
         seed: run seed.
         output_dir: run directory; rollouts are written below it.
         ranks_per_engine: ranks over which one engine lies; they roll out the same prompts.
+        stop: cuts a rollout short.
     """
 
     def __init__(
@@ -54,7 +60,8 @@ class RolloutCallback(L.Callback):
         build_engine: Callable[[], Engine],
         seed: int,
         output_dir: Path,
-        ranks_per_engine: int = 1,
+        ranks_per_engine: int,
+        stop: StopSignal,
     ) -> None:
         self.algorithm = algorithm
         self.settings = trainer
@@ -64,6 +71,7 @@ class RolloutCallback(L.Callback):
         self.seed = seed
         self.output_dir = output_dir
         self.ranks_per_engine = ranks_per_engine
+        self.stop = stop
         self.gate: Gate = build_gate(algorithm.gate, algorithm.control, seed)
         self.cutoff = LengthCutoff(algorithm)
         self.pool = ExpertPool(algorithm.bc)
@@ -78,6 +86,11 @@ class RolloutCallback(L.Callback):
         self.is_writer = trainer.is_global_zero
         if self.engine is None:
             self.engine = self.build_engine()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget rollouts that an earlier life of this run made after the checkpoint."""
+        if self.is_writer:
+            records.drop_after(self.output_dir / "rollouts", self.module.version)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Free the engine, also where the fit failed."""
@@ -118,14 +131,15 @@ class RolloutCallback(L.Callback):
         `rollouts/<split>-<step>.parquet`.
         """
         assert self.engine is not None
-        with self._timed("weight_sync"):
+        with self._timed("weight_sync"), self._engine_at_work():
             self.engine.wake()
             self.engine.load_weights(self.module.named_weights(), self.module.version)
         actors = Actors(self.dialogue, self._generate, self._verify, self.gate, self.cutoff)
         # validation draws the same numbers at every step, so that its curve shows the policy
         drawn = step if split == "train" else 0
         local = collect(prompts, drawn, config, actors, self.seed)
-        self.engine.sleep()
+        with self._engine_at_work():
+            self.engine.sleep()
         with self._timed("gather"):
             groups: list[RolloutGroup] = interleave_over_ranks(local, self.ranks_per_engine)
         if self.is_writer:
@@ -136,7 +150,7 @@ class RolloutCallback(L.Callback):
 
     def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         assert self.engine is not None
-        with self._timed("generate"):
+        with self._timed("generate"), self._engine_at_work(), self.stop.leaving_at_once():
             return self.engine.generate(requests)
 
     def _verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
@@ -190,6 +204,17 @@ class RolloutCallback(L.Callback):
             "cost/tokens_meta": float(self.tokens["meta"]),
             "cost/tokens_total": float(sum(self.tokens.values())),
         }
+
+    @contextmanager
+    def _engine_at_work(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise EngineError(
+                f"the engine failed after rollout {self.module.version} ({reason[:300]}); log.txt "
+                "has the traceback: go on with ckpt=auto"
+            ) from error
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

@@ -36,11 +36,12 @@ class ValidationCallback(L.Callback):
         self.rollout = rollout
         self.config = validation_config(algorithm, trainer)
         self.settings = trainer
+        self.step = -1
+        self.accuracy = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure the policy before it has learned anything; a resumed run has done so."""
-        if self.rollout.module.version == 0:
-            self._validate(trainer, pl_module, 0)
+        """Measure the policy before it has learned anything, or where a run was stopped at it."""
+        self._validate_where_due(trainer, pl_module, self.rollout.module.version)
 
     def on_train_batch_end(
         self,
@@ -51,8 +52,14 @@ class ValidationCallback(L.Callback):
         batch_idx: int,
     ) -> None:
         """Validate where it is due."""
-        if batch.step % self.settings.val_every == 0 or batch.step == self.settings.max_rollouts:
-            self._validate(trainer, pl_module, batch.step)
+        self._validate_where_due(trainer, pl_module, batch.step)
+
+    def _validate_where_due(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, step: int
+    ) -> None:
+        due = step % self.settings.val_every == 0 or step == self.settings.max_rollouts
+        if due and step != self.step:
+            self._validate(trainer, pl_module, step)
 
     def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
         started = time.perf_counter()
@@ -65,6 +72,15 @@ class ValidationCallback(L.Callback):
         timings = {"timing_s/validation": time.perf_counter() - started}
         for logger in trainer.loggers:
             logger.log_metrics(metrics | timings, step=step)
+        self.step, self.accuracy = step, metrics["val/accuracy"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was validated last."""
+        return {"step": self.step, "accuracy": self.accuracy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.step, self.accuracy = state_dict["step"], state_dict["accuracy"]
 
 
 def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:

@@ -95,6 +95,7 @@ IMPOSSIBLE = [
     (TrainerConfig, "val_samples", [0, 1]),
     (TrainerConfig, "val_meta_samples", [-1, 1]),
     (TrainerConfig, "checkpoint_every", [0]),
+    (TrainerConfig, "keep_best", [-1]),
     (TrainerConfig, "micro_batch_tokens", [0]),
     (TrainerConfig, "logprob_tolerance", [0, -1, NAN]),
     (StrategyConfig, "name", ["", "ddp"]),
