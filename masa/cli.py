@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from masa.config import ConfigError, conf_dir
+from masa.types import RunStoppedError
 
 Check = Callable[[DictConfig], object]
 
@@ -53,7 +54,7 @@ def hydra_main(
     def job(cfg: DictConfig) -> None:
         try:
             run(cfg)
-        except ConfigError as error:
+        except (ConfigError, RunStoppedError) as error:
             fail(program, str(error))
 
     hydra.main(config_path=folder, config_name=config_name, version_base="1.3")(job)()

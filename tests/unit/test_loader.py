@@ -49,7 +49,7 @@ def test_a_step_is_a_function_of_seed_and_step(order):
 
 
 def loader(events, **where):
-    def rollout(drawn, step):
+    def rollout(drawn, step, draw):
         events.append(("rollout", step, [p.id for p in drawn]))
         return StepBatch(step, [], {})
 
@@ -116,7 +116,7 @@ def fit(tmp_path, steps, events, ckpt_path=None, save=None):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module = Recorder(events)
 
-    def rollout(drawn, step):
+    def rollout(drawn, step, draw):
         assert len({p.id for p in drawn}) == 4
         events.append(("rollout", step, int(module.weight)))
         return StepBatch(step, [], {})
