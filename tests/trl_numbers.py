@@ -60,7 +60,7 @@ def summary(loss, new, entropy):
     gradients = torch.autograd.grad(loss, (new, entropy), allow_unused=True)
     flat = torch.stack([torch.zeros_like(new) if g is None else g for g in gradients]).flatten()
     ramp = torch.sin(torch.arange(1, flat.numel() + 1, dtype=torch.float64))
-    return [round(float(value), 9) for value in (loss, flat.norm(), flat @ ramp)]
+    return [round(float(value), 9) for value in (loss.detach(), flat.norm(), flat @ ramp)]
 
 
 def of_trl(case):

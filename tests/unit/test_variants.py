@@ -1,7 +1,6 @@
 """Losses, advantages and mismatch corrections against TRL and closed forms."""
 
 import math
-import random
 from dataclasses import replace
 
 import pytest
@@ -90,7 +89,9 @@ def test_neither_split_nor_padding_changes_anything(loss, mismatch):
             logprobs.requires_grad_()
             part, _ = total_loss(logprobs, batch, config, None, logprobs**2)
             part.backward()
-            total += part.item() + 7 * float((logprobs.grad * torch.cos(3 * logprobs)).sum())
+            total += part.item() + 7 * float(
+                (logprobs.grad * torch.cos(3 * logprobs.detach())).sum()
+            )
             tokens += float(policy_statistics(logprobs, logprobs, batch, config, None)["tokens"])
         assert tokens == sum(len(s.token_ids) for s in samples)
         totals.append(total)
@@ -188,16 +189,3 @@ def test_dynamic_sampling_keeps_mixed_groups_and_every_prediction():
     assert (kinds.count("solution"), kinds.count("meta")) == (4, 6)
     few = keep_mixed(groups, 9)
     assert sum(g.kept for g in few) == 3
-
-
-def test_order_of_losses_does_not_depend_on_chance():
-    rng = random.Random(0)
-    config = algorithm(loss="gspo")
-    samples = [weighed(s, config) for s in random_samples(8, objectives="s")]
-    shuffled = rng.sample(samples, len(samples))
-    sums = []
-    for given in (samples, shuffled):
-        (batch,) = build_update(given, config, 10_000, 0)
-        loss, _ = total_loss(batch.behaviour_logprobs - 0.01, batch, config)
-        sums.append(loss.item())
-    assert sums[0] == pytest.approx(sums[1], rel=1e-5)
