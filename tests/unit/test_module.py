@@ -9,7 +9,7 @@ import torch
 from builders import algorithm, random_samples, tiny_qwen3
 
 from masa.algorithm.losses import weighed
-from masa.config import OptimizerConfig, TrainerConfig
+from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig
 from masa.data.packing import build_update, pad
 from masa.training.logprobs import token_logprobs
 from masa.training.module import MasaModule
@@ -50,7 +50,9 @@ def train(steps, config, **trainer):
     """Run batches of updates on a tiny Qwen3; returns its weights and what was logged."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     settings = TrainerConfig(check_syncs=0, **trainer)
-    module = Module(tiny_qwen3, config, OptimizerConfig(lr=1e-3, warmup_steps=0), settings)
+    module = Module(
+        tiny_qwen3, config, OptimizerConfig(lr=1e-3, warmup_steps=0), settings, StrategyConfig()
+    )
     told = {"completions/total_tokens": 1.0}
     batches = [
         StepBatch(i + 1, updates, told, {"timing_s/rollout": 1.0})
