@@ -16,6 +16,7 @@ from masa.checks import ConfigError as ConfigError
 from masa.checks import TrainingError as TrainingError
 from masa.checks import one_of as _one_of
 from masa.checks import require as _require
+from masa.objective import ObjectiveConfig
 from masa.strategy import StrategyConfig as StrategyConfig
 
 
@@ -159,7 +160,7 @@ class ControlConfig:
 
 
 @dataclass
-class AlgorithmConfig:
+class AlgorithmConfig(ObjectiveConfig):
     """GRPO with meta-alignment, behaviour cloning, gating and cutoff."""
 
     name: str = "masa"
@@ -171,15 +172,6 @@ class AlgorithmConfig:
     """Largest solution rollout (tokens)."""
     temperature: float = 1.0
     """Sampling temperature; anything but 1 samples from another policy than the one trained."""
-    eps_low: float = 0.2
-    eps_high: float = 0.28
-    """The probability ratio is clipped to [1 - eps_low, 1 + eps_high]."""
-    dual_clip: float = 10.0
-    """Bound on the loss of a token with negative advantage, in units of |A|."""
-    kl_beta: float = 0.0
-    """Weight of the k3 estimate of KL(policy || initial policy); 0 keeps no reference model."""
-    token_mean: str = "separate"
-    """separate: each objective over its own tokens; joint: solution and meta over all of theirs."""
     updates_per_rollout: int = 1
     """Optimizer steps per rollout; the prompts are split among them."""
     meta: MetaConfig = field(default_factory=MetaConfig)
@@ -189,6 +181,7 @@ class AlgorithmConfig:
     control: ControlConfig = field(default_factory=ControlConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(
             self.group_size >= 2,
             f"algorithm.group_size is {self.group_size}, a group needs at least 2 rollouts",
@@ -196,11 +189,6 @@ class AlgorithmConfig:
         _require(self.prompt_limit >= 1, "algorithm.prompt_limit must be >= 1")
         _require(self.response_limit >= 1, "algorithm.response_limit must be >= 1")
         _require(self.temperature > 0, "algorithm.temperature must be > 0")
-        _require(0 <= self.eps_low < 1, "algorithm.eps_low must lie in [0, 1)")
-        _require(self.eps_high >= 0, "algorithm.eps_high must be >= 0")
-        _require(self.dual_clip > 1, "algorithm.dual_clip must be > 1")
-        _require(self.kl_beta >= 0, "algorithm.kl_beta must be >= 0")
-        _one_of("algorithm.token_mean", self.token_mean, ("separate", "joint"))
         _require(self.updates_per_rollout >= 1, "algorithm.updates_per_rollout must be >= 1")
         uses = {
             "gate.enabled": self.gate.enabled and self.gate.kind != "history",
@@ -271,6 +259,8 @@ class TrainerConfig:
     """Weight syncs after which engine and policy log-probs are compared, at start and resume."""
     logprob_tolerance: float = 1e-3
     """Largest difference allowed there (nats)."""
+    max_nonfinite_updates: int = 5
+    """Updates in a row whose loss or gradient is not finite, each skipped, that end the run."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -280,6 +270,7 @@ class TrainerConfig:
             "val_samples",
             "checkpoint_every",
             "micro_batch_tokens",
+            "max_nonfinite_updates",
         ):
             value = getattr(self, name)
             _require(value >= 1, f"trainer.{name} is {value}, it must be >= 1")

@@ -126,8 +126,12 @@ class RolloutGroup:
     """r_meta per meta rollout; none without truth."""
     meta_advantages: tuple[float, ...] = ()
     """Group-normalised advantages of the meta rollouts; none without truth."""
+    solution_rewards: tuple[float, ...] = ()
+    """Verdicts of the solutions as 0 and 1, less the overlong penalty."""
     solution_advantages: tuple[float, ...] = ()
     """Group-normalised advantages of the solutions."""
+    kept: bool = True
+    """False where dynamic sampling leaves the solutions out of the training."""
 
     @property
     def skipped(self) -> bool:
@@ -143,6 +147,11 @@ class RolloutGroup:
     def zero_variance(self) -> bool:
         """True where all solutions have the same verdict: nothing to learn from them."""
         return len(set(self.correct)) == 1
+
+    @property
+    def mixed(self) -> bool:
+        """True where some solutions are right and some wrong."""
+        return len(set(self.correct)) == 2
 
     @property
     def judges_gate(self) -> bool:
@@ -200,6 +209,10 @@ class Sample:
     advantage: float
     """A_i, shared by all its tokens; unused for bc."""
     objective: Objective
+    weight: float = 1.0
+    """Weight of each of its tokens in its objective's mean; 0: it counts there, but is not run."""
+    mass: float | None = None
+    """What it adds to that mean's denominator; None: its number of tokens."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.token_ids)
@@ -224,6 +237,14 @@ class MicroBatch:
     """[B, T] float32."""
     weights: Mapping[str, torch.Tensor]
     """Per objective [B, T] float32: the token's share of that objective, 0 where it has none."""
+    old_logprobs: torch.Tensor | None = None
+    """[B, T] float32, the trainer's log-probs under the policy that sampled, where the policy has
+    moved since and a mismatch correction needs them."""
+
+    @property
+    def policy_tokens(self) -> torch.Tensor:
+        """[B, T] bool, True on sampled tokens that are trained on."""
+        return (self.weights["solution"] + self.weights["meta"]) > 0
 
     @property
     def trained(self) -> torch.Tensor:
@@ -245,6 +266,7 @@ class MicroBatch:
             self.behaviour_logprobs.to(device),
             self.advantages.to(device),
             {name: weight.to(device) for name, weight in self.weights.items()},
+            None if self.old_logprobs is None else self.old_logprobs.to(device),
         )
 
 

@@ -11,6 +11,7 @@ FLOORS = {
     "types": 0,
     "checks": 0,
     "strategy": 1,
+    "objective": 1,
     "config": 2,
     "algorithm": 3, "verifiers": 3, "engine": 3,
     "tasks": 4,  # they ask the verifiers

@@ -13,10 +13,20 @@ from typing import Protocol
 from masa.algorithm.advantages import group_advantages
 from masa.algorithm.cutoff import LengthCutoff
 from masa.algorithm.gating import Gate
+from masa.algorithm.losses import weighed
 from masa.algorithm.meta_rewards import component_rewards, meta_reward
 from masa.algorithm.seeding import derive_seed, uniform
 from masa.config import AlgorithmConfig
-from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, Request, RolloutGroup, Sample
+from masa.types import (
+    Completion,
+    MetaPrediction,
+    Objective,
+    Prompt,
+    PromptPlan,
+    Request,
+    RolloutGroup,
+    Sample,
+)
 
 Generate = Callable[[Sequence[Request]], list[list[Completion]]]
 Verify = Callable[[Sequence[tuple[Prompt, str]]], list[bool]]
@@ -174,8 +184,15 @@ def is_truth(solutions: Sequence[Completion], plan: PromptPlan, response_limit: 
 
 def reward(group: RolloutGroup, config: AlgorithmConfig) -> RolloutGroup:
     """The group with its rewards and advantages, solution and meta apart."""
-    advantages = group_advantages([float(right) for right in group.correct])
-    group = replace(group, solution_advantages=advantages)
+    solution_rewards = tuple(
+        float(right) - overlong_penalty(length, config)
+        for right, length in zip(group.correct, group.lengths, strict=True)
+    )
+    group = replace(
+        group,
+        solution_rewards=solution_rewards,
+        solution_advantages=group_advantages(solution_rewards, config.advantage),
+    )
     if not group.truthful or not group.meta:
         return group
     scores = tuple(
@@ -195,8 +212,35 @@ def reward(group: RolloutGroup, config: AlgorithmConfig) -> RolloutGroup:
         group,
         meta_scores=scores,
         meta_rewards=rewards,
-        meta_advantages=group_advantages(rewards),
+        meta_advantages=group_advantages(rewards, config.advantage),
     )
+
+
+def overlong_penalty(length: int, config: AlgorithmConfig) -> float:
+    """DAPO's soft overlong punishment (arXiv 2503.14476, equation 13).
+
+    Args:
+        length: tokens of a solution.
+        config: the limit, the share of it that is the buffer, and the penalty at the limit.
+
+    Returns:
+        0 up to where the buffer begins, then linear, `config.overlong_penalty` at the limit.
+    """
+    buffer = config.overlong_buffer * config.response_limit
+    inside = length - (config.response_limit - buffer)
+    return config.overlong_penalty * inside / buffer if buffer and inside > 0 else 0.0
+
+
+def keep_mixed(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup]:
+    """DAPO's dynamic sampling: the first `target` groups of mixed verdicts are trained on, and
+    come first. The others keep their meta rollouts: predictions need trivial and hopeless
+    prompts to be right about them."""
+    chosen = [i for i, group in enumerate(groups) if group.mixed][:target]
+    rest = [i for i in range(len(groups)) if i not in set(chosen)]
+    return [
+        *(groups[i] for i in chosen),
+        *(replace(groups[i], kept=False) for i in rest),
+    ]
 
 
 def hinted(predictions: Sequence[MetaPrediction]) -> tuple[str, ...]:
@@ -213,26 +257,20 @@ def samples_of(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[
     """What the policy trains on. Meta rollouts without truth earn no reward and are left out."""
     samples = []
     for group in groups:
-        for completion, advantage in zip(group.solutions, group.solution_advantages, strict=True):
-            samples.append(
-                Sample(
-                    group.solution_prompt_ids,
-                    completion.token_ids,
-                    completion.logprobs,
-                    advantage,
-                    "solution",
-                )
+        parts: list[tuple[Objective, tuple[int, ...], Sequence[Completion], Sequence[float]]] = []
+        if group.kept:
+            parts.append(
+                ("solution", group.solution_prompt_ids, group.solutions, group.solution_advantages)
             )
-        if config.meta.coef == 0 or not group.meta_advantages:
-            continue
-        for completion, advantage in zip(group.meta, group.meta_advantages, strict=True):
-            samples.append(
-                Sample(
-                    group.meta_prompt_ids,
-                    completion.token_ids,
-                    completion.logprobs,
-                    advantage,
-                    "meta",
+        if config.meta.coef > 0 and group.meta_advantages:
+            parts.append(("meta", group.meta_prompt_ids, group.meta, group.meta_advantages))
+        for objective, prompt_ids, completions, advantages in parts:
+            for completion, advantage in zip(completions, advantages, strict=True):
+                sample = Sample(
+                    prompt_ids, completion.token_ids, completion.logprobs, advantage, objective
                 )
-            )
+                sample = weighed(sample, config)
+                if config.mask_overlong and not completion.finished:
+                    sample = replace(sample, weight=0.0)
+                samples.append(sample)
     return samples

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from masa.types import Prompt, StepBatch
 
-Rollout = Callable[[Sequence[Prompt], int], StepBatch]
-"""(this rank's prompts, rollout number) -> what to train on."""
+Draw = Callable[[], Sequence[Prompt]]
+"""This rank's share of a further batch of prompts."""
+Rollout = Callable[[Sequence[Prompt], int, Draw], StepBatch]
+"""(this rank's prompts, rollout number, how to get more prompts) -> what to train on."""
 
 
 class PromptSampler:
-    """Which prompts belong to a step: epochs over the pool, each shuffled by (seed, epoch).
+    """Which prompts belong to a draw: epochs over the pool, each shuffled by (seed, epoch).
 
-    A pure function of the step, so that a resumed run needs no cursor but the step. A rest of the
-    pool that does not fill a step is left for the next epoch's shuffle, so no step holds a prompt
+    A pure function of the draw's number, so that a resumed run needs no cursor but that. A rest of
+    the pool that does not fill a draw is left for the next epoch's shuffle, so none holds a prompt
     twice.
 
     Args:
@@ -38,7 +41,7 @@ class PromptSampler:
         self._order: list[int] = []
 
     def step(self, step: int) -> list[Prompt]:
-        """The prompts of rollout `step`, from 1."""
+        """The prompts of draw `step`, from 1: that of rollout `step` where none draws twice."""
         epoch, index = divmod(step - 1, len(self.prompts) // self.per_step)
         if epoch != self._epoch:
             self._order = list(range(len(self.prompts)))
@@ -75,6 +78,7 @@ class RolloutLoader:
         self.rank = rank
         self.world_size = world_size
         self.completed = 0
+        self.drawn = 0
 
     def __len__(self) -> int:
         return self.max_rollouts
@@ -82,15 +86,23 @@ class RolloutLoader:
     def __iter__(self) -> Iterator[StepBatch]:
         while self.completed < self.max_rollouts:
             step = self.completed + 1
-            prompts = self.sampler.step(step)[self.rank :: self.world_size]
-            batch = self.rollout(prompts, step)
+            draw = partial(self._draw, set())
+            batch = self.rollout(draw(), step, draw)
             self.completed = step
             yield batch
 
+    def _draw(self, seen: set[str]) -> list[Prompt]:
+        self.drawn += 1
+        # a second draw may lie in the next epoch
+        fresh = [prompt for prompt in self.sampler.step(self.drawn) if prompt.id not in seen]
+        seen.update(prompt.id for prompt in fresh)
+        return fresh[self.rank :: self.world_size]
+
     def state_dict(self) -> dict[str, Any]:
-        """The cursor."""
-        return {"completed": self.completed}
+        """The cursors: rollouts completed, and draws of prompts."""
+        return {"completed": self.completed, "drawn": self.drawn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.completed = state["completed"]
+        self.drawn = state["drawn"]

@@ -27,6 +27,13 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
         "completions/max_length": max(lengths, default=math.nan),
         "completions/clipped_ratio": _mean(not c.finished for c in solutions),
     }
+    penalties = [
+        float(right) - reward
+        for g in rolled
+        for right, reward in zip(g.correct, g.solution_rewards, strict=False)
+    ]
+    if any(penalties):
+        metrics["overlong_penalty"] = _mean(penalties)
     if any(g.meta for g in groups):
         metrics |= meta_metrics(groups)
         metas = [c for g in groups for c in g.meta]

@@ -18,10 +18,10 @@ PADDING = 0.1
 
 
 def token_counts(samples: Sequence[Sample]) -> dict[str, float]:
-    """Trained tokens per objective."""
+    """What each objective's mean is taken over: trained tokens, unless samples say otherwise."""
     counts: dict[str, float] = dict.fromkeys(OBJECTIVES, 0.0)
     for sample in samples:
-        counts[sample.objective] += len(sample.token_ids)
+        counts[sample.objective] += len(sample.token_ids) if sample.mass is None else sample.mass
     return counts
 
 
@@ -56,7 +56,7 @@ def build_update(
 ) -> Update:
     """One optimizer step over this rank's samples, weighted by the token counts of all ranks.
 
-    Samples of advantage 0 count as tokens but are not run: without a KL term their gradient is 0.
+    Samples of advantage 0 count but are not run: without KL and entropy their gradient is 0.
 
     Args:
         samples: this rank's share.
@@ -68,11 +68,12 @@ def build_update(
     counts = token_counts(samples)
     totals = sum_over_ranks([counts[name] for name in OBJECTIVES])
     weights = token_weights(dict(zip(OBJECTIVES, totals, strict=True)), config)
+    regularised = config.kl_beta > 0 or config.entropy_coef > 0
     active = [
         sample
         for sample in samples
-        if weights[sample.objective] > 0
-        and (sample.objective == "bc" or sample.advantage != 0 or config.kl_beta > 0)
+        if weights[sample.objective] * sample.weight > 0
+        and (sample.objective == "bc" or sample.advantage != 0 or regularised)
     ]
     micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id, layout)
     most = max_over_ranks(len(micro_batches))
@@ -145,7 +146,7 @@ def lay_out(
             position_ids[i, begin:] = torch.arange(shape[1] - begin)
             behaviour[i, start:end] = torch.tensor(sample.logprobs)
             advantages[i, start:end] = sample.advantage
-            streams[sample.objective][i, start:end] = weights[sample.objective]
+            streams[sample.objective][i, start:end] = weights[sample.objective] * sample.weight
             begin = end
     return MicroBatch(input_ids, attention_mask, position_ids, behaviour, advantages, streams)
 
@@ -167,7 +168,8 @@ def share_of(samples: Sequence[Sample], rank: int, ranks: int) -> list[Sample]:
 
 
 def _tokens_run(sample: Sample) -> int:
-    return len(sample) if sample.advantage != 0 or sample.objective == "bc" else 0
+    runs = sample.weight > 0 and (sample.advantage != 0 or sample.objective == "bc")
+    return len(sample) if runs else 0
 
 
 def padding_share(updates: Sequence[Update]) -> float:

@@ -85,7 +85,7 @@ def rows(
             row = common | _completion(completion, i, "solution", group.plan.limit)
             row |= {
                 "correct": right,
-                "reward": float(right),
+                "reward": group.solution_rewards[i],
                 "advantage": group.solution_advantages[i],
             }
             table.append(row)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
 from torch.distributed.tensor import DTensor
 
-from masa.algorithm.losses import k3_divergence, total_loss
+from masa.algorithm.diagnostics import policy_statistics
+from masa.algorithm.losses import total_loss
 from masa.config import (
     AlgorithmConfig,
     OptimizerConfig,
@@ -61,6 +63,7 @@ class MasaModule(L.LightningModule):
         self._reference: list[torch.nn.Module] = []
         self.version = 0
         self._unchecked_syncs = trainer.check_syncs
+        self._nonfinite_in_a_row = 0
 
     def configure_model(self) -> None:
         """Build the policy, and shard it where there are ranks to shard over."""
@@ -106,10 +109,13 @@ class MasaModule(L.LightningModule):
         metrics: dict[str, float] = dict(batch.metrics)
         scheduler: Any = self.lr_schedulers()
         metrics["learning_rate"] = float(scheduler.get_last_lr()[0])
-        for index, update in enumerate(batch.updates):
+        metrics["nonfinite_updates"] = 0.0
+        for index, update in enumerate(self._with_old_logprobs(batch.updates)):
             if not update.empty:
                 # on-policy only before the first step: later updates differ from the sampler
-                metrics |= self._update(update, first=index == 0)
+                measured = self._update(update, first=index == 0)
+                metrics["nonfinite_updates"] += not measured
+                metrics |= measured
         scheduler.step()
         self.version += 1
         timings = dict(batch.timings)
@@ -122,7 +128,27 @@ class MasaModule(L.LightningModule):
             logger.log_metrics(logged, step=batch.step)
         return {"step": batch.step, "metrics": logged}
 
+    def _with_old_logprobs(self, updates: Sequence[Update]) -> list[Update]:
+        """The updates, with the present policy's log-probs where a mismatch correction will need
+        them: not for the first, whose own forward pass has them."""
+        if self.algorithm.mismatch == "none":
+            return list(updates)
+        return [
+            replace(update, micro_batches=[self._with_old(batch) for batch in update])
+            if index and update.optimizer == 0
+            else update
+            for index, update in enumerate(updates)
+        ]
+
+    @torch.no_grad()
+    def _with_old(self, batch: MicroBatch) -> MicroBatch:
+        assert self.policy is not None
+        on_device = batch.to(self.device)
+        logprobs, _ = token_logprobs(self.policy, on_device, self.algorithm.temperature)
+        return replace(batch, old_logprobs=logprobs.to(batch.input_ids.device))
+
     def _update(self, update: Update, first: bool) -> dict[str, float]:
+        """One optimizer step; nothing is stepped or returned where it would not be finite."""
         optimizers = self.optimizers()
         optimizer = optimizers[update.optimizer] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
@@ -130,13 +156,16 @@ class MasaModule(L.LightningModule):
         for micro_batch in update:
             totals.add(self._backward(micro_batch.to(self.device)))
         measured = totals.over_ranks()
-        if first:
-            self._check_sync(measured)
         norm = torch.nn.utils.clip_grad_norm_(
             self.policy.parameters(),  # type: ignore[union-attr]
             self.optimizer.grad_clip,
         )
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if self._skips_nonfinite(measured["loss"], float(norm)):
+            optimizer.zero_grad()
+            return {}
+        if first:
+            self._check_sync(measured)
         optimizer.step()
         if update.optimizer == 1:
             return {"bc/loss": measured["loss/bc"], "bc/grad_norm": float(norm)}
@@ -144,32 +173,34 @@ class MasaModule(L.LightningModule):
             measured = {k: v for k, v in measured.items() if not k.startswith("sampling/")}
         return measured | {"grad_norm": float(norm)}
 
+    def _skips_nonfinite(self, loss: float, norm: float) -> bool:
+        """Whether loss or gradient norm of an update is not finite on any rank."""
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if not max_over_ranks(float(not finite)):
+            self._nonfinite_in_a_row = 0
+            return False
+        self._nonfinite_in_a_row += 1
+        if self._nonfinite_in_a_row >= self.settings.max_nonfinite_updates:
+            raise TrainingError(
+                f"{self._nonfinite_in_a_row} updates in a row had a loss or gradient that is not "
+                f"finite (loss {loss:g}, gradient norm {norm:g}): go on from a checkpoint before "
+                "them with a lower optimizer.lr or trainer.precision=32-true"
+            )
+        return True
+
     def _backward(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         assert self.policy is not None
-        logprobs, entropy = token_logprobs(self.policy, batch, self.algorithm.temperature)
+        logprobs, entropy = token_logprobs(
+            self.policy,
+            batch,
+            self.algorithm.temperature,
+            entropy_gradient=self.algorithm.entropy_coef > 0,
+        )
         reference = self._reference_logprobs(batch) if self.algorithm.kl_beta > 0 else None
-        loss, parts = total_loss(logprobs, batch, self.algorithm, reference)
+        loss, parts = total_loss(logprobs, batch, self.algorithm, reference, entropy)
         # FSDP averages gradients over ranks, the weights already divide by the global count
         self.manual_backward(loss * world_size())
-        with torch.no_grad():
-            sampled = (batch.weights["solution"] + batch.weights["meta"]) > 0
-            difference = (logprobs - batch.behaviour_logprobs)[sampled]
-            advantages = batch.advantages[sampled]
-            ratio = difference.exp()
-            low = (ratio < 1 - self.algorithm.eps_low) & (advantages < 0)
-            high = (ratio > 1 + self.algorithm.eps_high) & (advantages > 0)
-            measured = {
-                "tokens": sampled.sum(),
-                "entropy": entropy[sampled].sum(),
-                "clip_ratio/low_mean": low.sum(),
-                "clip_ratio/high_mean": high.sum(),
-                "sampling/sampling_logp_difference/mean": difference.abs().sum(),
-                "sampling/sampling_logp_difference/max": difference.abs().max()
-                if len(difference)
-                else torch.zeros(()),
-            }
-            if reference is not None:
-                measured["kl"] = k3_divergence(logprobs, reference)[sampled].sum()
+        measured = policy_statistics(logprobs, entropy, batch, self.algorithm, reference)
         return measured | {f"loss/{name}": part for name, part in parts.items()}
 
     @torch.no_grad()
@@ -194,38 +225,48 @@ class MasaModule(L.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the number of rollouts trained on."""
+        """Keep the number of rollouts trained on, and of the newest updates that were skipped."""
         checkpoint["masa_version"] = self.version
+        checkpoint["masa_nonfinite_in_a_row"] = self._nonfinite_in_a_row
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Inverse of `on_save_checkpoint`."""
         self.version = checkpoint["masa_version"]
+        self._nonfinite_in_a_row = checkpoint["masa_nonfinite_in_a_row"]
 
 
 class _Totals:
-    """Sums over micro-batches and ranks, then means per token."""
-
-    _MAX = "sampling/sampling_logp_difference/max"
+    """Sums and extremes over micro-batches and ranks, then means per token."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
-        self.largest = 0.0
+        # of the negated value where the smallest is asked for
+        self.largest = dict.fromkeys(_EXTREMES, -math.inf)
 
     def add(self, measured: dict[str, torch.Tensor]) -> None:
-        for name, value in measured.items():
-            if name == self._MAX:
-                self.largest = max(self.largest, float(value))
+        for name, tensor in measured.items():
+            value = float(tensor)
+            if name in self.largest:
+                self.largest[name] = max(self.largest[name], _EXTREMES[name] * value)
             else:
-                self.sums[name] = self.sums.get(name, 0.0) + float(value)
+                self.sums[name] = self.sums.get(name, 0.0) + value
 
     def over_ranks(self) -> dict[str, float]:
         names = sorted(self.sums)
         sums = dict(zip(names, sum_over_ranks([self.sums[n] for n in names]), strict=True))
-        largest = max_over_ranks(self.largest)
+        largest = {name: max_over_ranks(value) for name, value in self.largest.items()}
         tokens = sums.pop("tokens")
         losses = {name: value for name, value in sums.items() if name.startswith("loss/")}
         result = losses | {"loss": math.fsum(losses.values())}
         if tokens:
             result |= {name: v / tokens for name, v in sums.items() if name not in losses}
-            result[self._MAX] = largest
+            result |= {name: _EXTREMES[name] * value for name, value in largest.items()}
         return result
+
+
+_EXTREMES = {
+    "sampling/sampling_logp_difference/max": 1,
+    "sampling/importance_sampling_ratio/max": 1,
+    "sampling/importance_sampling_ratio/min": -1,
+}
+"""Metrics that are a maximum (1) or a minimum (-1) over tokens."""

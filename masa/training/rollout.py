@@ -15,9 +15,10 @@ import lightning as L
 from masa.algorithm.cutoff import LengthCutoff
 from masa.algorithm.expert import ExpertPool, expert_of
 from masa.algorithm.gating import Gate, build_gate
-from masa.algorithm.step import Actors, Verify, collect, samples_of
+from masa.algorithm.step import Actors, Verify, collect, keep_mixed, samples_of
 from masa.config import AlgorithmConfig, TrainerConfig, TrainingError
 from masa.data import records
+from masa.data.loader import Draw
 from masa.data.metrics import rollout_metrics
 from masa.data.packing import build_update, padding_share, share_of
 from masa.tasks.templates import TextDialogue
@@ -37,7 +38,7 @@ class EngineError(TrainingError):
 
 
 class RolloutCallback(L.Callback):
-    """Callable as `rollout(prompts, step)`: sync weights, roll out, reward, pack.
+    """Callable as `rollout(prompts, step, draw)`: sync weights, roll out, reward, pack.
 
     Args:
         algorithm: the algorithm.
@@ -98,11 +99,14 @@ class RolloutCallback(L.Callback):
             self.engine.close()
             self.engine = None
 
-    def __call__(self, prompts: Sequence[Prompt], step: int) -> StepBatch:
-        """Roll out `prompts`, this rank's share of rollout `step`, from the current policy."""
+    def __call__(self, prompts: Sequence[Prompt], step: int, draw: Draw) -> StepBatch:
+        """Roll out `prompts`, this rank's share of rollout `step`, from the current policy.
+
+        `draw` gives further prompts where dynamic sampling asks for them.
+        """
         self._timings = {}
         with self._timed("rollout"):
-            groups = self.roll_out(prompts, step, self.algorithm, "train")
+            groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
             self.gate.observe(groups)
             self.cutoff.observe(groups)
             if self.algorithm.bc.mode != "off":
@@ -110,10 +114,15 @@ class RolloutCallback(L.Callback):
                     expert_of(group, self.algorithm.bc, self.dialogue.rewrite) for group in groups
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
-            with self._timed("pack"):
-                updates = self._updates(groups)
             metrics = rollout_metrics(groups, self.algorithm.meta.response_limit)
             metrics |= self._costs(groups)
+            if self.algorithm.dynamic_sampling:
+                target = self.settings.prompts_per_rollout
+                metrics["dynamic_sampling/extra_prompts"] = float(len(groups) - target)
+                groups = keep_mixed(groups, target)
+                metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in groups))
+            with self._timed("pack"):
+                updates = self._updates(groups)
             if self.algorithm.bc.mode != "off":
                 metrics["bc/pool_size"] = float(len(self.pool))
             padding = padding_share(updates)
@@ -123,11 +132,17 @@ class RolloutCallback(L.Callback):
         return StepBatch(step, updates, metrics, timings)
 
     def roll_out(
-        self, prompts: Sequence[Prompt], step: int, config: AlgorithmConfig, split: str
+        self,
+        prompts: Sequence[Prompt],
+        step: int,
+        config: AlgorithmConfig,
+        split: str,
+        draw: Draw | None = None,
     ) -> list[RolloutGroup]:
         """Groups of all ranks, in the order of the prompts before they were split over the ranks.
 
-        The engine samples from the policy as it is now. The rollouts are written to
+        With `draw`, dynamic sampling takes further prompts until enough groups are mixed. The
+        engine samples from the policy as it is now. The rollouts are written to
         `rollouts/<split>-<step>.parquet`.
         """
         assert self.engine is not None
@@ -137,11 +152,21 @@ class RolloutCallback(L.Callback):
         actors = Actors(self.dialogue, self._generate, self._verify, self.gate, self.cutoff)
         # validation draws the same numbers at every step, so that its curve shows the policy
         drawn = step if split == "train" else 0
-        local = collect(prompts, drawn, config, actors, self.seed)
+
+        def collected(prompts: Sequence[Prompt]) -> list[RolloutGroup]:
+            local = collect(prompts, drawn, config, actors, self.seed)
+            with self._timed("gather"):
+                return interleave_over_ranks(local, self.ranks_per_engine)
+
+        groups = collected(prompts)
+        # every rank holds the groups of all, so all ranks draw equally often
+        for _ in range(config.dynamic_sampling):
+            mixed = sum(group.mixed for group in groups)
+            if draw is None or mixed >= self.settings.prompts_per_rollout:
+                break
+            groups += collected(draw())
         with self._engine_at_work():
             self.engine.sleep()
-        with self._timed("gather"):
-            groups: list[RolloutGroup] = interleave_over_ranks(local, self.ranks_per_engine)
         if self.is_writer:
             with self._timed("write"):
                 table = records.rows(groups, step, split, config.meta.response_limit)

@@ -75,10 +75,19 @@ IMPOSSIBLE = [
     (AlgorithmConfig, "group_size", [-1, 0, 1]),
     (AlgorithmConfig, "response_limit", [0]),
     (AlgorithmConfig, "temperature", [0, -1, NAN]),
-    (AlgorithmConfig, "eps_low", [-0.1, 1, NAN]),
+    (AlgorithmConfig, "eps_low", [-0.1, 1.1, NAN]),
     (AlgorithmConfig, "eps_high", [-0.1, NAN]),
     (AlgorithmConfig, "dual_clip", [1, 0.5, -3, NAN]),
     (AlgorithmConfig, "kl_beta", [-0.1, NAN]),
+    (AlgorithmConfig, "advantage", ["", "gae"]),
+    (AlgorithmConfig, "loss", ["", "ppo"]),
+    (AlgorithmConfig, "entropy_coef", [-0.1, NAN]),
+    (AlgorithmConfig, "overlong_buffer", [-0.1, 4096, NAN]),
+    (AlgorithmConfig, "overlong_penalty", [-0.1, NAN]),
+    (AlgorithmConfig, "dynamic_sampling", [-1]),
+    (AlgorithmConfig, "mismatch", ["", "mis"]),
+    (AlgorithmConfig, "mismatch_low", [-0.1, 1.1, NAN]),
+    (AlgorithmConfig, "mismatch_high", [0.9, NAN]),
     (AlgorithmConfig, "token_mean", ["", "mean"]),
     (AlgorithmConfig, "updates_per_rollout", [0, -1]),
     (TrainerConfig, "precision", ["", "bf16", "bf16-true", "16-mixed"]),
@@ -97,6 +106,7 @@ IMPOSSIBLE = [
     (TrainerConfig, "checkpoint_every", [0]),
     (TrainerConfig, "keep_best", [-1]),
     (TrainerConfig, "micro_batch_tokens", [0]),
+    (TrainerConfig, "max_nonfinite_updates", [0]),
     (TrainerConfig, "logprob_tolerance", [0, -1, NAN]),
     (StrategyConfig, "name", ["", "ddp"]),
     (StrategyConfig, "devices", [0, 2]),
@@ -341,10 +351,13 @@ def test_presets_hold_the_papers_numbers(name):
     config = preset(name)
     a = config.algorithm
     assert (a.group_size, a.response_limit, a.temperature) == (16, 8192, 1.0)
-    assert (a.eps_low, a.eps_high, a.dual_clip, a.kl_beta) == (0.2, 0.28, 10, 0)
+    bounds = {"gspo": (3e-4, 4e-4), "cispo": (1, 4)}.get(name, (0.2, 0.28))
+    assert (a.eps_low, a.eps_high) == bounds
+    assert (a.dual_clip, a.kl_beta, a.entropy_coef, a.mismatch) == (10, 0, 0, "none")
     assert (a.meta.difficulty_base, a.meta.min_length, a.meta.strict_length) == (0.01, 128, False)
     assert a.meta.difficulty_weight == a.meta.length_weight == a.meta.notion_weight
-    assert a.meta.group_size == {"grpo": 0, "greso": 0, "masa_v1": 16}.get(name, 8)
+    papers = {"masa_v1": 16, "greso": 0}
+    assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
     assert a.bc.min_notion_score == 0.2
     assert a.control.start_step == (0 if name == "greso" else 80)
     assert (a.gate.sigma, a.gate.tolerance, a.gate.min_parsed) == (0.1, 1 / 16, 0.5)
@@ -361,12 +374,30 @@ def test_presets_switch_on_what_they_say():
         for a in [preset(name).algorithm]
     }
     assert switches == {
-        "grpo": (False, "off", False, False, False),
+        **dict.fromkeys(
+            ("grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo"),
+            (False, "off", False, False, False),
+        ),
         "greso": (False, "off", True, False, False),
+        "masa_dapo": (True, "off", True, True, False),
         "masa": (True, "off", False, False, False),
         "masa_combined": (True, "off", True, True, False),
         "masa_efficient": (True, "off", True, True, False),
         "masa_v1": (True, "joint", True, True, False),
+    }
+    losses = {
+        name: (a.advantage, a.loss, a.dynamic_sampling > 0, a.overlong_buffer)
+        for name in names("algorithm")
+        for a in [preset(name).algorithm]
+    }
+    plain = ("grpo", "dapo", False, 0)
+    assert losses == dict.fromkeys(names("algorithm"), plain) | {
+        "dapo": ("grpo", "dapo", True, 0.2),
+        "masa_dapo": ("grpo", "dapo", True, 0.2),
+        "dr_grpo": ("dr_grpo", "dr_grpo", False, 0),
+        "gspo": ("grpo", "gspo", False, 0),
+        "cispo": ("grpo", "cispo", False, 0),
+        "rloo": ("rloo", "dapo", False, 0),
     }
     v1, efficient = preset("masa_v1").algorithm, preset("masa_efficient").algorithm
     assert (v1.gate.min_precision, v1.cutoff.max_lost) == (0, 1)  # starts at k without proof

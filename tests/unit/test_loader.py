@@ -49,7 +49,7 @@ def test_a_step_is_a_function_of_seed_and_step(order):
 
 
 def loader(events, **where):
-    def rollout(drawn, step):
+    def rollout(drawn, step, draw):
         events.append(("rollout", step, [p.id for p in drawn]))
         return StepBatch(step, [], {})
 
@@ -90,6 +90,43 @@ def test_a_loader_goes_on_where_it_stopped():
     assert before + after == straight
 
 
+def test_further_draws_move_the_cursor_and_repeat_no_prompt():
+    def run(stop=99, state=None, **where):
+        events = []
+
+        def rollout(drawn, step, draw):
+            got = [list(drawn), *(list(draw()) for _ in range(step % 3))]
+            events.append((step, [[p.id for p in part] for part in got]))
+            return StepBatch(step, [], {})
+
+        stream = RolloutLoader(PromptSampler(prompts(10), 4, seed=0), rollout, 6, **where)
+        if state:
+            stream.load_state_dict(state)
+        for batch in stream:
+            if batch.step == stop:
+                break
+        return events, stream.state_dict()
+
+    straight, state = run()
+    assert state == {"completed": 6, "drawn": 6 + 1 + 2 + 0 + 1 + 2 + 0}
+    sampler = PromptSampler(prompts(10), 4, seed=0)
+    drawn = 0
+    for _, parts in straight:
+        ids = [name for part in parts for name in part]
+        assert len(set(ids)) == len(ids)
+        for part in parts:
+            drawn += 1
+            whole = [p.id for p in sampler.step(drawn)]
+            assert [name for name in whole if name in part] == part
+    before, cursor = run(stop=2)
+    after, _ = run(state=cursor)
+    assert before + after == straight
+    shares = [run(rank=rank, world_size=2)[0] for rank in range(2)]
+    for (_, whole), (_, one), (_, two) in zip(straight, *shares, strict=True):
+        for part, left, right in zip(whole, one, two, strict=True):
+            assert part[::2] == left and part[1::2] == right
+
+
 # --- under Lightning
 
 
@@ -116,7 +153,7 @@ def fit(tmp_path, steps, events, ckpt_path=None, save=None):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module = Recorder(events)
 
-    def rollout(drawn, step):
+    def rollout(drawn, step, draw):
         assert len({p.id for p in drawn}) == 4
         events.append(("rollout", step, int(module.weight)))
         return StepBatch(step, [], {})

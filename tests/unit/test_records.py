@@ -91,6 +91,7 @@ def test_any_text_can_be_written(tmp_path):
     odd = group(
         (True, False),
         predictions=[prediction(None, None, None), prediction(1, 2, ("", "a\x00b", "é"))],
+        solution_rewards=(1.0, 0.0),
         solution_advantages=(0.5, -0.5),
         prompt=prompt(problem='quotes " and \n lines', level=3),
         meta=(completion(1, text="\x00"), completion(2, text="🙂", finished=False)),
@@ -117,7 +118,10 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
         records.write([], path)
     assert path.read_bytes() == before
     monkeypatch.undo()
-    records.write(records.rows([group(solution_advantages=(0, 0))], 1, "train", 10), path)
+    records.write(
+        records.rows([group(solution_rewards=(1, 0), solution_advantages=(0, 0))], 1, "train", 10),
+        path,
+    )
     assert pq.read_table(path).num_rows == 2
     assert os.listdir(tmp_path) == ["r.parquet"]
 

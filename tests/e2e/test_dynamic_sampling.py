@@ -1,0 +1,37 @@
+"""Refilled rollouts: the same on one rank and on two, and after a stop."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import runs
+
+DAPO = [
+    "engine=hf", "algorithm=masa_dapo", *runs.MASA[1:], "algorithm.group_size=2",
+    "algorithm.mismatch=tis", "algorithm.updates_per_rollout=2", "algorithm.loss=gspo",
+    "algorithm.entropy_coef=0.01", "trainer.max_rollouts=3", "trainer.val_every=3",
+    "trainer.checkpoint_every=1", "algorithm.control.start_step=1",
+]  # fmt: skip
+TEXT = ["step", "prompt_id", "kind", "sample", "text"]
+
+
+@pytest.mark.slow
+def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
+    one, two, resumed = tmp_path / "one", tmp_path / "two", tmp_path / "resumed"
+    runs.masa_train(one, cache, *DAPO)
+    metrics = pd.read_csv(one / "metrics.csv").iloc[1:]
+    extra = metrics["dynamic_sampling/extra_prompts"]
+    assert (extra > 0).any() and (extra <= 12).all()
+    assert (metrics["dynamic_sampling/kept_prompts"] <= 6).all()
+    drawn = runs.rollouts(one).drop_duplicates(["step", "prompt_id"]).groupby("step").size()
+    assert (drawn.to_numpy() == 6 + extra.to_numpy()).all()
+
+    shutil.copytree(one, resumed)
+    for step in (2, 3):
+        for file in (resumed / "checkpoints").glob(f"step-{step:06d}.ckpt"):
+            file.unlink()
+    runs.masa_train(resumed, cache, *DAPO, "ckpt=last")
+    assert runs.metrics(resumed) == runs.metrics(one)
+
+    runs.masa_train(two, cache, *DAPO, "strategy=fsdp", "trainer.accelerator=cpu", ranks=2)
+    pd.testing.assert_frame_equal(runs.rollouts(one)[TEXT], runs.rollouts(two)[TEXT])

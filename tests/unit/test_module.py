@@ -1,0 +1,139 @@
+"""Updates of the real module under Lightning: old log-probs, and what is not finite."""
+
+import logging
+from dataclasses import replace
+
+import lightning as L
+import pytest
+import torch
+from builders import algorithm, random_samples, tiny_qwen3
+
+from masa.algorithm.losses import weighed
+from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig, TrainingError
+from masa.data.packing import build_update, pad
+from masa.training.logprobs import token_logprobs
+from masa.training.module import MasaModule
+from masa.types import StepBatch
+
+
+class Stream:
+    """An iterable that is no collection of loaders to Lightning."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+class Keep(L.Callback):
+    """What every step logged."""
+
+    def __init__(self):
+        self.metrics = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.metrics.append(outputs["metrics"])
+
+
+class Module(MasaModule):
+    """Batches stay as they are: micro-batches travel one at a time."""
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return batch
+
+
+def train(steps, config, **trainer):
+    """Run batches of updates on a tiny Qwen3; returns its weights and what was logged."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    settings = TrainerConfig(check_syncs=0, **trainer)
+    module = Module(
+        tiny_qwen3, config, OptimizerConfig(lr=1e-3, warmup_steps=0), settings, StrategyConfig()
+    )
+    told = {"completions/total_tokens": 1.0}
+    batches = [
+        StepBatch(i + 1, updates, told, {"timing_s/rollout": 1.0})
+        for i, updates in enumerate(steps)
+    ]
+    keep = Keep()
+    L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, callbacks=[keep],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
+    ).fit(module, Stream(batches))  # fmt: skip
+    return torch.cat([p.detach().flatten() for p in module.policy.parameters()]), keep.metrics
+
+
+def updates_of(config, seed=0, shift=0.0):
+    """Two updates whose behaviour log-probs are the policy's, `shift` apart."""
+    policy, samples = tiny_qwen3(), []
+    for sample in random_samples(8, seed, objectives="s"):
+        with torch.no_grad():
+            batch = pad([sample], dict.fromkeys(("solution", "meta", "bc"), 1.0), 0)
+            logprobs, _ = token_logprobs(policy, batch, 1.0)
+        own = logprobs[0, len(sample.prompt_ids) : len(sample)] - shift
+        samples.append(weighed(replace(sample, logprobs=tuple(own.tolist())), config))
+    return [build_update(samples[i::2], config, 60, 0) for i in range(2)]
+
+
+def poisoned(update):
+    first, *rest = update.micro_batches
+    broken = replace(first, advantages=first.advantages * float("inf"))
+    return replace(update, micro_batches=[broken, *rest])
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_where_engine_and_trainer_agree_a_correction_changes_nothing():
+    plain, _ = train([updates_of(algorithm())], algorithm())
+    tis = algorithm(mismatch="tis")
+    corrected, (metrics,) = train([updates_of(tis)], tis)
+    assert float((plain - corrected).abs().max()) < 1e-6
+    assert metrics["sampling/importance_sampling_ratio/max"] == pytest.approx(1, abs=1e-4)
+    still = torch.cat([p.detach().flatten() for p in tiny_qwen3().parameters()])
+    assert float((plain - still).abs().max()) > 1e-4
+
+
+def test_old_log_probs_are_those_before_the_first_update():
+    """An engine that is off by a constant factor: its ratio is undone in both updates."""
+    shift = 0.5
+    config = algorithm(mismatch="tis", mismatch_high=10.0)
+    corrected, (metrics,) = train([updates_of(config, shift=shift)], config)
+    # the loss of an agreeing engine, e^shift times as large
+    scaled = [
+        replace(
+            update,
+            micro_batches=[
+                replace(b, weights={n: w * torch.tensor(shift).exp() for n, w in b.weights.items()})
+                for b in update
+            ],
+        )
+        for update in updates_of(algorithm())
+    ]
+    expected, _ = train([scaled], algorithm())
+    assert float((corrected - expected).abs().max()) < 1e-5
+    assert metrics["sampling/sampling_logp_difference/mean"] == pytest.approx(shift, abs=1e-4)
+    assert metrics["clip_ratio/low_mean"] + metrics["clip_ratio/high_mean"] < 1
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted():
+    good, other = updates_of(algorithm())
+    expected, _ = train([[good], [other]], algorithm())
+    weights, metrics = train([[poisoned(good), good], [poisoned(other), other]], algorithm())
+    assert [m["nonfinite_updates"] for m in metrics] == [1, 1]
+    assert torch.equal(weights, expected)
+
+
+def test_too_many_in_a_row_end_the_run():
+    good, other = updates_of(algorithm())
+    bad = poisoned(good)
+    _, metrics = train([[bad, bad], [good], [bad, bad]], algorithm(), max_nonfinite_updates=3)
+    assert [m["nonfinite_updates"] for m in metrics] == [2, 0, 2]
+    with pytest.raises(TrainingError) as caught:
+        train([[bad, bad], [bad, other]], algorithm(), max_nonfinite_updates=3)
+    message = str(caught.value)
+    assert "3 updates in a row" in message and "optimizer.lr" in message and "\n" not in message
