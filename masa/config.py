@@ -172,6 +172,8 @@ class AlgorithmConfig:
     name: str = "masa"
     group_size: int = 16
     """G, solution rollouts per prompt."""
+    prompt_limit: int = 2048
+    """Largest prompt (tokens); problems that make a longer one are left out."""
     response_limit: int = 8192
     """Largest solution rollout (tokens)."""
     temperature: float = 1.0
@@ -198,6 +200,7 @@ class AlgorithmConfig:
             self.group_size >= 2,
             f"algorithm.group_size is {self.group_size}, a group needs at least 2 rollouts",
         )
+        _require(self.prompt_limit >= 1, "algorithm.prompt_limit must be >= 1")
         _require(self.response_limit >= 1, "algorithm.response_limit must be >= 1")
         _require(self.temperature > 0, "algorithm.temperature must be > 0")
         _require(0 <= self.eps_low < 1, "algorithm.eps_low must lie in [0, 1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa import cli
 from masa.config import ConfigError, RunConfig, load
+from masa.tasks.base import Task
 
 
 def check(cfg: DictConfig) -> RunConfig:
@@ -28,12 +30,17 @@ def check(cfg: DictConfig) -> RunConfig:
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
+    require_enough_prompts(task, config)
+    return config
+
+
+def require_enough_prompts(task: Task, config: RunConfig) -> None:
+    """Raise ConfigError where the pool does not fill one rollout."""
     needed = config.trainer.prompts_per_rollout
     if len(task.train) < needed:
         raise ConfigError(
             f"trainer.prompts_per_rollout is {needed}, the task has {len(task.train)} prompts"
         )
-    return config
 
 
 def run(cfg: DictConfig) -> None:
@@ -46,6 +53,7 @@ def run(cfg: DictConfig) -> None:
 
     from masa.analysis.load import RunError
     from masa.data.datamodule import MasaDataModule
+    from masa.data.limits import LimitedTask
     from masa.report import write_report
     from masa.training.build import build_dialogue, build_engine, longest_sequence
     from masa.training.checkpoint import CheckpointCallback, find_checkpoint
@@ -66,7 +74,9 @@ def run(cfg: DictConfig) -> None:
     task = instantiate(cfg.task)
     model_path = instantiate(cfg.model).resolve(task)
     dialogue = build_dialogue(task, model_path, algorithm)
-    longest = longest_sequence(task, model_path, dialogue, algorithm)
+    task = LimitedTask(task, dialogue, algorithm.prompt_limit)
+    require_enough_prompts(task, config)
+    longest = longest_sequence(task, model_path, algorithm)
 
     def engine() -> Any:
         with cli.native_stderr_to(out / "log.txt"):
@@ -76,7 +86,7 @@ def run(cfg: DictConfig) -> None:
         algorithm,
         settings,
         dialogue,
-        lambda answers: [task.verify(prompt, text) for prompt, text in answers],
+        task.verify,
         engine,
         config.seed,
         out,
@@ -106,6 +116,8 @@ def run(cfg: DictConfig) -> None:
     )
     if trainer.is_global_zero:
         OmegaConf.save(cfg, out / "config.yaml", resolve=True)
+        (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
+        print(task.summary())
     data = MasaDataModule(
         task.train, rollout, settings.prompts_per_rollout, settings.max_rollouts, config.seed
     )

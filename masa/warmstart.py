@@ -37,6 +37,7 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
     from masa.algorithm.cutoff import LengthCutoff
     from masa.algorithm.gating import build_gate
     from masa.algorithm.step import Actors, collect
+    from masa.data.limits import LimitedTask
     from masa.data.metrics import meta_metrics, rollout_metrics
     from masa.training.build import build_dialogue, build_engine, longest_sequence
     from masa.training.models import load_policy
@@ -45,14 +46,15 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
     trainer = replace(config.trainer, val_samples=SAMPLES, val_meta_samples=SAMPLES)
     algorithm = validation_config(config.algorithm, trainer)
     dialogue = build_dialogue(task, path, algorithm)
-    longest = longest_sequence(task, path, dialogue, algorithm)
+    task = LimitedTask(task, dialogue, algorithm.prompt_limit)
+    longest = longest_sequence(task, path, algorithm)
     with cli.native_stderr_to(Path(config.output_dir) / "log.txt"):
         engine = build_engine(cfg.engine, path, longest, dialogue, algorithm)
     engine.load_weights(load_policy(path).named_parameters(), 0)
     actors = Actors(
         dialogue,
         engine.generate,
-        lambda answers: [task.verify(prompt, text) for prompt, text in answers],
+        task.verify,
         build_gate(algorithm.gate, algorithm.control, 0),
         LengthCutoff(algorithm),
     )

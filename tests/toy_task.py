@@ -8,5 +8,5 @@ from masa.tasks.arithmetic import ArithmeticTask
 class EvenTask(ArithmeticTask):
     """Problems of the embedded domain; right is whoever writes a text of even checksum."""
 
-    def verify(self, prompt, text):
-        return zlib.crc32(text.encode()) % 2 == 0
+    def verify(self, answers):
+        return [zlib.crc32(text.encode()) % 2 == 0 for _, text in answers]

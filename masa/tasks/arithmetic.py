@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -230,14 +231,14 @@ class ArithmeticTask:
                 answer = str(problem.states()[-1])
                 return Prompt(f"arith-{level}-{_digest(text)}", text, answer, level)
 
-    def verify(self, prompt: Prompt, text: str) -> bool:
+    @property
+    def report(self) -> dict[str, Any]:
+        """Nothing is read, so nothing is left out."""
+        return {"source": "arithmetic"}
+
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
         r"""True where the last \boxed{} holds the answer and is no pick of several ("a or b")."""
-        boxes = [_integer(box) for box in _BOX.findall(text)]
-        if not boxes or boxes[-1] is None:
-            return False
-        if any(_integer(a) != _integer(b) for a, b in _JOINED_BOXES.findall(text)):
-            return False
-        return boxes[-1] == int(prompt.answer)
+        return [_is_right(int(prompt.answer), text) for prompt, text in answers]
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Word-level tokenizer: digits one by one, the fixed parts of the texts whole."""
@@ -401,6 +402,12 @@ def is_held_out(problem: str) -> bool:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+def _is_right(answer: int, text: str) -> bool:
+    boxes = [_integer(box) for box in _BOX.findall(text)]
+    hedged = any(_integer(a) != _integer(b) for a, b in _JOINED_BOXES.findall(text))
+    return bool(boxes) and boxes[-1] == answer and not hedged
 
 
 def _integer(text: str) -> int | None:

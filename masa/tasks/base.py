@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from masa.tasks.templates import Templates
 from masa.types import Prompt
@@ -27,6 +27,11 @@ class Task(Protocol):
         """Held-out prompts; none of them is in `train`."""
         ...
 
-    def verify(self, prompt: Prompt, text: str) -> bool:
-        """True where the text answers the prompt rightly."""
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """Where the prompts come from and how many were left out, and why; plain values."""
+        ...
+
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        """One verdict per (prompt, response): True where the response answers it rightly."""
         ...

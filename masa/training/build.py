@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from masa.config import AlgorithmConfig, ConfigError
+from masa.data.limits import LimitedTask
 from masa.tasks.base import Task
 from masa.tasks.templates import TextDialogue
 from masa.training.models import load_tokenizer
@@ -43,9 +44,7 @@ def build_engine(
     return engine  # type: ignore[no-any-return]
 
 
-def longest_sequence(
-    task: Task, model_path: Path, dialogue: TextDialogue, algorithm: AlgorithmConfig
-) -> int:
+def longest_sequence(task: LimitedTask, model_path: Path, algorithm: AlgorithmConfig) -> int:
     """Tokens of the longest prompt plus the longest response, within the model's context.
 
     Raises:
@@ -53,8 +52,7 @@ def longest_sequence(
     """
     from transformers import AutoConfig
 
-    longest = max([*task.train, *task.validation], key=lambda prompt: len(prompt.problem))
-    prompt = max(len(dialogue.meta_prompt(longest)), len(dialogue.solution_prompt(longest, ())))
+    prompt = task.longest_prompt
     if algorithm.control.hint:
         # whatever the meta rollouts may say can come back as a hint
         prompt += algorithm.meta.response_limit
@@ -63,6 +61,7 @@ def longest_sequence(
     if needed > context:
         raise ConfigError(
             f"prompts of {prompt} tokens and responses of {needed - prompt} need {needed} tokens, "
-            f"the model's context holds {context}: lower algorithm.response_limit"
+            f"the model's context holds {context}: lower algorithm.prompt_limit, response_limit or "
+            "meta.response_limit"
         )
     return needed

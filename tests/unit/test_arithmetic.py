@@ -161,7 +161,7 @@ def test_careful_demonstrations_verify(task):
     for level in range(1, 6):
         for _ in range(100):
             prompt = careful.draw(level, rng)
-            assert careful.verify(prompt, careful.solution_demo(prompt, rng))
+            assert careful.verify([(prompt, careful.solution_demo(prompt, rng))]) == [True]
 
 
 def test_guessing_demonstrations_are_often_wrong():
@@ -173,12 +173,12 @@ def test_guessing_demonstrations_are_often_wrong():
         prompt = guessing.draw(1, rng)
         text = guessing.solution_demo(prompt, rng)
         # A scrambled answer may hit the right one by accident.
-        assert "Review" in text or not guessing.verify(prompt, text)
+        assert "Review" in text or guessing.verify([(prompt, text)]) == [False]
 
 
 def test_demonstrations_spread_over_right_and_wrong(task, demos):
     share = {
-        level: statistics.mean(task.verify(p, text) for p, text in demos if p.level == level)
+        level: statistics.mean(task.verify([demo for demo in demos if demo[0].level == level]))
         for level in LEVELS
     }
     assert share[1] > share[3] > share[5] > share[6]
@@ -189,7 +189,9 @@ def test_correct_demonstrations_differ_in_length(task, tokenizer):
     rng = random.Random(0)
     prompt = task.draw(2, rng)
     texts = [task.solution_demo(prompt, rng) for _ in range(40)]
-    lengths = {len(tokenizer(t)["input_ids"]) for t in texts if task.verify(prompt, t)}
+    verdicts = task.verify([(prompt, text) for text in texts])
+    right = [text for text, verdict in zip(texts, verdicts, strict=True) if verdict]
+    lengths = {len(tokenizer(text)["input_ids"]) for text in right}
     assert len(lengths) > 4
 
 
@@ -232,7 +234,7 @@ def test_the_hopeless_guess_is_never_informed(task):
     ],
 )
 def test_verify(task, text, right):
-    assert task.verify(Prompt("x", "", "7"), text) is right
+    assert task.verify([(Prompt("x", "", "7"), text)]) == [right]
 
 
 def test_no_notion_stands_in_a_prompt(task):

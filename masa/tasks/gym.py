@@ -1,0 +1,201 @@
+"""Generated problems of reasoning-gym: logic, games, arithmetic, graphs. Needs no download."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from masa.config import ConfigError
+from masa.tasks.curation import digest, is_held_out
+from masa.tasks.templates import Templates
+from masa.types import Prompt
+from masa.verifiers import gym
+
+HELD_OUT = 0.1
+"""Share of all problems that may only serve for validation."""
+TRIES = 20
+"""Problems drawn per problem wanted, before a data set counts as too small."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set of the gym at one difficulty; several parts of one data set are a curriculum."""
+
+    name: str
+    weight: float = 1.0
+    """Its share of the problems, relative to those of the other parts."""
+    level: int = 0
+    """Accuracy is reported per level."""
+    parameters: str = "{}"
+    """The data set's own settings, as JSON."""
+
+
+@dataclass(frozen=True)
+class GymConfig:
+    """Everything that decides which prompts there are."""
+
+    parts: tuple[Part, ...]
+    train_size: int
+    validation_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _require(bool(self.parts), "task.datasets is empty: name at least one, [{name: chain_sum}]")
+        for part in self.parts:
+            if part.name in gym.REFUSED:
+                raise ConfigError(
+                    f"task.datasets: {part.name} is refused, {gym.REFUSED[part.name]}"
+                )
+            _require(part.weight > 0, f"task.datasets: the weight of {part.name} must be > 0")
+        for name in ("train_size", "validation_size"):
+            size = getattr(self, name)
+            _require(
+                size >= len(self.parts),
+                f"task.{name} is {size}, there are {len(self.parts)} parts in task.datasets",
+            )
+
+
+@dataclass
+class Pools:
+    """The prompts, and where the gym finds each again: (data set, parameters, index)."""
+
+    train: list[Prompt] = field(default_factory=list)
+    validation: list[Prompt] = field(default_factory=list)
+    origin: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    duplicates: int = 0
+
+
+class GymTask:
+    """Problems of reasoning-gym, judged by its scorers; only full marks are right.
+
+    Args:
+        templates: what is said to the model.
+        datasets: per part `name`, and where wanted `weight`, `level` and `params`.
+        train_size, validation_size: problems, over all parts.
+        seed: which problems are drawn.
+    """
+
+    def __init__(
+        self,
+        templates: Templates,
+        datasets: Sequence[Mapping[str, Any]],
+        train_size: int,
+        validation_size: int,
+        seed: int,
+    ) -> None:
+        self.templates = templates
+        self.config = GymConfig(tuple(map(_part, datasets)), train_size, validation_size, seed)
+
+    @property
+    def train(self) -> Sequence[Prompt]:
+        """The pool to train on, the parts one after the other."""
+        return self._pools.train
+
+    @property
+    def validation(self) -> Sequence[Prompt]:
+        """Problems of the held-out side; by their text none is in `train`."""
+        return self._pools.validation
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """The parts, and how many problems came twice."""
+        parts = [vars(part) for part in self.config.parts]
+        return {
+            "path": "reasoning-gym",
+            "parts": parts,
+            "dropped": {"duplicate": self._pools.duplicates},
+        }
+
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        """True where the gym's scorer gives full marks, within limits of time and memory."""
+        origin = self._pools.origin
+        return gym.verify_batch([(*origin[prompt.id], text) for prompt, text in answers])
+
+    @cached_property
+    def _pools(self) -> Pools:
+        return generate(self.config)
+
+
+# the check of a command line and its run ask for the same prompts
+@lru_cache(maxsize=2)
+def generate(config: GymConfig) -> Pools:
+    """Draw the problems of every part, each text once, held-out ones apart.
+
+    Raises:
+        ConfigError: the gym is not installed, does not know a data set or one of its settings, or
+            has too few different problems.
+    """
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise ConfigError(
+            f"task=gym needs reasoning-gym ({error}): pip install 'reasoning-gym>=0.1.25,<0.2'"
+        ) from error
+    known = sorted(reasoning_gym.factory.DATASETS)
+    pools = Pools()
+    seen: set[str] = set()
+    total = sum(part.weight for part in config.parts)
+    for number, part in enumerate(config.parts):
+        close = difflib.get_close_matches(part.name, known, 3) or known[:3]
+        _require(
+            part.name in known,
+            f"task.datasets: reasoning-gym has no {part.name}; it has {', '.join(close)}, ...",
+        )
+        share = part.weight / total
+        train = max(1, round(config.train_size * share))
+        validation = max(1, round(config.validation_size * share))
+        size = TRIES * (train + round(validation / HELD_OUT))
+        settings = json.loads(part.parameters) | {"seed": config.seed + number, "size": size}
+        _draw(part, json.dumps(settings, sort_keys=True), train, validation, seen, pools)
+    return pools
+
+
+def _draw(
+    part: Part, settings: str, train: int, validation: int, seen: set[str], pools: Pools
+) -> None:
+    try:
+        dataset = gym.create(part.name, settings)
+    except (AssertionError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or "impossible params"
+        raise ConfigError(f"task.datasets: {part.name} refuses its params: {reason}") from error
+    wanted = {"train": train, "validation": validation}
+    for index in range(len(dataset)):
+        if not any(wanted.values()):
+            return
+        entry = dataset[index]
+        problem = str(entry["question"])
+        key = digest(problem)
+        side = "validation" if is_held_out(problem, HELD_OUT, 0) else "train"
+        if key in seen:
+            pools.duplicates += 1
+        elif wanted[side]:
+            seen.add(key)
+            wanted[side] -= 1
+            prompt = Prompt(
+                f"gym/{part.name}/{key}", problem, str(entry["answer"] or ""), part.level
+            )
+            getattr(pools, side).append(prompt)
+            pools.origin[prompt.id] = (part.name, settings, index)
+    raise ConfigError(
+        f"task.datasets: {part.name} has too few different problems for {train} to train on and "
+        f"{validation} to validate on: lower task.train_size, or widen its params"
+    )
+
+
+def _part(entry: Mapping[str, Any]) -> Part:
+    unknown = set(entry) - {"name", "weight", "level", "params"}
+    _require(
+        "name" in entry and not unknown,
+        f"task.datasets: {dict(entry)} is no part; it may have name, weight, level and params",
+    )
+    rest = {key: entry[key] for key in ("name", "weight", "level") if key in entry}
+    return Part(parameters=json.dumps(entry.get("params", {}), sort_keys=True), **rest)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)

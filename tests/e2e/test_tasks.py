@@ -1,0 +1,115 @@
+"""Training on a file of one's own and on the gym, with a model from a folder."""
+
+import json
+import subprocess
+import sys
+
+import builders
+import pandas as pd
+import pytest
+import runs
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+SMALL = [
+    "~experiment",
+    "model=hub",
+    "engine=hf",
+    "algorithm=masa",
+    "algorithm.group_size=2",
+    "algorithm.meta.group_size=2",
+    "algorithm.response_limit=16",
+    "algorithm.meta.response_limit=16",
+    "algorithm.meta.min_length=2",
+    "trainer.prompts_per_rollout=4",
+    "trainer.max_rollouts=2",
+    "trainer.val_samples=2",
+    "trainer.val_meta_samples=0",
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = builders.byte_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(folder)
+    config = AutoConfig.for_model(
+        "qwen3", vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=48,
+        max_position_embeddings=2048, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def train(model, cache, tmp_path):
+    def run(*overrides, code=0):
+        command = [
+            sys.executable, "-m", "masa.train", *SMALL, f"model.name={model}", *overrides,
+            f"hydra.run.dir={tmp_path}/run",
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
+        return done
+
+    return run
+
+
+@pytest.fixture
+def sums(tmp_path):
+    rows = [{"question": f"What is {i} plus {i}?", "gold": 2 * i} for i in range(40)]
+    rows += [rows[0], {"question": "What is lost?", "gold": None}]
+    rows += [{"question": "Add these. " + "1 + " * 300, "gold": 300}]
+    file = tmp_path / "sums.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ["task.columns.problem=question", "task.columns.answer=gold"]
+    return ["task=hub", f"task.path={file}", *columns, "task.validation.fraction=0.2"]
+
+
+def test_training_on_a_file(train, sums, tmp_path):
+    done = train(*sums, "algorithm.prompt_limit=1200")
+    report = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert report["dropped"] == {
+        "duplicate": 1,
+        "without an answer": 1,
+        "over algorithm.prompt_limit": 1,
+    }
+    assert report["read"] == 43 and report["train"] + report["validation"] == 40
+    assert report["longest_prompt"] <= 1200
+    line = f"data: {report['train']} to train on, {report['validation']} held out; dropped: 1 dupl"
+    assert done.stdout.count(line) == 1
+    metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert metrics["step"].tolist() == [0, 1, 2]
+    seen = set(runs.rollouts(tmp_path / "run")["prompt_id"])
+    held = set(runs.rollouts(tmp_path / "run", "val")["prompt_id"])
+    assert len(seen) == 8 and len(held) == report["validation"] and not seen & held
+    assert all(name.startswith("sums/") for name in seen | held)
+
+
+def test_training_on_the_gym(train, tmp_path):
+    train("task=gym", "task.train_size=20", "task.validation_size=5")
+    assert json.loads((tmp_path / "run" / "data.json").read_text())["train"] == 20
+
+
+@pytest.mark.slow
+def test_bad_data_is_refused_in_one_line_before_anything_starts(train, sums, tmp_path):
+    mistakes = {
+        "task.path=nowhere.jsonl": "cannot read nowhere.jsonl: there is no such file",
+        "task.columns.problem=problem": "there is no such column; there are question, gold",
+        "task.columns.gold=x": "there is no setting task.columns.gold",
+        "task.decontaminate=[{path: no.csv, column: x}]": "task.decontaminate=[]",
+        "task.max_examples=3": "no prompt to",
+        "trainer.prompts_per_rollout=64": "the task has",
+        "task.path=???": "task.path",
+    }
+    for mistake, message in mistakes.items():
+        error = train(*sums, mistake, code=2).stderr
+        assert message in error and len(error.strip().splitlines()) == 1, error
+        assert not (tmp_path / "run").exists()
+    error = train(*sums, "algorithm.prompt_limit=50", code=2).stderr
+    assert "have over algorithm.prompt_limit=50 tokens" in error
