@@ -120,7 +120,7 @@ def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 
 def quiet(log_file: Path) -> None:
-    """Send the libraries' log lines and warnings to `log_file`; the screen is for the run."""
+    """Send all log lines and warnings to `log_file`; on the screen stand only the run's own."""
     import lightning.pytorch  # noqa: F401  (it installs its own handlers when imported)
     from transformers.utils import logging as transformers_logging
 
@@ -133,6 +133,10 @@ def quiet(log_file: Path) -> None:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
+    ours = logging.getLogger("masa")
+    ours.handlers = [handler, logging.StreamHandler()]
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
     logging.captureWarnings(True)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

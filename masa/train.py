@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -58,7 +59,6 @@ def run(cfg: DictConfig) -> None:
     from masa.training.build import build_dialogue, build_engine, longest_sequence
     from masa.training.checkpoint import CheckpointCallback, find_checkpoint
     from masa.training.csv_logger import CsvLogger
-    from masa.training.models import load_policy
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
     from masa.training.rollout import RolloutCallback
@@ -72,15 +72,16 @@ def run(cfg: DictConfig) -> None:
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
     task = instantiate(cfg.task)
-    model_path = instantiate(cfg.model).resolve(task)
-    dialogue = build_dialogue(task, model_path, algorithm)
+    model = instantiate(cfg.model)
+    model_path = model.resolve(task)
+    dialogue = build_dialogue(task, model, model_path, algorithm)
     task = LimitedTask(task, dialogue, algorithm.prompt_limit)
     require_enough_prompts(task, config)
-    longest = longest_sequence(task, model_path, algorithm)
+    longest = longest_sequence(task, model, model_path, algorithm)
 
     def engine() -> Any:
         with cli.native_stderr_to(out / "log.txt"):
-            return build_engine(cfg.engine, model_path, longest, dialogue, algorithm)
+            return build_engine(cfg.engine, model, model_path, longest, dialogue, algorithm)
 
     rollout = RolloutCallback(
         algorithm,
@@ -91,7 +92,7 @@ def run(cfg: DictConfig) -> None:
         config.seed,
         out,
     )
-    module = MasaModule(lambda: load_policy(model_path), algorithm, config.optimizer, settings)
+    module = MasaModule(lambda: model.load(model_path), algorithm, config.optimizer, settings)
     resume_step = None if ckpt is None else int(ckpt.stem.rpartition("-")[2])
     trainer = L.Trainer(
         accelerator=settings.accelerator,
@@ -118,6 +119,7 @@ def run(cfg: DictConfig) -> None:
         OmegaConf.save(cfg, out / "config.yaml", resolve=True)
         (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
         print(task.summary())
+        logging.getLogger("masa").info(dialogue.describe())
     data = MasaDataModule(
         task.train, rollout, settings.prompts_per_rollout, settings.max_rollouts, config.seed
     )

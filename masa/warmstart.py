@@ -23,16 +23,17 @@ def run(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
 
     task = instantiate(cfg.task)
-    path = instantiate(cfg.model).resolve(task)
+    model = instantiate(cfg.model)
+    path = model.resolve(task)
     print(f"warm-started model: {path}")
     table = path / "held_out.txt"
     if not table.exists():
-        text = held_out_table(cfg, config, task, path)
+        text = held_out_table(cfg, config, task, model, path)
         table.write_text(text)
     print(table.read_text())
 
 
-def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
+def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Path) -> str:
     """Accuracy, length and predictions per level on held-out problems, as text."""
     from masa.algorithm.cutoff import LengthCutoff
     from masa.algorithm.gating import build_gate
@@ -45,11 +46,11 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, path: Path) -> str:
 
     trainer = replace(config.trainer, val_samples=SAMPLES, val_meta_samples=SAMPLES)
     algorithm = validation_config(config.algorithm, trainer)
-    dialogue = build_dialogue(task, path, algorithm)
+    dialogue = build_dialogue(task, model, path, algorithm)
     task = LimitedTask(task, dialogue, algorithm.prompt_limit)
-    longest = longest_sequence(task, path, algorithm)
+    longest = longest_sequence(task, model, path, algorithm)
     with cli.native_stderr_to(Path(config.output_dir) / "log.txt"):
-        engine = build_engine(cfg.engine, path, longest, dialogue, algorithm)
+        engine = build_engine(cfg.engine, model, path, longest, dialogue, algorithm)
     engine.load_weights(load_policy(path).named_parameters(), 0)
     actors = Actors(
         dialogue,

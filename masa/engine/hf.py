@@ -12,11 +12,29 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    PretrainedConfig,
     StoppingCriteria,
     StoppingCriteriaList,
 )
 
+from masa.config import ConfigError
 from masa.types import Completion, Request
+
+
+def faithful_attention(config: PretrainedConfig, wanted: str | None = None) -> str | None:
+    """The attention implementation to load a model with; None is transformers' own choice.
+
+    Raises:
+        ConfigError: `wanted` would leave out the soft cap on attention scores that Gemma 2 has.
+    """
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is None:
+        return wanted
+    if wanted == "sdpa":
+        raise ConfigError(
+            "model.attn_implementation=sdpa leaves out this model's soft cap on attention scores: "
+            "use eager, or flash_attention_2 on a GPU"
+        )
+    return wanted or "eager"
 
 
 class HfEngine:
@@ -29,6 +47,7 @@ class HfEngine:
         temperature: sampling temperature; top-p and top-k are off.
         dtype: dtype of the weights in the engine.
         max_num_seqs: sequences decoded at once.
+        trust_remote_code: run the code that comes with the model.
     """
 
     def __init__(
@@ -39,10 +58,16 @@ class HfEngine:
         temperature: float = 1.0,
         dtype: str = "float32",
         max_num_seqs: int = 256,
+        trust_remote_code: bool = False,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        config = AutoConfig.from_pretrained(model_path)
-        self.model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
+        self.model = AutoModelForCausalLM.from_config(
+            config,
+            dtype=getattr(torch, dtype),
+            attn_implementation=faithful_attention(config),
+            trust_remote_code=trust_remote_code,
+        )
         self.model.to(self.device).eval()
         self.eos_token_ids = tuple(eos_token_ids)
         self.temperature = temperature

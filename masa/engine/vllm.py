@@ -36,6 +36,7 @@ class VllmEngine:
         enforce_eager: no graph capture; always so on a CPU.
         threads: CPU threads while generating. One is fastest below some 10M parameters; more of
             them wait for each other at every small operator.
+        trust_remote_code: run the code that comes with the model.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class VllmEngine:
         max_num_seqs: int = 256,
         enforce_eager: bool = False,
         threads: int = 1,
+        trust_remote_code: bool = False,
     ) -> None:
         self.on_cpu = not torch.cuda.is_available()
         self.shares_process_group = dist.is_initialized() and dist.get_world_size() > 1
@@ -79,6 +81,7 @@ class VllmEngine:
                 model=str(model_path),
                 skip_tokenizer_init=True,
                 load_format="dummy",
+                trust_remote_code=trust_remote_code,
                 dtype=dtype,  # type: ignore[arg-type]
                 max_model_len=max_model_len,
                 max_num_seqs=max_num_seqs,
@@ -121,6 +124,8 @@ class VllmEngine:
                         max_tokens=request.max_tokens,
                         seed=seed,
                         stop_token_ids=self.eos_token_ids,
+                        # else those of the model's generation config end it as well
+                        ignore_eos=True,
                         logprobs=0,
                         flat_logprobs=True,
                         detokenize=False,

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 from transformers import PreTrainedTokenizerBase
 
+from masa.tasks.chat import ending_tokens, in_chat, leading_token
 from masa.types import MetaPrediction, Prompt
 
 END_OF_REASONING = "</meta>"
@@ -153,12 +154,13 @@ class Templates:
 
 
 class TextDialogue:
-    """Plain templates over a tokenizer.
+    """The templates over a tokenizer: as a user's message where it has a chat template, else plain.
 
     Args:
         templates: the texts.
         tokenizer: the policy's tokenizer; needs an end-of-sequence token.
         min_length, max_length: range of solution lengths that may be predicted (tokens).
+        eos_token_ids: what else ends a completion, from the model's generation config.
     """
 
     def __init__(
@@ -167,22 +169,38 @@ class TextDialogue:
         tokenizer: PreTrainedTokenizerBase,
         min_length: int,
         max_length: int,
+        eos_token_ids: Sequence[int] = (),
     ) -> None:
-        if tokenizer.eos_token_id is None:
-            raise ValueError("the tokenizer has no end-of-sequence token")
+        self.eos_token_ids = ending_tokens(tokenizer, eos_token_ids)
         self.templates = templates
         self.tokenizer = tokenizer
         self.min_length = min_length
         self.max_length = max_length
+        self.chat = bool(tokenizer.chat_template)
+        # a chat template writes its own
+        self._bos = None if self.chat else leading_token(tokenizer)
+        pad = tokenizer.pad_token_id
+        self.pad_token_id = self.eos_token_ids[0] if pad is None else int(pad)
+
+    def describe(self) -> str:
+        """One line on what surrounds the templates."""
+        names = self.tokenizer.convert_ids_to_tokens(list(self.eos_token_ids))
+        if self.chat:
+            frame = "in the tokenizer's chat template"
+        elif self._bos is None:
+            frame = "plain, as the tokenizer has no chat template"
+        else:
+            frame = f"plain after {self.tokenizer.bos_token}, as the tokenizer has no chat template"
+        return f"prompts: {frame}; completions end with {' or '.join(map(str, names))}"
 
     def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of q_meta."""
         text = self.templates.meta_text(prompt.problem, self.min_length, self.max_length)
-        return self._encode(text)
+        return self._prompt(text)
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
         """Token ids of q_sol; hinted notions are appended to the problem."""
-        return self._encode(self.templates.solution_text(prompt.problem, hints))
+        return self._prompt(self.templates.solution_text(prompt.problem, hints))
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Decoded text without special tokens."""
@@ -196,12 +214,20 @@ class TextDialogue:
         return parse_meta(text, self.min_length, self.max_length)
 
     def rewrite(self, text: str, pass_rate: int, length: int) -> tuple[int, ...] | None:
-        """Token ids of `rewrite_meta` with the end-of-sequence token, None where it cannot be."""
+        """Token ids of `rewrite_meta` and the token that ends a turn, None where it cannot be."""
         length = min(max(length, self.min_length), self.max_length)
         rewritten = rewrite_meta(text, pass_rate, length)
         if rewritten is None:
             return None
-        return (*self._encode(rewritten), int(self.tokenizer.eos_token_id))
+        return (*self._encode(rewritten), self.eos_token_ids[0])
+
+    def _prompt(self, text: str) -> tuple[int, ...]:
+        if self.chat:
+            return self._encode(in_chat(self.tokenizer, text))
+        ids = self._encode(text)
+        if self._bos is None or ids[:1] == (self._bos,):
+            return ids
+        return (self._bos, *ids)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])

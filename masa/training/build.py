@@ -7,27 +7,32 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from transformers import AutoConfig
 
 from masa.config import AlgorithmConfig, ConfigError
 from masa.data.limits import LimitedTask
 from masa.tasks.base import Task
 from masa.tasks.templates import TextDialogue
-from masa.training.models import load_tokenizer
+from masa.training.models import Model, generation_eos, load_tokenizer
 from masa.types import Engine
 
 
-def build_dialogue(task: Task, model_path: Path, algorithm: AlgorithmConfig) -> TextDialogue:
+def build_dialogue(
+    task: Task, model: Model, model_path: Path, algorithm: AlgorithmConfig
+) -> TextDialogue:
     """The task's templates over the model's tokenizer."""
     return TextDialogue(
         task.templates,
-        load_tokenizer(model_path),
+        load_tokenizer(model_path, model.trust_remote_code),
         algorithm.meta.min_length,
         algorithm.response_limit,
+        generation_eos(model_path),
     )
 
 
 def build_engine(
     config: DictConfig,
+    model: Model,
     model_path: Path,
     max_model_len: int,
     dialogue: TextDialogue,
@@ -37,27 +42,29 @@ def build_engine(
     engine: Any = instantiate(
         config,
         model_path=model_path,
-        eos_token_ids=[dialogue.tokenizer.eos_token_id],
+        eos_token_ids=list(dialogue.eos_token_ids),
         max_model_len=max_model_len,
         temperature=algorithm.temperature,
+        trust_remote_code=model.trust_remote_code,
     )
     return engine  # type: ignore[no-any-return]
 
 
-def longest_sequence(task: LimitedTask, model_path: Path, algorithm: AlgorithmConfig) -> int:
+def longest_sequence(
+    task: LimitedTask, model: Model, model_path: Path, algorithm: AlgorithmConfig
+) -> int:
     """Tokens of the longest prompt plus the longest response, within the model's context.
 
     Raises:
         ConfigError: the model's context is shorter.
     """
-    from transformers import AutoConfig
-
     prompt = task.longest_prompt
     if algorithm.control.hint:
         # whatever the meta rollouts may say can come back as a hint
         prompt += algorithm.meta.response_limit
     needed = prompt + max(algorithm.response_limit, algorithm.meta.response_limit)
-    context = getattr(AutoConfig.from_pretrained(model_path), "max_position_embeddings", needed)
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=model.trust_remote_code)
+    context = getattr(config.get_text_config(), "max_position_embeddings", needed)
     if needed > context:
         raise ConfigError(
             f"prompts of {prompt} tokens and responses of {needed - prompt} need {needed} tokens, "

@@ -4,14 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from masa.config import ConfigError
+from masa.engine.hf import faithful_attention
 from masa.tasks.arithmetic import ArithmeticTask
+from masa.training.lora import LoraConfig, add_adapter
 from masa.training.warmstart import WarmstartConfig, cached_warm_start
+
+
+class Model(Protocol):
+    """A source of first weights."""
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """True where the model's own code may run."""
+        ...
+
+    def check(self, task: Any) -> None:
+        """Raise ConfigError for what can be refused without loading weights."""
+        ...
+
+    def resolve(self, task: Any) -> Path:
+        """Local folder of the model."""
+        ...
+
+    def load(self, path: Path) -> PreTrainedModel:
+        """The policy in that folder, ready to be trained."""
+        ...
 
 
 class WarmStartedModel:
@@ -22,6 +52,8 @@ class WarmStartedModel:
         warmstart: how long and on what.
         cache_dir: where finished models are kept; ~ is the home directory.
     """
+
+    trust_remote_code = False
 
     def __init__(
         self, architecture: Mapping[str, Any], warmstart: WarmstartConfig, cache_dir: str
@@ -40,6 +72,10 @@ class WarmStartedModel:
         config = AutoConfig.for_model(**self.architecture)
         return cached_warm_start(task, config, self.warmstart, self.cache_dir)
 
+    def load(self, path: Path) -> PreTrainedModel:
+        """The policy in `path`, in float32."""
+        return load_policy(path)
+
 
 class HubModel:
     """Any causal LM of the Hugging Face hub or in a local folder.
@@ -47,17 +83,50 @@ class HubModel:
     Args:
         name: repository id or folder.
         revision: branch, tag or commit; only for the hub.
+        dtype: dtype of the trained weights. float32 keeps what small learning rates add up to;
+            trainer.precision=bf16-mixed computes in bfloat16 all the same.
+        attn_implementation: eager, sdpa, flash_attention_2 ...; null lets transformers choose.
+        gradient_checkpointing: recompute activations in the backward pass.
+        trust_remote_code: run the code that comes with the model.
+        lora: adapters instead of the whole model.
     """
 
-    def __init__(self, name: str, revision: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        revision: str | None = None,
+        dtype: str = "float32",
+        attn_implementation: str | None = None,
+        gradient_checkpointing: bool = False,
+        trust_remote_code: bool = False,
+        lora: LoraConfig | None = None,
+    ) -> None:
+        if dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"model.dtype is {dtype!r}, it must be float32 or bfloat16")
         self.name = name
         self.revision = revision
+        self.dtype = dtype
+        self.attn_implementation = attn_implementation
+        self.gradient_checkpointing = gradient_checkpointing
+        self.trust_remote_code = trust_remote_code
+        self.lora = lora or LoraConfig()
 
     def check(self, task: object) -> None:
-        """Raise ConfigError where a local folder holds no model."""
+        """Raise ConfigError where there is no such model, or none that can be trained so."""
         folder = Path(self.name).expanduser()
         if folder.exists() and not (folder / "config.json").is_file():
             raise ConfigError(f"model.name={self.name}: the folder has no config.json")
+        where = str(folder) if folder.exists() else self.name
+        options = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        try:
+            config = AutoConfig.from_pretrained(where, **options)
+        except (OSError, ValueError) as error:
+            # the folder or id, then what the hub said to it; a remedy may be among the words
+            said = " ".join(str(error).split())
+            raise ConfigError(f"model.name={self.name} cannot be loaded: {said}") from error
+        faithful_attention(config, self.attn_implementation)
+        if folder.exists():
+            load_tokenizer(folder, self.trust_remote_code)
 
     def resolve(self, task: object) -> Path:
         """Local folder of the model, downloaded where it is not there yet."""
@@ -66,19 +135,65 @@ class HubModel:
             return folder
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(self.name, revision=self.revision))
+        # some repositories hold the weights a second time in their maker's own format
+        wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md"]
+        path = snapshot_download(
+            self.name,
+            revision=self.revision,
+            allow_patterns=wanted,
+            ignore_patterns=["original/*", "consolidated*"],
+        )
+        return Path(path)
+
+    def load(self, path: Path) -> PreTrainedModel:
+        """The policy in `path`, with a fresh adapter where one is asked for."""
+        model = load_policy(
+            path, getattr(torch, self.dtype), self.attn_implementation, self.trust_remote_code
+        )
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.train()  # it is off in evaluation mode
+        if self.lora.rank is not None:
+            add_adapter(model, self.lora)
+        return model
 
 
-def load_policy(path: Path) -> torch.nn.Module:
-    """The causal LM in `path`, in float32."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    assert isinstance(model, torch.nn.Module)
+def load_policy(
+    path: Path,
+    dtype: torch.dtype = torch.float32,
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """The causal LM in `path`."""
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    model = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype,
+        attn_implementation=faithful_attention(config, attn_implementation),
+        trust_remote_code=trust_remote_code,
+    )
+    assert isinstance(model, PreTrainedModel)
     return model
 
 
-def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `path`."""
-    tokenizer = AutoTokenizer.from_pretrained(path)
+def load_tokenizer(path: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer in `path`.
+
+    Raises:
+        ConfigError: it has no end-of-sequence token.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     if tokenizer.eos_token_id is None:
-        raise ConfigError(f"the tokenizer in {path} has no end-of-sequence token")
+        raise ConfigError(
+            f"the tokenizer in {path} has no end-of-sequence token: set eos_token in its "
+            "tokenizer_config.json"
+        )
     return tokenizer
+
+
+def generation_eos(path: Path) -> list[int]:
+    """`eos_token_id` of the model's generation config, a list in several model families."""
+    if not (path / "generation_config.json").is_file():
+        return []
+    ids = GenerationConfig.from_pretrained(path).eos_token_id
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]

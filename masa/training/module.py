@@ -15,6 +15,7 @@ from masa.algorithm.losses import k3_divergence, total_loss
 from masa.config import AlgorithmConfig, OptimizerConfig, TrainerConfig
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
+from masa.training.lora import has_adapter, merged, without_adapter
 from masa.training.sharding import full_parameters, shard
 from masa.types import MicroBatch, StepBatch, Update
 
@@ -57,7 +58,7 @@ class MasaModule(L.LightningModule):
         if self.policy is not None:
             return
         self.policy = self.build_policy()
-        if self.algorithm.kl_beta > 0:
+        if self.algorithm.kl_beta > 0 and not has_adapter(self.policy):
             self._reference.append(self.build_policy().requires_grad_(False))
         for model in (self.policy, *self._reference):
             if self.device_mesh is not None:
@@ -68,7 +69,7 @@ class MasaModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """The policy's AdamW with its warm-up; a second one for separate behaviour cloning."""
         assert self.policy is not None
-        parameters = list(self.policy.parameters())
+        parameters = [p for p in self.policy.parameters() if p.requires_grad]
         policy = torch.optim.AdamW(
             parameters, lr=self.optimizer.lr, weight_decay=self.optimizer.weight_decay
         )
@@ -88,7 +89,7 @@ class MasaModule(L.LightningModule):
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Whole parameters under their Hugging Face names, for the engine."""
         assert self.policy is not None
-        return full_parameters(self.policy)
+        return merged(full_parameters(self.policy), self.policy)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """All updates of one rollout; logs its metrics at step = rollout number."""
@@ -137,10 +138,7 @@ class MasaModule(L.LightningModule):
     def _backward(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         assert self.policy is not None
         logprobs, entropy = token_logprobs(self.policy, batch, self.algorithm.temperature)
-        reference = None
-        if self._reference:
-            with torch.no_grad():
-                reference, _ = token_logprobs(self._reference[0], batch, self.algorithm.temperature)
+        reference = self._reference_logprobs(batch) if self.algorithm.kl_beta > 0 else None
         loss, parts = total_loss(logprobs, batch, self.algorithm, reference)
         # FSDP averages gradients over ranks, the weights already divide by the global count
         self.manual_backward(loss * world_size())
@@ -164,6 +162,15 @@ class MasaModule(L.LightningModule):
             if reference is not None:
                 measured["kl"] = k3_divergence(logprobs, reference)[sampled].sum()
         return measured | {f"loss/{name}": part for name, part in parts.items()}
+
+    @torch.no_grad()
+    def _reference_logprobs(self, batch: MicroBatch) -> torch.Tensor:
+        assert self.policy is not None
+        if not has_adapter(self.policy):
+            return token_logprobs(self._reference[0], batch, self.algorithm.temperature)[0]
+        # the base model is there already: no second copy
+        with without_adapter(self.policy):
+            return token_logprobs(self.policy, batch, self.algorithm.temperature)[0]
 
     def _check_sync(self, measured: dict[str, float]) -> None:
         difference = measured.get("sampling/sampling_logp_difference/max")

@@ -161,7 +161,7 @@ class RolloutCallback(L.Callback):
             samples,
             self.algorithm,
             self.settings.micro_batch_tokens,
-            int(self.dialogue.tokenizer.pad_token_id or 0),
+            self.dialogue.pad_token_id,
             sum_over_ranks,
             lambda n: int(max_over_ranks(n)),
             optimizer,

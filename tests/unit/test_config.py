@@ -281,7 +281,15 @@ def test_every_shipped_config_composes_and_loads(choice):
 def test_every_option_composes(group):
     for name in names(group):
         load(compose(f"{group}={name}"))
-    load(compose("model=hub", "model.name=x"))
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_every_model_goes_with_every_experiment(name):
+    own = ["model.name=x"] if name == "hub" else []
+    for experiment in names("experiment"):
+        cfg = compose(f"experiment={experiment}", f"model={name}", *own)
+        load(cfg)
+    assert hydra.utils.instantiate(cfg.model).trust_remote_code is False
 
 
 def fields_of(schema):

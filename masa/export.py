@@ -1,0 +1,173 @@
+"""`masa-export RUN out=DIR`: a run's policy as a Hugging Face folder."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from masa import cli
+from masa.config import ConfigError
+
+USAGE = "masa-export RUN out=DIR [ckpt=last|PATH] [dtype=float32|bfloat16]"
+_PREFIX = "policy."
+
+
+def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -> None:
+    """Write weights, tokenizer, generation config and model card of a run into `out`.
+
+    A LoRA run is written merged, with the adapter by itself in `out/adapter`.
+
+    Args:
+        run: run directory.
+        out: made where missing; must hold no model yet.
+        ckpt: last, or a checkpoint's path (a file, or the folder of a sharded one).
+        dtype: of the written weights; None keeps that of training.
+
+    Raises:
+        ConfigError: there is no such run or checkpoint, or `out` holds a model.
+    """
+    if not (run / "config.yaml").is_file():
+        raise ConfigError(f"{run} is no run directory: it has no config.yaml")
+    if (out / "config.json").exists():
+        raise ConfigError(f"{out} holds a model already: choose another out")
+    if dtype not in (None, "float32", "bfloat16"):
+        raise ConfigError(f"dtype is {dtype!r}, it must be float32 or bfloat16")
+    import torch
+    from hydra.utils import instantiate
+    from transformers.utils import logging
+
+    from masa.tasks.chat import ending_tokens
+    from masa.training.checkpoint import find_checkpoint
+    from masa.training.lora import has_adapter, merged
+    from masa.training.models import generation_eos, load_policy, load_tokenizer
+
+    logging.disable_progress_bar()
+    checkpoint = find_checkpoint(ckpt, run)
+    assert checkpoint is not None
+    cfg = OmegaConf.load(run / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    model = instantiate(cfg.model)
+    path = model.resolve(instantiate(cfg.task))
+    policy = model.load(path)
+    load_weights(policy, checkpoint)
+    tokenizer = load_tokenizer(path, model.trust_remote_code)
+    if has_adapter(policy):
+        policy.save_pretrained(out / "adapter")
+        base = load_policy(path, policy.dtype, None, model.trust_remote_code)
+        # tied weights have one name here and two in the model
+        base.load_state_dict(dict(merged(policy.named_parameters(), policy)), strict=False)
+        policy = base
+    if dtype is not None:
+        policy.to(getattr(torch, dtype))
+    ends = ending_tokens(tokenizer, generation_eos(path))
+    policy.generation_config.eos_token_id = list(ends)
+    policy.generation_config.pad_token_id = (
+        ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    )
+    policy.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    (out / "README.md").write_text(model_card(run, checkpoint, cfg, base_card(path)))
+
+
+def load_weights(policy: Any, checkpoint: Path) -> None:
+    """Read the weights of a checkpoint, whole or sharded, into a policy; one process is enough."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    if checkpoint.is_dir():
+        weights = {_PREFIX + name: tensor for name, tensor in policy.state_dict().items()}
+        dcp.load({"state_dict": weights}, checkpoint_id=checkpoint, no_dist=True)
+    else:
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    policy.load_state_dict({name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()})
+
+
+def base_card(path: Path) -> Mapping[str, Any]:
+    """Front matter of the first weights' own model card, where there is one."""
+    from huggingface_hub import ModelCard
+
+    card = path / "README.md"
+    return ModelCard.load(card).data.to_dict() if card.is_file() else {}
+
+
+def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, Any]) -> str:
+    """README.md of an exported model."""
+    from huggingface_hub import ModelCardData
+
+    source = cfg.model.get("name")
+    unknown = "unknown: to be filled in before this is published"
+    data = ModelCardData(
+        license=base.get("license"),
+        license_name=base.get("license_name"),
+        license_link=base.get("license_link"),
+        # on the hub it must be a repository
+        base_model=None if source is None or Path(source).exists() else source,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["masa", "reinforcement-learning", str(cfg.algorithm.name)],
+    )
+    facts = {
+        "Run": run.resolve().name,
+        "Method": f"{cfg.algorithm.name} (masa, arXiv 2510.03259)",
+        "Seed": cfg.seed,
+        "Checkpoint": checkpoint.stem,
+        "First weights": source or cfg.model._target_.rpartition(".")[2],
+        "Training data": ", ".join(f"{key}: {value}" for key, value in _plain(cfg.task).items()),
+        "Licence of the data": cfg.task.get("license") or unknown,
+        "Licence of the weights": base.get("license") or unknown,
+    }
+    lines = [f"---\n{data.to_yaml()}\n---\n", f"# {cfg.name}, {cfg.algorithm.name}\n"]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines += ["\n## Held-out metrics\n", "| metric | value |", "|---|---|"]
+    measured = last_validation(run / "metrics.csv", int(checkpoint.stem.rpartition("-")[2]))
+    lines += [f"| {name} | {value} |" for name, value in measured.items()]
+    return "\n".join(lines) + "\n"
+
+
+def last_validation(metrics: Path, step: int) -> dict[str, str]:
+    """The last validation up to a step: its rollout number and its metrics as written."""
+    with metrics.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/accuracy")]
+    row = [row for row in rows if int(row["step"]) <= step][-1]
+    return {
+        name: value for name, value in row.items() if value and (name == "step" or "val/" in name)
+    }
+
+
+def _plain(task: DictConfig) -> dict[str, Any]:
+    """The settings of a task on one level."""
+    flat: dict[str, Any] = {}
+    for name, value in task.items():
+        if isinstance(value, DictConfig):
+            flat = _plain(value) | flat
+        elif name == "_target_":
+            flat["task"] = str(value).rpartition(".")[2]
+        else:
+            flat[str(name)] = value
+    return flat
+
+
+def main() -> None:
+    """Console script."""
+    runs = [argument for argument in sys.argv[1:] if "=" not in argument]
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
+    if len(runs) != 1 or runs[0].startswith("-") or "out" not in given:
+        cli.fail("masa-export", f"usage: {USAGE}")
+    unknown = given.keys() - {"out", "ckpt", "dtype"}
+    if unknown:
+        cli.fail("masa-export", f"there is no setting {', '.join(sorted(unknown))}; {USAGE}")
+    out = Path(given["out"])
+    try:
+        export(Path(runs[0]), out, given.get("ckpt", "last"), given.get("dtype"))
+    except ConfigError as error:
+        cli.fail("masa-export", str(error))
+    print(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What a tokenizer knows of prompts: its chat template, its first token and its last ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+_DATE = "26 Jul 2024"
+_ANSWER = "an answer of the assistant"
+
+
+def in_chat(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """`text` as a user's message, up to where the assistant begins to speak."""
+    return _render(tokenizer, [{"role": "user", "content": text}], add_generation_prompt=True)
+
+
+def leading_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The beginning-of-sequence token where the tokenizer by itself puts one before a text."""
+    ids = tokenizer("a")["input_ids"]
+    return int(ids[0]) if ids and ids[0] == tokenizer.bos_token_id else None
+
+
+def ending_tokens(
+    tokenizer: PreTrainedTokenizerBase, generation: Sequence[int] = ()
+) -> tuple[int, ...]:
+    """Tokens that end a completion; the first is the one that belongs at the end of ours.
+
+    Args:
+        tokenizer: its chat template says what follows an assistant's message; without one it is
+            the end-of-sequence token.
+        generation: `eos_token_id` of the model's generation config.
+
+    Raises:
+        ValueError: the tokenizer has no end-of-sequence token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no end-of-sequence token")
+    last = [_end_of_turn(tokenizer)] if tokenizer.chat_template else []
+    # a dict keeps the order
+    return tuple(dict.fromkeys([*last, int(tokenizer.eos_token_id), *generation]))
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
+    rest = _render(tokenizer, messages).rpartition(_ANSWER)[2]
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = tokenizer(rest, add_special_tokens=False)["input_ids"]
+    return int(next((i for i in ids if i in special), tokenizer.eos_token_id))
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    add_generation_prompt: bool = False,
+) -> str:
+    # some templates tell today's date, and a resumed run would have other prompts than before
+    text = tokenizer.apply_chat_template(
+        messages,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        date_string=_DATE,
+    )
+    return str(text)

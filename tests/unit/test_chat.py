@@ -1,0 +1,176 @@
+"""Prompts and endings over the tokenizers of three model families."""
+
+import families
+import pytest
+from builders import meta_text, prompt
+from transformers import AutoTokenizer
+
+from masa.config import ConfigError
+from masa.tasks.templates import Templates, TextDialogue
+from masa.training.models import HubModel, generation_eos, load_tokenizer
+
+TEMPLATES = Templates("Solve {problem}.", "Of {problem}: 0..8", "{problem} ({hint})")
+BOS = {"qwen3": None, "llama": "<|begin_of_text|>", "gemma2": "<bos>"}
+
+
+def dialogue(family, chat, **changes):
+    tokenizer = families.family_tokenizer(family, chat)
+    for name, value in changes.items():
+        setattr(tokenizer, name, value)
+    return TextDialogue(TEMPLATES, tokenizer, 8, 64)
+
+
+def written(made, ids):
+    return made.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("chat", [True, False])
+def test_bos_stands_once_where_the_family_has_it(family, chat):
+    made = dialogue(family, chat)
+    for ids in (made.meta_prompt(prompt()), made.solution_prompt(prompt(), ["sum"])):
+        bos = made.tokenizer.bos_token_id
+        assert (bos is None) == (BOS[family] is None)
+        assert ids.count(bos) == (BOS[family] is not None)
+        assert bos is None or ids[0] == bos
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_chat_prompt_is_what_transformers_encodes(family):
+    made = dialogue(family, True)
+    ids = made.solution_prompt(prompt(problem="1+1"), ())
+    oracle = made.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Solve 1+1."}],
+        add_generation_prompt=True,
+        return_dict=False,
+        date_string="26 Jul 2024",
+    )
+    assert list(ids) == oracle
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_plain_prompt_is_what_the_tokenizer_encodes(family):
+    made = dialogue(family, False)
+    oracle = made.tokenizer("Solve 1+1.")["input_ids"]
+    assert list(made.solution_prompt(prompt(problem="1+1"), ())) == oracle
+
+
+def test_a_bos_written_by_the_template_is_not_doubled():
+    tokenizer = families.family_tokenizer("llama", chat=False)
+    own = Templates("<|begin_of_text|>{problem}", "{problem}", "{problem} {hint}")
+    made = TextDialogue(own, tokenizer, 8, 64)
+    assert written(made, made.solution_prompt(prompt(problem="x"), ())) == "<|begin_of_text|>x"
+
+
+def test_an_eos_that_the_tokenizer_appends_is_left_out():
+    from tokenizers import processors
+
+    tokenizer = families.family_tokenizer("gemma2", chat=False)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
+    )
+    assert tokenizer("x")["input_ids"][-1] == tokenizer.eos_token_id
+    made = TextDialogue(TEMPLATES, tokenizer, 8, 64)
+    assert written(made, made.solution_prompt(prompt(problem="x"), ())) == "<bos>Solve x."
+
+
+def test_a_prompt_does_not_tell_the_day():
+    made = dialogue("llama", True)
+    assert "Today: 26 Jul 2024" in written(made, made.meta_prompt(prompt()))
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("chat", [True, False])
+def test_completions_end_as_the_family_ends_them(family, chat):
+    made = dialogue(family, chat)
+    eos = made.tokenizer.eos_token
+    turn_end = families.TURN_END[family]
+    names = made.tokenizer.convert_ids_to_tokens(list(made.eos_token_ids))
+    assert names == ([turn_end, eos] if chat else [eos])
+    expert = made.rewrite(meta_text(1, 2, ["sum"]), 4, 10)
+    assert written(made, expert).endswith("}" + (turn_end if chat else eos))
+    assert expert[0] != made.tokenizer.bos_token_id
+    assert made.parse(made.text(expert)).parsed
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("chat", [True, False])
+def test_eos_lists_of_the_generation_config_are_kept(family, chat, tmp_path):
+    families.save_family(tmp_path, family, chat=chat)
+    tokenizer = load_tokenizer(tmp_path)
+    made = TextDialogue(TEMPLATES, tokenizer, 8, 64, generation_eos(tmp_path))
+    turn_end = tokenizer.convert_tokens_to_ids(families.TURN_END[family])
+    assert set(made.eos_token_ids) == {turn_end, tokenizer.eos_token_id}
+    assert made.eos_token_ids[0] == (turn_end if chat else tokenizer.eos_token_id)
+
+
+def test_a_single_eos_and_none(tmp_path):
+    assert generation_eos(tmp_path) == []
+    for written_eos, read in (("7", [7]), ("[7, 8]", [7, 8]), ("null", [])):
+        (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {written_eos}}}')
+        assert generation_eos(tmp_path) == read
+
+
+def test_a_chat_template_without_an_ending_falls_back_on_eos():
+    plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    made = dialogue("llama", True, chat_template=plain)
+    assert made.eos_token_ids == (made.tokenizer.eos_token_id,)
+
+
+def test_a_missing_pad_token_is_replaced():
+    made = dialogue("llama", True)
+    assert made.tokenizer.pad_token_id is None
+    assert made.pad_token_id == made.eos_token_ids[0]
+    gemma = dialogue("gemma2", True)
+    assert gemma.pad_token_id == gemma.tokenizer.pad_token_id == 0
+
+
+def test_the_choice_is_described():
+    assert "chat template;" in dialogue("qwen3", True).describe()
+    assert "<|im_end|> or <|endoftext|>" in dialogue("qwen3", True).describe()
+    assert "plain after <bos>" in dialogue("gemma2", False).describe()
+    assert "plain, as" in dialogue("qwen3", False).describe()
+
+
+# --- bad input
+
+
+def refused(build, *words):
+    with pytest.raises(ConfigError) as caught:
+        build()
+    message = str(caught.value)
+    assert message and "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_tokenizer_without_eos_is_refused(tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    refused(lambda: HubModel(str(tmp_path)).check(None), "no end-of-sequence token", "eos_token")
+
+
+def test_an_unknown_model_is_refused(tmp_path):
+    refused(
+        lambda: HubModel("nobody/nothing-of-the-kind").check(None),
+        "model.name=nobody/nothing-of-the-kind",
+    )
+    (tmp_path / "empty").mkdir()
+    refused(lambda: HubModel(str(tmp_path / "empty")).check(None), "no config.json")
+    (tmp_path / "config.json").write_text('{"model_type": "never-heard-of"}')
+    refused(lambda: HubModel(str(tmp_path)).check(None), str(tmp_path), "never-heard-of")
+
+
+def test_attention_without_the_soft_cap_is_refused(tmp_path):
+    families.save_family(tmp_path, "gemma2")
+    model = HubModel(str(tmp_path), attn_implementation="sdpa")
+    refused(lambda: model.check(None), "sdpa", "soft cap", "eager")
+    plain = HubModel(str(tmp_path))
+    plain.check(None)
+    assert plain.load(tmp_path).config._attn_implementation == "eager"
+
+
+def test_an_impossible_dtype_is_refused():
+    refused(lambda: HubModel("x", dtype="float16"), "model.dtype", "bfloat16")
