@@ -18,6 +18,7 @@ FLOORS = {
     "analysis": 6,  # stands apart, see below
 }  # fmt: skip
 ENTRY = 7  # modules of masa/ itself
+STATISTICS = "masa.analysis.statistics"  # numbers in, numbers out: shared with evaluation
 FILES = sorted((ROOT / "masa").rglob("*.py"))
 LIMIT = 420
 
@@ -55,11 +56,13 @@ def test_imports_go_one_way(path):
     for module in imports(path):
         if not module.startswith("masa"):
             continue
+        if module == STATISTICS and floor >= FLOORS["evaluation"]:
+            continue
         other, its = place(module)
         if other == room or (floor == its == ENTRY):
             continue
         assert its < floor, f"{name_of(path)} (floor {floor}) imports {module} (floor {its})"
-        if "analysis" in (room, other) and module != "masa.analysis.statistics":
+        if "analysis" in (room, other):
             assert floor == ENTRY, f"masa.analysis and {module} know nothing of each other"
 
 

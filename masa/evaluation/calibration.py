@@ -12,7 +12,7 @@ import pandas as pd
 from masa.algorithm.gating import PredictiveGate
 from masa.algorithm.step import reward
 from masa.analysis.statistics import bootstrap_correlation, bootstrap_mean
-from masa.config import AlgorithmConfig, ControlConfig, GateConfig
+from masa.config import AlgorithmConfig, GateConfig, MetaConfig
 from masa.data.metrics import meta_metrics
 from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup
 
@@ -114,7 +114,7 @@ def _group(
             None if pd.isna(row.predicted_pass_rate) else float(row.predicted_pass_rate),
             None if pd.isna(row.predicted_length) else int(row.predicted_length),
             None if row.predicted_notions is None else tuple(row.predicted_notions),
-            row.parse_error,
+            None if pd.isna(row.parse_error) else row.parse_error,
         )
         for row in predicted.itertuples()
     )
@@ -148,8 +148,8 @@ def _mean_prediction(group: RolloutGroup) -> float:
 
 def judging(max_tokens: int, min_length: int, sigma: float) -> AlgorithmConfig:
     """The rewards of training, and a gate of `sigma`, as a measure."""
-    config = AlgorithmConfig(
-        response_limit=max_tokens, gate=GateConfig(sigma=sigma), control=ControlConfig()
+    return AlgorithmConfig(
+        response_limit=max_tokens,
+        meta=MetaConfig(min_length=min_length),
+        gate=GateConfig(sigma=sigma),
     )
-    config.meta.min_length = min_length
-    return config

@@ -31,7 +31,9 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
     names = [name for name in stores[0].benchmarks() if name in stores[1].benchmarks()]
     if not names:
         raise ConfigError(f"{first} and {second} have no benchmark in common")
-    rows, found, parts, p_values = [], {}, [], []
+    rows: list[dict[str, str]] = []
+    found: dict[str, Any] = {}
+    parts, p_values = [], []
     for name in names:
         a, b, clusters = _paired(stores, name)
         difference, p = paired_difference(a, b, clusters)
@@ -80,7 +82,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
 
 def _paired(stores: list[Store], name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Mean verdict per common question [N] of both, and the clusters [N]."""
-    means, clusters, digests = [], {}, []
+    means, digests = [], []
+    clusters: dict[str, str] = {}
     for store in stores:
         samples = store.read(name)
         solved = samples[samples["kind"] == "solution"]

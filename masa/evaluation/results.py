@@ -143,10 +143,10 @@ def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> st
         rows.append({**row, **{f"pass@{k} (%)": _percent(by_k[k]) for k in ks}})
     parts = [
         render(rows),
-        "Brackets: 95 % cluster bootstrap over questions (10,000 resamples); without width where all "
-        "questions score the same, which is no certainty. s.e.: over questions, clustered by "
-        "shared context. All in percent; truncated: reached max_tokens; unparsed: ended without an "
-        "answer.",
+        "Brackets: 95 % cluster bootstrap over questions (10,000 resamples); without width where "
+        "all questions score the same, which is no certainty. s.e.: over questions, clustered by "
+        "shared context. All in percent; truncated: reached max_tokens; unparsed: ended without "
+        "an answer.",
     ]
     if any(score["rows"] != score["published_rows"] for score in benchmarks.values()):
         parts.append("\\* The source does not have the published number of rows.")
@@ -167,7 +167,9 @@ def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
         "ECE": _number(meta["pass_rate_ece"]),
         "length in range": _number(meta["length_in_range"]),
         "notion score": _number(meta["notion_score"]),
-        "gate P / R / F1": " / ".join(_number(gate[part]) for part in ("precision", "recall", "f1")),
+        "gate P / R / F1": " / ".join(
+            _number(gate[part]) for part in ("precision", "recall", "f1")
+        ),
     }
 
 
@@ -185,7 +187,8 @@ def render(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _percent(score: Mapping[str, float]) -> str:
-    return _bracketed(*(100 * score[part] for part in ("value", "low", "high")), digits=1)
+    value, low, high = (100 * score[part] for part in ("value", "low", "high"))
+    return _bracketed(value, low, high, digits=1)
 
 
 def _points(share: float) -> str:

@@ -95,9 +95,7 @@ class Sampler:
         for (kind, _), group in groupby(draws, key=lambda draw: (draw.kind, draw.item.prompt.id)):
             asked = list(group)
             seeds = tuple(self._seed(draw) for draw in asked)
-            requests.append(
-                Request(self.prompt_ids(kind, asked[0].item), seeds, self.limit(kind))
-            )
+            requests.append(Request(self.prompt_ids(kind, asked[0].item), seeds, self.limit(kind)))
         return [c for group in engine.generate(requests) for c in group]
 
     def _seed(self, draw: Draw) -> int:

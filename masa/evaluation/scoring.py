@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Protocol
 
 from masa.evaluation.items import Item
@@ -89,7 +90,7 @@ class ChoiceScorer:
         verdicts = []
         for item, text in answers:
             letter, count = item.gold
-            chosen = choice.extract(text, count)
+            chosen = choice.extract(text, ascii_uppercase[:count])
             verdicts.append(Verdict(chosen == letter, chosen))
         return verdicts
 

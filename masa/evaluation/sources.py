@@ -72,9 +72,7 @@ def _download(config: BenchmarkConfig) -> list[dict[str, Any]]:
             return json.loads(Path(path).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
         if config.files:
             paths = [
-                hf_hub_download(
-                    config.source, file, repo_type="dataset", revision=config.revision
-                )
+                hf_hub_download(config.source, file, repo_type="dataset", revision=config.revision)
                 for file in config.files
             ]
             return [row for path in paths for row in read_file(Path(path), where)]

@@ -57,8 +57,8 @@ def std_over_samples(correct: ArrayLike) -> float:
 def clustered_standard_error(values: ArrayLike, clusters: ArrayLike) -> float:
     """Standard error of the mean of `values` [N] where values of one cluster are dependent.
 
-    With C clusters: sqrt(C / (C - 1) * sum_c (sum_{i in c} (x_i - mean))^2) / N, which is s / sqrt(N)
-    where every cluster holds one value; NaN for fewer than two clusters.
+    With C clusters: sqrt(C / (C - 1) * sum_c (sum_{i in c} (x_i - mean))^2) / N, which is
+    s / sqrt(N) where every cluster holds one value; NaN for fewer than two clusters.
     """
     x = np.asarray(values, float)
     names, index = np.unique(np.asarray(clusters), return_inverse=True)

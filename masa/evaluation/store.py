@@ -1,4 +1,4 @@
-"""What an evaluation keeps on disk: every sample with its verdict, and the settings it came from."""
+"""What an evaluation keeps on disk: samples with verdicts, and the settings they came from."""
 
 from __future__ import annotations
 
