@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -54,9 +55,9 @@ def check(cfg: DictConfig) -> EvaluationConfig:
     try:
         engine: Any = get_class(cfg.engine._target_)
         engine.check_available()
-        if cfg.model.name is not None:
+        if cfg.model.name is not None and not _is_run(cfg.model.name):
             instantiate(cfg.model).check(None)
-        elif not _replays(cfg):
+        elif cfg.model.name is None and not _replays(cfg):
             raise ConfigError("name the model: model=FOLDER, a run of masa-train or a hub id")
     except InstantiationException as error:
         cause = error.__cause__ or error
@@ -72,6 +73,9 @@ def run(cfg: DictConfig) -> None:
         _compare(config, out)
         return
     cli.quiet(out / "log.txt")
+    settings = _settings(cfg, config)
+    if cfg.model.name is not None and _is_run(cfg.model.name):
+        settings["checkpoint"], cfg.model.name = _exported(Path(cfg.model.name), out)
     from filelock import FileLock, Timeout
     from hydra.utils import instantiate
 
@@ -88,7 +92,6 @@ def run(cfg: DictConfig) -> None:
     try:
         with FileLock(out / ".lock", timeout=0):
             store = Store(out)
-            settings = _settings(cfg, config)
             store.settle(settings)
             samplers = [
                 Sampler(
@@ -112,6 +115,27 @@ def run(cfg: DictConfig) -> None:
             print(f"\n{out / 'results.json'}")
     except Timeout as error:
         raise ConfigError(f"another masa-eval is at work in {out}") from error
+
+
+def _is_run(name: str) -> bool:
+    return (Path(name).expanduser() / "config.yaml").is_file()
+
+
+def _exported(run: Path, out: Path) -> tuple[str, str]:
+    """The last checkpoint of a run of masa-train: its name, and its Hugging Face folder."""
+    from masa.export import export
+    from masa.training.checkpoint import find_checkpoint
+
+    run = run.expanduser()
+    checkpoint = find_checkpoint("last", run)
+    assert checkpoint is not None
+    folder = out / "model" / checkpoint.stem
+    if not folder.exists():
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        export(run, partial)
+        os.replace(partial, folder)
+    return checkpoint.stem, str(folder)
 
 
 def _compare(config: EvaluationConfig, out: Path) -> None:
