@@ -120,7 +120,7 @@ def _group(
     )
     gate = PredictiveGate(algorithm.gate, algorithm.control)
     limit = algorithm.response_limit
-    gated = gate.skips(prompt, predictions)
+    gated = gate.skips(prompt, predictions, 0)
     group = RolloutGroup(
         prompt=prompt,
         meta_prompt_ids=(),
