@@ -48,6 +48,8 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> list[Item]:
     for number, row in enumerate(rows):
         get = _Reader(config, row)
         name = str(get("id", number)).strip()
+        if name in config.exclude:
+            continue
         question, gold, shown = make(get, name)
         if not str(shown).strip():
             raise ConfigError(f"benchmark.{config.name}: question {name} has an empty answer")
@@ -56,7 +58,7 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> list[Item]:
                 f"benchmark.{config.name}: id {name} occurs twice; "
                 f"benchmark.{config.name}.columns.id=null numbers the rows instead"
             )
-        if any(rule == name or (" " in rule and rule in question) for rule in config.exclude):
+        if any(" " in rule and rule in question for rule in config.exclude):
             continue
         cluster = str(get("group", name))
         items[name] = Item(Prompt(name, question, str(shown)), gold, cluster)
@@ -160,7 +162,8 @@ def _tests(get: _Reader, name: str) -> code.Tests:
     except (KeyError, ValueError, TypeError, SyntaxError) as error:
         raise ConfigError(
             f"benchmark.{get.config.name}: the tests of question {name} cannot be read "
-            f"({type(error).__name__}: {error}); there are columns {', '.join(get.row)}"
+            f"({type(error).__name__}: {error}); there are columns {', '.join(get.row)}; "
+            f"benchmark.{get.config.name}.exclude=[{name}] leaves it out"
         ) from error
 
 
