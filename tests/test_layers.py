@@ -21,6 +21,7 @@ FLOORS = {
     "analysis": 7,  # stands apart, see below
 }  # fmt: skip
 ENTRY = 8  # modules of masa/ itself
+STATISTICS = "masa.analysis.statistics"  # numbers in, numbers out: shared with evaluation
 FILES = sorted((ROOT / "masa").rglob("*.py"))
 LIMIT = 420
 
@@ -57,6 +58,8 @@ def test_imports_go_one_way(path):
     room, floor = place(name_of(path))
     for module in imports(path):
         if not module.startswith("masa"):
+            continue
+        if module == STATISTICS and floor >= FLOORS["evaluation"]:
             continue
         other, its = place(module)
         if other == room or (floor == its == ENTRY):

@@ -116,7 +116,8 @@ def _weights(clusters: int, size: int, seed: int) -> Floats:
     return np.bincount(flat, minlength=size * clusters).reshape(size, clusters).astype(float)
 
 
-def _percentiles(draws: Floats, level: float) -> tuple[float, float]:
+def percentiles(draws: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Bounds that hold the middle `level` of the finite draws; NaN where there is none."""
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return nan, nan
@@ -145,11 +146,19 @@ def bootstrap_mean(
     x, groups = x[keep], groups[keep]
     if not len(x):
         return Estimate(nan, n=0)
-    sums = _cluster_sums(np.stack([x, np.ones_like(x)], axis=1), groups)
-    if len(sums) < 2:
+    if len(np.unique(groups)) < 2:
         return Estimate(float(x.mean()), n=len(x))
-    draws = np.concatenate([s[:, 0] / s[:, 1] for s in _resampled_sums(sums, resamples, seed)])
-    return Estimate(float(x.mean()), *_percentiles(draws, level), n=len(x))
+    draws = resampled_means(x, groups, resamples, seed)
+    return Estimate(float(x.mean()), *percentiles(draws, level), n=len(x))
+
+
+def resampled_means(
+    values: ArrayLike, clusters: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+) -> Floats:
+    """Means of finite `values` [N] over resampled clusters, [B]."""
+    x = np.asarray(values, float)
+    sums = _cluster_sums(np.stack([x, np.ones_like(x)], axis=1), clusters)
+    return np.concatenate([s[:, 0] / s[:, 1] for s in _resampled_sums(sums, resamples, seed)])
 
 
 def bootstrap_correlation(
@@ -176,7 +185,7 @@ def bootstrap_correlation(
     if isnan(value) or len(sums) < 3:
         return Estimate(value, n=len(a))
     draws = np.concatenate([_pearson(s) for s in _resampled_sums(sums, resamples, seed)])
-    return Estimate(value, *_percentiles(draws, level), n=len(a))
+    return Estimate(value, *percentiles(draws, level), n=len(a))
 
 
 def _pearson(sums: Floats) -> Floats:

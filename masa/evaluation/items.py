@@ -1,0 +1,189 @@
+"""Rows to questions: what is shown to the model and what its answer is held against."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from masa.algorithm.seeding import derive_seed
+from masa.config import ConfigError
+from masa.evaluation.settings import BenchmarkConfig
+from masa.evaluation.sources import Row, value
+from masa.types import Prompt
+from masa.verifiers import code
+
+_LETTERED = re.compile(r"^\s*\(?[A-Z][).:]\s+")
+_REFERS = re.compile(
+    r"\b(all|none|both|neither|any|each|two|three) of (the )?(above|these|options|choices)\b"
+    r"|\babove\b|\b(both|neither|either) \(?[A-H]\)? (and|or|nor) \(?[A-H]\b"
+    r"|^\s*\(?[A-H]\)? (and|or|&) \(?[A-H]\)?\s*\.?$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a benchmark."""
+
+    prompt: Prompt
+    """`problem` is the question as shown, options and all, without the instruction."""
+    gold: Any
+    """What the scorer compares with."""
+    cluster: str
+    """Questions of one cluster share their context."""
+
+
+def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> list[Item]:
+    """The questions of a benchmark, excluded ones left out.
+
+    Raises:
+        ConfigError: a column is missing, a gold answer is empty or an id occurs twice.
+    """
+    make = _MAKERS[config.template]
+    items: dict[str, Item] = {}
+    for number, row in enumerate(rows):
+        get = _Reader(config, row)
+        name = str(get("id", number)).strip()
+        if name in config.exclude:
+            continue
+        question, gold, shown = make(get, name)
+        if not str(shown).strip():
+            raise ConfigError(f"benchmark.{config.name}: question {name} has an empty answer")
+        if name in items:
+            raise ConfigError(
+                f"benchmark.{config.name}: id {name} occurs twice; "
+                f"benchmark.{config.name}.columns.id=null numbers the rows instead"
+            )
+        if any(" " in rule and rule in question for rule in config.exclude):
+            continue
+        cluster = str(get("group", name))
+        items[name] = Item(Prompt(name, question, str(shown)), gold, cluster)
+    if not items:
+        raise ConfigError(f"benchmark.{config.name}: every row is excluded")
+    return list(items.values())
+
+
+class _Reader:
+    """A row by the names that a template knows."""
+
+    def __init__(self, config: BenchmarkConfig, row: Row) -> None:
+        self.config = config
+        self.row = row
+
+    def __call__(self, name: str, otherwise: Any = None) -> Any:
+        column = self.config.columns.get(name)
+        if column is None:
+            return otherwise
+        where = f"benchmark.{self.config.name}.columns.{name}"
+        if isinstance(column, list):
+            return [value(self.row, part, where) for part in column]
+        return value(self.row, str(column), where)
+
+
+Made = tuple[str, Any, str]
+"""Question as shown, gold, gold as shown in tables."""
+
+
+def _math(get: _Reader, name: str) -> Made:
+    answer = get("answer")
+    # a list of answers: all of them are asked for
+    gold = ", ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
+    return str(get("question")).strip(), gold, gold
+
+
+def _number(get: _Reader, name: str) -> Made:
+    unit = str(get("unit", "")).strip()
+    question = str(get("question")).strip()
+    if unit:
+        question += f"\nGive the answer in this unit: {unit}"
+    answer = str(get("answer")).strip()
+    return question, (answer, unit), answer
+
+
+def _choice(get: _Reader, name: str) -> Made:
+    config = get.config
+    options = [_LETTERED.sub("", str(option)).strip() for option in get("options")]
+    gold = _gold_option(get, name, len(options))
+    order = list(range(len(options)))
+    if config.shuffle and not any(map(_REFERS.search, options)):
+        random.Random(derive_seed("options", config.name, name)).shuffle(order)
+    letters = string.ascii_uppercase
+    lines = [f"{letters[i]}) {options[old]}" for i, old in enumerate(order)]
+    parts = [str(get("context", "")).strip(), str(get("question")).strip(), "\n".join(lines)]
+    letter = letters[order.index(gold)]
+    return "\n\n".join(part for part in parts if part), (letter, len(options)), letter
+
+
+def _gold_option(get: _Reader, name: str, count: int) -> int:
+    """Position of the right option: by its own column, by the set's labels or by its letter."""
+    columns = get.config.columns
+    if isinstance(columns["options"], list) and columns["answer"] in columns["options"]:
+        return columns["options"].index(columns["answer"])
+    answer = str(get("answer")).strip()
+    labels = [str(label) for label in get("labels", string.ascii_uppercase)][:count]
+    if answer not in labels:
+        raise ConfigError(
+            f"benchmark.{get.config.name}: the answer of question {name} is {answer!r}, "
+            f"it must be one of {', '.join(labels)}"
+        )
+    return labels.index(answer)
+
+
+def _function(get: _Reader, name: str) -> Made:
+    question = str(get("question")).strip()
+    examples = get("examples")
+    if examples:
+        shown = "\n".join(examples)
+        question += f"\n\nYour code has to pass these tests:\n```python\n{shown}\n```"
+        solution = get("solution")
+    else:
+        solution = f"{get('question')}{get('solution')}"
+        question = f"Complete this function:\n```python\n{question}\n```"
+    return question, (_tests(get, name), solution), "tests"
+
+
+def _program(get: _Reader, name: str) -> Made:
+    question = str(get("question")).strip()
+    starter = str(get("starter") or "").strip()
+    if starter:
+        question += f"\n\nStart from this code:\n```python\n{starter}\n```"
+    else:
+        question += "\n\nThe program reads from standard input and writes to standard output."
+    return question, (_tests(get, name), None), "tests"
+
+
+def _tests(get: _Reader, name: str) -> code.Tests:
+    try:
+        return _TESTS[get.config.scorer](get.row)
+    except (KeyError, ValueError, TypeError, SyntaxError) as error:
+        raise ConfigError(
+            f"benchmark.{get.config.name}: the tests of question {name} cannot be read "
+            f"({type(error).__name__}: {error}); there are columns {', '.join(get.row)}; "
+            f"benchmark.{get.config.name}.exclude=[{name}] leaves it out"
+        ) from error
+
+
+_TESTS: dict[str, Callable[[Row], code.Tests]] = {
+    "mbpp": code.mbpp_tests,
+    "humaneval": code.humaneval_tests,
+    "livecodebench": code.livecodebench_tests,
+}
+
+
+def _output(get: _Reader, name: str) -> Made:
+    question = f"```python\n{str(get('code')).strip()}\n```\nWhat does f({get('input')}) return?"
+    return question, str(get("answer")), str(get("answer"))
+
+
+_MAKERS: dict[str, Callable[[_Reader, str], Made]] = {
+    "math": _math,
+    "number": _number,
+    "choice": _choice,
+    "function": _function,
+    "program": _program,
+    "output": _output,
+}

@@ -1,0 +1,212 @@
+"""Samples to scores: results.json, and the table that people read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from masa.analysis.statistics import Estimate
+from masa.config import ConfigError
+from masa.evaluation.benchmarks import Benchmark
+from masa.evaluation.calibration import calibration, judging
+from masa.evaluation.settings import EvaluationConfig
+from masa.evaluation.statistics import macro_average, pass_at_k, std_over_samples, summarise
+from masa.evaluation.store import Store, write_json
+
+
+def verdicts(samples: pd.DataFrame, n: int) -> tuple[list[str], np.ndarray, list[str]]:
+    """The first n solutions of every question.
+
+    Args:
+        samples: rows of `store.SCHEMA`.
+        n: samples per question.
+
+    Returns:
+        ids [N], verdicts [N, n] and clusters [N].
+
+    Raises:
+        ConfigError: a question has fewer.
+    """
+    solved = samples[(samples["kind"] == "solution") & (samples["sample"] < n)]
+    table = solved.pivot(index="id", columns="sample", values="correct")
+    if table.shape[1] < n or table.isna().any().any():
+        raise ConfigError(f"fewer than {n} samples of a question: run the evaluation to its end")
+    clusters = solved.groupby("id")["cluster"].first()
+    return list(table.index), table.to_numpy(bool), list(clusters[table.index])
+
+
+def summarise_all(
+    benchmarks: Sequence[Benchmark], store: Store, config: EvaluationConfig
+) -> dict[str, Any]:
+    """Scores of every benchmark and their macro-averages, plain enough for JSON."""
+    scores: dict[str, Any] = {}
+    parts: dict[str, dict[int, list[tuple[Any, Any]]]] = {}
+    for benchmark in benchmarks:
+        samples = store.read(benchmark.name)
+        samples = samples[samples["id"].isin({prompt.id for prompt in benchmark.prompts})]
+        _, correct, clusters = verdicts(samples, config.n)
+        solved = samples[(samples["kind"] == "solution") & (samples["sample"] < config.n)]
+        score = _score(benchmark, correct, clusters, solved, config.k)
+        if config.meta:
+            metas = samples[(samples["kind"] == "meta") & (samples["sample"] < config.meta_samples)]
+            measure = judging(config.max_tokens, config.min_length, config.sigma)
+            prompts = {prompt.id: prompt for prompt in benchmark.prompts}
+            score["meta"] = calibration(solved, metas, prompts, measure)
+        scores[benchmark.name] = score
+        for domain in (benchmark.domain, "all"):
+            for k in config.k:
+                part = (pass_at_k(correct, k), clusters)
+                parts.setdefault(domain, {}).setdefault(k, []).append(part)
+    averages = {
+        domain: {str(k): _interval(macro_average(of_k)) for k, of_k in by_k.items()}
+        for domain, by_k in parts.items()
+        if len(by_k[config.k[0]]) > 1
+    }
+    return {"benchmarks": scores, "averages": averages}
+
+
+def _score(
+    benchmark: Benchmark,
+    correct: np.ndarray,
+    clusters: Sequence[str],
+    solved: pd.DataFrame,
+    ks: Sequence[int],
+) -> dict[str, Any]:
+    unparsed = solved["answer"].isna() & ~solved["truncated"].astype(bool)
+    return {
+        "domain": benchmark.domain,
+        "questions": correct.shape[0],
+        "clusters": len(set(clusters)),
+        "rows": benchmark.rows,
+        "published_rows": benchmark.published,
+        "samples": correct.shape[1],
+        "pass_at": {
+            str(score.k): {
+                **_interval(score.estimate),
+                "standard_error": score.standard_error,
+            }
+            for score in summarise(correct, clusters, ks)
+        },
+        "std_over_samples": std_over_samples(correct),
+        "truncated": float(solved["truncated"].mean()),
+        "unparsed": float(unparsed.mean()),
+        "mean_tokens": float(solved["tokens"].mean()),
+    }
+
+
+def _interval(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def write_results(
+    directory: Path,
+    scores: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    environment: Mapping[str, str],
+) -> str:
+    """Write results.json and results.md; returns the table."""
+    content = {"settings": dict(settings), "environment": dict(environment), **scores}
+    write_json(directory / "results.json", _without_nan(content))
+    text = as_markdown(scores, environment)
+    (directory / "results.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Tables of scores, averages and calibration."""
+    benchmarks = scores["benchmarks"]
+    ks = list(next(iter(benchmarks.values()))["pass_at"])
+    rows = []
+    for name, score in benchmarks.items():
+        shown = f"{score['questions']}" + ("" if score["rows"] == score["published_rows"] else "*")
+        first = score["pass_at"][ks[0]]
+        rows.append(
+            {
+                "benchmark": name,
+                "questions": shown,
+                "n": str(score["samples"]),
+                **{f"pass@{k} (%)": _percent(score["pass_at"][k]) for k in ks},
+                f"s.e. @{ks[0]}": _points(first["standard_error"]),
+                "std over samples": _points(score["std_over_samples"]),
+                "truncated": _points(score["truncated"]),
+                "unparsed": _points(score["unparsed"]),
+                "tokens": f"{score['mean_tokens']:,.0f}",
+            }
+        )
+    for domain, by_k in scores["averages"].items():
+        row = {"benchmark": f"mean ({domain})"}
+        rows.append({**row, **{f"pass@{k} (%)": _percent(by_k[k]) for k in ks}})
+    parts = [
+        render(rows),
+        "Brackets: 95 % cluster bootstrap over questions (10,000 resamples); without width where "
+        "all questions score the same, which is no certainty. s.e.: over questions, clustered by "
+        "shared context. All in percent; truncated: reached max_tokens; unparsed: ended without "
+        "an answer.",
+    ]
+    if any(score["rows"] != score["published_rows"] for score in benchmarks.values()):
+        parts.append("\\* The source does not have the published number of rows.")
+    metas = {name: score["meta"] for name, score in benchmarks.items() if "meta" in score}
+    if metas:
+        parts += [render([_meta_row(name, meta) for name, meta in metas.items()])]
+    parts.append(", ".join(f"{name} {value}" for name, value in environment.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
+    gate = meta["gate"]
+    return {
+        "predictions": name,
+        "parsed": _number(meta["parse_rate"]),
+        "pass-rate MAE": _bracketed(*meta["pass_rate_mae"]),
+        "corr": _bracketed(*meta["pass_rate_corr"]),
+        "ECE": _number(meta["pass_rate_ece"]),
+        "length in range": _number(meta["length_in_range"]),
+        "notion score": _number(meta["notion_score"]),
+        "gate P / R / F1": " / ".join(
+            _number(gate[part]) for part in ("precision", "recall", "f1")
+        ),
+    }
+
+
+def render(rows: Sequence[Mapping[str, str]]) -> str:
+    """A markdown table with aligned columns; what a row lacks stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, *[[row.get(name, "") for name in columns] for row in rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    texts = [
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([texts[0], rule, *texts[1:]])
+
+
+def _percent(score: Mapping[str, float]) -> str:
+    value, low, high = (100 * score[part] for part in ("value", "low", "high"))
+    return _bracketed(value, low, high, digits=1)
+
+
+def _points(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _bracketed(value: float, low: float, high: float, digits: int = 3) -> str:
+    return str(Estimate(value, low, high, digits=digits))
+
+
+def _without_nan(node: Any) -> Any:
+    """JSON has no NaN: what cannot be known is null."""
+    if isinstance(node, dict):
+        return {key: _without_nan(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without_nan(value) for value in node]
+    return None if isinstance(node, float) and math.isnan(node) else node

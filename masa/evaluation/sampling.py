@@ -1,0 +1,189 @@
+"""Draw what is missing: every sample has its own seed, so nothing depends on when it is drawn."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from tqdm import tqdm
+
+from masa.algorithm.seeding import derive_seed
+from masa.config import ConfigError
+from masa.evaluation.benchmarks import Benchmark
+from masa.evaluation.items import Item
+from masa.evaluation.settings import EvaluationConfig
+from masa.evaluation.store import Store
+from masa.tasks.templates import TextDialogue
+from masa.types import Completion, Engine, Request
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One completion to be drawn."""
+
+    kind: str
+    """solution or meta."""
+    item: Item
+    sample: int
+
+
+class Sampler:
+    """Draws and judges the samples of one benchmark that a store does not hold yet.
+
+    Args:
+        benchmark: what to ask.
+        dialogue: its templates over the model's tokenizer.
+        config: how many samples, how long, which seeds.
+        store: where they are kept.
+    """
+
+    def __init__(
+        self, benchmark: Benchmark, dialogue: TextDialogue, config: EvaluationConfig, store: Store
+    ) -> None:
+        self.benchmark = benchmark
+        self.dialogue = dialogue
+        self.config = config
+        self.store = store
+        self.digests = benchmark.digests()
+        self.missing = self._missing()
+
+    def _missing(self) -> list[Draw]:
+        done = self.store.done(self.benchmark.name, self.digests)
+        counts = {"solution": self.config.n}
+        if self.config.meta:
+            counts["meta"] = self.config.meta_samples
+        return [
+            Draw(kind, item, sample)
+            for item in self.benchmark.items
+            for kind, count in counts.items()
+            for sample in range(count)
+            if (kind, item.prompt.id, sample) not in done
+        ]
+
+    def prompt_ids(self, kind: str, item: Item) -> tuple[int, ...]:
+        """Token ids of a question as put to the model."""
+        if kind == "meta":
+            return self.dialogue.meta_prompt(item.prompt)
+        return self.dialogue.solution_prompt(item.prompt, ())
+
+    def limit(self, kind: str) -> int:
+        """Tokens that a completion may take."""
+        return self.config.meta_max_tokens if kind == "meta" else self.config.max_tokens
+
+    def longest_sequence(self) -> int:
+        """Tokens of the longest prompt still to be put, with the longest completion to it."""
+        kinds = {(draw.kind, draw.item.prompt.id): draw for draw in self.missing}
+        return max(
+            (len(self.prompt_ids(d.kind, d.item)) + self.limit(d.kind) for d in kinds.values()),
+            default=0,
+        )
+
+    def batches(self, engine: Engine) -> Iterator[tuple[int, int]]:
+        """Draw, judge and save batch by batch; yields (completions, tokens) of each."""
+        for start in range(0, len(self.missing), self.config.batch):
+            draws = self.missing[start : start + self.config.batch]
+            completions = self._generate(draws, engine)
+            self.store.add(self.benchmark.name, self._rows(draws, completions))
+            yield len(draws), sum(len(c.token_ids) for c in completions)
+
+    def _generate(self, draws: Sequence[Draw], engine: Engine) -> list[Completion]:
+        requests = []
+        for (kind, _), group in groupby(draws, key=lambda draw: (draw.kind, draw.item.prompt.id)):
+            asked = list(group)
+            seeds = tuple(self._seed(draw) for draw in asked)
+            requests.append(Request(self.prompt_ids(kind, asked[0].item), seeds, self.limit(kind)))
+        return [c for group in engine.generate(requests) for c in group]
+
+    def _seed(self, draw: Draw) -> int:
+        return derive_seed(
+            self.config.seed, self.benchmark.name, draw.item.prompt.id, draw.kind, draw.sample
+        )
+
+    def _rows(
+        self, draws: Sequence[Draw], completions: Sequence[Completion]
+    ) -> list[dict[str, Any]]:
+        texts = [self.dialogue.text(completion.token_ids) for completion in completions]
+        solved = [
+            (draw.item, text)
+            for draw, text in zip(draws, texts, strict=True)
+            if draw.kind == "solution"
+        ]
+        verdicts = iter(self.benchmark.scorer.judge(solved))
+        rows = []
+        for draw, completion, text in zip(draws, completions, texts, strict=True):
+            row = {
+                "benchmark": self.benchmark.name,
+                "id": draw.item.prompt.id,
+                "kind": draw.kind,
+                "sample": draw.sample,
+                "cluster": draw.item.cluster,
+                "gold": draw.item.prompt.answer,
+                "text": text,
+                "tokens": len(completion.token_ids),
+                "truncated": not completion.finished,
+                "digest": self.digests[draw.item.prompt.id],
+            }
+            if draw.kind == "solution":
+                verdict = next(verdicts)
+                row |= {"correct": verdict.correct, "answer": verdict.answer}
+            else:
+                prediction = self.dialogue.parse(text)
+                row |= {
+                    "predicted_pass_rate": prediction.pass_rate,
+                    "predicted_length": prediction.length,
+                    "predicted_notions": prediction.notions,
+                    "parse_error": prediction.error,
+                }
+            rows.append(row)
+        return rows
+
+
+def draw_all(samplers: Sequence[Sampler], build_engine: Callable[[int], Engine]) -> None:
+    """Draw what is missing in all benchmarks; the engine is built only where something is.
+
+    Args:
+        samplers: one per benchmark.
+        build_engine: makes the engine for sequences of a length (tokens).
+    """
+    missing = sum(len(sampler.missing) for sampler in samplers)
+    if not missing:
+        return
+    engine = build_engine(max(sampler.longest_sequence() for sampler in samplers))
+    there = sum(_wanted(sampler) for sampler in samplers) - missing
+    try:
+        with tqdm(
+            total=missing + there,
+            initial=there,
+            unit="sample",
+            mininterval=0.1 if sys.stderr.isatty() else 15,
+            dynamic_ncols=True,
+        ) as bar:
+            started, tokens = time.perf_counter(), 0
+            for sampler in samplers:
+                bar.set_description(sampler.benchmark.name)
+                for completions, drawn in sampler.batches(engine):
+                    tokens += drawn
+                    speed = tokens / (time.perf_counter() - started)
+                    bar.set_postfix({"tok/s": f"{speed:,.0f}"}, refresh=False)
+                    bar.update(completions)
+    finally:
+        engine.close()
+
+
+def _wanted(sampler: Sampler) -> int:
+    config = sampler.config
+    return len(sampler.benchmark.items) * (config.n + config.meta * config.meta_samples)
+
+
+def fits(needed: int, model: Mapping[str, Any]) -> None:
+    """Raise ConfigError where sequences of `needed` tokens are over the model's context."""
+    context = model.get("max_position_embeddings") or needed
+    if needed > context:
+        raise ConfigError(
+            f"the longest prompt and max_tokens need {needed} tokens, the model's context holds "
+            f"{context}: lower max_tokens by {needed - context}"
+        )

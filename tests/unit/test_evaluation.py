@@ -1,0 +1,287 @@
+"""Sampling that can stop anywhere, scores, comparison and calibration."""
+
+import json
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from builders import byte_tokenizer
+
+from masa.config import ConfigError
+from masa.engine.scripted import ScriptedEngine
+from masa.evaluate import _file_name, arguments
+from masa.evaluation.benchmarks import Benchmark
+from masa.evaluation.calibration import expected_calibration_error, reliability
+from masa.evaluation.comparing import compare
+from masa.evaluation.items import Item
+from masa.evaluation.results import summarise_all, write_results
+from masa.evaluation.sampling import Sampler, draw_all
+from masa.evaluation.scoring import Verdict
+from masa.evaluation.settings import EvaluationConfig
+from masa.evaluation.store import Store
+from masa.tasks.templates import Templates, TextDialogue
+from masa.types import Prompt
+
+TEMPLATES = Templates(solution="{problem}", meta="meta {problem}", hint="{problem}{hint}")
+TOKENIZER = byte_tokenizer()
+EOS = TOKENIZER.eos_token_id
+
+
+def settings(**changes):
+    plain = {"output_dir": ".", "model": {}, "engine": {}, "templates": {}, "benchmark": {"b": {}}}
+    small = {"n": 4, "k": [1, 2], "batch": 5, "max_tokens": 40}
+    return EvaluationConfig(**(plain | small | changes))
+
+
+class LastCharacter:
+    """Right is who ends with the gold character; no text at all is no answer."""
+
+    def judge(self, answers):
+        return [Verdict(text.endswith(item.gold), text or None) for item, text in answers]
+
+
+def benchmark(name="b", questions=5, domain="toy"):
+    items = [
+        Item(Prompt(f"q{i}", f"problem {i}", "a"), "a", f"c{i // 2}") for i in range(questions)
+    ]
+    return Benchmark(name, domain, items, TEMPLATES, LastCharacter(), questions, questions)
+
+
+class Clumsy:
+    """Says a letter by its seed; ends the process's patience after so many calls."""
+
+    def __init__(self, calls=math.inf, letters="ab"):
+        self.calls = calls
+        self.letters = letters
+        self.engine = ScriptedEngine(self.script, EOS)
+
+    def script(self, prompt_ids, seed):
+        text = self.letters[seed % len(self.letters)]
+        if TOKENIZER.decode(list(prompt_ids)).startswith("meta"):
+            fields = {"math_notion": ["x"], "pass_rate": seed % 9, "solution_length": 2}
+            text = "<meta></meta>" + json.dumps(fields)
+        return (*TOKENIZER(text)["input_ids"], EOS)
+
+    def generate(self, requests):
+        self.calls -= 1
+        if self.calls < 0:
+            raise KeyboardInterrupt
+        return self.engine.generate(requests)
+
+    def close(self):
+        pass
+
+
+def evaluate(out, engine, config, *benchmarks):
+    store = Store(out)
+    dialogue = TextDialogue(TEMPLATES, TOKENIZER, config.min_length, config.max_tokens)
+    samplers = [Sampler(b, dialogue, config, store) for b in benchmarks]
+    draw_all(samplers, lambda longest: engine)
+    return store
+
+
+META = {"meta": True, "meta_samples": 3, "meta_max_tokens": 200, "min_length": 1}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 100])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, batch):
+    both = benchmark("b"), benchmark("other")
+    whole = evaluate(tmp_path / "whole", Clumsy(), settings(**META), *both)
+    config = settings(**META, batch=batch)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "stopped", Clumsy(calls=1 + 7 // batch), config, *both)
+    there = Store(tmp_path / "stopped")
+    assert 0 < len(there.read("b")) + len(there.read("other")) < 2 * len(whole.read("b"))
+    stopped = evaluate(tmp_path / "stopped", Clumsy(), config, *both)
+    for name in ("b", "other"):
+        pd.testing.assert_frame_equal(stopped.read(name), whole.read(name))
+    assert summarise_all(both, stopped, config) == summarise_all(both, whole, config)
+
+
+def test_nothing_is_drawn_twice_and_more_samples_join_those_there(tmp_path):
+    first = Clumsy()
+    evaluate(tmp_path, first, settings(), benchmark())
+    before = Store(tmp_path).read("b")
+    assert len(before) == 20
+    idle = Clumsy(calls=0)
+    evaluate(tmp_path, idle, settings(), benchmark())
+    more = evaluate(tmp_path, Clumsy(), settings(n=6), benchmark()).read("b")
+    assert len(more) == 30
+    pd.testing.assert_frame_equal(more[more["sample"] < 4].reset_index(drop=True), before)
+
+
+def test_samples_do_not_depend_on_what_else_is_asked(tmp_path):
+    alone = evaluate(tmp_path / "1", Clumsy(), settings(), benchmark(questions=2)).read("b")
+    among = evaluate(tmp_path / "2", Clumsy(), settings(batch=99), benchmark(), benchmark("x"))
+    kept = among.read("b")
+    pd.testing.assert_frame_equal(kept[kept["id"].isin(["q0", "q1"])], alone)
+    assert among.read("b")["text"].tolist() != among.read("x")["text"].tolist()
+    reseeded = evaluate(tmp_path / "3", Clumsy(), settings(seed=1), benchmark())
+    assert reseeded.read("b")["text"].tolist() != kept["text"].tolist()
+
+
+def test_a_changed_question_is_not_taken_for_the_old_one(tmp_path):
+    evaluate(tmp_path, Clumsy(), settings(), benchmark())
+    old = benchmark()
+    item = replace(old.items[1], gold="b")
+    changed = replace(old, items=[old.items[0], item, *old.items[2:]])
+    with pytest.raises(ConfigError, match="another version of question q1 of b"):
+        evaluate(tmp_path, Clumsy(), settings(), changed)
+
+
+def test_other_settings_are_refused_in_the_same_directory(tmp_path):
+    store = Store(tmp_path)
+    store.settle({"model": "a", "temperature": 0.6})
+    store.settle({"model": "a", "temperature": 0.6})
+    with pytest.raises(ConfigError, match="temperature is 1.0, but .* was sampled with 0.6"):
+        store.settle({"model": "a", "temperature": 1.0})
+
+
+class Cut(Clumsy):
+    """Every second completion never ends; of the others every second says nothing."""
+
+    def script(self, prompt_ids, seed):
+        if seed % 2:
+            return tuple(TOKENIZER("a" * 60)["input_ids"])
+        return (EOS,) if seed % 4 else (*TOKENIZER("a")["input_ids"], EOS)
+
+
+def test_truncated_and_unparsed_are_counted_apart(tmp_path):
+    config = settings(n=64, k=[1])
+    store = evaluate(tmp_path, Cut(), config, benchmark())
+    score = summarise_all([benchmark()], store, config)["benchmarks"]["b"]
+    samples = store.read("b")
+    assert score["truncated"] == (samples["tokens"] == 40).mean() == pytest.approx(0.5, abs=0.1)
+    assert score["unparsed"] == (samples["tokens"] == 1).mean() == pytest.approx(0.25, abs=0.1)
+
+
+def test_results_and_their_table(tmp_path):
+    config = settings(**META)
+    benchmarks = benchmark("b"), benchmark("c", 8, "other")
+    store = evaluate(tmp_path, Clumsy(), config, *benchmarks)
+    scores = summarise_all(benchmarks, store, config)
+    text = write_results(tmp_path, scores, {"model": "m"}, {"engine": "e", "vllm": "0"})
+    saved = json.loads((tmp_path / "results.json").read_text())
+    correct = store.read("c").query("kind == 'solution'")["correct"].mean()
+    assert saved["benchmarks"]["c"]["pass_at"]["1"]["value"] == pytest.approx(correct)
+    assert saved["benchmarks"]["c"]["clusters"] == 4
+    assert set(saved["averages"]) == {"all"}
+    assert (tmp_path / "results.md").read_text() == text
+    for shown in (f"{100 * correct:.1f} [", "mean (all)", "vllm 0", "pass-rate MAE"):
+        assert shown in text
+    meta = saved["benchmarks"]["b"]["meta"]
+    assert meta["parse_rate"] == 1 and meta["pass_rate_ece"] > 0
+    assert sum(point["questions"] for point in meta["reliability"]) == 5
+
+
+def test_an_unfinished_evaluation_has_no_score(tmp_path):
+    config = settings()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, Clumsy(calls=2), config, benchmark())
+    with pytest.raises(ConfigError, match="run the evaluation to its end"):
+        summarise_all([benchmark()], Store(tmp_path), config)
+
+
+def test_comparison_finds_the_better_model(tmp_path):
+    config = settings(n=8, k=[1])
+    for name, letters in (("good", "aaab"), ("poor", "abbb"), ("same", "aaab")):
+        both = benchmark("b", 60), benchmark("c", 60)
+        store = evaluate(tmp_path / name, Clumsy(letters=letters), config, *both)
+        store.settle({"model": name})
+    better, text = compare(tmp_path / "poor", tmp_path / "good")
+    for name in ("b", "c"):
+        assert better[name]["difference"]["low"] > 0.3
+        assert better[name]["p"] <= better[name]["p_holm"] < 0.01
+    assert better["mean"]["low"] > 0.3 and "B - A" in text
+    same, _ = compare(tmp_path / "good", tmp_path / "same")
+    assert same["b"]["difference"] == {"value": 0, "low": 0, "high": 0} and same["b"]["p"] == 1
+
+
+def test_comparison_refuses_what_is_not_comparable(tmp_path):
+    config = settings()
+    for name, items in (("a", benchmark()), ("b", benchmark("other")), ("c", benchmark())):
+        if name == "c":
+            items = replace(items, items=[replace(items.items[0], gold="b")])
+        evaluate(tmp_path / name, Clumsy(), config, items).settle({"model": name})
+    with pytest.raises(ConfigError, match="no benchmark in common"):
+        compare(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(ConfigError, match="question q0 is not the same"):
+        compare(tmp_path / "a", tmp_path / "c")
+    with pytest.raises(ConfigError, match="no directory of masa-eval"):
+        compare(tmp_path / "a", tmp_path / "nowhere")
+
+
+def test_calibration_error_in_closed_form():
+    pairs = [(0.5, 0.5), (0.5, 0.0), (1.0, 0.75), (0.0, 0.0)]
+    curve = reliability(pairs)
+    assert [point["questions"] for point in curve] == [1, 2, 1]
+    assert curve[1] == {"predicted": 0.5, "actual": 0.25, "questions": 2}
+    assert expected_calibration_error(curve) == pytest.approx((2 * 0.25 + 0.25) / 4)
+    assert math.isnan(expected_calibration_error([]))
+    perfect = reliability([(i / 8, i / 8) for i in range(9)])
+    assert expected_calibration_error(perfect) == 0 and len(perfect) == 9
+
+
+class Seer(Clumsy):
+    """Always right on even questions, never on odd ones, and says so beforehand."""
+
+    def script(self, prompt_ids, seed):
+        asked = TOKENIZER.decode(list(prompt_ids))
+        knows = int(asked[-1]) % 2 == 0
+        text = "aa" if knows else "b"
+        if asked.startswith("meta"):
+            fields = {"math_notion": ["aa"], "pass_rate": 8 * knows, "solution_length": 3}
+            text = "<meta></meta>" + json.dumps(fields)
+        return (*TOKENIZER(text)["input_ids"], EOS)
+
+
+def test_a_seer_is_perfectly_calibrated(tmp_path):
+    config = settings(**META)
+    store = evaluate(tmp_path, Seer(), config, benchmark(questions=8))
+    meta = summarise_all([benchmark(questions=8)], store, config)["benchmarks"]["b"]["meta"]
+    assert meta["pass_rate_mae"] == [0, 0, 0] and meta["pass_rate_ece"] == 0
+    assert meta["pass_rate_corr"][0] == pytest.approx(1)
+    # length and notion can only be right where a solution is
+    assert meta["length_in_range"] == meta["notion_score"] == 0.5
+    assert meta["gate"] == {
+        "precision": 1, "recall": 1, "f1": 1, "would_skip": 1, "zero_variance": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"k": [1, 8]}, r"pass@8 needs n >= 8 .* n is 4"),
+        ({"k": [0]}, "k is"),
+        ({"k": []}, "k is"),
+        ({"n": 0}, "n is 0"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"meta": True, "n": 1, "k": [1]}, "needs n >= 2"),
+        ({"meta": True, "min_length": 99}, "min_length 99 is over max_tokens 40"),
+        ({"benchmark": {}}, "benchmark=aime25,math500"),
+        ({"compare": ["a"]}, "compare takes two directories, not 1"),
+        ({"limit": 0}, "limit is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(**changes)
+
+
+def test_the_command_line_as_people_write_it():
+    given = ["model=Qwen/Qwen3-4B-Base", "benchmark=aime25,math500", "n=32", "k=[1,8]"]
+    taken = ["model.name=Qwen/Qwen3-4B-Base", "benchmark=[aime25,math500]", *given[2:]]
+    assert arguments(given) == taken == arguments(taken)
+    assert arguments(["model=tiny_qwen3", "benchmark=math"]) == [
+        "model=tiny_qwen3",
+        "benchmark=math",
+    ]
+    assert arguments(["-m", "benchmark=aime25,math500"]) == ["-m", "benchmark=aime25,math500"]
+    assert arguments(["benchmark=[a,b]"]) == ["benchmark=[a,b]"]
+
+
+def test_directories_by_the_models_name():
+    assert _file_name("Qwen/Qwen3-4B-Base") == "Qwen--Qwen3-4B-Base"
+    assert _file_name("/a/b/runs/my run/") == "runs--my_run"
+    assert _file_name(None) == "no-model"
