@@ -96,6 +96,8 @@ COMES_WITH = {
     "numpy": "pandas",
     "yaml": "omegaconf",
     "hydra": "hydra-core",
+    "sympy": "latex2sympy2_extended",
+    "mpmath": "latex2sympy2_extended",
 }
 
 
