@@ -300,6 +300,8 @@ class RunConfig:
     engine: Any
     logger: Any
     output_dir: str
+    benchmark: Any = field(default_factory=dict)
+    """Benchmarks of `conf/benchmark` that validation asks as well, by name."""
     seed: int = 0
     ckpt: str | None = None
     """null: a new run; last: go on in `output_dir`; auto: go on where there is a checkpoint, else
@@ -377,7 +379,9 @@ def load(cfg: DictConfig) -> RunConfig:
             plain[key] = OmegaConf.to_object(node)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-    missing = sorted(f.name for f in fields(RunConfig) if f.default is MISSING)
+    missing = sorted(
+        f.name for f in fields(RunConfig) if f.default is MISSING and f.default_factory is MISSING
+    )
     missing = [name for name in missing if name not in plain]
     _require(not missing, f"missing key {', '.join(missing)}")
     return RunConfig(**{str(key): value for key, value in plain.items()})

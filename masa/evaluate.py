@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa import cli
 from masa.config import ConfigError, conf_dir
-from masa.evaluation.settings import EvaluationConfig, load
+from masa.evaluation.settings import EvaluationConfig, is_run, load
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -55,7 +54,7 @@ def check(cfg: DictConfig) -> EvaluationConfig:
     try:
         engine: Any = get_class(cfg.engine._target_)
         engine.check_available()
-        if cfg.model.name is not None and not _is_run(cfg.model.name):
+        if cfg.model.name is not None and not is_run(cfg.model.name):
             instantiate(cfg.model).check(None)
         elif cfg.model.name is None and not _replays(cfg):
             raise ConfigError("name the model: model=FOLDER, a run of masa-train or a hub id")
@@ -74,8 +73,13 @@ def run(cfg: DictConfig) -> None:
         return
     cli.quiet(out / "log.txt")
     settings = _settings(cfg, config)
-    if cfg.model.name is not None and _is_run(cfg.model.name):
-        settings["checkpoint"], cfg.model.name = _exported(Path(cfg.model.name), out)
+    if cfg.model.name is not None and is_run(cfg.model.name):
+        settings["checkpoint"], folder = _exported(Path(cfg.model.name), out)
+        print(
+            f"{cfg.model.name}: {settings['checkpoint']}; max_tokens={config.max_tokens} "
+            f"meta_max_tokens={config.meta_max_tokens} min_length={config.min_length}"
+        )
+        cfg.model.name = folder
     from filelock import FileLock, Timeout
     from hydra.utils import instantiate
 
@@ -115,10 +119,6 @@ def run(cfg: DictConfig) -> None:
             print(f"\n{out / 'results.json'}")
     except Timeout as error:
         raise ConfigError(f"another masa-eval is at work in {out}") from error
-
-
-def _is_run(name: str) -> bool:
-    return (Path(name).expanduser() / "config.yaml").is_file()
 
 
 def _exported(run: Path, out: Path) -> tuple[str, str]:
@@ -187,15 +187,8 @@ def _environment(cfg: DictConfig) -> dict[str, str]:
     return found
 
 
-def _file_name(name: str | None) -> str:
-    """A model's name as a folder: the last two parts of a path, the whole of a hub id."""
-    parts = [part for part in str(name or "no-model").split("/") if part not in ("", ".", "..")]
-    return re.sub(r"[^\w.-]", "_", "--".join(parts[-2:]))
-
-
 def main() -> None:
     """Console script."""
-    OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
     sys.argv[1:] = arguments(sys.argv[1:])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     cli.hydra_main("masa-eval", "evaluate", check, run)

@@ -22,6 +22,8 @@ def check(cfg: DictConfig) -> RunConfig:
     from hydra.errors import InstantiationException
     from hydra.utils import get_class, instantiate
 
+    from masa.evaluation.benchmarks import check_benchmarks
+
     try:
         task = instantiate(cfg.task)
         instantiate(cfg.model).check(task)
@@ -31,6 +33,7 @@ def check(cfg: DictConfig) -> RunConfig:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
     require_enough_prompts(task, config)
+    check_benchmarks(config.benchmark)
     return config
 
 
@@ -55,6 +58,7 @@ def run(cfg: DictConfig) -> None:
     from masa.data.datamodule import MasaDataModule
     from masa.data.files import publish
     from masa.data.limits import LimitedTask
+    from masa.evaluation.benchmarks import load_benchmarks
     from masa.report import write_report
     from masa.training.build import build_dialogue, build_engine, longest_sequence
     from masa.training.checkpoint import (
@@ -72,7 +76,7 @@ def run(cfg: DictConfig) -> None:
     from masa.training.rollout import RolloutCallback
     from masa.training.sharding import build_strategy
     from masa.training.stopping import EXIT_STOPPED, Stopped, StopSignal
-    from masa.training.validation import ValidationCallback
+    from masa.training.validation import HeldOut, ValidationCallback
 
     started = time.perf_counter()
     ckpt = find_checkpoint(config.ckpt, out)
@@ -81,12 +85,18 @@ def run(cfg: DictConfig) -> None:
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
     task = instantiate(cfg.task)
+    benchmarks = load_benchmarks(config.benchmark, task.templates)
     model = instantiate(cfg.model)
     model_path = model.resolve(task)
-    dialogue = build_dialogue(task, model, model_path, algorithm)
+    dialogue = build_dialogue(task.templates, model, model_path, algorithm)
     task = LimitedTask(task, dialogue, algorithm.prompt_limit)
     require_enough_prompts(task, config)
-    longest = longest_sequence(task, model, model_path, algorithm)
+    held_out = [HeldOut("", task.validation, dialogue, task.verify)]
+    for benchmark in benchmarks:
+        said = build_dialogue(benchmark.templates, model, model_path, algorithm)
+        held_out.append(HeldOut(benchmark.name, benchmark.prompts, said, benchmark.verify))
+    longest_prompt = max(task.longest_prompt, *(held.longest_prompt for held in held_out))
+    longest = longest_sequence(longest_prompt, model, model_path, algorithm)
 
     def engine() -> Any:
         with cli.native_stderr_to(out / "log.txt"):
@@ -110,7 +120,7 @@ def run(cfg: DictConfig) -> None:
         config.ranks_per_engine,
         stop,
     )
-    validation = ValidationCallback(task.validation, rollout, algorithm, settings)
+    validation = ValidationCallback(held_out, rollout, algorithm, settings)
     module = MasaModule(policy, algorithm, config.optimizer, settings, config.strategy)
     resume_step = None if ckpt is None else step_of(ckpt)
     nodes = (cfg.logger or {}).values()

@@ -46,9 +46,9 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Pa
 
     trainer = replace(config.trainer, val_samples=SAMPLES, val_meta_samples=SAMPLES)
     algorithm = validation_config(config.algorithm, trainer)
-    dialogue = build_dialogue(task, model, path, algorithm)
+    dialogue = build_dialogue(task.templates, model, path, algorithm)
     task = LimitedTask(task, dialogue, algorithm.prompt_limit)
-    longest = longest_sequence(task, model, path, algorithm)
+    longest = longest_sequence(task.longest_prompt, model, path, algorithm)
     with cli.native_stderr_to(Path(config.output_dir) / "log.txt"):
         engine = build_engine(cfg.engine, model, path, longest, dialogue, algorithm)
     engine.load_weights(load_policy(path).named_parameters(), 0)

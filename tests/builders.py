@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -215,6 +216,21 @@ def tiny_qwen3(tied: bool = False, seed: int = 0) -> torch.nn.Module:
             parameter.mul_(5 if parameter.ndim > 1 else 1)
     torch.random.set_rng_state(generator_state)
     return model
+
+
+def model_folder(folder: Path) -> Path:
+    """A random Qwen3 of one layer on disk, with a tokenizer of bytes and a context of 2048."""
+    tokenizer = byte_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(folder)
+    config = AutoConfig.for_model(
+        "qwen3", vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=48,
+        max_position_embeddings=2048, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
 
 
 def random_samples(count: int, seed: int = 0, objectives: str = "smb") -> list[Sample]:

@@ -11,6 +11,11 @@ from masa.tasks.templates import TextDialogue
 from masa.types import Prompt
 
 
+def prompt_tokens(prompt: Prompt, dialogue: TextDialogue) -> int:
+    """Tokens of q_sol or q_meta, of the longer one."""
+    return max(len(dialogue.meta_prompt(prompt)), len(dialogue.solution_prompt(prompt, ())))
+
+
 class LimitedTask:
     """A task without the prompts whose q_sol or q_meta is longer than the limit.
 
@@ -52,10 +57,7 @@ class LimitedTask:
     def _within(
         self, prompts: Sequence[Prompt], dialogue: TextDialogue, limit: int, use: str
     ) -> list[Prompt]:
-        lengths = [
-            max(len(dialogue.meta_prompt(prompt)), len(dialogue.solution_prompt(prompt, ())))
-            for prompt in prompts
-        ]
+        lengths = [prompt_tokens(prompt, dialogue) for prompt in prompts]
         within = [p for p, tokens in zip(prompts, lengths, strict=True) if tokens <= limit]
         if not within:
             raise ConfigError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from masa.config import ConfigError
 from masa.evaluation.items import Item, make_items
 from masa.evaluation.prompts import wrap
 from masa.evaluation.scoring import (
@@ -19,8 +20,8 @@ from masa.evaluation.scoring import (
     TaskScorer,
 )
 from masa.evaluation.settings import BenchmarkConfig, load_benchmark
-from masa.evaluation.sources import read_rows
 from masa.tasks.base import Task
+from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 
@@ -98,10 +99,40 @@ def _load(
         return _of_task(name, plain, limit)
     config = load_benchmark(name, plain)
     scorer = _scorer(config, unsafe)
-    rows = read_rows(config)
+    rows = _rows(config)
     items = make_items(config, rows)[:limit]
     said = wrap(base, config.template, config.demonstrations)
     return Benchmark(name, config.domain, items, said, scorer, config.size, len(rows))
+
+
+def _rows(config: BenchmarkConfig) -> list[Row]:
+    where = f"benchmark.{config.name}"
+    source = Source(
+        config.path or config.source,
+        config.split,
+        config.subset,
+        config.revision,
+        tuple(config.files),
+    )
+    if config.path is not None and not source.is_local:
+        raise ConfigError(f"{where}.path={config.path}: it must end in {', '.join(READERS)}")
+    try:
+        rows = list(source.rows())
+    except ConfigError as error:
+        hint = f"or give a local file of the same columns: {where}.path=FILE"
+        if config.path is not None:
+            hint = f"{where}.path names it"
+        elif config.gated:
+            hint = (
+                f"it is gated: accept its terms at https://huggingface.co/datasets/{config.source} "
+                f"and run `hf auth login`, {hint}"
+            )
+        else:
+            hint = f"look at the connection, {hint}"
+        raise ConfigError(f"{error}; {hint}") from error
+    if not rows:
+        raise ConfigError(f"{where}: {source.path} holds no rows")
+    return rows
 
 
 def _scorer(config: BenchmarkConfig, unsafe: bool) -> Scorer:

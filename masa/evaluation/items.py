@@ -12,7 +12,7 @@ from typing import Any
 from masa.algorithm.seeding import derive_seed
 from masa.config import ConfigError
 from masa.evaluation.settings import BenchmarkConfig
-from masa.evaluation.sources import Row, value
+from masa.tasks.sources import Row, cell
 from masa.types import Prompt
 from masa.verifiers import code
 
@@ -80,8 +80,10 @@ class _Reader:
             return otherwise
         where = f"benchmark.{self.config.name}.columns.{name}"
         if isinstance(column, list):
-            return [value(self.row, part, where) for part in column]
-        return value(self.row, str(column), where)
+            return [cell(self.row, part, where) for part in column]
+        found = cell(self.row, str(column), where)
+        # what is missing must not be read as the text "None"
+        return "" if found is None else found
 
 
 Made = tuple[str, Any, str]

@@ -184,6 +184,7 @@ def fits(needed: int, model: Mapping[str, Any]) -> None:
     context = model.get("max_position_embeddings") or needed
     if needed > context:
         raise ConfigError(
-            f"the longest prompt and max_tokens need {needed} tokens, the model's context holds "
-            f"{context}: lower max_tokens by {needed - context}"
+            f"the longest prompt and its completion need {needed} tokens, the model's context "
+            f"holds {context}: lower max_tokens or meta_max_tokens by {needed - context}, or leave "
+            "out benchmarks with long prompts"
         )

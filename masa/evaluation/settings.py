@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -98,7 +100,7 @@ class EvaluationConfig:
     """pass@k is reported for each."""
     temperature: float = 0.6
     max_tokens: int = 16384
-    """Largest solution (tokens)."""
+    """Largest solution (tokens); of a run of masa-train, by default, as it was trained."""
     seed: int = 0
     limit: int | None = None
     """Only the first questions of every benchmark, for a trial."""
@@ -109,9 +111,9 @@ class EvaluationConfig:
     meta_samples: int = 8
     """M, predictions per question."""
     meta_max_tokens: int = 8192
-    """Largest meta rollout (tokens)."""
+    """Largest meta rollout (tokens); the default as that of `max_tokens`."""
     min_length: int = 128
-    """Smallest solution length that may be predicted (tokens)."""
+    """Smallest solution length that may be predicted (tokens); the default as that one."""
     sigma: float = 0.1
     """The gate whose precision and recall are reported."""
     allow_unsafe_execution: bool = False
@@ -150,6 +152,33 @@ class EvaluationConfig:
         _require(
             bool(self.benchmark), "name what to evaluate, as in benchmark=aime25,math500 or math"
         )
+
+
+def is_run(model: str) -> bool:
+    """True where `model` is a run directory of masa-train."""
+    return (Path(model).expanduser() / "config.yaml").is_file()
+
+
+def of_run(model: str | None, setting: str, otherwise: int) -> int:
+    """A setting of the run that is evaluated; `otherwise` where the model is none."""
+    if model is None or not is_run(model):
+        return otherwise
+    cfg = OmegaConf.load(Path(model).expanduser() / "config.yaml")
+    found = OmegaConf.select(cfg, setting)
+    if found is None:
+        raise ConfigError(f"{model}/config.yaml has no {setting}: it is no run of masa-train")
+    return int(found)
+
+
+def file_name(model: str | None) -> str:
+    """A model's name as a folder: the last two parts of a path, the whole of a hub id."""
+    parts = [part for part in str(model or "no-model").split("/") if part not in ("", ".", "..")]
+    return re.sub(r"[^\w.-]", "_", "--".join(parts[-2:]))
+
+
+# what conf/evaluate.yaml calls
+OmegaConf.register_new_resolver("of_run", of_run, replace=True)
+OmegaConf.register_new_resolver("file_name", file_name, replace=True)
 
 
 def load(cfg: DictConfig) -> EvaluationConfig:

@@ -1,9 +1,11 @@
-"""Rows of a data set: from the Hugging Face hub or from local files, with a column mapping."""
+"""Rows of a data set: from the Hugging Face hub, an address or local files."""
 
 from __future__ import annotations
 
+import csv
 import glob
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,8 +13,39 @@ from typing import Any
 
 from masa.config import ConfigError
 
-FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
-"""Local files by their ending, and the reader that `datasets` has for them."""
+Row = Mapping[str, Any]
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(path).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        yield from csv.DictReader(file)
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    # not str.splitlines: a text may hold separators that end no line of JSON
+    with path.open(newline="\n", encoding="utf-8") as file:
+        yield from (json.loads(line) for line in file if line.strip())
+
+
+def _json(path: Path) -> Iterator[Row]:
+    text = path.read_text(encoding="utf-8")
+    yield from json.loads(text) if text.lstrip().startswith("[") else _lines(path)
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".parquet": _parquet,
+    ".jsonl": _lines,
+    ".json": _json,
+    ".csv": _csv,
+}
+"""Local files by their ending; .json holds a list, or an object per line."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +53,21 @@ class Source:
     """One split of one data set."""
 
     path: str
-    """Repository of the hub, or a .parquet, .jsonl, .json or .csv file; * and ? are patterns."""
+    """Repository of the hub, address of a file, or a .parquet, .jsonl, .json or .csv file; * and ?
+    are patterns."""
     split: str = "train"
     """Split of a data set of the hub."""
     name: str | None = None
     """Configuration (subset) of a data set of the hub."""
     revision: str | None = None
     """Branch, tag or commit; only for the hub."""
+    files: tuple[str, ...] = ()
+    """Files to read from the repository, where `datasets` cannot load it."""
 
     @property
     def is_local(self) -> bool:
         """True where the path names files, whether they exist or not."""
-        return Path(self.path).suffix in FORMATS
+        return "://" not in self.path and Path(self.path).suffix in READERS
 
     @property
     def label(self) -> str:
@@ -40,63 +76,74 @@ class Source:
             return Path(self.path).stem
         return f"{self.path.rpartition('/')[2]}/{self.split.partition('[')[0]}"
 
-    def rows(self, max_examples: int | None = None) -> Iterator[dict[str, Any]]:
+    def rows(self, max_examples: int | None = None) -> Iterator[Row]:
         """The rows in the order of the source; only the first `max_examples` are fetched.
 
         Raises:
             ConfigError: there is no such data set, or it cannot be read.
         """
         import datasets
+        from pyarrow import ArrowException
 
         datasets.disable_progress_bars()
         try:
-            found = self._load(streaming=self.is_local or max_examples is not None)
-            yield from islice(found, max_examples)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            where = "" if self.is_local else f" (split {self.split})"
+            for row in islice(self._load(streaming=max_examples is not None), max_examples):
+                if not isinstance(row, Mapping):
+                    raise ValueError("it must hold a list of objects")
+                yield row
+        except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:160]
+            where = "" if self.is_local or "://" in self.path else f" (split {self.split})"
             raise ConfigError(f"cannot read {self.path}{where}: {reason}") from error
 
-    def _load(self, streaming: bool) -> Any:
-        from datasets import load_dataset
+    def _load(self, streaming: bool) -> Iterator[Row]:
+        import datasets
+        from huggingface_hub import hf_hub_download
 
-        if not self.is_local:
-            return load_dataset(
+        if self.is_local:
+            files = sorted(glob.glob(str(Path(self.path).expanduser())))
+            if not files:
+                raise FileNotFoundError("there is no such file")
+        elif "://" in self.path:
+            files = [datasets.DownloadManager().download(self.path)]
+        elif self.files:
+            files = [
+                hf_hub_download(self.path, file, repo_type="dataset", revision=self.revision)
+                for file in self.files
+            ]
+        else:
+            yield from datasets.load_dataset(
                 self.path,
                 self.name,
                 split=self.split,
                 revision=self.revision,
                 streaming=streaming,
             )
-        files = sorted(glob.glob(str(Path(self.path).expanduser())))
-        if not files:
-            raise FileNotFoundError("there is no such file")
-        if not any(Path(file).stat().st_size for file in files):
-            raise ValueError("the file is empty")
-        # streamed, so that no copy of the file is left in a cache
-        return load_dataset(
-            FORMATS[Path(self.path).suffix], data_files=files, split="train", streaming=True
-        )
+            return
+        for file in files:
+            # what was downloaded from an address has lost its ending
+            named = self.path if "://" in self.path else file
+            yield from READERS[Path(named).suffix](Path(file))
 
 
-def cell(row: Mapping[str, Any], column: str, setting: str) -> Any:
-    """The value in a column; `a.0.b` looks into lists and records, None where a value is missing.
+def cell(row: Row, column: str, setting: str) -> Any:
+    """The value in a column, None where it is missing.
+
+    `a.0.b` looks into lists and records; `a | b` takes the first column that is there.
 
     Raises:
         ConfigError: there is no such column.
     """
-    if column in row:
-        return row[column]
-    value: Any = row
-    for part in column.split("."):
-        if value is None:
-            return None
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdigit():
-            value = value[int(part)] if int(part) < len(value) else None
+    for path in column.split(" | "):
+        value: Any = row
+        # a column's own name may have a dot in it
+        for part in [path] if path in row else path.split("."):
+            if isinstance(value, Mapping) and part in value:
+                value = value[part]
+            elif isinstance(value, list) and part.isdigit():
+                value = value[int(part)] if int(part) < len(value) else None
+            elif value is not None:
+                break
         else:
-            raise ConfigError(
-                f"{setting}={column}: there is no such column; there are {', '.join(row)}"
-            )
-    return value
+            return value
+    raise ConfigError(f"{setting}={column}: there is no such column; there are {', '.join(row)}")

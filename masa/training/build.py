@@ -10,19 +10,17 @@ from omegaconf import DictConfig
 from transformers import AutoConfig
 
 from masa.config import AlgorithmConfig, ConfigError
-from masa.data.limits import LimitedTask
-from masa.tasks.base import Task
-from masa.tasks.templates import TextDialogue
+from masa.tasks.templates import Templates, TextDialogue
 from masa.training.models import Model, generation_eos, load_tokenizer
 from masa.types import Engine
 
 
 def build_dialogue(
-    task: Task, model: Model, model_path: Path, algorithm: AlgorithmConfig
+    templates: Templates, model: Model, model_path: Path, algorithm: AlgorithmConfig
 ) -> TextDialogue:
-    """The task's templates over the model's tokenizer."""
+    """Templates over the model's tokenizer."""
     return TextDialogue(
-        task.templates,
+        templates,
         load_tokenizer(model_path, model.trust_remote_code),
         algorithm.meta.min_length,
         algorithm.response_limit,
@@ -51,14 +49,16 @@ def build_engine(
 
 
 def longest_sequence(
-    task: LimitedTask, model: Model, model_path: Path, algorithm: AlgorithmConfig
+    prompt: int, model: Model, model_path: Path, algorithm: AlgorithmConfig
 ) -> int:
     """Tokens of the longest prompt plus the longest response, within the model's context.
+
+    Args:
+        prompt: tokens of the longest prompt without a hint.
 
     Raises:
         ConfigError: the model's context is shorter.
     """
-    prompt = task.longest_prompt
     if algorithm.control.hint:
         # whatever the meta rollouts may say can come back as a hint
         prompt += algorithm.meta.response_limit
@@ -69,6 +69,6 @@ def longest_sequence(
         raise ConfigError(
             f"prompts of {prompt} tokens and responses of {needed - prompt} need {needed} tokens, "
             f"the model's context holds {context}: lower algorithm.prompt_limit, response_limit or "
-            "meta.response_limit"
+            "meta.response_limit, or leave out benchmarks with long prompts"
         )
     return needed

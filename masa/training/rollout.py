@@ -138,18 +138,26 @@ class RolloutCallback(L.Callback):
         config: AlgorithmConfig,
         split: str,
         draw: Draw | None = None,
+        dialogue: TextDialogue | None = None,
+        verify: Verify | None = None,
     ) -> list[RolloutGroup]:
         """Groups of all ranks, in the order of the prompts before they were split over the ranks.
 
         With `draw`, dynamic sampling takes further prompts until enough groups are mixed. The
         engine samples from the policy as it is now. The rollouts are written to
-        `rollouts/<split>-<step>.parquet`.
+        `rollouts/<split>-<step>.parquet`. `dialogue` and `verify` stand in for the task's.
         """
         assert self.engine is not None
         with self._timed("weight_sync"), self._engine_at_work():
             self.engine.wake()
             self.engine.load_weights(self.module.named_weights(), self.module.version)
-        actors = Actors(self.dialogue, self._generate, self._verify, self.gate, self.cutoff)
+        actors = Actors(
+            dialogue or self.dialogue,
+            self._generate,
+            self._timed_verify(verify or self.verify),
+            self.gate,
+            self.cutoff,
+        )
         # validation draws the same numbers at every step, so that its curve shows the policy
         drawn = step if split == "train" else 0
 
@@ -178,9 +186,12 @@ class RolloutCallback(L.Callback):
         with self._timed("generate"), self._engine_at_work(), self.stop.leaving_at_once():
             return self.engine.generate(requests)
 
-    def _verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        with self._timed("verify"):
-            return self.verify(answers)
+    def _timed_verify(self, verify: Verify) -> Verify:
+        def timed(answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+            with self._timed("verify"):
+                return verify(answers)
+
+        return timed
 
     def _updates(self, groups: Sequence[RolloutGroup]) -> list[Update]:
         """This rank's share of the policy updates, prompts split evenly among them, and of a

@@ -1,38 +1,59 @@
-"""Validation on held-out prompts: accuracy per level as avg@k, and meta-alignment."""
+"""Validation on held-out prompts and benchmarks: accuracy as avg@k, and meta-alignment."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 
+from masa.algorithm.step import Verify
 from masa.config import AlgorithmConfig, TrainerConfig
+from masa.data.limits import prompt_tokens
 from masa.data.metrics import meta_metrics, rollout_metrics
+from masa.tasks.templates import TextDialogue
 from masa.training.collectives import world_size
 from masa.training.rollout import RolloutCallback, validation_config
 from masa.types import Prompt, RolloutGroup
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Prompts to validate on: the task's, or a benchmark's."""
+
+    name: str
+    """Of a benchmark, empty for the task. Metrics are `val/<name>/...`, and the rollouts lie in
+    `<name>-<step>.parquet`, those of the task in `val-<step>.parquet`."""
+    prompts: Sequence[Prompt]
+    dialogue: TextDialogue
+    verify: Verify
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens."""
+        return max(prompt_tokens(prompt, self.dialogue) for prompt in self.prompts)
 
 
 class ValidationCallback(L.Callback):
     """Validates before the first rollout, every `val_every` rollouts and after the last.
 
     Args:
-        prompts: held-out prompts.
+        held_out: what to validate on; the task's prompts come first, `val/accuracy` is theirs.
         rollout: the rollout callback, whose engine and weight sync are used.
         algorithm, trainer: sampling, and how often.
     """
 
     def __init__(
         self,
-        prompts: Sequence[Prompt],
+        held_out: Sequence[HeldOut],
         rollout: RolloutCallback,
         algorithm: AlgorithmConfig,
         trainer: TrainerConfig,
     ) -> None:
-        self.prompts = prompts
+        self.held_out = held_out
         self.rollout = rollout
         self.config = validation_config(algorithm, trainer)
         self.settings = trainer
@@ -64,9 +85,20 @@ class ValidationCallback(L.Callback):
     def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
         started = time.perf_counter()
         per_engine = self.rollout.ranks_per_engine
-        mine = self.prompts[trainer.global_rank // per_engine :: world_size() // per_engine]
-        groups = self.rollout.roll_out(mine, step, self.config, "val")
-        metrics = {f"val/{name}": value for name, value in validation_metrics(groups).items()}
+        mine = slice(trainer.global_rank // per_engine, None, world_size() // per_engine)
+        metrics: dict[str, float] = {}
+        for held in self.held_out:
+            groups = self.rollout.roll_out(
+                held.prompts[mine],
+                step,
+                self.config,
+                held.name or "val",
+                dialogue=held.dialogue,
+                verify=held.verify,
+            )
+            prefix = f"val/{held.name}" if held.name else "val"
+            found = validation_metrics(groups)
+            metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
         for name, value in metrics.items():
             pl_module.log(name, value, rank_zero_only=True, logger=False)
         timings = {"timing_s/validation": time.perf_counter() - started}

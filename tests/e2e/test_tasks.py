@@ -30,18 +30,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = builders.byte_tokenizer()
-    tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.save_pretrained(folder)
-    config = AutoConfig.for_model(
-        "qwen3", vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=48,
-        max_position_embeddings=2048, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
+    return builders.model_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

@@ -166,6 +166,7 @@ MATH = {"problem": "What is 2?", "answer": "2"}
         ([MATH], ["+benchmark.aime25.revison=x"], "no setting benchmark.aime25.revison"),
         ([MATH], ["benchmark.aime25.size=many"], "could not be converted"),
         ([{**MATH, "answer": " "}], [], "question 0 has an empty answer"),
+        ([{**MATH, "answer": None}], [], "question 0 has an empty answer"),
         ([MATH, MATH], ["+benchmark.aime25.columns.id=problem"], "occurs twice"),
         ([], [], "holds no rows"),
         ([MATH], ["benchmark.aime25.path=/nowhere.json"], "there is no such file"),
@@ -188,7 +189,7 @@ def test_bad_options_and_tests_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "name, message",
-    [("aime24", "look at the connection"), ("gpqa_diamond", "is gated: accept its terms")],
+    [("aime24", "look at the connection"), ("gpqa_diamond", "it is gated: accept its terms")],
 )
 def test_what_cannot_be_downloaded_says_what_to_do(name, message):
     cfg = compose(f"benchmark={name}")
@@ -198,8 +199,8 @@ def test_what_cannot_be_downloaded_says_what_to_do(name, message):
 
 
 @pytest.mark.parametrize("suffix, text, message", [
-    ("json", "{", "cannot be read"), ("json", '{"a": 1}', "a list of objects"),
-    ("parquet", "x", "cannot be read"), ("xlsx", "x", "must be .json"),
+    ("json", "{", "cannot read"), ("json", "[1]", "a list of objects"),
+    ("parquet", "x", "cannot read"), ("xlsx", "x", "must end in .parquet"),
 ])  # fmt: skip
 def test_broken_files_are_refused(suffix, text, message, tmp_path):
     path = tmp_path / f"data.{suffix}"

@@ -10,7 +10,7 @@ from builders import byte_tokenizer
 
 from masa.config import ConfigError
 from masa.engine.scripted import ScriptedEngine
-from masa.evaluate import _file_name, arguments
+from masa.evaluate import arguments
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.calibration import expected_calibration_error, reliability
 from masa.evaluation.comparing import compare
@@ -18,7 +18,7 @@ from masa.evaluation.items import Item
 from masa.evaluation.results import summarise_all, write_results
 from masa.evaluation.sampling import Sampler, draw_all
 from masa.evaluation.scoring import Verdict
-from masa.evaluation.settings import EvaluationConfig
+from masa.evaluation.settings import EvaluationConfig, file_name
 from masa.evaluation.store import Store
 from masa.tasks.templates import Templates, TextDialogue
 from masa.types import Prompt
@@ -282,6 +282,6 @@ def test_the_command_line_as_people_write_it():
 
 
 def test_directories_by_the_models_name():
-    assert _file_name("Qwen/Qwen3-4B-Base") == "Qwen--Qwen3-4B-Base"
-    assert _file_name("/a/b/runs/my run/") == "runs--my_run"
-    assert _file_name(None) == "no-model"
+    assert file_name("Qwen/Qwen3-4B-Base") == "Qwen--Qwen3-4B-Base"
+    assert file_name("/a/b/runs/my run/") == "runs--my_run"
+    assert file_name(None) == "no-model"

@@ -1,0 +1,115 @@
+"""masa-eval as people run it, and benchmarks that are asked while a model is trained."""
+
+import json
+import subprocess
+import sys
+import time
+
+import builders
+import pandas as pd
+import pytest
+import runs
+
+SAME = ["train_size=600", "validation_size_per_level=2"]
+ARITHMETIC = [
+    "benchmark=arithmetic",
+    *(f"benchmark.arithmetic.task.config.{each}" for each in SAME),
+]
+FEW = ["n=4", "k=[1,2]", "meta=true", "meta_samples=2"]
+
+
+def command(out, *overrides):
+    return [sys.executable, "-m", "masa.evaluate", *overrides, f"hydra.run.dir={out}"]
+
+
+def masa_eval(out, cache, *overrides, code=0):
+    """What was printed, and results.json."""
+    done = subprocess.run(
+        command(out, *overrides),
+        env=runs.environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
+    path = out / "results.json"
+    return done.stdout + done.stderr, path.read_bytes() if path.exists() else None
+
+
+def killed(out, cache, *overrides):
+    """An evaluation that dies once some of its samples are saved."""
+    process = subprocess.Popen(
+        command(out, *overrides),
+        env=runs.environment(cache),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + 600
+    while not list(out.glob("samples/*/*.parquet")):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("engine", ["hf", pytest.param("vllm", marks=pytest.mark.slow)])
+def test_killed_and_resumed_equals_uninterrupted(engine, cache, tmp_path):
+    model = builders.model_folder(tmp_path / "model")
+    sums = [{"problem": f"{i} + {i}?", "answer": f"{2 * i}"} for i in range(12)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, sums)))
+    asked = [
+        f"model={model}", f"engine={engine}", "benchmark=aime25",
+        f"benchmark.aime25.path={tmp_path}/sums.jsonl", *FEW, "batch=6",
+        "max_tokens=24", "meta_max_tokens=24", "min_length=2",
+    ]  # fmt: skip
+    _, whole = masa_eval(tmp_path / "whole", cache, *asked)
+    killed(tmp_path / "killed", cache, *asked)
+    assert not (tmp_path / "killed" / "results.json").exists()
+    _, resumed = masa_eval(tmp_path / "killed", cache, *asked)
+    assert resumed == whole
+    score = json.loads(whole)["benchmarks"]["aime25"]
+    assert (score["questions"], score["samples"]) == (12, 4)
+    assert {"parse_rate", "pass_rate_mae", "gate"} <= score["meta"].keys()
+    files = sorted((tmp_path / "whole").glob("samples/aime25/*.parquet"))
+    samples = pd.concat(map(pd.read_parquet, files))
+    assert samples["kind"].value_counts().to_dict() == {"solution": 48, "meta": 24}
+    assert samples["text"].nunique() > 60  # every sample has a seed of its own
+
+
+@pytest.fixture(scope="module")
+def run(cache, tmp_path_factory):
+    """A run that also validates on its own task, there with the task's true verdicts."""
+    out = tmp_path_factory.mktemp("run") / "grpo"
+    runs.masa_train(
+        out, cache, "engine=hf", "algorithm=grpo", "trainer.max_rollouts=1", *ARITHMETIC
+    )
+    return out
+
+
+def test_benchmarks_while_training(run):
+    metrics = pd.read_csv(run / "metrics.csv")
+    ours, theirs = (runs.rollouts(run, split) for split in ("val", "arithmetic"))
+    # the same problems, prompts and seeds; the verdicts are the benchmark's own
+    by = ["step", "prompt_id", "kind", "sample", "text"]
+    pd.testing.assert_frame_equal(ours[by], theirs[by])
+    for split, column in ((ours, "val/accuracy"), (theirs, "val/arithmetic/accuracy")):
+        solved = split[split["kind"] == "solution"].groupby("step")["correct"].mean()
+        assert metrics.set_index("step")[column].to_dict() == pytest.approx(solved.to_dict())
+    assert "val/arithmetic/meta/parse_rate" in metrics
+    assert ours["correct"].sum() > theirs["correct"].sum()
+
+
+def test_a_run_is_evaluated_as_it_was_trained_and_compared(run, cache, tmp_path):
+    asked = [f"model={run}", "engine=hf", *ARITHMETIC, *FEW]
+    printed, results = masa_eval(tmp_path / "a", cache, *asked)
+    # response_limit, meta.response_limit and meta.min_length of the run
+    assert "step-000001; max_tokens=48 meta_max_tokens=30 min_length=8" in printed
+    found = json.loads(results)
+    assert found["settings"]["checkpoint"] == "step-000001"
+    assert found["settings"]["max_tokens"] == 48
+    assert found["benchmarks"]["arithmetic"]["questions"] == 12
+    masa_eval(tmp_path / "b", cache, *asked, "seed=1")
+    printed, _ = masa_eval(tmp_path / "ab", cache, f"compare=[{tmp_path}/a,{tmp_path}/b]")
+    assert "| arithmetic | 12 " in printed
+    compared = json.loads((tmp_path / "ab" / "comparison.json").read_text())["arithmetic"]
+    assert compared["first"] == found["benchmarks"]["arithmetic"]["pass_at"]["1"]["value"]
