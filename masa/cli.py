@@ -56,7 +56,7 @@ def hydra_main(
         except ConfigError as error:
             fail(program, str(error))
         except TrainingError as error:
-            logging.getLogger("masa").exception("the run cannot go on")
+            logging.getLogger("masa.errors").exception("the run cannot go on")
             fail(program, str(error), status=1)
 
     hydra.main(config_path=folder, config_name=config_name, version_base="1.3")(job)()
@@ -132,7 +132,7 @@ def quiet(log_file: Path) -> None:
     handler = logging.FileHandler(log_file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     noisy = ("vllm", "lightning", "lightning.pytorch", "lightning.fabric", "torch", "py.warnings")
-    for name in ("masa", *noisy):
+    for name in ("masa.errors", *noisy):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

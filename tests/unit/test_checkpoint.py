@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from masa.config import AlgorithmConfig, ConfigError, OptimizerConfig, TrainerConfig, TrainingError
+from masa.config import (
+    AlgorithmConfig,
+    ConfigError,
+    OptimizerConfig,
+    StrategyConfig,
+    TrainerConfig,
+    TrainingError,
+)
 from masa.training.checkpoint import (
     CheckpointCallback,
     DirectCheckpointIO,
@@ -159,7 +166,11 @@ class Saving:
 
     def __init__(self, directory, folders=False, **settings):
         self.module = MasaModule(
-            lambda: torch.nn.Linear(2, 3), AlgorithmConfig(), OptimizerConfig(), TrainerConfig()
+            lambda: torch.nn.Linear(2, 3),
+            AlgorithmConfig(),
+            OptimizerConfig(),
+            TrainerConfig(),
+            StrategyConfig(),
         )
         self.module.policy = torch.nn.Linear(2, 3)
         rollout = SimpleNamespace(module=self.module)
