@@ -1,7 +1,7 @@
 """Put a report into a page: `python scripts/publish.py REPORT_DIR PAGE [--section HEADING]`.
 
-The page keeps its own words. Between `<!-- report -->` and `<!-- /report -->` comes the report, or one
-of its sections, and its figures go into `figures/` beside the page. With a section no figure is copied.
+The page keeps its own words. Between `<!-- report -->` and `<!-- /report -->` comes the report,
+whose figures go into `figures/` beside the page, or one section of it without figures.
 """
 
 import argparse
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("report", type=Path, help="directory with report.md")
     parser.add_argument("page", type=Path)
     parser.add_argument("--section", help="only the text and tables under this heading")
+    parser.add_argument("--times", type=Path, nargs="*", help="times.txt files of make train")
     args = parser.parse_args()
 
     text = (args.report / "report.md").read_text()
@@ -31,11 +32,9 @@ def main() -> None:
         figures = args.page.parent / "figures"
         shutil.rmtree(figures, ignore_errors=True)
         shutil.copytree(args.report / "figures", figures)
-    times = args.report / "times.txt"
-    if times.exists():
-        text += (
-            f"\nTime of each part: {', '.join(times.read_text().split(chr(10))).rstrip(', ')}.\n"
-        )
+    if args.times:
+        parts = [line for path in args.times for line in path.read_text().splitlines()]
+        text += f"\nTime of each part: {', '.join(parts)}.\n"
 
     page = args.page.read_text()
     if not MARKED.search(page):
