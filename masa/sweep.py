@@ -8,6 +8,7 @@ well; `failed.txt` in the sweep's directory names the others.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -174,7 +175,12 @@ def _run(command: Sequence[str], directory: Path) -> str:
     """Run to the end; returns the last words of a process that failed, else nothing."""
     with (directory / CONSOLE).open("a") as console:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
+            command,
+            # its last line then says what was wrong
+            env=os.environ | {"HYDRA_FULL_ERROR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
         )
         with _passing_on_signals(process) as received:
             try:
