@@ -12,6 +12,7 @@ import lightning as L
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.data.metrics import meta_metrics, rollout_metrics
 from masa.training.collectives import world_size
+from masa.training.loggers import WandbLogger
 from masa.training.rollout import RolloutCallback, validation_config
 from masa.types import Prompt, RolloutGroup
 
@@ -72,6 +73,8 @@ class ValidationCallback(L.Callback):
         timings = {"timing_s/validation": time.perf_counter() - started}
         for logger in trainer.loggers:
             logger.log_metrics(metrics | timings, step=step)
+            if isinstance(logger, WandbLogger):
+                logger.log_validation(groups, step)
         self.step, self.accuracy = step, metrics["val/accuracy"]
 
     def state_dict(self) -> dict[str, Any]:
