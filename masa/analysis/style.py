@@ -74,9 +74,14 @@ def save(figure: Figure, path: Path) -> Path:
 
 def colours(runs: Sequence[Run]) -> list[str]:
     """A colour per run, the same for all runs of one method."""
-    others = list(dict.fromkeys(r.method for r in runs if r.method not in METHOD_COLOURS))
-    extra = {method: CYCLE[i % len(CYCLE)] for i, method in enumerate(others)}
-    return [(METHOD_COLOURS | extra)[run.method] for run in runs]
+    return colours_of([run.method for run in runs])
+
+
+def colours_of(names: Sequence[str]) -> list[str]:
+    """A colour per name: that of the method if it has one, else the next of the cycle."""
+    others = list(dict.fromkeys(name for name in names if name not in METHOD_COLOURS))
+    extra = {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(others)}
+    return [(METHOD_COLOURS | extra)[name] for name in names]
 
 
 def dashes(runs: Sequence[Run]) -> list[str]:
@@ -101,8 +106,8 @@ def thousands(axes: Axes) -> None:
 
 
 def short(value: float) -> str:
-    """A count in few letters: 950, 12k, 1.5M."""
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+    """A count in few letters: 950, 12k, 1.5M, 3G, 2T, 1P."""
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"
