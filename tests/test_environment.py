@@ -96,6 +96,7 @@ COMES_WITH = {
     "numpy": "pandas",
     "yaml": "omegaconf",
     "hydra": "hydra-core",
+    "markdown_it": "markdown-it-py",
 }
 
 

@@ -151,6 +151,11 @@ def speedup_figure(table: pd.DataFrame, groups: Sequence[Group]) -> Figure | Non
     ):
         axes.axvline(1, color=MUTED, linewidth=1)
         forest(axes, rows)
+        axes.set_xscale("log", base=2)
+        values = [estimate.value for _, estimate, _ in rows]
+        # an interval may go off the picture, its dot may not
+        axes.set_xlim(min([0.5, *values]) / 1.2, max([2.0, *values]) * 1.2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_title(name.partition(",")[0])
         axes.set_xlabel("times cheaper")
     return figure

@@ -46,7 +46,7 @@ class Mentions:
 
 
 def mentions(run: Run) -> list[Mentions]:
-    """Mentions in correct and in wrong solutions; whole words, case and a plural s ignored."""
+    """Mentions in correct and in wrong solutions: whole words, in any case, also in the plural."""
     if len(run.validations) < 2:
         return []
     texts = [run.texts("val", int(run.validations["step"].iloc[i])) for i in (0, -1)]
@@ -107,7 +107,11 @@ def _vocabulary(texts: pd.DataFrame) -> list[str]:
 def _mentioned(texts: pd.Series, notions: Sequence[str]) -> np.ndarray:
     """[N, K]: does text n mention notion k?"""
     lower = texts.str.lower()
-    found = [
-        lower.str.contains(rf"(?<!\w){re.escape(notion)}s?(?!\w)", regex=True) for notion in notions
-    ]
+    found = [lower.str.contains(_pattern(notion), regex=True) for notion in notions]
     return np.column_stack(found) if found else np.zeros((len(texts), 0), bool)
+
+
+def _pattern(notion: str) -> str:
+    y = notion.endswith("y")
+    stem, endings = (notion[:-1], "(?:y|ies)") if y else (notion, "(?:e?s)?")
+    return rf"(?<!\w){re.escape(stem)}{endings}(?!\w)"

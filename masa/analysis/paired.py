@@ -56,8 +56,14 @@ def shapley_r2(x: ArrayLike, y: ArrayLike) -> Floats:
         x: features, [N, K].
         y: what they explain, [N].
     """
-    rows = np.column_stack([np.ones(len(np.asarray(y))), x, y])
+    rows = _centred(x, y)
     return _shapley((rows.T @ rows)[None])[0]
+
+
+def _centred(x: ArrayLike, y: ArrayLike) -> Floats:
+    """Rows (1, x, y) less the means of x and y, which keeps their moments precise, [N, K + 2]."""
+    columns = np.column_stack([x, y]).astype(float)
+    return np.column_stack([np.ones(len(columns)), columns - columns.mean(axis=0)])
 
 
 def _shapley(moments: Floats) -> Floats:
@@ -103,9 +109,8 @@ def shapley(run: Run) -> dict[str, Estimate]:
     if table.empty:
         return dict.fromkeys((*FEATURES, "R2"), Estimate(nan))
     x, y = table[list(FEATURES)].to_numpy(), table["gain"].to_numpy()
-    rows = np.column_stack([np.ones(len(y)), x, y])
     found = shapley_r2(x, y)
-    draws = _shapley(resampled_moments(rows, table["prompt_id"], _RESAMPLES))
+    draws = _shapley(resampled_moments(_centred(x, y), table["prompt_id"], _RESAMPLES))
     found, draws = (np.column_stack([a, a.sum(axis=1)]) for a in (found[None], draws))
     return {
         name: Estimate(float(found[0, i]), *percentiles(draws[:, i]), n=len(y))

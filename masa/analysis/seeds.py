@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan, log, nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from masa.analysis.load import COSTS, Run, RunError, run_labels
+from masa.analysis.load import COSTS, Run, RunError, find_runs, load_run, run_labels
 from masa.analysis.statistics import (
     Estimate,
     clustered_wilson,
@@ -51,6 +52,15 @@ class Group:
     def seeds(self) -> list[int]:
         """Training seeds."""
         return [run.seed for run in self.runs]
+
+
+def load_sweep(*paths: Path | str) -> list[Group]:
+    """The runs in and below `paths`, by method.
+
+    Raises:
+        RunError: as `find_runs`, `load_run` and `group_runs`.
+    """
+    return group_runs([load_run(path) for path in find_runs(paths)])
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ METHOD_COLOURS = {"grpo": "#7A7A7A", "masa": "#0072B2", "masa_efficient": "#E082
 CYCLE = ("#CC79A7", "#009E73", "#56B4E9", "#A6761D", "#332288", "#B2182B")
 LINES = ("-", "--", ":", "-.")
 
-_RC: dict[Any, Any] = {
+LOOK: dict[Any, Any] = {
     "font.size": 10.5,
     "font.family": "DejaVu Sans",
     "axes.edgecolor": MUTED,
@@ -53,14 +54,23 @@ _RC: dict[Any, Any] = {
 @contextmanager
 def look() -> Iterator[None]:
     """The house style, for as long as the block runs."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(LOOK):
         yield
 
 
+class Picture(Figure):
+    """A figure outside pyplot (no global state, nothing left open) that a notebook can show."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
 def canvas(width: float, height: float) -> Figure:
-    """An Agg figure (inches) outside pyplot: no global state, nothing left open."""
+    """An empty figure for Agg, in inches."""
     engine = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.03, hspace=0.06)
-    figure = Figure(figsize=(width, height), layout=engine)
+    figure = Picture(figsize=(width, height), layout=engine)
     FigureCanvasAgg(figure)
     return figure
 
