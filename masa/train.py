@@ -62,6 +62,7 @@ def run(cfg: DictConfig) -> None:
         DirectCheckpointIO,
         find_checkpoint,
         require_same_model,
+        require_strategy,
         step_of,
     )
     from masa.training.csv_logger import CsvLogger
@@ -77,6 +78,7 @@ def run(cfg: DictConfig) -> None:
     started = time.perf_counter()
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
+        require_strategy(ckpt, config.strategy.name)
         refuse_another_run(cfg, out / "config.yaml")
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
