@@ -64,6 +64,7 @@ def run(cfg: DictConfig) -> None:
         find_checkpoint,
         ranked,
         require_same_model,
+        require_strategy,
         step_of,
     )
     from masa.training.csv_logger import CsvLogger
@@ -79,6 +80,7 @@ def run(cfg: DictConfig) -> None:
     started = time.perf_counter()
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
+        require_strategy(ckpt, config.strategy.name)
         refuse_another_run(cfg, out / "config.yaml")
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
