@@ -7,17 +7,19 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from masa import sweep
 from masa.config import ConfigError, TrainingError, conf_dir
 
 Check = Callable[[DictConfig], object]
@@ -41,57 +43,45 @@ def hydra_main(
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     folder = str(conf_dir())
     overrides = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
+    sweeps = bool({"-m", "--multirun"} & set(sys.argv[1:]))
+    directory: Path | None = None
     if not {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
         try:
-            for combination in _combinations(overrides):
-                with hydra.initialize_config_dir(folder, version_base="1.3"):
+            with hydra.initialize_config_dir(folder, version_base="1.3"):
+                for combination in sweep.combinations(config_name, overrides):
                     # only a job has a directory; what lies there is checked when it starts
                     check(hydra.compose(config_name, [*combination, "++output_dir=."]))
+                if sweeps:
+                    directory = sweep.sweep_directory(config_name, overrides)
+                    sys.argv.append(f"hydra.sweep.dir='{directory}'")
         except (ConfigError, HydraException, OmegaConfBaseException) as error:
             fail(program, _one_line(error, folder, config_name))
 
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> float | None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return sweep.run_job(program, cfg)
         try:
             run(cfg)
         except ConfigError as error:
             fail(program, str(error))
         except TrainingError as error:
-            logging.getLogger("masa").exception("the run cannot go on")
+            logging.getLogger("masa.errors").exception("the run cannot go on")
             fail(program, str(error), status=1)
+        return None
 
-    hydra.main(config_path=folder, config_name=config_name, version_base="1.3")(job)()
+    try:
+        hydra.main(config_path=folder, config_name=config_name, version_base="1.3")(job)()
+    except KeyboardInterrupt:
+        fail(program, "interrupted", status=130)
+    if directory is not None and (directory / sweep.FAILED).exists():
+        failed = (directory / sweep.FAILED).read_text()
+        fail(program, f"{failed.count(chr(10))} jobs failed:\n{failed.rstrip()}", status=1)
 
 
 def fail(program: str, message: str, status: int = 2) -> NoReturn:
     """One line on stderr, and out."""
     print(f"{program}: error: {message}", file=sys.stderr)
     raise SystemExit(status)
-
-
-def _combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """Each override of a sweep once, at every value, with the first value of the others."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    values = [
-        list(override.sweep_string_iterator())  # type: ignore[no-untyped-call]
-        if override.is_sweep_override() and not override.is_hydra_override()
-        else None
-        for override in parsed
-    ]
-    kept = [
-        (override.input_line or "", swept)
-        for override, swept in zip(parsed, values, strict=True)
-        if not override.is_hydra_override()
-    ]
-    first = [_at(line, swept[0]) if swept else line for line, swept in kept]
-    combinations = [first]
-    for i, (line, swept) in enumerate(kept):
-        for value in (swept or [])[1:]:
-            combinations.append([*first[:i], _at(line, value), *first[i + 1 :]])
-    return combinations
-
-
-def _at(line: str, value: str) -> str:
-    return f"{line.split('=', 1)[0]}={value}"
 
 
 def _one_line(error: Exception, folder: str, config_name: str) -> str:
@@ -132,7 +122,7 @@ def quiet(log_file: Path) -> None:
     handler = logging.FileHandler(log_file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     noisy = ("vllm", "lightning", "lightning.pytorch", "lightning.fabric", "torch", "py.warnings")
-    for name in ("masa", *noisy):
+    for name in ("masa.errors", *noisy):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

@@ -110,14 +110,8 @@ class GateConfig:
     def __post_init__(self) -> None:
         _one_of("gate.kind", self.kind, ("prediction", "history", "combined"))
         _require(self.sigma >= 0, f"gate.sigma is {self.sigma}, it must be >= 0")
-        for name in (
-            "tolerance",
-            "min_parsed",
-            "audit_fraction",
-            "min_precision",
-            "revisit",
-            "min_posterior",
-        ):
+        shares = ("tolerance", "min_parsed", "audit_fraction", "min_precision", "revisit")
+        for name in (*shares, "min_posterior"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"gate.{name} is {value}, it must lie in [0, 1]")
 
@@ -288,6 +282,16 @@ class TrainerConfig:
 
 
 @dataclass
+class SweepConfig:
+    """The sweep (`masa-train -m`) that a run is part of."""
+
+    name: str | None = None
+    """W&B groups by it."""
+    resume: bool = False
+    """Leave out jobs that are finished and go on with the others."""
+
+
+@dataclass
 class RunConfig:
     """One run of `masa-train`. Nodes of type Any are built by Hydra from their `_target_`."""
 
@@ -295,6 +299,7 @@ class RunConfig:
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     strategy: StrategyConfig
+    sweep: SweepConfig
     task: Any
     model: Any
     engine: Any
@@ -370,6 +375,7 @@ def load(cfg: DictConfig) -> RunConfig:
         "optimizer": OptimizerConfig,
         "trainer": TrainerConfig,
         "strategy": StrategyConfig,
+        "sweep": SweepConfig,
     }
     for key, schema in typed.items():
         given = plain.get(key) or {}

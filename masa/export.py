@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from masa import cli
 from masa.config import ConfigError
 
-USAGE = "masa-export RUN out=DIR [ckpt=last|PATH] [dtype=float32|bfloat16]"
+USAGE = "masa-export RUN out=DIR [ckpt=last|best|PATH] [dtype=float32|bfloat16]"
 _PREFIX = "policy."
 
 
@@ -25,7 +25,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     Args:
         run: run directory.
         out: made where missing; must hold no model yet.
-        ckpt: last, or a checkpoint's path (a file, or the folder of a sharded one).
+        ckpt: last, best, or a checkpoint's path (a file, or the folder of a sharded one).
         dtype: of the written weights; None keeps that of training.
 
     Raises:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def check(cfg: DictConfig) -> RunConfig:
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
+    if "tensorboard" in (cfg.logger or {}) and find_spec("tensorboard") is None:
+        raise ConfigError("logger=tensorboard: pip install tensorboard")
     require_enough_prompts(task, config)
     check_benchmarks(config.benchmark)
     return config
@@ -54,22 +57,22 @@ def run(cfg: DictConfig) -> None:
     import lightning as L
     from hydra.utils import instantiate
 
-    from masa.analysis.load import RunError
     from masa.data.datamodule import MasaDataModule
     from masa.data.files import publish
     from masa.data.limits import LimitedTask
     from masa.evaluation.benchmarks import load_benchmarks
-    from masa.report import write_report
     from masa.training.build import build_dialogue, build_engine, longest_sequence
     from masa.training.checkpoint import (
         CheckpointCallback,
         DirectCheckpointIO,
         find_checkpoint,
+        ranked,
         require_same_model,
+        require_strategy,
         step_of,
     )
     from masa.training.csv_logger import CsvLogger
-    from masa.training.loggers import build_loggers
+    from masa.training.loggers import WandbLogger, build_loggers
     from masa.training.memory import MemoryCallback
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
@@ -81,6 +84,7 @@ def run(cfg: DictConfig) -> None:
     started = time.perf_counter()
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
+        require_strategy(ckpt, config.strategy.name)
         refuse_another_run(cfg, out / "config.yaml")
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
@@ -155,6 +159,9 @@ def run(cfg: DictConfig) -> None:
         logging.getLogger("masa").info(dialogue.describe())
         (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
         print(task.summary())
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(resolved)
     data = MasaDataModule(
         task.train,
         rollout,
@@ -165,6 +172,12 @@ def run(cfg: DictConfig) -> None:
     )
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+        if trainer.is_global_zero and report(out):
+            print(f"{out / 'report.md'}  ({time.perf_counter() - started:.0f} s)")
+            best = [path for _, path in ranked(out / "checkpoints")][:1]
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_end(sorted((out / "figures").glob("*.png")), best)
     except Stopped:
         if not trainer.is_global_zero:
             # a launcher takes the first failure for the reason, so one rank speaks for all
@@ -175,12 +188,19 @@ def run(cfg: DictConfig) -> None:
         if "wandb" in sys.modules:
             # else the next job of a multirun would log into this one's run
             sys.modules["wandb"].finish()
-    if trainer.is_global_zero:
-        try:
-            report = write_report([out], out)
-            print(f"{report}  ({time.perf_counter() - started:.0f} s)")
-        except RunError as error:
-            print(f"no report: {error}", file=sys.stderr)
+
+
+def report(out: Path) -> bool:
+    """Write the run's report; False where there is too little for one, said in one line."""
+    from masa.analysis.load import RunError
+    from masa.report import write_report
+
+    try:
+        write_report([out], out)
+    except RunError as error:
+        print(f"no report: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def refuse_another_run(cfg: DictConfig, saved: Path) -> None:

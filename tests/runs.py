@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -90,5 +91,18 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in path.read_text().split()]
 
 
-def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+def all_end(pids: list[int], seconds: float) -> bool:
+    """True once none of the processes runs any more."""
+    until = time.monotonic() + seconds
+    while any(map(_runs, pids)):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False

@@ -35,14 +35,21 @@ def prompt_rows(
         "step": step, "split": split, "prompt_id": prompt_id, "level": level,
         "problem": f"problem {prompt_id}", "answer": "7", "limit": 180, "gated": gated,
         "audited": audited, "enforced": enforced, "skipped": skipped, "cutoff": cutoff,
-        "version": step, "r_difficulty": None, "r_length": None, "r_notion": None,
+        "version": step,
     }  # fmt: skip
+
+    def score(p: float | None) -> float | None:
+        if skipped or not correct:
+            return None
+        return 0.0 if p is None else 0.01 ** abs(p - sum(correct) / len(correct))
+
     solutions = [
         shared | {
             "kind": "solution", "sample": i, "text": f"step by step ```{i}``` \\boxed{{7}}",
             "tokens": n, "reward": float(ok), "advantage": 0.0, "correct": bool(ok),
             "finish_reason": "stop", "predicted_pass_rate": None, "predicted_length": None,
             "predicted_notions": None, "parse_error": None,
+            "r_difficulty": None, "r_length": None, "r_notion": None,
         }
         for i, (ok, n) in enumerate(zip(correct, lengths, strict=True))
         if not skipped
@@ -52,9 +59,10 @@ def prompt_rows(
             "kind": "meta", "sample": i, "text": f"<meta>pass rate {p}</meta>",
             "tokens": meta_tokens, "reward": None, "advantage": None, "correct": None,
             "finish_reason": "stop", "predicted_pass_rate": p,
-            "predicted_length": None if p is None else 64,
+            "predicted_length": None if p is None else 64 + 4 * i,
             "predicted_notions": None if p is None else ["carry"],
             "parse_error": "no JSON" if p is None else None,
+            "r_difficulty": score(p), "r_length": float(i % 2), "r_notion": 0.5,
         }
         for i, p in enumerate(predicted)
     ]  # fmt: skip
@@ -86,6 +94,7 @@ def write_run(
     )  # fmt: skip
     spent = metrics["step"].map(train.groupby("step")["tokens"].sum())
     metrics["cost/tokens_total"] = spent.cumsum()
+    metrics["cost/flops"] = 1e6 * metrics["cost/tokens_total"]
     metrics.to_csv(path / "metrics.csv", index=False)
     timings = pd.DataFrame({"step": range(1, last + 1), "timing_s/step": seconds_per_step})
     timings.to_csv(path / "timings.csv", index=False)

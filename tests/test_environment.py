@@ -98,6 +98,7 @@ COMES_WITH = {
     "hydra": "hydra-core",
     "sympy": "latex2sympy2_extended",
     "mpmath": "latex2sympy2_extended",
+    "markdown_it": "markdown-it-py",
 }
 
 

@@ -1,5 +1,5 @@
 """Losses of TRL on fixed numbers. `python tests/trl_numbers.py` prints them, with trl installed;
-tests/unit/test_variants.py keeps what it printed."""
+tests/unit/test_loss_variants.py keeps what it printed."""
 
 import random
 from collections import defaultdict

@@ -39,7 +39,7 @@ def policy_statistics(
         "sampling/sampling_logp_difference/mean": difference.abs().sum(),
         "sampling/importance_sampling_ratio/mean": raw.sum(),
         # k3 of KL(engine || policy)
-        "sampling/kl": (raw - difference - 1).sum(),
+        "sampling/kl": (difference.expm1() - difference).sum(),
     }
     if len(difference):
         measured |= {

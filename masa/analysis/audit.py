@@ -8,6 +8,7 @@ said: all of them while control is only observed (`shadow`), the audited ones af
 from __future__ import annotations
 
 from dataclasses import replace
+from math import nan
 
 import pandas as pd
 
@@ -42,15 +43,32 @@ def evidence(run: Run) -> pd.DataFrame:
         & (prompts["audited"] | ~prompts["enforced"])
     ].copy()
     rows["phase"] = rows["enforced"].map({True: "audited", False: "shadow"})
-    rows["zero_variance"] = (rows["correct"] == 0) | (rows["correct"] == rows["samples"])
-    rows["hit"] = rows["zero_variance"] & rows["gated"]
-    return rows
+    return _with_truth(rows)
+
+
+def _with_truth(rows: pd.DataFrame) -> pd.DataFrame:
+    constant = (rows["correct"] == 0) | (rows["correct"] == rows["samples"])
+    return rows.assign(zero_variance=constant, hit=constant & rows["gated"])
 
 
 def precision_recall(rows: pd.DataFrame) -> tuple[Estimate, Estimate]:
     """Gating precision and recall of rows of `evidence`, with Wilson intervals."""
     hits = int(rows["hit"].sum())
     return wilson(hits, int(rows["gated"].sum())), wilson(hits, int(rows["zero_variance"].sum()))
+
+
+def held_out_gate(run: Run, step: int) -> pd.DataFrame:
+    """Held-out prompts of one validation, as `evidence` has them: all are rolled out in full, and
+    the gate's verdict on them is on record. Not what the gate was trained or steered on."""
+    rows = run.prompts[(run.prompts["split"] == "val") & (run.prompts["step"] == step)]
+    rows = rows[rows["samples"] > 0]
+    return _with_truth(rows.assign(phase="held-out"))
+
+
+def f1(precision: Estimate, recall: Estimate) -> float:
+    """Their harmonic mean, NaN where it is undefined."""
+    both = precision.value + recall.value
+    return 2 * precision.value * recall.value / both if both > 0 else nan
 
 
 def lost_correct(run: Run, rows: pd.DataFrame) -> Estimate:

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from masa.analysis import panels
 from masa.analysis.audit import control_start, has_meta
+from masa.analysis.insights import lengths_figure, notions_figure, paired_figure
 from masa.analysis.load import Run
+from masa.analysis.seeds import single_groups
 from masa.analysis.style import canvas, dressed, look, save
 from masa.analysis.tables import held_out, per_level
 
 
 def write_figures(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
     """Draw every figure the runs have data for; name -> PNG, in reading order."""
-    drawings = {
-        "overview": overview,
-        "accuracy": accuracy,
-        "levels": levels,
-        "calibration": calibration,
-        "alignment": alignment,
-        "gating": gating,
+    groups = single_groups(runs)
+    drawings: dict[str, Callable[[], Figure | None]] = {
+        "overview": lambda: overview(runs),
+        "accuracy": lambda: accuracy(runs),
+        "levels": lambda: levels(runs),
+        "calibration": lambda: calibration(runs),
+        "alignment": lambda: alignment(runs),
+        "gating": lambda: gating(runs),
+        "lengths": lambda: lengths_figure(groups),
+        "paired": lambda: paired_figure(groups),
+        "notions": lambda: notions_figure(groups),
     }
+    return draw_all(drawings, folder)
+
+
+def draw_all(drawings: dict[str, Callable[[], Figure | None]], folder: Path) -> dict[str, Path]:
+    """Draw and save what there is data for; name -> PNG."""
     written = {}
     with look():
         for name, draw in drawings.items():
-            figure = draw(runs)
+            figure = draw()
             if figure is not None:
                 written[name] = save(figure, folder / f"{name}.png")
     return written

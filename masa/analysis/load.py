@@ -24,9 +24,11 @@ from masa.analysis.statistics import Estimate, bootstrap_correlation, bootstrap_
 TEXT_COLUMNS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 NUMBER_COLUMNS = (
     "step", "split", "prompt_id", "level", "kind", "sample", "tokens", "correct", "finish_reason",
-    "limit", "predicted_pass_rate", "predicted_length", "gated", "audited", "enforced", "skipped",
-    "cutoff",
+    "limit", "predicted_pass_rate", "predicted_length", "r_difficulty", "r_length", "r_notion",
+    "gated", "audited", "enforced", "skipped", "cutoff",
 )  # fmt: skip
+COSTS = ("tokens", "flops", "seconds")
+SCORES = ("r_difficulty", "r_length", "r_notion")
 _KEY = ["split", "step", "prompt_id"]
 
 
@@ -49,8 +51,8 @@ class Run:
     seed: int
     """Training seed."""
     metrics: pd.DataFrame
-    """One row per `step` (0 = before training), with cumulative `tokens` and `seconds` (training
-    only, validation left out; `seconds` is NaN without timings.csv)."""
+    """One row per `step` (0 = before training), with cumulative `tokens`, `flops` and `seconds`
+    (training only, validation left out; NaN where the run did not record them)."""
     rollouts: pd.DataFrame
     """One row per rollout, without the texts (see `texts`); `correct` is 1, 0 or NaN."""
 
@@ -64,7 +66,8 @@ class Run:
         """One row per (split, step, prompt_id): outcomes, predictions and decisions.
 
         `samples`, `correct` and `pass_rate` of the solutions (0, 0, NaN where skipped),
-        `predicted` (mean over its parsed predictions, NaN for none), `level`, `gated`, `audited`,
+        `predicted` (mean over its parsed predictions, NaN for none), `r_difficulty`, `r_length`,
+        `r_notion` (means over its meta rollouts, NaN without truth), `level`, `gated`, `audited`,
         `enforced`, `skipped`, `cutoff`.
         """
         rows = self.rollouts
@@ -76,13 +79,14 @@ class Run:
         decided["samples"] = grouped.size()
         decided["correct"] = grouped["correct"].sum()
         decided["pass_rate"] = grouped["correct"].mean()
-        decided["predicted"] = rows.groupby(_KEY)["predicted_pass_rate"].mean()
+        said = rows.groupby(_KEY)[["predicted_pass_rate", *SCORES]].mean()
+        decided[["predicted", *SCORES]] = said
         decided[["samples", "correct"]] = decided[["samples", "correct"]].fillna(0).astype(int)
         return decided.reset_index()
 
     @cached_property
     def validations(self) -> pd.DataFrame:
-        """One row per validation: `step`, training `tokens` and `seconds` so far, `Estimate`s.
+        """One row per validation: `step`, `tokens`, `flops`, `seconds` so far, `Estimate`s.
 
         `accuracy` (avg@k over held-out prompts), `predicted` and `actual` (mean pass rates of
         the prompts with a prediction), `mae` and `corr` of the two per prompt. Intervals: 95 %
@@ -103,7 +107,7 @@ class Run:
             ],
             columns=["step", "accuracy", "predicted", "actual", "mae", "corr"],
         ).astype({"step": "int64"})
-        cost = self.metrics[["step", "tokens", "seconds"]]
+        cost = self.metrics[["step", *COSTS]]
         return pd.merge_asof(table, cost, on="step")
 
     def texts(self, split: str, step: int) -> pd.DataFrame:
@@ -206,7 +210,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _add_cost(metrics: pd.DataFrame, timings: Path, rollouts: pd.DataFrame) -> pd.DataFrame:
-    """Add cumulative training `tokens` and `seconds` to the metrics."""
+    """Add cumulative training `tokens`, `flops` and `seconds` to the metrics."""
     train = rollouts[rollouts["split"] == "train"]
     counted = metrics["step"].map(train.groupby("step")["tokens"].sum()).fillna(0).cumsum()
     total = metrics["cost/tokens_total"] if "cost/tokens_total" in metrics else counted
@@ -218,7 +222,10 @@ def _add_cost(metrics: pd.DataFrame, timings: Path, rollouts: pd.DataFrame) -> p
         spent["seconds"] = spent["timing_s/step"].fillna(0).cumsum()
         merged = pd.merge_asof(metrics[["step"]], spent[["step", "seconds"]], on="step")
         seconds = merged["seconds"].fillna(0.0)
-    return metrics.assign(tokens=total.ffill().fillna(0), seconds=seconds)
+    flops: pd.Series | float = np.nan
+    if "cost/flops" in metrics:
+        flops = metrics["cost/flops"].ffill().fillna(0)
+    return metrics.assign(tokens=total.ffill().fillna(0), flops=flops, seconds=seconds)
 
 
 def _read_rollouts(folder: Path) -> pd.DataFrame:
@@ -229,7 +236,7 @@ def _read_rollouts(folder: Path) -> pd.DataFrame:
     rows = pa.concat_tables(tables, promote_options="permissive").to_pandas()
     flags = ["gated", "audited", "enforced", "skipped"]
     rows[flags] = rows[flags].astype("boolean").fillna(False).astype(bool)
-    for column in ("predicted_pass_rate", "predicted_length", "cutoff", "limit"):
+    for column in ("predicted_pass_rate", "predicted_length", "cutoff", "limit", *SCORES):
         rows[column] = pd.to_numeric(rows[column]).astype(float)
     rows = rows.astype({"step": "int64", "tokens": "int64", "level": "int64"})
     correct = rows["correct"].astype("boolean").astype("Float64")

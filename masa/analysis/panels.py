@@ -28,8 +28,9 @@ from masa.analysis.tables import held_out
 
 PRECISION, RECALL, GATED = "#332288", "#CC79A7", "#BDBDBD"
 META, SOLUTION = "#56B4E9", "#8C8C8C"
-_COST_LABELS = {
+COST_LABELS = {
     "tokens": "tokens generated in training",
+    "flops": "FLOPs of training",
     "seconds": "seconds of training (rollouts and updates)",
     "step": "rollout",
 }
@@ -56,7 +57,7 @@ def accuracy(axes: Axes, runs: Sequence[Run], cost: str, legend: bool = True) ->
     axes.set_xlim(left=0)
     axes.set_ylim(0, min(1.0, max(tops) * 1.06))
     thousands(axes)
-    axes.set_xlabel(_COST_LABELS[cost])
+    axes.set_xlabel(COST_LABELS[cost])
     axes.set_ylabel("held-out accuracy")
     if legend:
         axes.legend(loc="lower right")

@@ -1,22 +1,24 @@
-"""Intervals and tests, all over prompts: rollouts of one prompt are not independent of each other.
+"""Intervals and tests over prompts, since rollouts of one prompt are not independent of each other,
+and over training seeds (`t_mean`, `jackknife`, `paired_t_test`).
 
 Resampling is seeded, so the same data give the same numbers. Sources: Wilson 1927; Miller
-arXiv 2411.00640 (clustered errors, paired tests per question); Holm 1979.
+arXiv 2411.00640 (clustered errors, paired tests per question); Holm 1979; Tukey 1958 (jackknife).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isnan, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 RESAMPLES = 10_000
 _CHUNK = 4_000_000  # weights held in memory at once
+_HUGE = 1e9  # from here on powers of ten are easier to read
 _EXACT = 14  # sign-flips are enumerated up to this many non-zero differences
 
 Floats = NDArray[np.float64]
@@ -38,12 +40,17 @@ class Estimate:
     """Number of observations (the denominator of a share)."""
     digits: int = 3
     """Decimals shown."""
+    note: str = ""
+    """A reservation shown behind it."""
 
     def __str__(self) -> str:
-        text = "–" if isnan(self.value) else f"{self.value:,.{self.digits}f}"
+        style = ".3g" if abs(self.value) >= _HUGE else f",.{self.digits}f"
+        text = "–" if isnan(self.value) else f"{self.value:{style}}"
         if not isnan(self.low):
-            text += f" [{self.low:,.{self.digits}f}, {self.high:,.{self.digits}f}]"
-        return text if self.hits is None else f"{text} ({self.hits:,} of {self.n:,})"
+            text += f" [{self.low:{style}}, {self.high:{style}}]"
+        if self.hits is not None:
+            text += f" ({self.hits:,} of {self.n:,})"
+        return f"{text} ({self.note})" if self.note else text
 
 
 def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
@@ -116,8 +123,17 @@ def _weights(clusters: int, size: int, seed: int) -> Floats:
     return np.bincount(flat, minlength=size * clusters).reshape(size, clusters).astype(float)
 
 
+def resampled_moments(
+    rows: Floats, clusters: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+) -> Floats:
+    """Sums of the outer products of the rows [N, K] in each cluster resample, [B, K, K]."""
+    products = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+    sums = _resampled_sums(_cluster_sums(products, clusters), resamples, seed)
+    return np.concatenate(list(sums)).reshape(resamples, rows.shape[1], -1)
+
+
 def percentiles(draws: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Bounds that hold the middle `level` of the finite draws; NaN where there is none."""
+    """Bounds that hold the middle share `level` of the draws; NaN where none is finite."""
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return nan, nan
@@ -237,3 +253,85 @@ def holm(p_values: ArrayLike) -> Floats:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+def t_quantile(n: int, level: float = 0.95) -> float:
+    """Two-sided quantile of Student's t with n - 1 degrees of freedom."""
+    return float(t.ppf(0.5 + level / 2, n - 1))
+
+
+def t_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """Mean of one value per seed [S] with Student's t interval; no bounds for a single seed.
+
+    NaN are left out; `n` is the number of values that were not.
+    """
+    x = np.asarray(values, float)
+    x = x[np.isfinite(x)]
+    if not len(x):
+        return Estimate(nan, n=0)
+    mean = float(x.mean())
+    if len(x) < 2:
+        return Estimate(mean, n=1)
+    half = t_quantile(len(x), level) * float(x.std(ddof=1)) / sqrt(len(x))
+    return Estimate(mean, mean - half, mean + half, n=len(x))
+
+
+def jackknife(statistic: Callable[[Sequence[int]], float], n: int, level: float = 0.95) -> Estimate:
+    """A statistic of n seeds with its leave-one-out standard error and Student's t interval.
+
+    Args:
+        statistic: of the seeds with the given indices; NaN where it is undefined.
+        n: number of seeds.
+
+    Returns:
+        The estimate; without bounds for a single seed, or where leaving one out leaves the
+        statistic undefined.
+    """
+    value = statistic(range(n))
+    if n < 2 or isnan(value):
+        return Estimate(value, n=n)
+    left_out = np.array([statistic([j for j in range(n) if j != i]) for i in range(n)])
+    error = sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+    half = t_quantile(n, level) * error
+    return Estimate(value, value - half, value + half, n=n)
+
+
+def paired_t_test(differences: ArrayLike) -> float:
+    """Two-sided p-value of Student's paired t test on one difference per seed [S].
+
+    NaN for fewer than two; 1 where all are zero.
+    """
+    d = np.asarray(differences, float)
+    if len(d) < 2:
+        return nan
+    error = float(d.std(ddof=1)) / sqrt(len(d))
+    if error == 0:
+        return 0.0 if d.any() else 1.0
+    return float(2 * t.sf(abs(d.mean()) / error, len(d) - 1))
+
+
+def bootstrap_median(
+    values: ArrayLike,
+    clusters: ArrayLike,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Median of values [N] with a percentile interval from resampling whole clusters [N]."""
+    x, groups = np.asarray(values, float), np.asarray(clusters)
+    keep = np.isfinite(x)
+    x, groups = x[keep], groups[keep]
+    if not len(x):
+        return Estimate(nan, n=0)
+    _, index = np.unique(groups, return_inverse=True)
+    count = int(index.max()) + 1
+    middle = float(np.median(x))
+    if count < 2:
+        return Estimate(middle, n=len(x))
+    order = np.argsort(x, kind="stable")
+    draws = []
+    for weights in _weights.__wrapped__(count, resamples, seed):
+        heavy = np.cumsum(weights[index[order]])
+        below, above = np.searchsorted(heavy, [heavy[-1] / 2, heavy[-1] / 2 + 0.5])
+        draws.append((x[order[below]] + x[order[above]]) / 2)
+    return Estimate(middle, *percentiles(np.array(draws), level), n=len(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ METHOD_COLOURS = {"grpo": "#7A7A7A", "masa": "#0072B2", "masa_efficient": "#E082
 CYCLE = ("#CC79A7", "#009E73", "#56B4E9", "#A6761D", "#332288", "#B2182B")
 LINES = ("-", "--", ":", "-.")
 
-_RC: dict[Any, Any] = {
+LOOK: dict[Any, Any] = {
     "font.size": 10.5,
     "font.family": "DejaVu Sans",
     "axes.edgecolor": MUTED,
@@ -53,14 +54,23 @@ _RC: dict[Any, Any] = {
 @contextmanager
 def look() -> Iterator[None]:
     """The house style, for as long as the block runs."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(LOOK):
         yield
 
 
+class Picture(Figure):
+    """A figure outside pyplot (no global state, nothing left open) that a notebook can show."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
 def canvas(width: float, height: float) -> Figure:
-    """An Agg figure (inches) outside pyplot: no global state, nothing left open."""
+    """An empty figure for Agg, in inches."""
     engine = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.03, hspace=0.06)
-    figure = Figure(figsize=(width, height), layout=engine)
+    figure = Picture(figsize=(width, height), layout=engine)
     FigureCanvasAgg(figure)
     return figure
 
@@ -74,9 +84,14 @@ def save(figure: Figure, path: Path) -> Path:
 
 def colours(runs: Sequence[Run]) -> list[str]:
     """A colour per run, the same for all runs of one method."""
-    others = list(dict.fromkeys(r.method for r in runs if r.method not in METHOD_COLOURS))
-    extra = {method: CYCLE[i % len(CYCLE)] for i, method in enumerate(others)}
-    return [(METHOD_COLOURS | extra)[run.method] for run in runs]
+    return colours_of([run.method for run in runs])
+
+
+def colours_of(names: Sequence[str]) -> list[str]:
+    """A colour per name: that of the method if it has one, else the next of the cycle."""
+    others = list(dict.fromkeys(name for name in names if name not in METHOD_COLOURS))
+    extra = {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(others)}
+    return [(METHOD_COLOURS | extra)[name] for name in names]
 
 
 def dashes(runs: Sequence[Run]) -> list[str]:
@@ -101,8 +116,8 @@ def thousands(axes: Axes) -> None:
 
 
 def short(value: float) -> str:
-    """A count in few letters: 950, 12k, 1.5M."""
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+    """A count in few letters: 950, 12k, 1.5M, 3G, 2T, 1P."""
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from masa.analysis import audit
-from masa.analysis.load import Run, RunError, run_labels
-from masa.analysis.statistics import Estimate, bootstrap_mean, holm, sign_flip_test
+from masa.analysis.load import COSTS, Run, RunError, run_labels
+from masa.analysis.statistics import Estimate, bootstrap_mean, holm, sign_flip_test, wilson
 
 NOT_REACHED = "not reached"
 
@@ -61,6 +61,7 @@ def _headline(run: Run, label: str) -> dict[str, object]:
         "accuracy, start": first["accuracy"],
         "accuracy, end": last["accuracy"],
         "tokens": int(end["tokens"]),
+        "FLOPs": float(end["flops"]),
         "seconds": float(end["seconds"]),
         "pass-rate MAE, start": first["mae"],
         "pass-rate MAE, end": last["mae"],
@@ -138,7 +139,6 @@ def audits(runs: Sequence[Run]) -> pd.DataFrame:
             if not share.n:
                 continue
             precision, recall = audit.precision_recall(part)
-            both = precision.value + recall.value
             spent, free = audit.solution_tokens(run, phase)
             rows.append(
                 {
@@ -152,14 +152,35 @@ def audits(runs: Sequence[Run]) -> pd.DataFrame:
                     ),
                     "gate precision": precision,
                     "gate recall": recall,
-                    "gate F1": Estimate(
-                        2 * precision.value * recall.value / both if both > 0 else nan
-                    ),
+                    "gate F1": Estimate(audit.f1(precision, recall)),
                     "correct lost to cutoff": audit.lost_correct(run, part),
                     "solution tokens per prompt, spent": spent,
                     "solution tokens per prompt, without control": free,
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def held_out_gates(runs: Sequence[Run]) -> pd.DataFrame:
+    """The gate's verdicts on held-out prompts per run, at the last validation."""
+    rows: list[dict[str, object]] = []
+    for run, label in zip(runs, run_labels(runs), strict=True):
+        if run.validations.empty:
+            continue
+        found = audit.held_out_gate(run, int(_last(run)["step"]))
+        if found["predicted"].isna().all():
+            continue
+        precision, recall = audit.precision_recall(found)
+        rows.append(
+            {
+                "run": label,
+                "gated share": wilson(int(found["gated"].sum()), len(found)),
+                "zero-variance share": wilson(int(found["zero_variance"].sum()), len(found)),
+                "gate precision": precision,
+                "gate recall": recall,
+                "gate F1": Estimate(audit.f1(precision, recall)),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -175,7 +196,7 @@ def crossing(x: np.ndarray, y: np.ndarray, target: float) -> float:
 
 
 def to_target(runs: Sequence[Run], target: float | None = None) -> pd.DataFrame:
-    """Rollouts, tokens and seconds until held-out accuracy first reaches `target`.
+    """Rollouts, tokens, FLOPs and seconds until held-out accuracy first reaches `target`.
 
     Linear between validations. The default target is the baseline's accuracy at its last
     validation; the ratios are the baseline's cost over the run's (above 1: cheaper).
@@ -187,7 +208,7 @@ def to_target(runs: Sequence[Run], target: float | None = None) -> pd.DataFrame:
     costs = pd.DataFrame(
         [
             {x: crossing(run.validations[x].to_numpy(float), _values(run), goal)
-             for x in ("step", "tokens", "seconds")}
+             for x in ("step", *COSTS)}
             for run in runs
         ]
     )  # fmt: skip
@@ -195,10 +216,10 @@ def to_target(runs: Sequence[Run], target: float | None = None) -> pd.DataFrame:
     table = pd.DataFrame({"run": run_labels(runs), "target accuracy": float(goal)})
     best = [float(_values(run).max()) if len(run.validations) else nan for run in runs]
     missed = [NOT_REACHED if isnan(v) else f"{NOT_REACHED} (best {v:.3f})" for v in best]
-    for name, column in (("rollouts", "step"), ("tokens", "tokens"), ("seconds", "seconds")):
+    for name, column in (("rollouts", "step"), *zip(COSTS, COSTS, strict=True)):
         never = costs["step"].isna()
         table[name] = costs[column].astype(object).where(~never, pd.Series(missed))
-    for name in ("tokens", "seconds"):
+    for name in COSTS:
         ratio = own[name] / costs[name].where(costs[name] > 0)
         table[f"{name}, baseline / run"] = ratio.astype(object)
     return table
@@ -286,7 +307,7 @@ def cell(value: object) -> str:
         number = float(value)
         if isnan(number):
             return "–"
-        return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+        return f"{number:,.0f}" if 100 <= abs(number) < 1e9 else f"{number:.3g}"
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return f"{int(value):,}"
     return str(value).replace("|", "\\|")

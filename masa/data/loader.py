@@ -79,6 +79,7 @@ class RolloutLoader:
         self.world_size = world_size
         self.completed = 0
         self.drawn = 0
+        self._drawing = 0
 
     def __len__(self) -> int:
         return self.max_rollouts
@@ -86,15 +87,17 @@ class RolloutLoader:
     def __iter__(self) -> Iterator[StepBatch]:
         while self.completed < self.max_rollouts:
             step = self.completed + 1
+            # the draws of a rollout that is given up do not count
+            self._drawing = self.drawn
             draw = partial(self._draw, set())
             batch = self.rollout(draw(), step, draw)
-            self.completed = step
+            self.completed, self.drawn = step, self._drawing
             yield batch
 
     def _draw(self, seen: set[str]) -> list[Prompt]:
-        self.drawn += 1
+        self._drawing += 1
         # a second draw may lie in the next epoch
-        fresh = [prompt for prompt in self.sampler.step(self.drawn) if prompt.id not in seen]
+        fresh = [prompt for prompt in self.sampler.step(self._drawing) if prompt.id not in seen]
         seen.update(prompt.id for prompt in fresh)
         return fresh[self.rank :: self.world_size]
 

@@ -177,3 +177,8 @@ def padding_share(updates: Sequence[Update]) -> float:
     masks = [batch.attention_mask for update in updates for batch in update]
     total = sum(mask.numel() for mask in masks)
     return 1 - sum(int(mask.sum()) for mask in masks) / total if total else math.nan
+
+
+def real_tokens(updates: Sequence[Update]) -> int:
+    """Positions run that are no padding."""
+    return sum(int(batch.attention_mask.sum()) for update in updates for batch in update)

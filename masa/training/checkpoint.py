@@ -245,6 +245,15 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
     )
 
 
+def require_strategy(checkpoint: Path, strategy: str) -> None:
+    """Raise ConfigError where one device is to go on from parts that were written by many."""
+    if strategy == "single" and checkpoint.is_dir():
+        raise ConfigError(
+            f"{checkpoint} is sharded, strategy=single reads whole ones: go on with strategy=fsdp, "
+            "on any number of devices (strategy.devices=1 is one)"
+        )
+
+
 def require_same_model(checkpoint: Path, policy: torch.nn.Module) -> None:
     """Raise ConfigError where the checkpoint's weights do not fit the policy."""
     manifest = read_manifest(checkpoint)

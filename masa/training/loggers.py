@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,100 @@ from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from masa.training.manifest import manifest_path
+from masa.types import RolloutGroup
+
+COMPLETIONS = ["prompt_id", "level", "kind", "problem", "answer", "text", "tokens", "correct"]
+PREDICTIONS = [
+    "prompt_id", "level", "pass_rate", "predicted_pass_rate", "length", "predicted_length",
+    "predicted_notions",
+]  # fmt: skip
+
 
 class WandbLogger(loggers.WandbLogger):
-    """W&B cannot take back the rollouts after the checkpoint that a run goes on from. When they
-    come again they are the same, and left out."""
+    """Weights & Biases, with tables of rollouts, and the report's figures at the end.
+
+    Args:
+        offline: null goes by WANDB_MODE where that is set, else online exactly where somebody has
+            logged in.
+        upload_best: keep the best checkpoint as an artifact.
+        table_prompts: held-out prompts whose completions are shown per validation.
+        others: of Lightning's WandbLogger and of wandb.init.
+    """
+
+    def __init__(
+        self,
+        offline: bool | None = None,
+        upload_best: bool = False,
+        table_prompts: int = 6,
+        **others: Any,
+    ) -> None:
+        if offline is None:
+            # with WANDB_MODE set wandb itself goes by it
+            offline = "WANDB_MODE" not in os.environ and not _logged_in()
+        super().__init__(offline=offline, **others)
+        self.upload_best = upload_best
+        self.table_prompts = table_prompts
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log unless W&B has got further already."""
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log unless W&B has got further already: it cannot take back the rollouts after the
+        checkpoint that a run goes on from. When they come again they are the same."""
         if step is None or step >= self.experiment.summary.get("trainer/global_step", 0):
             super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_validation(self, groups: Sequence[RolloutGroup], step: int) -> None:
+        """Tables of sampled completions and of predictions against the truth."""
+        # spread over the prompts, which come in order of level
+        shown = groups[:: max(1, len(groups) // self.table_prompts)][: self.table_prompts]
+        self.log_table("val/completions", COMPLETIONS, completion_rows(shown), step=step)
+        if any(group.meta for group in groups):
+            self.log_table("val/predictions", PREDICTIONS, prediction_rows(groups), step=step)
+
+    @rank_zero_only
+    def log_end(self, figures: Sequence[Path], best: Sequence[Path]) -> None:
+        """Figures of the report and, where asked for, the best checkpoint."""
+        import wandb
+
+        run = self.experiment
+        run.log({f"report/{path.stem}": wandb.Image(str(path)) for path in figures})
+        if not (self.upload_best and best):
+            return
+        artifact = wandb.Artifact(f"best-{run.id}", type="model")
+        for path in (*best, *map(manifest_path, best)):
+            if path.is_dir():
+                artifact.add_dir(str(path), name=path.name)
+            else:
+                artifact.add_file(str(path))
+        run.log_artifact(artifact, aliases=["best"])
+
+
+def completion_rows(groups: Iterable[RolloutGroup]) -> list[list[Any]]:
+    """First prediction and first solution of each prompt, under `COMPLETIONS`."""
+    rows = []
+    for group in groups:
+        prompt = group.prompt
+        for kind, completions, correct in (
+            ("meta", group.meta[:1], None),
+            ("solution", group.solutions[:1], group.correct[:1]),
+        ):
+            rows += [
+                [prompt.id, prompt.level, kind, prompt.problem, prompt.answer, c.text,
+                 len(c.token_ids), correct[0] if correct else None]
+                for c in completions
+            ]  # fmt: skip
+    return rows
+
+
+def prediction_rows(groups: Iterable[RolloutGroup]) -> list[list[Any]]:
+    """Each prediction beside what its prompt's solutions did, under `PREDICTIONS`."""
+    return [
+        [group.prompt.id, group.prompt.level, group.pass_rate, said.pass_rate,
+         sum(group.lengths) / len(group.lengths), said.length, ", ".join(said.notions or ())]
+        for group in groups
+        for said in group.predictions
+    ]  # fmt: skip
 
 
 def build_loggers(
@@ -51,3 +136,10 @@ def _wandb_id(path: Path) -> str:
     if not path.exists():
         path.write_text(uuid.uuid4().hex[:8])
     return path.read_text()
+
+
+def _logged_in() -> bool:
+    """True where WANDB_API_KEY or the netrc file has a key for the server; asks nobody."""
+    import wandb
+
+    return bool(wandb.login(prompt=False, verify=False))

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from masa.config import ConfigError
+from masa.data.cost import ModelSize
 from masa.engine.hf import faithful_attention
 from masa.tasks.arithmetic import ArithmeticTask
 from masa.training.lora import LoraConfig, add_adapter
@@ -174,6 +175,17 @@ def load_policy(
     )
     assert isinstance(model, PreTrainedModel)
     return model
+
+
+def model_size(model: torch.nn.Module) -> ModelSize:
+    """Parameters that compute; an input embedding only looks up, unless it is the head as well."""
+    table = getattr(model, "get_input_embeddings", lambda: None)()
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    lookup = None if table is None or (head and head.weight is table.weight) else table.weight
+    computing = [p for p in model.parameters() if p is not lookup]
+    return ModelSize(
+        sum(p.numel() for p in computing), sum(p.numel() for p in computing if p.requires_grad)
+    )
 
 
 def load_tokenizer(path: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

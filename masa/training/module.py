@@ -24,6 +24,7 @@ from masa.config import (
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import has_adapter, merged, without_adapter
+from masa.training.models import model_size
 from masa.training.sharding import full_parameters, shard
 from masa.types import MicroBatch, StepBatch, Update
 
@@ -70,6 +71,7 @@ class MasaModule(L.LightningModule):
         if self.policy is not None:
             return
         self.policy = self.build_policy()
+        self.size = model_size(self.policy)
         if self.algorithm.kl_beta > 0 and not has_adapter(self.policy):
             self._reference.append(self.build_policy().requires_grad_(False))
         for model in (self.policy, *self._reference):

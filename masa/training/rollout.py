@@ -18,9 +18,10 @@ from masa.algorithm.gating import Gate, build_gate
 from masa.algorithm.step import Actors, Verify, collect, keep_mixed, samples_of
 from masa.config import AlgorithmConfig, TrainerConfig, TrainingError
 from masa.data import records
+from masa.data.cost import CostMeter
 from masa.data.loader import Draw
 from masa.data.metrics import rollout_metrics
-from masa.data.packing import build_update, padding_share, share_of
+from masa.data.packing import build_update, padding_share, real_tokens, share_of
 from masa.tasks.templates import TextDialogue
 from masa.training.collectives import (
     interleave_over_ranks,
@@ -76,7 +77,7 @@ class RolloutCallback(L.Callback):
         self.gate: Gate = build_gate(algorithm.gate, algorithm.control, seed)
         self.cutoff = LengthCutoff(algorithm)
         self.pool = ExpertPool(algorithm.bc)
-        self.tokens = {"solution": 0, "meta": 0}
+        self.cost = CostMeter()
         self.engine: Engine | None = None
         self._timings: dict[str, float] = {}
 
@@ -115,14 +116,15 @@ class RolloutCallback(L.Callback):
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
             metrics = rollout_metrics(groups, self.algorithm.meta.response_limit)
-            metrics |= self._costs(groups)
+            kept = groups
             if self.algorithm.dynamic_sampling:
                 target = self.settings.prompts_per_rollout
                 metrics["dynamic_sampling/extra_prompts"] = float(len(groups) - target)
-                groups = keep_mixed(groups, target)
-                metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in groups))
+                kept = keep_mixed(groups, target)
+                metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in kept))
             with self._timed("pack"):
-                updates = self._updates(groups)
+                updates = self._updates(kept)
+            metrics |= self._costs(groups, updates)
             if self.algorithm.bc.mode != "off":
                 metrics["bc/pool_size"] = float(len(self.pool))
             padding = padding_share(updates)
@@ -228,18 +230,11 @@ class RolloutCallback(L.Callback):
         attention = policy.config._attn_implementation
         return "packed" if "flash" in attention or "flex" in attention else "padded"
 
-    def _costs(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
-        step = {
-            "solution": sum(len(c.token_ids) for g in groups for c in g.solutions),
-            "meta": sum(len(c.token_ids) for g in groups for c in g.meta),
-        }
-        self.tokens = {kind: self.tokens[kind] + count for kind, count in step.items()}
-        return {
-            "completions/total_tokens": float(sum(step.values())),
-            "cost/tokens_solution": float(self.tokens["solution"]),
-            "cost/tokens_meta": float(self.tokens["meta"]),
-            "cost/tokens_total": float(sum(self.tokens.values())),
-        }
+    def _costs(self, groups: Sequence[RolloutGroup], updates: Sequence[Update]) -> dict[str, float]:
+        trained = round(sum_over_ranks([real_tokens(updates)])[0])
+        sampled = self.cost.add(groups, trained)
+        costs = self.cost.metrics(self.module.size, self.algorithm.kl_beta > 0)
+        return {"completions/total_tokens": float(sampled)} | costs
 
     @contextmanager
     def _engine_at_work(self) -> Iterator[None]:
@@ -264,7 +259,7 @@ class RolloutCallback(L.Callback):
             "gate": self.gate.state_dict(),
             "cutoff": self.cutoff.state_dict(),
             "pool": self.pool.state_dict(),
-            "tokens": dict(self.tokens),
+            "tokens": dict(self.cost.tokens),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -272,7 +267,7 @@ class RolloutCallback(L.Callback):
         self.gate.load_state_dict(state_dict["gate"])
         self.cutoff.load_state_dict(state_dict["cutoff"])
         self.pool.load_state_dict(state_dict["pool"])
-        self.tokens = dict(state_dict["tokens"])
+        self.cost.tokens = dict(state_dict["tokens"])
 
 
 def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> AlgorithmConfig:

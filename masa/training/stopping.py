@@ -22,7 +22,8 @@ class Stopped(BaseException):
 class StopSignal(L.Callback):
     """Remembers that a signal came, and leaves at once where nothing is lost by it.
 
-    A second signal ends the process. Comes before all callbacks that generate.
+    A second signal ends a process of one rank; several may get it twice, once from their launcher.
+    Comes before all callbacks that generate.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,8 @@ class StopSignal(L.Callback):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = True
-        signal.signal(number, signal.SIG_DFL)
+        if world_size() == 1:
+            signal.signal(number, signal.SIG_DFL)
         if self._may_leave:
             raise Stopped
 

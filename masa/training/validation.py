@@ -16,6 +16,7 @@ from masa.data.limits import prompt_tokens
 from masa.data.metrics import meta_metrics, rollout_metrics
 from masa.tasks.templates import TextDialogue
 from masa.training.collectives import world_size
+from masa.training.loggers import WandbLogger
 from masa.training.rollout import RolloutCallback, validation_config
 from masa.types import Prompt, RolloutGroup
 
@@ -104,6 +105,8 @@ class ValidationCallback(L.Callback):
         timings = {"timing_s/validation": time.perf_counter() - started}
         for logger in trainer.loggers:
             logger.log_metrics(metrics | timings, step=step)
+            if isinstance(logger, WandbLogger):
+                logger.log_validation(groups, step)
         self.step, self.accuracy = step, metrics["val/accuracy"]
 
     def state_dict(self) -> dict[str, Any]:

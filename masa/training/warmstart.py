@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
+from masa.engine.hf import faithful_attention
 from masa.tasks import arithmetic
 from masa.tasks.arithmetic import NOTIONS, ArithmeticTask, Problem
 from masa.types import Prompt
@@ -116,7 +117,11 @@ def warm_start(
     model_config = _fit_to_tokenizer(model_config, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(
+            model_config,
+            dtype=torch.float32,
+            attn_implementation=faithful_attention(model_config),
+        )
     model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(),

@@ -27,9 +27,7 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
     assert (drawn.to_numpy() == 6 + extra.to_numpy()).all()
 
     shutil.copytree(one, resumed)
-    for step in (2, 3):
-        for file in (resumed / "checkpoints").glob(f"step-{step:06d}.ckpt"):
-            file.unlink()
+    (resumed / "checkpoints" / "step-000003.ckpt").unlink()
     runs.masa_train(resumed, cache, *DAPO, "ckpt=last")
     assert runs.metrics(resumed) == runs.metrics(one)
 

@@ -33,7 +33,7 @@ def train(out, cache, *overrides, ranks=1):
 def export(run, out, *arguments):
     command = [sys.executable, "-m", "masa.export", str(run), f"out={out}", *arguments]
     return subprocess.run(
-        command, env=runs.environment(run), capture_output=True, text=True, timeout=120
+        command, env=runs.environment(run), capture_output=True, text=True, timeout=600
     )
 
 
@@ -158,7 +158,7 @@ def test_impossible_models_are_refused_in_one_line(cache, tmp_path):
         command = [sys.executable, "-m", "masa.train", *NOT_WARM, *hub(folder), mistake]
         done = subprocess.run(
             [*command, f"hydra.run.dir={tmp_path}/run"],
-            env=runs.environment(cache), capture_output=True, text=True, timeout=60,
+            env=runs.environment(cache), capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 2, mistake
         assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr

@@ -70,8 +70,8 @@ class Life:
     def send(self, number):
         os.killpg(self.process.pid, number)
 
-    def end(self):
-        code = self.process.wait(timeout=300)
+    def end(self, timeout=300):
+        code = self.process.wait(timeout)
         return code, self.said()
 
     def said(self):
@@ -223,23 +223,48 @@ def test_told_to_stop(uninterrupted, cache, tmp_path, moment):
     assert_same(run, reference)
 
 
+def ranks_of(life):
+    """Processes of a run on two ranks, whoever started them."""
+    processes = runs.children(life.process.pid)
+    # Lightning's first rank starts the second, torchrun starts both
+    return processes if len(processes) == 2 else [life.process.pid, *processes]
+
+
+TWO = ["engine=hf", "strategy=fsdp", "trainer.accelerator=cpu", "trainer.checkpoint_every=100"]
+
+
 @pytest.mark.slow
 def test_a_signal_that_reaches_one_of_two_ranks_stops_both(cache, tmp_path):
     run = tmp_path / "run"
-    two = ["engine=hf", "strategy=fsdp", "trainer.accelerator=cpu", "trainer.checkpoint_every=100"]
-    life = Life(run, cache, *two, ranks=2)
+    life = Life(run, cache, *TWO, ranks=2)
     life.in_generation(3, 0.1)
-    children = subprocess.run(
-        ["pgrep", "-P", str(life.process.pid)], capture_output=True, text=True, check=True
-    )
-    os.kill(int(children.stdout.split()[-1]), signal.SIGUSR1)
+    os.kill(ranks_of(life)[1], signal.SIGUSR1)
     code, said = life.end()
     assert code != 0 and "go on with ckpt=auto" in said
     path = find_checkpoint("last", run)
     assert path.is_dir() and step_of(path) in (2, 3, 4)
-    code, said = Life(run, cache, *two, "trainer.max_rollouts=5", ranks=2).end()
+    code, said = Life(run, cache, "engine=hf").end()
+    assert code == 2 and len(said.strip().splitlines()) == 1
+    assert "is sharded, strategy=single reads whole ones: go on with strategy=fsdp" in said
+    code, said = Life(run, cache, *TWO, "trainer.max_rollouts=5", ranks=2).end()
     assert code == 0, said
     assert pd.read_csv(run / "metrics.csv")["step"].tolist() == list(range(6))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2], ids=["lightning", "torchrun"])
+def test_a_signal_to_all_processes_stops_two_ranks(cache, tmp_path, ranks):
+    """torchrun passes it on, so that the ranks get it twice."""
+    run = tmp_path / "run"
+    life = Life(run, cache, *TWO, ranks=ranks)
+    life.in_generation(3, 0.1)
+    processes = ranks_of(life)
+    life.send(signal.SIGTERM)
+    code, said = life.end(60)
+    assert "go on with ckpt=auto" in said
+    assert code == EXIT_STOPPED if ranks == 1 else code != 0
+    assert step_of(find_checkpoint("last", run)) in (2, 3, 4)
+    assert runs.all_end(processes, 30)
 
 
 def test_an_engine_that_dies_loses_nothing(uninterrupted, cache, tmp_path):

@@ -8,8 +8,6 @@ import builders
 import pandas as pd
 import pytest
 import runs
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 SMALL = [
     "~experiment",

@@ -1,12 +1,16 @@
-"""Other engines, algorithms, loggers and launchers."""
+"""Other engines and algorithms, and what is refused."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import runs
 import torch
+
+from masa.config import conf_dir
 
 HF = ["engine=hf", "trainer.max_rollouts=2", "trainer.val_every=2"]
 
@@ -46,23 +50,6 @@ def test_separate_cloning_several_updates_and_kl(cache, tmp_path):
     assert metrics["kl"].iloc[-1] > 0
 
 
-@pytest.mark.parametrize("engine", ["hf", pytest.param("vllm", marks=pytest.mark.slow)])
-def test_multirun_and_wandb(cache, tmp_path, engine):
-    command = [
-        sys.executable, "-m", "masa.train", "-m", *runs.SMALL, *HF, "logger=wandb",
-        "trainer.max_rollouts=1", f"engine={engine}", "algorithm=grpo,masa", "seed=1",
-        f"hydra.sweep.dir={tmp_path}",
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    for i, name in enumerate(("grpo", "masa")):
-        job = tmp_path / f"{name}-seed1-{i}"
-        assert (job / "report.md").exists()
-        assert list((job / "wandb").glob("offline-run-*/*.wandb"))
-
-
 def test_bad_input_is_refused_in_one_line_before_anything_starts(cache, tmp_path):
     mistakes = {
         "seeed=1": "did you mean seed?",
@@ -93,3 +80,16 @@ def test_a_finished_run_is_not_overwritten(cache, tmp_path):
     )
     assert done.returncode == 2 and "ckpt=last" in done.stderr
     assert (tmp_path / "metrics.csv").read_text() == "step\n1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "preset", sorted(p.stem for p in (conf_dir() / "algorithm").glob("*.yaml"))
+)
+def test_every_metric_of_a_preset_is_on_the_page(preset, cache, tmp_path):
+    late = ["algorithm.control.start_step=1", "algorithm.kl_beta=0.1"]
+    runs.masa_train(tmp_path, cache, *HF, f"algorithm={preset}", *late)
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    for name in ("metrics.csv", "timings.csv"):
+        for column in set(pd.read_csv(tmp_path / name)) - {"step"}:
+            assert f"| `{re.sub('level_[0-9]+$', 'level_*', column)}` |" in page

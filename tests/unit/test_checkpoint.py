@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from masa.config import AlgorithmConfig, ConfigError, OptimizerConfig, TrainerConfig, TrainingError
+from masa.config import (
+    AlgorithmConfig,
+    ConfigError,
+    OptimizerConfig,
+    StrategyConfig,
+    TrainerConfig,
+    TrainingError,
+)
 from masa.training.checkpoint import (
     CheckpointCallback,
     DirectCheckpointIO,
@@ -17,6 +24,7 @@ from masa.training.checkpoint import (
     list_checkpoints,
     ranked,
     require_same_model,
+    require_strategy,
 )
 from masa.training.manifest import Manifest, damage, digests, manifest_path, write_manifest
 from masa.training.module import MasaModule
@@ -134,6 +142,16 @@ def test_a_damaged_folder_is_noticed(run_dir):
     assert damage(folder) == "step-000003.ckpt/inner/b is missing"
 
 
+def test_one_device_does_not_read_what_many_wrote(run_dir):
+    whole = put(run_dir, 3)
+    sharded = run_dir / "checkpoints" / "step-000006.ckpt"
+    sharded.mkdir()
+    for path, strategy in ((whole, "single"), (whole, "fsdp"), (sharded, "fsdp")):
+        require_strategy(path, strategy)
+    with pytest.raises(ConfigError, match="is sharded.*go on with strategy=fsdp"):
+        require_strategy(sharded, "single")
+
+
 # --- saving
 
 
@@ -159,7 +177,11 @@ class Saving:
 
     def __init__(self, directory, folders=False, **settings):
         self.module = MasaModule(
-            lambda: torch.nn.Linear(2, 3), AlgorithmConfig(), OptimizerConfig(), TrainerConfig()
+            lambda: torch.nn.Linear(2, 3),
+            AlgorithmConfig(),
+            OptimizerConfig(),
+            TrainerConfig(),
+            StrategyConfig(),
         )
         self.module.policy = torch.nn.Linear(2, 3)
         rollout = SimpleNamespace(module=self.module)

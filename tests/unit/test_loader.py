@@ -190,3 +190,18 @@ def test_lightning_resumes_the_loader_after_the_last_trained_rollout(tmp_path):
     fit(tmp_path, 5, events, ckpt_path=tmp_path / "saved.ckpt")
     expected = [e for s in range(1, 6) for e in (("rollout", s, s - 1), ("train", s))]
     assert events == expected
+
+
+def test_a_rollout_that_is_given_up_draws_the_same_prompts_again():
+    class GivenUp(BaseException):
+        pass
+
+    def rollout(drawn, step, draw):
+        draw()
+        raise GivenUp
+
+    stream = RolloutLoader(PromptSampler(prompts(10), 4, seed=0), rollout, 6)
+    stream.load_state_dict({"completed": 2, "drawn": 3})
+    with pytest.raises(GivenUp):
+        next(iter(stream))
+    assert stream.state_dict() == {"completed": 2, "drawn": 3}

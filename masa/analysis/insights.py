@@ -1,0 +1,174 @@
+"""Figures of what went on inside: gains and meta rewards, the gate, predicted lengths, notions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from masa.analysis.curves import forest, group_colours
+from masa.analysis.lengths import VERDICTS, length_errors
+from masa.analysis.load import Run
+from masa.analysis.notions import notion_changes
+from masa.analysis.paired import FEATURES, gains, shapley_r2
+from masa.analysis.panels import bounds
+from masa.analysis.seeds import Group
+from masa.analysis.statistics import Estimate, t_mean
+from masa.analysis.style import MUTED, canvas
+
+_BINS = np.linspace(-0.5, 0.5, 6)
+_WIDEST = 8.0  # standardised errors beyond are drawn at the edge
+
+
+def seed_means(group: Group, measure: Callable[[Run], pd.Series]) -> pd.DataFrame:
+    """A measured series of every run -> its mean over seeds with `low` and `high`, by index."""
+    values = pd.DataFrame({run.seed: measure(run) for run in group.runs}).sort_index()
+    value, low, high = bounds([t_mean(row) for row in values.to_numpy(float)])
+    return pd.DataFrame({"value": value, "low": low, "high": high}, index=values.index)
+
+
+def paired_figure(groups: Sequence[Group]) -> Figure | None:
+    """Accuracy gain against the change of meta reward (binned) and against the rollout."""
+    shown = [g for g in groups if all(len(gains(run)) for run in g.runs)]
+    if not shown:
+        return None
+    figure = canvas(10, 4)
+    left, right = figure.subplots(1, 2, sharey=True)
+
+    def by_reward(run: Run) -> pd.Series:
+        table = gains(run)
+        place = np.clip(np.digitize(table["reward"], _BINS), 1, len(_BINS) - 1)
+        return table["gain"].groupby((_BINS[place] + _BINS[place - 1]) / 2).mean()
+
+    def by_step(run: Run) -> pd.Series:
+        return gains(run).groupby("step")["gain"].mean()
+
+    for group, colour in zip(shown, group_colours(shown), strict=True):
+        for axes, measure in ((left, by_reward), (right, by_step)):
+            table = seed_means(group, measure)
+            axes.fill_between(table.index, table["low"], table["high"], color=colour, alpha=0.15,
+                              linewidth=0)  # fmt: skip
+            axes.plot(table.index, table["value"], "o-", color=colour, label=group.label)
+    left.set_xlabel("change of meta reward (mean of three scores)")
+    left.set_ylabel("gain in pass rate")
+    right.set_xlabel("rollout")
+    right.legend()
+    for axes in (left, right):
+        axes.axhline(0, color=MUTED, linewidth=1)
+    return figure
+
+
+def shapley_figure(groups: Sequence[Group]) -> Figure | None:
+    """Shapley shares of R2 per feature, a dot per method with its interval over seeds."""
+    rows = []
+    for group, colour in zip(groups, group_colours(groups), strict=True):
+        tables = [gains(run) for run in group.runs]
+        if any(table.empty for table in tables):
+            continue
+        shares = [shapley_r2(table[list(FEATURES)], table["gain"]) for table in tables]
+        found = [t_mean(column) for column in np.transpose(shares)]
+        rows += [
+            (f"{group.label}: {name}", estimate, colour)
+            for name, estimate in zip(FEATURES, found, strict=True)
+        ]
+    if not rows:
+        return None
+    figure = canvas(7.5, 1.2 + 0.3 * len(rows))
+    axes = figure.subplots()
+    axes.axvline(0, color=MUTED, linewidth=1)
+    forest(axes, rows)
+    axes.set_xlabel("share of R2 of the accuracy gain")
+    return figure
+
+
+def gate_figure(tables: dict[str, pd.DataFrame], groups: Sequence[Group]) -> Figure | None:
+    """Precision and recall of the gate, dots with intervals.
+
+    Args:
+        tables: evidence -> table with the columns `method` or `run`, `gate precision`, `gate
+            recall`.
+    """
+    colours = dict(zip((g.label for g in groups), group_colours(groups), strict=True))
+    panels: dict[str, list[tuple[str, Estimate, str]]] = {"gate precision": [], "gate recall": []}
+    for evidence, table in tables.items():
+        for _, row in table.iterrows():
+            label = row["method"] if "method" in table else row["run"]
+            for name, rows in panels.items():
+                if not np.isnan(row[name].value):
+                    rows.append((f"{label}\n{evidence}", row[name], colours[label]))
+    most = max(map(len, panels.values()))
+    if not most:
+        return None
+    figure = canvas(10, 1.3 + 0.55 * most)
+    for axes, (name, rows) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        forest(axes, rows)
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_title(name)
+    return figure
+
+
+def lengths_figure(groups: Sequence[Group]) -> Figure | None:
+    """Distribution of standardised length errors at the last validation, correct and wrong."""
+    shown = [g for g in groups if all(len(run.validations) for run in g.runs)]
+    found = {group.label: _errors(group) for group in shown}
+    if not any(len(errors) for errors in found.values()):
+        return None
+    figure = canvas(10, 3.8)
+    edges = np.linspace(-_WIDEST, _WIDEST, 33)
+    for axes, verdict in zip(figure.subplots(1, 2, sharey=True), VERDICTS, strict=True):
+        for group, colour in zip(shown, group_colours(shown), strict=True):
+            errors = found[group.label]
+            values = errors.loc[errors["verdict"] == verdict, "error"].clip(-_WIDEST, _WIDEST)
+            if len(values):
+                axes.hist(values, edges, density=True, histtype="step", color=colour,
+                          linewidth=1.8, label=group.label)  # fmt: skip
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.set_title(f"{verdict} solutions")
+        axes.set_xlabel("(actual - predicted length) / std of predictions")
+    figure.axes[0].set_ylabel("density of prompts")
+    figure.axes[0].legend()
+    return figure
+
+
+def _errors(group: Group) -> pd.DataFrame:
+    tables = [length_errors(run, int(run.validations["step"].iloc[-1])) for run in group.runs]
+    return pd.concat(tables).dropna(subset=["error"])
+
+
+def notions_figure(groups: Sequence[Group], count: int = 8) -> Figure | None:
+    """The notions whose share among correct and among wrong solutions changed most."""
+    shown = [g for g in groups if len(notion_means(g, count))]
+    if not shown:
+        return None
+    figure = canvas(10, (1.0 + 0.3 * count) * len(shown))
+    grid = figure.subplots(len(shown), 2, squeeze=False)
+    for group, row, colour in zip(shown, grid, group_colours(shown), strict=True):
+        table = notion_means(group, count)
+        for axes, verdict in zip(row, VERDICTS, strict=True):
+            part = table[table["solutions"] == verdict]
+            axes.axvline(0, color=MUTED, linewidth=1)
+            pairs = zip(part["notion"], part["change"], strict=True)
+            forest(axes, [(notion, change, colour) for notion, change in pairs])
+            axes.set_title(f"{verdict} solutions ({group.label})")
+    for axes in grid[-1]:
+        axes.set_xlabel("change of share, start to end")
+    return figure
+
+
+def notion_means(group: Group, count: int) -> pd.DataFrame:
+    """The notions with the largest mean change over seeds, `count` per verdict, t intervals."""
+    tables = pd.concat([notion_changes(run).assign(seed=run.seed) for run in group.runs])
+    rows: list[dict[str, object]] = []
+    for verdict in VERDICTS:
+        part = tables[tables["verdict"] == verdict].set_index(["notion", "seed"])
+        # a notion that a seed never mentions has not changed there
+        wide = {x: part[x].astype(float).unstack().reindex(columns=[r.seed for r in group.runs])
+                .fillna(0.0) for x in ("start", "end", "change")}  # fmt: skip
+        size = wide["change"].mean(axis=1).abs()
+        for notion in size.sort_values(ascending=False, kind="stable").index[:count]:
+            means = {x: t_mean(wide[x].loc[notion]) for x in wide}
+            row = {"method": group.label, "seeds": len(group.runs), "solutions": verdict}
+            rows.append(row | {"notion": notion} | means)
+    return pd.DataFrame(rows)

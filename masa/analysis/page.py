@@ -1,0 +1,108 @@
+"""A report as a page: one Markdown text, as report.md and as a self-contained report.html."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from markdown_it import MarkdownIt
+
+from masa.analysis import tables
+
+WIDE_TABLE = 7  # with more columns than this a short table stands on its side
+SHORT_TABLE = 5
+_LONGEST_TEXT = 900
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:62rem;margin:0 auto;padding:1rem}
+h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
+.wide{overflow-x:auto;-webkit-overflow-scrolling:touch}
+table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
+th,td{padding:.3rem .6rem;border-bottom:1px solid #e4e4e4;text-align:left;white-space:nowrap}
+td:first-child,th:first-child{position:sticky;left:0;background:#fff}
+img{max-width:100%;height:auto}
+em{color:#555}code,pre{font-size:.85rem}
+pre{background:#f6f6f6;padding:.7rem;white-space:pre-wrap;overflow-wrap:anywhere}
+@media(max-width:40rem){img{max-width:none;width:46rem}body{padding:.7rem}}
+"""
+
+
+def write_page(parts: Iterable[str], out: Path) -> Path:
+    """Write report.md and report.html into `out`, where the figures lie already.
+
+    Args:
+        parts: blocks of Markdown, empty ones are left out; the first is the title.
+
+    Returns:
+        The path of report.md.
+    """
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    path = out / "report.md"
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    (out / "report.html").write_text(to_html(text, out), encoding="utf-8")
+    return path
+
+
+def to_html(markdown: str, folder: Path) -> str:
+    """One page without external parts: images of `folder` are inlined, raw HTML is shown as text.
+
+    Tables and, on narrow screens, figures scroll sideways by themselves.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.add_render_rule("table_open", lambda *_: '<div class="wide"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    tokens = parser.parse(markdown)
+    for token in tokens:
+        for child in token.children or ():
+            if child.type == "image":
+                data = (folder / str(child.attrs["src"])).read_bytes()
+                child.attrs["src"] = "data:image/png;base64," + base64.b64encode(data).decode()
+    body = parser.renderer.render(tokens, parser.options, {})
+    body = re.sub(r"<p>(<img [^>]*>)</p>", r'<div class="wide">\1</div>', body)
+    title = markdown.lstrip("# ").partition("\n")[0]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{parser.renderInline(title)}</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body>\n{body}</body></html>\n"
+    )
+
+
+def picture(name: str, figures: dict[str, Path], caption: str) -> str:
+    """A figure with its caption, nothing where it was not drawn."""
+    if name not in figures:
+        return ""
+    return f"![{name}](figures/{figures[name].name})\n\n*{caption}*"
+
+
+def section(heading: str, *parts: str) -> list[str]:
+    """A heading and what is under it; nothing where there is nothing under it."""
+    kept = [part for part in parts if part]
+    return [f"## {heading}", *kept] if kept else []
+
+
+def grid(table: pd.DataFrame, note: str = "", keys: int = 1) -> str:
+    """A table with a note, nothing for an empty one.
+
+    A wide and short one stands on its side, headed by its first `keys` columns.
+    """
+    if table.empty:
+        return ""
+    tall = len(table.columns) > WIDE_TABLE and len(table) <= SHORT_TABLE
+    if tall and keys > 1:
+        heads = table.iloc[:, :keys].astype(str).agg(", ".join, axis=1).rename(table.columns[0])
+        table = pd.concat([heads, table.iloc[:, keys:]], axis=1)
+    text = tables.render(table, transpose=tall)
+    return f"{text}\n\n{note}" if note else text
+
+
+def fenced(text: str) -> str:
+    """A code block that the text cannot close."""
+    text = text.strip()
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[:_LONGEST_TEXT]} [... {len(text) - _LONGEST_TEXT:,} more characters]"
+    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"

@@ -1,0 +1,216 @@
+"""Sweeps (`-m`): every job in a process of its own, whichever Hydra launcher starts it.
+
+A job that fails does not stop the others and is named at the end; one that is finished is not run
+again. In a job's directory `console.txt` holds what it printed, and `finished` marks that it ended
+well; `failed.txt` in the sweep's directory names the others.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import hydra
+import pandas as pd
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import DictConfig
+
+from masa.config import ConfigError
+
+CONSOLE = "console.txt"
+FINISHED = "finished"
+FAILED = "failed.txt"
+
+
+def combinations(config_name: str, arguments: Sequence[str]) -> list[list[str]]:
+    """Overrides of jobs in which every value of a sweep comes up: each swept override at every
+    value, with the first value of the others. One job where nothing is swept.
+
+    To be called with Hydra initialised.
+
+    Args:
+        config_name: primary config; its own sweep parameters hold where `arguments` has no others.
+        arguments: overrides of the command line.
+    """
+    given = OverridesParser.create().parse_overrides(list(arguments))
+    composed = _compose(config_name, given)
+    keys = {override.get_key_element() for override in given}
+    configured = OverridesParser.create().parse_overrides(
+        [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
+    )
+    job = [override for override in configured if override.get_key_element() not in keys]
+    job += [override for override in given if not override.is_hydra_override()]
+    found = [[_line(override) for override in job]]
+    for i, override in enumerate(job):
+        for value in range(1, len(_values(override))):
+            found.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
+    return found
+
+
+def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
+    """Where the jobs of a sweep go, without failures of an earlier start.
+
+    To be called with Hydra initialised.
+
+    Raises:
+        ConfigError: jobs are there already and `sweep.resume` is false.
+    """
+    cfg = _compose(config_name, OverridesParser.create().parse_overrides(list(arguments)))
+    HydraConfig.instance().set_config(cfg)
+    directory = Path(cfg.hydra.sweep.dir)
+    if not cfg.sweep.resume and any(directory.rglob(CONSOLE)):
+        raise ConfigError(
+            f"{directory} holds jobs already: go on with sweep.resume=true, or choose another "
+            "sweep.name"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / FAILED).unlink(missing_ok=True)
+    return directory
+
+
+def _compose(config_name: str, overrides: Sequence[Override]) -> DictConfig:
+    lines = [_line(override) for override in overrides]
+    return hydra.compose(config_name, [*lines, "++output_dir=."], return_hydra_config=True)
+
+
+def _values(override: Override) -> list[str]:
+    """What a sweep gives the key, ends of an interval; nothing for an override without a sweep."""
+    if not override.is_sweep_override():
+        return []
+    swept = override.value()
+    if isinstance(swept, IntervalSweep):
+        return [str(swept.start), str(swept.end)]
+    return list(override.sweep_string_iterator())  # type: ignore[no-untyped-call]
+
+
+def _line(override: Override, index: int = 0) -> str:
+    values = _values(override)
+    if not values:
+        return override.input_line or ""
+    return f"{override.get_key_element()}={values[index]}"
+
+
+def run_job(program: str, cfg: DictConfig) -> float:
+    """Run one job as `python -m <module>` in its directory, unless it is finished.
+
+    Args:
+        program: console script, masa-x for the module masa.x.
+        cfg: config of the job.
+
+    Returns:
+        Its last held-out accuracy, for a sweeper that optimises; NaN where it failed.
+    """
+    job = HydraConfig.get()
+    directory = Path(job.runtime.output_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    try:
+        with FileLock(directory / "job.lock", blocking=False):
+            if is_finished(cfg, directory):
+                print(f"{directory}: finished before", flush=True)
+                return last_accuracy(directory)
+            print(f"{directory}: {' '.join(job.overrides.task)}", flush=True)
+            problem = _run(_command(program, cfg), directory)
+            if not problem:
+                (directory / FINISHED).touch()
+    except Timeout:
+        problem = "another job runs here: have hydra.sweep.subdir name what the sweep varies"
+    except ConfigError as error:
+        problem = str(error)
+    seconds = time.perf_counter() - started
+    print(f"{directory}: {problem or 'finished'} ({seconds:.0f} s)", flush=True)
+    if not problem:
+        return last_accuracy(directory)
+    with (Path(job.sweep.dir) / FAILED).open("a") as file:
+        file.write(f"{directory / CONSOLE}: {problem}\n")
+    return math.nan
+
+
+def is_finished(cfg: DictConfig, directory: Path) -> bool:
+    """True where the job ended well before.
+
+    Raises:
+        ConfigError: it did so under other settings.
+    """
+    from masa.train import refuse_another_run
+
+    if not (directory / FINISHED).exists():
+        return False
+    refuse_another_run(cfg, directory / "config.yaml")
+    return True
+
+
+def last_accuracy(directory: Path) -> float:
+    """Held-out accuracy of the last validation; NaN where there is none."""
+    path = directory / "metrics.csv"
+    metrics = pd.read_csv(path) if path.exists() else pd.DataFrame()
+    known = metrics["val/accuracy"].dropna() if "val/accuracy" in metrics else metrics
+    return float(known.iloc[-1]) if len(known) else math.nan
+
+
+def _command(program: str, cfg: DictConfig) -> list[str]:
+    job = HydraConfig.get()
+    overrides = list(job.overrides.task)
+    if cfg.sweep.name is None:
+        overrides.append(f"sweep.name='{Path(job.sweep.dir).name}'")
+    if cfg.sweep.resume:
+        overrides.append("ckpt=auto")
+    module = program.replace("-", ".")
+    where = f"hydra.run.dir='{job.runtime.output_dir}'"
+    return [sys.executable, "-m", module, *overrides, where]
+
+
+def _run(command: Sequence[str], directory: Path) -> str:
+    """Run to the end; returns the last words of a process that failed, else nothing."""
+    with (directory / CONSOLE).open("a") as console:
+        process = subprocess.Popen(
+            command,
+            # its last line then says what was wrong
+            env=os.environ | {"HYDRA_FULL_ERROR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+        )
+        with _passing_on_signals(process) as received:
+            try:
+                status = process.wait()
+            except KeyboardInterrupt:
+                # the terminal has told the process as well
+                process.wait()
+                raise
+    if received:
+        raise SystemExit(status)
+    if status == 0:
+        return ""
+    lines = (directory / CONSOLE).read_text(errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return last[-200:] or f"exit status {status}"
+
+
+@contextmanager
+def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """Whoever stops the sweep stops its job, which then leaves a checkpoint."""
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), pass_on) for name in names}
+    try:
+        yield received
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

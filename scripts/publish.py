@@ -1,0 +1,46 @@
+"""Put a report into a page: `python scripts/publish.py REPORT_DIR PAGE [--section HEADING]`.
+
+The page keeps its own words. Between `<!-- report -->` and `<!-- /report -->` comes the report,
+whose figures go into `figures/` beside the page, or one section of it without figures.
+"""
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+MARKED = re.compile(r"(<!-- report -->\n).*?(<!-- /report -->)", re.DOTALL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("report", type=Path, help="directory with report.md")
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--section", help="only the text and tables under this heading")
+    parser.add_argument("--times", type=Path, nargs="*", help="times.txt files of make train")
+    args = parser.parse_args()
+
+    text = (args.report / "report.md").read_text()
+    if args.section:
+        found = re.search(rf"^## {re.escape(args.section)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+        if found is None:
+            parser.error(f"{args.report}/report.md has no section {args.section!r}")
+        # figures and their captions stay in the full report
+        text = re.sub(r"!\[[^\n]*\n\n\*[^\n]*\*\n", "", found[1]).strip() + "\n"
+    else:
+        text = text.partition("\n")[2].lstrip()
+        figures = args.page.parent / "figures"
+        shutil.rmtree(figures, ignore_errors=True)
+        shutil.copytree(args.report / "figures", figures)
+    if args.times:
+        parts = [line for path in args.times for line in path.read_text().splitlines()]
+        text += f"\nTime of each part: {', '.join(parts)}.\n"
+
+    page = args.page.read_text()
+    if not MARKED.search(page):
+        parser.error(f"{args.page} has no place marked <!-- report -->")
+    args.page.write_text(MARKED.sub(lambda m: f"{m[1]}\n{text}\n{m[2]}", page))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The notebooks run on the stored sample, and are kept without output."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "experiments").rglob("*.ipynb"))
+
+
+def test_there_are_some():
+    names = {path.parent.name for path in NOTEBOOKS}
+    assert {"meta_alignment", "efficiency", "ablations"} <= names
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name)
+def test_kept_without_output(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None
+
+
+def test_the_sample_is_small():
+    files = [path for path in (ROOT / "experiments" / "stored").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 1_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name)
+def test_every_cell_shows_something(path, monkeypatch):
+    from nbconvert.preprocessors import ExecutePreprocessor
+
+    monkeypatch.delenv("RUNS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": str(path.parent)}}
+    ExecutePreprocessor(timeout=300, kernel_name="python3").preprocess(notebook, where)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            (shown,) = [o for o in cell.outputs if o.output_type == "execute_result"]
+            assert {"text/html", "image/png"} & set(shown["data"]), cell.source

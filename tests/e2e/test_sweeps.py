@@ -1,0 +1,97 @@
+"""A real sweep: processes of their own, a job that fails, a second start; and its loggers."""
+
+import struct
+import subprocess
+import sys
+
+import pytest
+import runs
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto import wandb_internal_pb2
+
+
+def start(directory, cache, *overrides):
+    command = [
+        sys.executable, "-m", "masa.train", "-m", *runs.SMALL, "engine=hf", "algorithm=masa",
+        "algorithm.meta.group_size=2", "trainer.max_rollouts=1", "logger=[wandb,tensorboard]",
+        "logger.wandb.upload_best=true", f"hydra.sweep.dir={directory}",
+        # a processor that is not there is found missing when the job has begun
+        "hydra.sweep.subdir=${trainer.accelerator}", "trainer.accelerator=tpu,cpu", *overrides,
+    ]  # fmt: skip
+    return subprocess.run(
+        command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(cache, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("sweeps") / "accelerators"
+    return directory, start(directory, cache)
+
+
+def test_a_job_that_fails_stops_no_other_and_is_named(swept):
+    directory, done = swept
+    assert done.returncode == 1, done.stderr
+    assert "1 jobs failed" in done.stderr
+    assert f"{directory}/tpu/console.txt: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "tpu" in done.stderr.lower() and "TPU" in (directory / "tpu" / "console.txt").read_text()
+    assert (directory / "cpu" / "report.md").exists()
+
+
+def test_a_second_start_asks_for_resume_and_runs_only_what_is_not_finished(swept, cache):
+    directory, _ = swept
+    refused = start(directory, cache)
+    assert refused.returncode == 2 and "sweep.resume=true" in refused.stderr
+    report = directory / "cpu" / "report.md"
+    before = report.stat().st_mtime_ns
+    again = start(directory, cache, "sweep.resume=true")
+    assert again.returncode == 1 and "/tpu/console.txt" in again.stderr
+    assert "cpu: finished before" in again.stdout
+    assert report.stat().st_mtime_ns == before
+    # what is there was run with other settings
+    other = start(directory, cache, "sweep.resume=true", "optimizer.lr=1e-4")
+    assert other.returncode == 1 and "optimizer.lr" in other.stderr
+    assert report.stat().st_mtime_ns == before
+
+
+def wandb_records(job):
+    """What stands in W&B's file: LevelDB's log format, in blocks of 32 KiB, after 7 bytes."""
+    (file,) = (job / "wandb").glob("offline-run-*/*.wandb")
+    data, place, whole = file.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        left = 2**15 - place % 2**15
+        if left < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # the whole of a record, or its last part
+            yield wandb_internal_pb2.Record.FromString(whole)
+            whole = b""
+
+
+def name_of(item):
+    return item.key or item.nested_key[0]
+
+
+def test_wandb_and_tensorboard_hold_what_the_csv_does(swept):
+    job = swept[0] / "cpu"
+    records = list(wandb_records(job))
+    (run,) = [record.run for record in records if record.HasField("run")]
+    assert run.run_group == swept[0].name and set(run.tags) == {"masa", "arithmetic"}
+    assert "algorithm" in {item.key for record in records for item in record.config.update}
+    items = [item for record in records for item in record.history.item]
+    logged = {name_of(item) for item in items}
+    steps = [int(item.value_json) for item in items if name_of(item) == "trainer/global_step"]
+    assert steps == sorted(steps) and set(steps) == {0, 1}
+    table = (job / "metrics.csv").read_text().splitlines()
+    expected = set(table[0].split(",")) - {"step"}
+    assert expected <= logged
+    assert {"val/completions", "val/predictions", "report/overview"} <= logged
+    assert any(
+        record.HasField("artifact") and record.artifact.type == "model" for record in records
+    )
+    events = EventAccumulator(str(job / "tensorboard")).Reload()
+    assert expected <= set(events.Tags()["scalars"])

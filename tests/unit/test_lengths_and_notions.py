@@ -1,0 +1,97 @@
+"""Length errors, held-out gates and notions by hand; what a run costs in FLOPs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from builders import group
+from synthetic_run import Rows, prompt_rows, write_run
+
+from masa.analysis import tables
+from masa.analysis.lengths import length_errors, length_table
+from masa.analysis.load import load_run
+from masa.analysis.notions import mentions, notion_changes, notion_table
+from masa.data.cost import CostMeter, ModelSize
+from masa.training.models import model_size
+
+
+def test_length_errors_by_hand(tmp_path: Path) -> None:
+    lengths = [60, 70, 90]
+    rows = prompt_rows("val", 0, "a", [True, True, False], [0.5] * 3, tokens=lengths, cutoff=65)
+    rows += prompt_rows("val", 0, "b", [False], [0.5], tokens=10)  # one prediction: no deviation
+    rows += prompt_rows("train", 1, "t", [True], [0.5])
+    run = load_run(write_run(tmp_path / "r", rows))
+    errors = length_errors(run, 0).set_index(["prompt_id", "verdict"])["error"]
+    # predicted 64, 68, 72
+    assert errors["a", "correct"] == pytest.approx((65 - 68) / 4)
+    assert errors["a", "wrong"] == pytest.approx((90 - 68) / 4)
+    assert errors.isna()["b", "wrong"]
+    correct, wrong = (row for _, row in length_table([run]).iterrows())
+    assert correct["median error"].value == pytest.approx(-0.75) and correct["prompts"] == 1
+    assert (correct["longer than the cutoff"].hits, correct["longer than the cutoff"].n) == (1, 2)
+    assert (wrong["longer than the cutoff"].hits, wrong["longer than the cutoff"].n) == (1, 2)
+
+
+def test_held_out_gate_by_hand(tmp_path: Path) -> None:
+    rows = prompt_rows("train", 1, "t", [True], [1.0], gated=True)
+    for i, (right, gated) in enumerate([(4, True), (0, True), (2, True), (4, False), (1, False)]):
+        correct = [j < right for j in range(4)]
+        rows += prompt_rows("val", 1, f"v{i}", correct, [1.0], gated=gated)
+    row = tables.held_out_gates([load_run(write_run(tmp_path / "r", rows))]).iloc[0]
+    assert (row["gate precision"].hits, row["gate precision"].n) == (2, 3)
+    assert (row["gate recall"].hits, row["gate recall"].n) == (2, 3)
+    assert row["gate F1"].value == pytest.approx(2 / 3)
+    assert (row["zero-variance share"].hits, row["gated share"].hits) == (3, 3)
+
+
+def _saying(split: str, step: int, name: str, texts: dict[str, bool]) -> Rows:
+    rows = prompt_rows(split, step, name, list(texts.values()), [0.5])
+    for row, text in zip(rows, texts, strict=False):
+        row["text"] = text
+    return rows
+
+
+def test_notions_by_hand(tmp_path: Path) -> None:
+    rows = prompt_rows("train", 1, "t", [True], [0.5])
+    start = {"a carrying case": True, "nothing": True, "carry": False}
+    end = {"a CARRY": True, "(carries)": True, "no": False}
+    for i in range(2):
+        rows += _saying("val", 0, f"v{i}", start) + _saying("val", 2, f"v{i}", end)
+    run = load_run(write_run(tmp_path / "r", rows))
+    table = notion_changes(run).set_index(["verdict", "notion"])
+    assert table.loc[("correct", "carry")].tolist() == [0.0, 1.0, 1.0]  # whole words alone
+    assert table.loc[("wrong", "carry")].tolist() == [1.0, 0.0, -1.0]
+    assert [side.change(0).value for side in mentions(run)] == pytest.approx([1.0, -1.0])
+    assert notion_table([run])["change"].map(str).tolist() == [
+        "1.000 [1.000, 1.000]", "-1.000 [-1.000, -1.000]",
+    ]  # fmt: skip
+
+
+def test_flops_by_hand() -> None:
+    meter = CostMeter()
+    one = group()
+    read = len(one.meta_prompt_ids) * bool(one.meta) + len(one.solution_prompt_ids)
+    said = sum(len(c.token_ids) for c in (*one.solutions, *one.meta))
+    assert meter.add([one], trained=50) == said
+    size = ModelSize(parameters=10, trained=10)
+    assert meter.flops(size, reference=False) == 20 * (read + said) + 60 * 50
+    assert meter.flops(size, reference=True) == 20 * (read + said) + 80 * 50
+    assert meter.flops(ModelSize(10, trained=1), False) == 20 * (read + said) + 42 * 50
+    assert meter.metrics(size, False)["cost/tokens_total"] == said
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_lookup_computes_nothing_unless_it_is_the_head(tied: bool) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "qwen3", vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=4, intermediate_size=6, tie_word_embeddings=tied,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    layers = sum(p.numel() for p in model.get_decoder().layers.parameters())
+    size = model_size(model)
+    assert size.parameters == size.trained == layers + 8 + 11 * 8  # final norm and head
+    assert model_size(torch.nn.Linear(3, 2).requires_grad_(False)) == ModelSize(8, 0)

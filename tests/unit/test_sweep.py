@@ -1,0 +1,146 @@
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import open_dict
+
+from masa import sweep
+from masa.config import ConfigError, conf_dir, load
+
+SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
+PRESETS = {path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")}
+SETTINGS = {
+    "base": 4, "bc": 3, "components": 7, "cutoff": 4, "families": 3, "gating": 4, "hints": 2,
+    "kl": 4, "meta_rollouts": 3, "seeds": 1, "start_step": 4,
+}  # fmt: skip
+"""Settings of each sweep; times five seeds are its jobs."""
+
+
+@pytest.fixture(autouse=True)
+def in_hydra():
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
+
+
+def compose(*overrides):
+    return hydra.compose("config", [*overrides, "++output_dir=."], return_hydra_config=True)
+
+
+def values(overrides):
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in parsed]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_names_its_settings_and_directories(name):
+    jobs = sweep.combinations("config", [f"+sweep={name}", "seed=0"])
+    composed = [compose(*job) for job in jobs]
+    assert composed[0].hydra.sweeper.params.seed == "0,1,2,3,4"
+    subdirs = [cfg.hydra.sweep.subdir for cfg in composed]
+    assert len(set(subdirs)) == len(jobs)
+    for cfg in composed:
+        assert cfg.hydra.sweep.dir == f"outputs/arithmetic/{cfg.sweep.name}"
+        with open_dict(cfg):
+            del cfg["hydra"]
+    checked = [load(cfg) for cfg in composed]
+    if name != "methods":
+        assert len({config.algorithm.name for config in checked}) == len(jobs) == SETTINGS[name]
+
+
+def test_methods_are_compared():
+    jobs = sweep.combinations("config", ["+sweep=methods", "seed=0"])
+    compared = {compose(*job).algorithm.name for job in jobs}
+    wanted = {"grpo", "greso", "masa", "masa_efficient", "masa_combined", "dapo", "masa_dapo"}
+    assert compared == wanted & PRESETS
+
+
+def test_components_are_each_alone_and_each_removed():
+    jobs = sweep.combinations("config", ["+sweep=components", "seed=0"])
+    names = ("difficulty_weight", "length_weight", "notion_weight")
+    found = {tuple(compose(*job).algorithm.meta[name] for name in names) for job in jobs}
+    assert found == set(itertools.product((0, 1), repeat=3)) - {(0, 0, 0)}
+
+
+def test_every_value_comes_up():
+    swept = ["seed=3,4", "algorithm=grpo,masa", "optimizer.lr=interval(1e-5,1e-3)"]
+    jobs = sweep.combinations("config", ["hydra/sweeper=optuna", *swept, "ckpt=auto"])
+    assert [values(job) for job in jobs] == [
+        ["seed=3", "algorithm=grpo", "optimizer.lr=1e-05", "ckpt=auto"],
+        ["seed=4", "algorithm=grpo", "optimizer.lr=1e-05", "ckpt=auto"],
+        ["seed=3", "algorithm=masa", "optimizer.lr=1e-05", "ckpt=auto"],
+        ["seed=3", "algorithm=grpo", "optimizer.lr=0.001", "ckpt=auto"],
+    ]
+    assert sweep.combinations("config", []) == [[]]
+
+
+def test_the_command_line_wins_over_a_sweep_s_own_values():
+    jobs = sweep.combinations("config", ["+sweep=kl", "seed=7"])
+    assert [compose(*job).seed for job in jobs] == [7] * 4
+    with pytest.raises(HydraException, match="nonsense"):
+        sweep.combinations("config", ["+sweep=nonsense"])
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"],
+        ["hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=8"],
+        ["hydra/launcher=submitit_local"],
+        ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=20", "hydra.sweeper.direction=maximize"],
+    ],
+)
+def test_launchers_and_sweepers_compose(plugin):
+    cfg = compose("+sweep=seeds", *plugin)
+    name = plugin[0].partition("=")[2].partition("_")[0]
+    assert name in cfg.hydra[plugin[0].partition("/")[2].partition("=")[0]]._target_
+    assert cfg.hydra.sweeper.params.seed == "0,1,2,3,4"
+
+
+def test_a_directory_with_jobs_is_gone_on_with_only_on_demand(tmp_path):
+    here = ["+sweep=kl", f"hydra.sweep.dir={tmp_path}"]
+    assert sweep.sweep_directory("config", here) == tmp_path
+    (tmp_path / "masa-seed0").mkdir()
+    (tmp_path / "masa-seed0" / "console.txt").touch()
+    (tmp_path / "failed.txt").write_text("of an earlier start\n")
+    with pytest.raises(ConfigError, match=r"sweep\.resume=true"):
+        sweep.sweep_directory("config", here)
+    assert sweep.sweep_directory("config", [*here, "sweep.resume=true"]) == tmp_path
+    assert not (tmp_path / "failed.txt").exists()
+
+
+def test_last_accuracy(tmp_path):
+    assert sweep.last_accuracy(tmp_path) != sweep.last_accuracy(tmp_path)
+    (tmp_path / "metrics.csv").write_text("step,val/accuracy\n0,0.25\n1,\n2,0.5\n3,\n")
+    assert sweep.last_accuracy(tmp_path) == 0.5
+
+
+KEY = {"WANDB_API_KEY": "0" * 40}
+
+
+@pytest.mark.parametrize(
+    ("environment", "offline"),
+    [
+        ({}, True),
+        (KEY, False),
+        ({"WANDB_MODE": "online"}, False),
+        (KEY | {"WANDB_MODE": "offline"}, False),
+    ],
+)
+def test_wandb_is_online_where_somebody_logged_in(environment, offline, tmp_path):
+    """With WANDB_MODE the choice is left to wandb."""
+    code = "from masa.training.loggers import WandbLogger; print(WandbLogger()._offline)"
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=inherited | {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")} | environment,
+        cwd=Path(sweep.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == str(offline), done.stderr
