@@ -60,8 +60,11 @@ class CostMeter:
 
     def metrics(self, size: ModelSize, reference: bool) -> dict[str, float]:
         """All of it under `cost/*`."""
-        counts = {f"cost/tokens_{name}": float(count) for name, count in self.tokens.items()}
-        return counts | {
+        return {
+            "cost/tokens_solution": float(self.tokens["solution"]),
+            "cost/tokens_meta": float(self.tokens["meta"]),
+            "cost/tokens_prompt": float(self.tokens["prompt"]),
+            "cost/tokens_trained": float(self.tokens["trained"]),
             "cost/tokens_total": float(self.tokens["solution"] + self.tokens["meta"]),
             "cost/flops": self.flops(size, reference),
             "cost/parameters": float(size.parameters),

@@ -35,7 +35,8 @@ def test_a_job_that_fails_stops_no_other_and_is_named(swept):
     assert "1 jobs failed" in done.stderr
     assert f"{directory}/tpu/console.txt: " in done.stderr
     assert "Traceback" not in done.stderr
-    assert "tpu" in done.stderr.lower() and "TPU" in (directory / "tpu" / "console.txt").read_text()
+    assert "torch_xla" in done.stderr
+    assert "torch_xla" in (directory / "tpu" / "console.txt").read_text()
     assert (directory / "cpu" / "report.md").exists()
 
 

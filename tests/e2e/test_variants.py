@@ -57,7 +57,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_starts(cache, tmp_path
         "algorithm.gate.sigma=-1": "gate.sigma is -1.0",
         "algorithm.meta.group_size=0": "needs predictions",
         "algorithm.control.start_step=60": "control would never start",
-        "algorithm=nonsense": "offers: grpo",
+        "algorithm=nonsense": "offers: cispo",
         "trainer.max_rollouts=abc": "could not be converted",
         "task.config.modulus=100": "modulus",
         "ckpt=nowhere.ckpt": "no such checkpoint",

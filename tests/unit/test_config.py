@@ -19,6 +19,7 @@ from masa.config import (
     OptimizerConfig,
     RunConfig,
     StrategyConfig,
+    SweepConfig,
     TrainerConfig,
     conf_dir,
     load,
@@ -187,6 +188,7 @@ def run_config(**changes):
         "optimizer": OptimizerConfig(),
         "trainer": TrainerConfig(),
         "strategy": StrategyConfig(),
+        "sweep": SweepConfig(),
         "task": {}, "model": {}, "engine": {}, "logger": None, "output_dir": "out",
     }  # fmt: skip
     return RunConfig(**values | changes)
