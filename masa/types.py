@@ -93,6 +93,9 @@ class PromptPlan:
     """The same of the cutoff."""
     limit: int
     """Token limit in force; 0 where the solutions are skipped."""
+    spared: bool
+    """Rolled out in full whatever the predictions say of its length: audited, or flagged by a gate
+    that is on trial, or nothing is in force."""
 
     @property
     def enforced(self) -> bool:
@@ -155,9 +158,15 @@ class RolloutGroup:
 
     @property
     def judges_gate(self) -> bool:
-        """True where the gate's verdict can be held against the truth: the prompt was rolled out
-        whatever the gate said."""
-        return self.truthful and (self.plan.audited or not self.plan.gating)
+        """True where the gate's verdict, skip or not, can be held against the truth: the prompt was
+        rolled out in full whatever the verdict."""
+        return bool(self.solutions) and (self.plan.audited or not self.plan.enforced)
+
+    @property
+    def judges_skip(self) -> bool:
+        """True where the verdict is to skip and can be held against the truth. A gate on trial is
+        judged by all that it would skip, while the cutoff meets the other prompts."""
+        return bool(self.solutions) and self.plan.gated and self.plan.spared
 
     @property
     def judges_cutoff(self) -> bool:

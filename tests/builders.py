@@ -75,7 +75,8 @@ def plan(**changes: Any) -> PromptPlan:
     """A plan of the parallel phase."""
     if "enforced" in changes:
         changes["gating"] = changes["cutting"] = changes.pop("enforced")
-    return replace(PromptPlan(False, 64, False, False, False, 64), **changes)
+    decided = replace(PromptPlan(False, 64, False, False, False, 64, False), **changes)
+    return replace(decided, spared=changes.get("spared", decided.audited or not decided.enforced))
 
 
 def group(

@@ -68,8 +68,7 @@ class PredictiveGate:
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Score the skip verdicts on prompts that were nevertheless rolled out."""
-        known = [g for g in groups if g.plan.gated and g.judges_gate]
-        self.precision.add(g.zero_variance for g in known)
+        self.precision.add(g.zero_variance for g in groups if g.judges_skip)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Gate.state_dict`."""

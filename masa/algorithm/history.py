@@ -72,7 +72,7 @@ class HistoryGate:
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """See `Gate.observe`."""
-        self.precision.add(g.zero_variance for g in groups if g.plan.gated and g.judges_gate)
+        self.precision.add(g.zero_variance for g in groups if g.judges_skip)
         self.streaks.observe(groups)
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,9 +135,8 @@ class CombinedGate:
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """See `Gate.observe`."""
-        known = [group for group in groups if group.judges_gate]
-        self.precision.add(group.zero_variance for group in known if group.plan.gated)
-        for group in known:
+        self.precision.add(group.zero_variance for group in groups if group.judges_skip)
+        for group in (group for group in groups if group.judges_gate):
             eighths = mean_eighths(group.predictions, self.config.min_parsed)
             if eighths is not None:
                 streak = self.streaks[group.prompt]

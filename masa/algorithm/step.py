@@ -109,11 +109,11 @@ def collect(
         cutoff = actors.cutoff.limit(predictions) if predictions else config.response_limit
         drawn = uniform(seed, step, prompt.id, "audit") < config.gate.audit_fraction
         audited = drawn and (gating or cutting)
-        limit = config.response_limit
-        if not audited:
-            limit = cutoff if cutting else limit
-            limit = 0 if gating and gated else limit
-        return PromptPlan(gated, cutoff, audited, gating, cutting, limit)
+        on_trial = config.gate.enabled and gated and not gating
+        spared = audited or on_trial or not (gating or cutting)
+        limit = cutoff if cutting and not spared else config.response_limit
+        limit = 0 if gating and gated and not audited else limit
+        return PromptPlan(gated, cutoff, audited, gating, cutting, limit, spared)
 
     def generate(requests: Sequence[Request]) -> list[tuple[Completion, ...]]:
         return [

@@ -125,7 +125,7 @@ def _group(
         prompt=prompt,
         meta_prompt_ids=(),
         solution_prompt_ids=(),
-        plan=PromptPlan(gated, limit, False, False, False, limit),
+        plan=PromptPlan(gated, limit, False, False, False, limit, True),
         meta=tuple(_completion(row) for row in predicted.itertuples()),
         predictions=predictions,
         solutions=tuple(_completion(row) for row in solved.itertuples()),

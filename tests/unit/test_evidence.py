@@ -68,10 +68,11 @@ def test_evidence_is_audited_or_from_the_parallel_phase(enforced, audited, rolle
 
 
 def test_gate_and_cutoff_are_judged_apart():
-    """While only one of them acts, the other learns from all prompts, not from audits alone."""
-    cut_only = group((True, True), decided=plan(gated=True, cutting=True), truthful=True)
-    assert cut_only.judges_gate and not cut_only.judges_cutoff
-    stopped = group((True, False), decided=plan(gated=True, cutting=True), truthful=False)
-    assert not stopped.judges_gate
-    gate_only = group((True, True), decided=plan(gating=True), truthful=True)
+    """A gate on trial is judged by what it would skip, which the cutoff leaves alone."""
+    on_trial = group((True, True), decided=plan(gated=True, cutting=True, spared=True))
+    assert on_trial.judges_skip and not on_trial.judges_gate and not on_trial.judges_cutoff
+    # with the stopped ones missing, what is left would be a choice among them
+    cut = group((True, True), decided=plan(gated=True, cutting=True))
+    assert not cut.judges_gate and not cut.judges_skip
+    gate_only = group((True, True), decided=plan(gating=True))
     assert gate_only.judges_cutoff and not gate_only.judges_gate

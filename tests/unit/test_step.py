@@ -179,6 +179,19 @@ def test_a_group_stopped_by_the_cutoff_is_no_truth():
     assert (world.gate.state_dict(), world.cutoff.state_dict()) == before
 
 
+def test_the_cutoff_spares_what_a_gate_on_trial_would_skip():
+    gate = GATE | {"audit_fraction": 0.0, "min_precision": 0.9}
+    slow = {"meta": hopeless_if_even, "solve": lambda p, s: "x" * 30}
+    _, groups = roll_out(algorithm(cutoff=CUT, gate=gate), count=6, **slow)
+    assert not any(g.plan.gating for g in groups) and all(g.plan.cutting for g in groups)
+    for g in groups:
+        assert g.judges_skip == g.plan.gated == (number(g.prompt.problem) % 2 == 0)
+        assert g.truthful == g.plan.gated
+    # no trial where there is no gate
+    _, groups = roll_out(algorithm(cutoff=CUT, gate=gate | {"enabled": False}), count=6, **slow)
+    assert not any(g.truthful or g.judges_skip for g in groups)
+
+
 def test_one_stopped_solution_is_enough():
     config = algorithm(cutoff=CUT, gate={"audit_fraction": 0.0}, group_size=8)
     _, (group,) = roll_out(config, count=1, solve=lambda p, s: "x" * (30 * (s % 2)))
