@@ -5,6 +5,8 @@ RUNS ?= runs/train
 CLAIM ?= runs/claim
 METHODS ?= grpo masa masa_efficient
 SEEDS ?= 0 1 2 3 4
+# test files that run at a time; each takes a core and up to 4 GB
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
@@ -50,10 +52,10 @@ clean-train:
 	rm -rf $(RUNS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not resume"
+	$(BIN)/python -m pytest -m "not slow and not resume" -n $(WORKERS) --dist loadfile
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile
 
 # One run as it is, the same run killed at five random moments: the results must not differ in a bit.
 test-resume: $(READY)
