@@ -219,14 +219,14 @@ def tiny_qwen3(tied: bool = False, seed: int = 0) -> torch.nn.Module:
     return model
 
 
-def model_folder(folder: Path) -> Path:
+def model_folder(folder: Path, head_dim: int = 32) -> Path:
     """A random Qwen3 of one layer on disk, with a tokenizer of bytes and a context of 2048."""
     tokenizer = byte_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(folder)
     config = AutoConfig.for_model(
         "qwen3", vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=48,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=head_dim, intermediate_size=48,
         max_position_embeddings=2048, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(0)

@@ -67,6 +67,7 @@ class VllmEngine:
         logging.getLogger("vllm").setLevel(logging.INFO)
         options: dict[str, Any] = {}
         if self.on_cpu:
+            _require_known_heads(model_path, trust_remote_code)
             options |= _whole_prompts(max_model_len)
         if self.shares_process_group:
             options |= _beside_the_policy(tensor_parallel_size)
@@ -172,6 +173,22 @@ class VllmEngine:
             logprobs=tuple(sampled.logprobs.logprobs),
             finished=sampled.finish_reason == "stop",
             version=self.version,
+        )
+
+
+def _require_known_heads(model_path: Path, trust_remote_code: bool) -> None:
+    """vLLM's attention on a CPU has kernels for some head sizes, and without one it fails only when
+    the first request runs."""
+    from transformers import AutoConfig
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    known = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in known:
+        raise ConfigError(
+            f"engine=vllm: on a CPU heads of {size} are not supported, only "
+            f"{', '.join(map(str, known))}: take engine=hf"
         )
 
 

@@ -1,9 +1,11 @@
 """Both real engines sample from the policy as it is after every weight sync."""
 
+import builders
 import families
 import pytest
 import torch
 
+from masa.config import ConfigError
 from masa.engine.hf import HfEngine
 from masa.engine.vllm import VllmEngine
 from masa.training.lora import LoraConfig, add_adapter, merged
@@ -93,3 +95,8 @@ def test_limits_order_and_seeds(pair):
     assert [[c.token_ids for c in group] for group in again] == texts
     nothing = Request((5, 6), (), 0)
     assert engine.generate([nothing, REQUESTS[0]])[0] == []
+
+
+def test_heads_without_a_kernel_are_refused_before_anything_is_sampled(tmp_path):
+    with pytest.raises(ConfigError, match="heads of 16 .* take engine=hf"):
+        VllmEngine(builders.model_folder(tmp_path, head_dim=16), EOS, 96)
