@@ -6,6 +6,7 @@ is averaged over them first, so an interval covers both the seeds and the rollou
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan, log, nan
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from masa.analysis.load import COSTS, Run, RunError, find_runs, load_run, run_labels
+from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
 from masa.analysis.statistics import (
     Estimate,
     clustered_wilson,
@@ -55,12 +56,15 @@ class Group:
 
 
 def load_sweep(*paths: Path | str) -> list[Group]:
-    """The runs in and below `paths`, by method.
+    """The finished runs in and below `paths`, by method; a warning names the others.
 
     Raises:
-        RunError: as `find_runs`, `load_run` and `group_runs`.
+        RunError: as `find_runs`, `load_finished` and `group_runs`.
     """
-    return group_runs([load_run(path) for path in find_runs(paths)])
+    runs, unfinished = load_finished(find_runs(paths))
+    if unfinished:
+        warnings.warn(f"left out, not finished: {'; '.join(unfinished)}", stacklevel=2)
+    return group_runs(runs)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -319,6 +319,26 @@ def test_half_a_line_and_missing_things(tmp_path: Path) -> None:
         load_run(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.yaml", b"name: \xff\xfe", "config.yaml: not UTF-8 text"),
+        ("metrics.csv", b"step,reward\n0,\xff\n", "metrics.csv: not UTF-8 text"),
+        ("metrics.csv", b"step,reward\nfirst,0\n", "metrics.csv: a 'step' is no number"),
+        ("metrics.csv", b"step,reward\n,0\n", "metrics.csv: a 'step' is no number"),
+        ("timings.csv", b"step,timing_s/step\nfirst,0\n", "timings.csv: a 'step' is no number"),
+    ],
+)
+def test_files_of_something_else_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, message: str
+) -> None:
+    path = _curve(tmp_path / "r", {0: 1, 2: 2}, method="masa")
+    (path / name).write_bytes(content)
+    assert main([str(path)]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
+
+
 def test_find_runs_expands_once(three: Path) -> None:
     names = [p.name for p in find_runs([three / "c", three, three / "a"])]
     assert names == ["c", "a", "b"]

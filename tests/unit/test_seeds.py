@@ -88,6 +88,38 @@ def test_runs_are_grouped_by_settings(tmp_path: Path) -> None:
         load_sweep(tmp_path, twice)
 
 
+def planned(path: Path, rollouts: int) -> Path:
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["trainer"] = {"max_rollouts": rollouts}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_unfinished_runs_are_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        planned(curve(tmp_path, "grpo", seed, {0: 2, 10: 4}), 10)
+        planned(curve(tmp_path, "masa", seed, {0: 2, 10: 6} if seed else {0: 2, 5: 3}), 10)
+    begun = planned(curve(tmp_path, "dapo", 0, {0: 2, 1: 2}), 10)
+    (tmp_path / "dapo-seed1").mkdir()
+    (tmp_path / "dapo-seed1" / "console.txt").write_text("no such device\n")
+    with pytest.warns(UserWarning, match="masa-0.0-seed0: 5 of 10 rollouts"):
+        groups = load_sweep(tmp_path)
+    assert [(group.label, group.seeds) for group in groups] == [
+        ("grpo", [0, 1, 2]), ("masa", [1, 2]),
+    ]  # fmt: skip
+    assert set(seeds.at_budget(groups, 0).query("equal == 'rollouts'")["budget"]) == {10}
+    assert main([str(tmp_path)]) == 0
+    for text in (capsys.readouterr().out, (tmp_path / "report.md").read_text()):
+        assert "Left out, not finished:" in text and "masa-0.0-seed0: 5 of 10 rollouts" in text
+        assert f"{begun}: 1 of 10 rollouts" in text and "dapo-seed1: no rollouts" in text
+    # alone, a run is shown as far as it is
+    assert main([str(begun)]) == 0
+    assert main([str(begun), str(tmp_path / "dapo-seed1")]) == 2
+    assert "no run is finished" in capsys.readouterr().err
+
+
 def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:
     for seed in range(3):
         curve(tmp_path, "grpo", seed, {0: 2, 10: 4, 20: 6})
