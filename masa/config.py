@@ -289,6 +289,8 @@ class SweepConfig:
     """W&B groups by it."""
     resume: bool = False
     """Leave out jobs that are finished and go on with the others."""
+    baseline: str | None = None
+    """`algorithm.name` that `masa-report` compares the others with; null: grpo, or the first."""
 
 
 @dataclass

@@ -23,7 +23,8 @@ def write_report(runs: Sequence[Path], out: Path, baseline: str | None = None) -
     Args:
         runs: run directories (each a run, no expansion).
         out: made where missing; files of an earlier report are overwritten.
-        baseline: method to compare a sweep with; None for grpo, or the first where there is none.
+        baseline: method to compare a sweep with; None for the one that the sweep names, grpo, or
+            the first.
 
     Returns:
         The path of report.md.
@@ -76,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="where report.md and report.html go (default: the run's directory, or "
                         "the one that holds all of them)")  # fmt: skip
     parser.add_argument("--baseline", metavar="METHOD",
-                        help="method to compare with (default: grpo, or the first)")  # fmt: skip
+                        help="method to compare with (default: the sweep's, grpo, or the "
+                        "first)")  # fmt: skip
     args = parser.parse_args(argv)
     try:
         paths = find_runs(args.runs)

@@ -58,6 +58,12 @@ class Run:
     """One row per rollout, without the texts (see `texts`); `correct` is 1, 0 or NaN."""
 
     @property
+    def baseline(self) -> str | None:
+        """Method that the run's sweep is to be compared with; None where it names none."""
+        sweep = self.config.get("sweep")
+        return sweep.get("baseline") if isinstance(sweep, dict) else None
+
+    @property
     def last_step(self) -> int:
         """Number of rollout steps trained."""
         return int(self.metrics["step"].max())

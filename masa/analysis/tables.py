@@ -37,8 +37,9 @@ class Miss:
 
 
 def baseline(runs: Sequence[Run]) -> int:
-    """Index of the run to compare with: the first of method grpo, else the first."""
-    return next((i for i, run in enumerate(runs) if run.method == "grpo"), 0)
+    """Index of the run to compare with: the first of its sweep's baseline, of grpo, or of all."""
+    wanted = ({run.baseline for run in runs} - {None}) or {"grpo"}
+    return next((i for i, run in enumerate(runs) if run.method in wanted), 0)
 
 
 def headline(runs: Sequence[Run]) -> pd.DataFrame:

@@ -49,6 +49,9 @@ def test_every_sweep_names_its_settings_and_directories(name):
         with open_dict(cfg):
             del cfg["hydra"]
     checked = [load(cfg) for cfg in composed]
+    baselines = {config.sweep.baseline for config in checked}
+    named = {config.algorithm.name for config in checked}
+    assert len(baselines) == 1 and (name == "seeds" or baselines <= named)
     if name != "methods":
         assert len({config.algorithm.name for config in checked}) == len(jobs) == SETTINGS[name]
 
