@@ -113,6 +113,16 @@ def test_fingerprint_covers_what_the_model_depends_on(task):
     assert len(others | {base}) == 4
 
 
+def test_the_model_does_not_depend_on_the_pools(task):
+    """Nor does its name: a finite pool or a tuning pool trains no model again."""
+    pools = {"train_size": 432, "validation_size_per_level": 9, "held_out": "tuning", "seed": 4}
+    other = ArithmeticTask(ArithmeticConfig(**pools))
+    assert fingerprint(other, tiny_model(), TINY) == fingerprint(task, tiny_model(), TINY)
+    config = WarmstartConfig()
+    same = zip(demonstrations(task, config), demonstrations(other, config), strict=False)
+    assert all(one == another for one, another in islice(same, 300))
+
+
 def test_the_cache_is_hit(task, tmp_path, monkeypatch):
     first = cached_warm_start(task, tiny_model(), TINY, tmp_path / "cache", progress=False)
     monkeypatch.setattr(warmstart, "warm_start", lambda *_: pytest.fail("built twice"))
