@@ -7,6 +7,7 @@ well; `failed.txt` in the sweep's directory names the others.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -43,6 +44,16 @@ def combinations(config_name: str, arguments: Sequence[str]) -> list[list[str]]:
         config_name: primary config; its own sweep parameters hold where `arguments` has no others.
         arguments: overrides of the command line.
     """
+    job = _job(config_name, arguments)
+    found = [[_line(override) for override in job]]
+    for i, override in enumerate(job):
+        for value in range(1, _count(override)):
+            found.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
+    return found
+
+
+def _job(config_name: str, arguments: Sequence[str]) -> list[Override]:
+    """Overrides of a sweep's jobs, those that its config sweeps included."""
     given = OverridesParser.create().parse_overrides(list(arguments))
     composed = _compose(config_name, given)
     keys = {override.get_key_element() for override in given}
@@ -50,12 +61,23 @@ def combinations(config_name: str, arguments: Sequence[str]) -> list[list[str]]:
         [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
     )
     job = [override for override in configured if override.get_key_element() not in keys]
-    job += [override for override in given if not override.is_hydra_override()]
-    found = [[_line(override) for override in job]]
-    for i, override in enumerate(job):
-        for value in range(1, len(_values(override))):
-            found.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
-    return found
+    return job + [override for override in given if not override.is_hydra_override()]
+
+
+def _count(override: Override) -> int:
+    return max(1, len(_values(override)))
+
+
+def job_directories(config_name: str, arguments: Sequence[str]) -> list[Path]:
+    """Where each job of a sweep goes, in the order in which they run; arguments as above.
+
+    To be called with Hydra initialised.
+    """
+    job = _job(config_name, arguments)
+    combined = itertools.product(*([_line(o, i) for i in range(_count(o))] for o in job))
+    jobs = [OverridesParser.create().parse_overrides(list(lines)) for lines in combined]
+    hydras = [_compose(config_name, lines).hydra for lines in jobs]
+    return [Path(settings.sweep.dir) / settings.sweep.subdir for settings in hydras]
 
 
 def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
