@@ -102,6 +102,13 @@ def test_every_value_comes_up():
     assert sweep.combinations("config", []) == [[]]
 
 
+def test_a_glob_is_a_sweep_over_what_there_is():
+    jobs = sweep.combinations("config", ["algorithm=glob(masa*)"])
+    assert {compose(*job).algorithm.name for job in jobs} == {
+        name for name in PRESETS if name.startswith("masa")
+    }
+
+
 def test_the_command_line_wins_over_a_sweep_s_own_values():
     jobs = sweep.combinations("config", ["+sweep=kl", "seed=7"])
     assert [compose(*job).seed for job in jobs] == [7] * 4
@@ -135,6 +142,14 @@ def test_a_directory_with_jobs_is_gone_on_with_only_on_demand(tmp_path):
         sweep.sweep_directory("config", here)
     assert sweep.sweep_directory("config", [*here, "sweep.resume=true"]) == tmp_path
     assert not (tmp_path / "failed.txt").exists()
+
+
+def test_what_is_named_after_the_time_cannot_be_resumed(tmp_path):
+    plain = ["algorithm=grpo,masa", "sweep.resume=true"]
+    with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir=DIR, or use \+sweep=NAME"):
+        sweep.sweep_directory("config", plain)
+    here = f"hydra.sweep.dir={tmp_path / 'mine'}"
+    assert sweep.sweep_directory("config", [*plain, here]) == tmp_path / "mine"
 
 
 def test_last_accuracy(tmp_path):
