@@ -1,5 +1,7 @@
 import itertools
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,17 @@ def test_methods_are_compared():
     compared = {compose(*job).algorithm.name for job in jobs}
     wanted = {"grpo", "greso", "masa", "masa_efficient", "masa_combined", "dapo", "masa_dapo"}
     assert compared == wanted & PRESETS
+
+
+def test_the_page_counts_the_jobs_of_every_sweep():
+    page = (conf_dir().parent / "docs" / "sweeps.md").read_text()
+    counts = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \| [^|]+ \|$", page, re.MULTILINE))
+    parse = OverridesParser.create().parse_override
+    for name in SWEEPS:
+        swept = compose(f"+sweep={name}").hydra.sweeper.params.items()
+        jobs = [len(list(parse(f"{k}={v}").sweep_string_iterator())) for k, v in swept]
+        assert int(counts.pop(name)) == math.prod(jobs), name
+    assert not counts
 
 
 def test_gates_are_compared_over_five_epochs():
