@@ -32,7 +32,7 @@ def swept(cache, tmp_path_factory):
 def test_a_job_that_fails_stops_no_other_and_is_named(swept):
     directory, done = swept
     assert done.returncode == 1, done.stderr
-    assert "1 jobs failed" in done.stderr
+    assert "1 job failed" in done.stderr
     assert f"{directory}/tpu/console.txt: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "torch_xla" in done.stderr
