@@ -1,4 +1,4 @@
-# make setup | train | reproduce | test | test-slow | test-resume | bench | lint. Each does what it needs, and nothing twice.
+# make setup | train | reproduce | ablations | test | test-slow | test-resume | bench | lint. Each does what it needs, and nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs/train
@@ -7,11 +7,15 @@ METHODS ?= grpo masa masa_efficient
 SEEDS ?= 0 1 2 3 4
 # test files that run at a time; each takes a core and up to 4 GB
 WORKERS ?= 2
+ABLATIONS ?= components bc start_step gating cutoff audit
+ABLATION_SEEDS ?= 0,1,2
 
+comma := ,
+space := $() $()
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train reproduce test test-slow test-resume bench lint clean-train
+.PHONY: setup train reproduce ablations claim-left test test-slow test-resume bench lint clean-train
 
 setup: $(READY)
 
@@ -39,14 +43,27 @@ $(RUNS)/.warm: $(READY)
 
 # The claim: every method over five seeds, about 4 minutes a run on 2 cores; what is done is skipped. `make -j2 reproduce`
 # runs two at a time, which leaves tokens as they are and makes seconds worthless.
-reproduce: $(CLAIM)/report.md
+reproduce: claim-left $(CLAIM)/report.md
 
-$(CLAIM)/report.md: $(foreach method,$(METHODS),$(foreach seed,$(SEEDS),$(CLAIM)/$(method)-seed$(seed)/report.md))
+CLAIM_RUNS := $(foreach method,$(METHODS),$(foreach seed,$(SEEDS),$(CLAIM)/$(method)-seed$(seed)/report.md))
+
+claim-left: $(READY)
+	@$(BIN)/python scripts/left.py $(CLAIM_RUNS)
+
+$(CLAIM)/report.md: $(CLAIM_RUNS)
 	$(BIN)/masa-report $(CLAIM) --out $(CLAIM)
 
 $(CLAIM)/%/report.md: $(RUNS)/.warm
 	$(BIN)/masa-train experiment=arithmetic algorithm=$(word 1,$(subst -seed, ,$*)) \
 		seed=$(word 2,$(subst -seed, ,$*)) ckpt=auto hydra.run.dir=$(CLAIM)/$*
+
+# One sweep after the other, each with its report; a job that fails stops nothing, and is tried again the next time.
+ablations: $(RUNS)/.warm
+	@$(BIN)/python scripts/left.py --sweeps $(subst $(space),$(comma),$(strip $(ABLATIONS))) seed=$(ABLATION_SEEDS)
+	@failed=; for sweep in $(ABLATIONS); do \
+		$(BIN)/masa-train -m +sweep=$$sweep seed=$(ABLATION_SEEDS) sweep.resume=true || failed="$$failed $$sweep"; \
+		$(BIN)/masa-report outputs/arithmetic/$$sweep || failed="$$failed $$sweep"; \
+	done; [ -z "$$failed" ] || { echo "not finished:$$failed" >&2; exit 1; }
 
 clean-train:
 	rm -rf $(RUNS)

@@ -74,8 +74,9 @@ def hydra_main(
     except KeyboardInterrupt:
         fail(program, "interrupted", status=130)
     if directory is not None and (directory / sweep.FAILED).exists():
-        failed = (directory / sweep.FAILED).read_text()
-        fail(program, f"{failed.count(chr(10))} jobs failed:\n{failed.rstrip()}", status=1)
+        failed = (directory / sweep.FAILED).read_text().rstrip()
+        count = failed.count("\n") + 1
+        fail(program, f"{count} job{'s' if count > 1 else ''} failed:\n{failed}", status=1)
 
 
 def fail(program: str, message: str, status: int = 2) -> NoReturn:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class BCConfig:
         _one_of("bc.mode", self.mode, ("off", "joint", "separate"))
         _require(self.coef >= 0, f"bc.coef is {self.coef}, it must be >= 0")
         _require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
-        _require(self.learning_rate > 0, "bc.learning_rate must be > 0")
+        _require(0 < self.learning_rate < inf, "bc.learning_rate must be > 0 and finite")
 
 
 @dataclass
@@ -182,7 +183,10 @@ class AlgorithmConfig(ObjectiveConfig):
         )
         _require(self.prompt_limit >= 1, "algorithm.prompt_limit must be >= 1")
         _require(self.response_limit >= 1, "algorithm.response_limit must be >= 1")
-        _require(self.temperature > 0, "algorithm.temperature must be > 0")
+        _require(
+            0 < self.temperature < inf,
+            f"algorithm.temperature is {self.temperature}, it must be > 0 and finite",
+        )
         _require(self.updates_per_rollout >= 1, "algorithm.updates_per_rollout must be >= 1")
         uses = {
             "gate.enabled": self.gate.enabled and self.gate.kind != "history",
@@ -218,7 +222,7 @@ class OptimizerConfig:
     """Largest global gradient norm."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"optimizer.lr is {self.lr}, it must be > 0")
+        _require(0 < self.lr < inf, f"optimizer.lr is {self.lr}, it must be > 0 and finite")
         _require(self.weight_decay >= 0, "optimizer.weight_decay must be >= 0")
         _require(self.warmup_steps >= 0, "optimizer.warmup_steps must be >= 0")
         _require(self.grad_clip > 0, "optimizer.grad_clip must be > 0")
@@ -289,6 +293,8 @@ class SweepConfig:
     """W&B groups by it."""
     resume: bool = False
     """Leave out jobs that are finished and go on with the others."""
+    baseline: str | None = None
+    """`algorithm.name` that `masa-report` compares the others with; null: grpo, or the first."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from masa.analysis import report_runs, report_sweep
-from masa.analysis.load import Run, RunError, find_runs, load_run
+from masa.analysis.load import RunError, find_runs, load_finished, load_run
 from masa.analysis.page import write_page
 from masa.analysis.seeds import baseline_group, group_runs
 
@@ -17,12 +17,14 @@ from masa.analysis.seeds import baseline_group, group_runs
 def write_report(runs: Sequence[Path], out: Path, baseline: str | None = None) -> Path:
     """Write `report.md`, `report.html` and `figures/*.png` into `out`.
 
-    Runs of a method over several seeds are reported as a sweep, others side by side.
+    Runs of a method over several seeds are reported as a sweep, others side by side. Of several
+    runs those that are not finished are left out and named; one alone is reported as far as it is.
 
     Args:
         runs: run directories (each a run, no expansion).
         out: made where missing; files of an earlier report are overwritten.
-        baseline: method to compare a sweep with; None for grpo, or the first where there is none.
+        baseline: method to compare a sweep with; None for the one that the sweep names, grpo, or
+            the first.
 
     Returns:
         The path of report.md.
@@ -30,13 +32,14 @@ def write_report(runs: Sequence[Path], out: Path, baseline: str | None = None) -
     Raises:
         RunError: a run directory is missing, empty or half-written, or there is none.
     """
-    return _write([load_run(path) for path in runs], Path(out), baseline)[0]
+    return _write(runs, Path(out), baseline)[0]
 
 
-def _write(loaded: Sequence[Run], out: Path, baseline: str | None) -> tuple[Path, str]:
-    """Path of the report and its headline table."""
-    if not loaded:
+def _write(runs: Sequence[Path], out: Path, baseline: str | None) -> tuple[Path, str]:
+    """Path of the report, and what the terminal shows of it."""
+    if not runs:
         raise RunError("no run to report on")
+    loaded, unfinished = load_finished(runs) if len(runs) > 1 else ([load_run(runs[0])], [])
     by_method = {run.method: {r.seed for r in loaded if r.method == run.method} for run in loaded}
     if all(len(seeds) == 1 for seeds in by_method.values()):
         if baseline is not None:
@@ -48,6 +51,10 @@ def _write(loaded: Sequence[Run], out: Path, baseline: str | None) -> tuple[Path
         base = baseline_group(groups, baseline)
         parts = report_sweep.sweep_report(groups, base, out.resolve().name, out)
         headline = report_sweep.headline_text(groups)
+    left_out = "\n".join(["**Left out, not finished:**\n", *(f"- {run}" for run in unfinished)])
+    if unfinished:
+        parts.insert(1, left_out)
+        headline += f"\n\n{left_out}"
     return write_page(parts, out), headline.replace("**", "")
 
 
@@ -70,12 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="where report.md and report.html go (default: the run's directory, or "
                         "the one that holds all of them)")  # fmt: skip
     parser.add_argument("--baseline", metavar="METHOD",
-                        help="method to compare with (default: grpo, or the first)")  # fmt: skip
+                        help="method to compare with (default: the sweep's, grpo, or the "
+                        "first)")  # fmt: skip
     args = parser.parse_args(argv)
     try:
         paths = find_runs(args.runs)
-        loaded = [load_run(path) for path in paths]
-        report, headline = _write(loaded, args.out or _default_out(paths), args.baseline)
+        report, headline = _write(paths, args.out or _default_out(paths), args.baseline)
     except (RunError, OSError) as error:
         print(f"masa-report: {error}", file=sys.stderr)
         return 2

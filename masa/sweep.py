@@ -7,6 +7,7 @@ well; `failed.txt` in the sweep's directory names the others.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -21,10 +22,11 @@ from types import FrameType
 import hydra
 import pandas as pd
 from filelock import FileLock, Timeout
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from masa.config import ConfigError
 
@@ -43,19 +45,40 @@ def combinations(config_name: str, arguments: Sequence[str]) -> list[list[str]]:
         config_name: primary config; its own sweep parameters hold where `arguments` has no others.
         arguments: overrides of the command line.
     """
-    given = OverridesParser.create().parse_overrides(list(arguments))
+    job = _job(config_name, arguments)
+    found = [[_line(override) for override in job]]
+    for i, override in enumerate(job):
+        for value in range(1, _count(override)):
+            found.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
+    return found
+
+
+def _job(config_name: str, arguments: Sequence[str]) -> list[Override]:
+    """Overrides of a sweep's jobs, those that its config sweeps included."""
+    given = _parse(arguments)
     composed = _compose(config_name, given)
     keys = {override.get_key_element() for override in given}
-    configured = OverridesParser.create().parse_overrides(
+    configured = _parse(
         [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
     )
     job = [override for override in configured if override.get_key_element() not in keys]
-    job += [override for override in given if not override.is_hydra_override()]
-    found = [[_line(override) for override in job]]
-    for i, override in enumerate(job):
-        for value in range(1, len(_values(override))):
-            found.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
-    return found
+    return job + [override for override in given if not override.is_hydra_override()]
+
+
+def _count(override: Override) -> int:
+    return max(1, len(_values(override)))
+
+
+def job_directories(config_name: str, arguments: Sequence[str]) -> list[Path]:
+    """Where each job of a sweep goes, in the order in which they run; arguments as above.
+
+    To be called with Hydra initialised.
+    """
+    job = _job(config_name, arguments)
+    combined = itertools.product(*([_line(o, i) for i in range(_count(o))] for o in job))
+    jobs = [_parse(lines) for lines in combined]
+    hydras = [_compose(config_name, lines).hydra for lines in jobs]
+    return [Path(settings.sweep.dir) / settings.sweep.subdir for settings in hydras]
 
 
 def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
@@ -64,10 +87,16 @@ def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
     To be called with Hydra initialised.
 
     Raises:
-        ConfigError: jobs are there already and `sweep.resume` is false.
+        ConfigError: jobs are there already and `sweep.resume` is false, or it is true and the
+            directory is named after the time.
     """
-    cfg = _compose(config_name, OverridesParser.create().parse_overrides(list(arguments)))
+    cfg = _compose(config_name, _parse(arguments))
     HydraConfig.instance().set_config(cfg)
+    if cfg.sweep.resume and "${now:" in str(OmegaConf.to_container(cfg.hydra.sweep)):
+        raise ConfigError(
+            "sweep.resume=true needs a directory that is found again: name the sweep's with "
+            "hydra.sweep.dir=DIR, or use +sweep=NAME"
+        )
     directory = Path(cfg.hydra.sweep.dir)
     if not cfg.sweep.resume and any(directory.rglob(CONSOLE)):
         raise ConfigError(
@@ -77,6 +106,12 @@ def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / FAILED).unlink(missing_ok=True)
     return directory
+
+
+def _parse(lines: Sequence[str]) -> list[Override]:
+    # glob() asks the loader what there is
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    return parser.parse_overrides(list(lines))
 
 
 def _compose(config_name: str, overrides: Sequence[Override]) -> DictConfig:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from masa import cli
-from masa.config import load
+from masa.config import RunConfig, load
+from masa.data.files import publish
 from masa.train import check
 
 SAMPLES = 8
@@ -26,11 +30,30 @@ def run(cfg: DictConfig) -> None:
     model = instantiate(cfg.model)
     path = model.resolve(task)
     print(f"warm-started model: {path}")
-    table = path / "held_out.txt"
+    table = path / table_name(config)
     if not table.exists():
-        text = held_out_table(cfg, config, task, model, path)
-        table.write_text(text)
+        partial = table.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(held_out_table(cfg, config, task, model, path))
+        publish(partial, table)
     print(table.read_text())
+
+
+def table_name(config: RunConfig) -> str:
+    """File of the held-out table, beside the model: by a hash over all that the table depends on
+    and the model does not."""
+    algorithm = config.algorithm
+    facts = {
+        "engine": config.engine,
+        "task": config.task,
+        "model": config.model,
+        "limits": (algorithm.prompt_limit, algorithm.response_limit),
+        "meta": (algorithm.meta.min_length, algorithm.meta.response_limit),
+        "temperature": algorithm.temperature,
+        "seed": config.seed,
+        "samples": SAMPLES,
+    }
+    plain = json.dumps(facts, sort_keys=True, default=str)
+    return f"held_out-{hashlib.sha256(plain.encode()).hexdigest()[:12]}.txt"
 
 
 def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Path) -> str:

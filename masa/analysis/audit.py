@@ -13,7 +13,13 @@ from math import nan
 import pandas as pd
 
 from masa.analysis.load import Run
-from masa.analysis.statistics import Estimate, bootstrap_mean, clustered_wilson, wilson
+from masa.analysis.statistics import (
+    Estimate,
+    bootstrap_mean,
+    bootstrap_ratio,
+    clustered_wilson,
+    wilson,
+)
 
 PHASES = ("shadow", "audited")
 
@@ -65,10 +71,15 @@ def held_out_gate(run: Run, step: int) -> pd.DataFrame:
     return _with_truth(rows.assign(phase="held-out"))
 
 
-def f1(precision: Estimate, recall: Estimate) -> float:
-    """Their harmonic mean, NaN where it is undefined."""
-    both = precision.value + recall.value
-    return 2 * precision.value * recall.value / both if both > 0 else nan
+def f1(rows: pd.DataFrame) -> Estimate:
+    """Harmonic mean of precision and recall of rows of `evidence`; NaN where nothing is a hit.
+
+    Interval: 95 % bootstrap over prompts.
+    """
+    if not rows["hit"].any():
+        return Estimate(nan)
+    both = rows["gated"].astype(int) + rows["zero_variance"].astype(int)
+    return bootstrap_ratio(2 * rows["hit"].astype(int), both, rows["prompt_id"])
 
 
 def lost_correct(run: Run, rows: pd.DataFrame) -> Estimate:

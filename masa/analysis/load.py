@@ -29,6 +29,7 @@ NUMBER_COLUMNS = (
 )  # fmt: skip
 COSTS = ("tokens", "flops", "seconds")
 SCORES = ("r_difficulty", "r_length", "r_notion")
+CONSOLE = "console.txt"  # what a job of a sweep printed, there from its start
 _KEY = ["split", "step", "prompt_id"]
 
 
@@ -55,6 +56,12 @@ class Run:
     (training only, validation left out; NaN where the run did not record them)."""
     rollouts: pd.DataFrame
     """One row per rollout, without the texts (see `texts`); `correct` is 1, 0 or NaN."""
+
+    @property
+    def baseline(self) -> str | None:
+        """Method that the run's sweep is to be compared with; None where it names none."""
+        sweep = self.config.get("sweep")
+        return sweep.get("baseline") if isinstance(sweep, dict) else None
 
     @property
     def last_step(self) -> int:
@@ -150,8 +157,48 @@ def load_run(path: Path | str) -> Run:
     return Run(path, config, name, str(algorithm["name"]), config["seed"], metrics, rollouts)
 
 
+def load_finished(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The runs that went to their end, and of each other one its directory and how far it came.
+
+    One that runs still or broke off has spent less and learned less than it was to: among others
+    it would set the common budget, and a method's mean would be over runs of several lengths.
+
+    Raises:
+        RunError: as `load_run`, or no run is finished.
+    """
+    so_far = {path: progress(path) for path in paths}
+    unfinished = [
+        f"{path}: {f'{done} of {planned}' if done else 'no'} rollouts"
+        for path, (done, planned) in so_far.items()
+        if done < planned
+    ]
+    if paths and len(unfinished) == len(paths):
+        raise RunError(f"no run is finished ({'; '.join(unfinished)})")
+    finished = [path for path, (done, planned) in so_far.items() if done >= planned]
+    return [load_run(path) for path in finished], unfinished
+
+
+def progress(path: Path) -> tuple[int, int]:
+    """Rollouts that a run has done, and those its settings ask for (0 where they do not say).
+
+    A job of a sweep that broke off before its first validation has done none.
+
+    Raises:
+        RunError: config.yaml or metrics.csv cannot be read.
+    """
+    begun = (path / "metrics.csv").is_file()
+    if not begun and (path / CONSOLE).is_file():
+        return 0, 1
+    trainer = _read_config(path / "config.yaml").get("trainer")
+    planned = trainer.get("max_rollouts") if isinstance(trainer, dict) else None
+    done = int(_read_csv(path / "metrics.csv")["step"].max())
+    return done, planned if isinstance(planned, int) else 0
+
+
 def find_runs(paths: Iterable[Path | str]) -> list[Path]:
     """Run directories among and below `paths`, in the order given, each once.
+
+    Jobs of a sweep that broke off before they wrote metrics.csv are among them.
 
     Raises:
         RunError: a path that does not exist or holds no run.
@@ -160,7 +207,7 @@ def find_runs(paths: Iterable[Path | str]) -> list[Path]:
     for path in map(Path, paths):
         if not path.is_dir():
             raise RunError(f"{path}: no such directory")
-        below = sorted(p.parent for p in path.rglob("metrics.csv"))
+        below = sorted({p.parent for name in ("metrics.csv", CONSOLE) for p in path.rglob(name)})
         if (path / "config.yaml").is_file() or path in below:
             found.append(path)
         elif below:
@@ -187,6 +234,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: missing (is this a run directory?)")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: not UTF-8 text") from error
     except yaml.YAMLError as error:
         raise RunError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(config, dict):
@@ -197,8 +246,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise RunError(f"{path}: missing (the run has written no metrics yet)")
-    with path.open(newline="", encoding="utf-8") as file:
-        widths = [len(row) for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            widths = [len(row) for row in csv.reader(file) if row]
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: not UTF-8 text") from error
+    except csv.Error as error:
+        raise RunError(f"{path}: not a CSV file ({error})") from error
     if len(widths) < 2:
         raise RunError(f"{path}: holds no rows")
     if len(set(widths)) > 1:
@@ -206,6 +260,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path)
     if "step" not in table:
         raise RunError(f"{path}: has no column 'step'")
+    steps = pd.to_numeric(table["step"], errors="coerce")
+    if not np.isfinite(steps).all():
+        raise RunError(f"{path}: a 'step' is no number")
+    table["step"] = steps.astype("int64")
     return table.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
 
 

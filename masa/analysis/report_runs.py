@@ -87,9 +87,9 @@ def runs_report(runs: Sequence[Run], out: Path) -> list[str]:
         "## Results",
         headline_text(runs),
         "Brackets: 95 % intervals; held-out numbers: bootstrap over prompts (10,000 resamples), "
-        "shares of counted prompts: Wilson. Tokens, FLOPs and seconds are those of training, "
-        f"without validation. {FLOPS_NOTE} Intervals cover the choice of prompts, not the training "
-        "seed.",
+        "shares of counted prompts: Wilson; F1 and shares of tokens: bootstrap over prompts. "
+        "Tokens, FLOPs and seconds are those of training, without validation. "
+        f"{FLOPS_NOTE} Intervals cover the choice of prompts, not the training seed.",
         one_seed(runs),
         drawn("accuracy"),
         *_comparison(runs),
@@ -140,8 +140,8 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
         grid(
             tables.to_target(runs),
             "Cost until held-out accuracy first reaches the baseline's last value, linear between "
-            "validations (a noisy curve crosses early: read it with its band); baseline / run "
-            "above 1 means that the run was cheaper.",
+            "validations (a noisy curve crosses early: read it with its band). One run each: how "
+            "many times cheaper a method is, several seeds tell.",
         ),
     )
 

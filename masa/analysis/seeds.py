@@ -6,6 +6,7 @@ is averaged over them first, so an interval covers both the seeds and the rollou
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan, log, nan
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from masa.analysis.load import COSTS, Run, RunError, find_runs, load_run, run_labels
+from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
 from masa.analysis.statistics import (
     Estimate,
     clustered_wilson,
@@ -55,12 +56,15 @@ class Group:
 
 
 def load_sweep(*paths: Path | str) -> list[Group]:
-    """The runs in and below `paths`, by method.
+    """The finished runs in and below `paths`, by method; a warning names the others.
 
     Raises:
-        RunError: as `find_runs`, `load_run` and `group_runs`.
+        RunError: as `find_runs`, `load_finished` and `group_runs`.
     """
-    return group_runs([load_run(path) for path in find_runs(paths)])
+    runs, unfinished = load_finished(find_runs(paths))
+    if unfinished:
+        warnings.warn(f"left out, not finished: {'; '.join(unfinished)}", stacklevel=2)
+    return group_runs(runs)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -93,14 +97,23 @@ def single_groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def baseline_group(groups: Sequence[Group], name: str | None = None) -> int:
-    """Index of the group to compare with: the one called `name`, else grpo, else the first.
+    """Index of the group to compare with.
+
+    The one called `name`, else the one that the sweep's `sweep.baseline` names, else grpo, else
+    the first.
 
     Raises:
-        RunError: no group is called so.
+        RunError: no group is called so, or the runs are of sweeps with other baselines.
     """
     labels = [group.label for group in groups]
+    if name is None:
+        named = {run.baseline for group in groups for run in group.runs} - {None}
+        if len(named) > 1:
+            found = ", ".join(sorted(map(str, named)))
+            raise RunError(f"the sweeps have several baselines ({found}): choose a baseline")
+        name = named.pop() if named else None
     if name is not None and name not in labels:
-        raise RunError(f"no method is called {name}; there are {', '.join(labels)}")
+        raise RunError(f"no method is called {name}; choose a baseline of {', '.join(labels)}")
     return labels.index(name or ("grpo" if "grpo" in labels else labels[0]))
 
 
@@ -263,7 +276,8 @@ def speedups(groups: Sequence[Group], base: int) -> pd.DataFrame:
 
     Targets: shares of the baseline's gain in mean accuracy. Costs are read off the mean curves over
     the seeds that both have, linear between validations. 95 % interval: jackknife over seeds of the
-    log ratio, Student's t. No interval where leaving a seed out leaves the target unreached.
+    log ratio, Student's t. No interval where without one seed there is no ratio. Words instead of a
+    ratio where the baseline did not gain, and where the method was there before training or never.
     """
     rows: list[dict[str, object]] = []
     costs = [cost for cost in BUDGETS if _measured(groups, cost)]
@@ -278,14 +292,23 @@ def speedups(groups: Sequence[Group], base: int) -> pd.DataFrame:
                 "method": group.label,
                 "seeds": len(pairs),
             }
-            best = float(mean_curve([run for run, _ in pairs], "step")[1].max())
+            words = _no_ratio(pairs, reached)
             for cost in costs:
                 ratio = speedup(pairs, cost, fraction)
-                missed = f"{NOT_REACHED} (best {best:.3f})"
                 name = "rollouts" if cost == "step" else cost
-                row[f"{name}, baseline / method"] = missed if isnan(ratio.value) else ratio
+                row[f"{name}, baseline / method"] = words or ratio
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _no_ratio(pairs: Sequence[tuple[Run, Run]], goal: float) -> str:
+    """Why there is no ratio of costs at this target; empty where there is one."""
+    mine, theirs = (mean_curve([pair[side] for pair in pairs], "step")[1] for side in (0, 1))
+    if theirs[-1] <= theirs[0]:
+        return "baseline did not gain"
+    if mine[0] >= goal:
+        return f"reached before training ({mine[0]:.3f})"
+    return f"{NOT_REACHED} (best {mine.max():.3f})" if mine.max() < goal else ""
 
 
 def _target(base: Sequence[Run], fraction: float) -> float:
@@ -306,7 +329,7 @@ def speedup(pairs: Sequence[tuple[Run, Run]], cost: str, fraction: float) -> Est
     found = jackknife(log_ratio, len(pairs))
     if isnan(found.value):
         return found
-    note = "one seed" if len(pairs) == 1 else "no interval: unreached without one seed"
+    note = "one seed" if len(pairs) == 1 else "no interval: no ratio without one seed"
     return Estimate(
         exp(found.value), exp(found.low), exp(found.high), digits=2,
         note=note if isnan(found.low) else "",

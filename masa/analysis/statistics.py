@@ -177,6 +177,30 @@ def resampled_means(
     return np.concatenate([s[:, 0] / s[:, 1] for s in _resampled_sums(sums, resamples, seed)])
 
 
+def bootstrap_ratio(
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    clusters: ArrayLike,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Sum of one over sum of the other [N], with a percentile interval from resampling clusters.
+
+    NaN where the denominator sums to 0; resamples in which it does are left out of the interval.
+    """
+    pairs = np.stack([np.asarray(numerator, float), np.asarray(denominator, float)], axis=1)
+    sums = _cluster_sums(pairs, clusters)
+    over, under = sums.sum(axis=0)
+    if not under:
+        return Estimate(nan)
+    if len(sums) < 2:
+        return Estimate(float(over / under))
+    totals = np.concatenate(list(_resampled_sums(sums, resamples, seed)))
+    draws = totals[:, 0] / np.where(totals[:, 1] > 0, totals[:, 1], nan)
+    return Estimate(float(over / under), *percentiles(draws, level))
+
+
 def bootstrap_correlation(
     x: ArrayLike,
     y: ArrayLike,

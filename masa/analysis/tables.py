@@ -11,7 +11,14 @@ import pandas as pd
 
 from masa.analysis import audit
 from masa.analysis.load import COSTS, Run, RunError, run_labels
-from masa.analysis.statistics import Estimate, bootstrap_mean, holm, sign_flip_test, wilson
+from masa.analysis.statistics import (
+    Estimate,
+    bootstrap_mean,
+    bootstrap_ratio,
+    holm,
+    sign_flip_test,
+    wilson,
+)
 
 NOT_REACHED = "not reached"
 
@@ -37,8 +44,9 @@ class Miss:
 
 
 def baseline(runs: Sequence[Run]) -> int:
-    """Index of the run to compare with: the first of method grpo, else the first."""
-    return next((i for i, run in enumerate(runs) if run.method == "grpo"), 0)
+    """Index of the run to compare with: the first of its sweep's baseline, of grpo, or of all."""
+    wanted = ({run.baseline for run in runs} - {None}) or {"grpo"}
+    return next((i for i, run in enumerate(runs) if run.method in wanted), 0)
 
 
 def headline(runs: Sequence[Run]) -> pd.DataFrame:
@@ -49,7 +57,7 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
 def _headline(run: Run, label: str) -> dict[str, object]:
     first, last = _first(run), _last(run)
     train = run.rollouts[run.rollouts["split"] == "train"]
-    spent = train.groupby("kind")["tokens"].sum()
+    of_meta = train["tokens"].where(train["kind"] == "meta", 0)
     end = run.metrics.iloc[-1]
     gated = audit.gated_share(run, enforced=True)
     return {
@@ -67,7 +75,7 @@ def _headline(run: Run, label: str) -> dict[str, object]:
         "pass-rate MAE, end": last["mae"],
         "pass-rate corr, start": first["corr"],
         "pass-rate corr, end": last["corr"],
-        "meta share of tokens": Estimate(spent.get("meta", 0) / spent.sum() if len(spent) else nan),
+        "meta share of tokens": bootstrap_ratio(of_meta, train["tokens"], train["prompt_id"]),
         "gated share, efficient phase": gated if gated.n else Estimate(nan),
     }
 
@@ -152,7 +160,7 @@ def audits(runs: Sequence[Run]) -> pd.DataFrame:
                     ),
                     "gate precision": precision,
                     "gate recall": recall,
-                    "gate F1": Estimate(audit.f1(precision, recall)),
+                    "gate F1": audit.f1(part),
                     "correct lost to cutoff": audit.lost_correct(run, part),
                     "solution tokens per prompt, spent": spent,
                     "solution tokens per prompt, without control": free,
@@ -178,7 +186,7 @@ def held_out_gates(runs: Sequence[Run]) -> pd.DataFrame:
                 "zero-variance share": wilson(int(found["zero_variance"].sum()), len(found)),
                 "gate precision": precision,
                 "gate recall": recall,
-                "gate F1": Estimate(audit.f1(precision, recall)),
+                "gate F1": audit.f1(found),
             }
         )
     return pd.DataFrame(rows)
@@ -199,7 +207,8 @@ def to_target(runs: Sequence[Run], target: float | None = None) -> pd.DataFrame:
     """Rollouts, tokens, FLOPs and seconds until held-out accuracy first reaches `target`.
 
     Linear between validations. The default target is the baseline's accuracy at its last
-    validation; the ratios are the baseline's cost over the run's (above 1: cheaper).
+    validation. No ratios: what one run needed says nothing about a method, and `seeds.speedups`
+    gives them with intervals.
     """
     reference = runs[baseline(runs)]
     if reference.validations.empty:
@@ -212,16 +221,12 @@ def to_target(runs: Sequence[Run], target: float | None = None) -> pd.DataFrame:
             for run in runs
         ]
     )  # fmt: skip
-    own = costs.iloc[baseline(runs)]
     table = pd.DataFrame({"run": run_labels(runs), "target accuracy": float(goal)})
     best = [float(_values(run).max()) if len(run.validations) else nan for run in runs]
     missed = [NOT_REACHED if isnan(v) else f"{NOT_REACHED} (best {v:.3f})" for v in best]
     for name, column in (("rollouts", "step"), *zip(COSTS, COSTS, strict=True)):
         never = costs["step"].isna()
         table[name] = costs[column].astype(object).where(~never, pd.Series(missed))
-    for name in COSTS:
-        ratio = own[name] / costs[name].where(costs[name] > 0)
-        table[f"{name}, baseline / run"] = ratio.astype(object)
     return table
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -48,7 +48,9 @@ SIZES = {
 MAX_LEVELS = 6
 MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
 
+HELD_OUT = ("validation", "tuning")
 _HELD_OUT_SHARE = 10  # one problem in ten, by its hash, may only serve for validation
+_LARGEST_POOL = 600  # held-out problems per level
 _LABELS = "abcdef"
 _WORDS = ("add ", "subtract ", "swap", "times ")
 _SPECIALS = ("<pad>", "<eos>", "<unk>")
@@ -168,6 +170,9 @@ class ArithmeticConfig:
     """Problems to train on, over all levels."""
     validation_size_per_level: int = 30
     """Held-out problems per level."""
+    held_out: str = "validation"
+    """Which held-out problems: validation, to report on, or tuning, to choose settings by. No
+    problem of a seed is in both, whatever their sizes."""
     seed: int = 0
     """Which problems are drawn."""
     careful: float = 0.78
@@ -192,9 +197,11 @@ class ArithmeticConfig:
         if not self.levels <= self.train_size <= 6_000 * self.levels:
             limits = f"{self.levels}..{6_000 * self.levels} with {self.levels} levels"
             raise ValueError(f"train_size must be {limits}, got {self.train_size}")
-        if not 1 <= self.validation_size_per_level <= 600:
+        if not 1 <= self.validation_size_per_level <= _LARGEST_POOL:
             got = self.validation_size_per_level
-            raise ValueError(f"validation_size_per_level must be 1..600, got {got}")
+            raise ValueError(f"validation_size_per_level must be 1..{_LARGEST_POOL}, got {got}")
+        if self.held_out not in HELD_OUT:
+            raise ValueError(f"held_out must be one of {HELD_OUT}, got {self.held_out!r}")
         for field in fields(self):
             share = getattr(self, field.name)
             if field.type == "float" and not 0.0 <= share <= 1.0:
@@ -216,15 +223,21 @@ class ArithmeticTask:
     @cached_property
     def validation(self) -> list[Prompt]:
         """Held-out problems, levels in turn; none of them occurs in `train` or a demonstration."""
-        size = self.config.validation_size_per_level * self.config.levels
-        return self._pool("validation", size, held_out=True)
+        levels, name = self.config.levels, self.config.held_out
+        size = self.config.validation_size_per_level * levels
+        # a smaller pool is the start of a larger one, so that this leaves out every validation pool
+        apart = self._pool("validation", _LARGEST_POOL * levels, True) if name == "tuning" else ()
+        return self._pool(name, size, True, {prompt.problem for prompt in apart})
 
-    def _pool(self, name: str, size: int, held_out: bool) -> list[Prompt]:
+    def _pool(
+        self, name: str, size: int, held_out: bool, without: Collection[str] = ()
+    ) -> list[Prompt]:
         rng = random.Random(f"{name}-{self.config.seed}")
         pool: dict[str, Prompt] = {}
         while len(pool) < size:
             prompt = self.draw(1 + len(pool) % self.config.levels, rng, held_out)
-            pool.setdefault(prompt.problem, prompt)
+            if prompt.problem not in without:
+                pool.setdefault(prompt.problem, prompt)
         return list(pool.values())
 
     def draw(self, level: int, rng: random.Random, held_out: bool = False) -> Prompt:

@@ -188,13 +188,19 @@ def cached_warm_start(
 def fingerprint(
     task: ArithmeticTask, model_config: PretrainedConfig, config: WarmstartConfig
 ) -> str:
-    """Hash over everything a warm start depends on, sources included."""
+    """Hash over everything a warm start depends on, sources included.
+
+    Not on the pools: demonstrations are on fresh problems of the side that is never held out.
+    """
     model = model_config.to_dict()
+    habits = asdict(task.config)
+    for key in ("train_size", "validation_size_per_level", "held_out", "seed"):
+        habits.pop(key)
     # Written by save_pretrained or of no consequence for the weights.
     for key in ("_name_or_path", "transformers_version"):
         model.pop(key, None)
     facts = {
-        "task": asdict(task.config),
+        "task": habits,
         "model": model,
         "warmstart": asdict(config),
         "templates": asdict(task.templates),

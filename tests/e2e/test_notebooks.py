@@ -1,9 +1,13 @@
 """The notebooks run on the stored sample, and are kept without output."""
 
+import warnings
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from masa.analysis import load_sweep
+from masa.analysis.tables import headline
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "experiments").rglob("*.ipynb"))
@@ -22,8 +26,24 @@ def test_kept_without_output(path):
 
 
 def test_the_sample_is_small():
-    files = [path for path in (ROOT / "experiments" / "stored").rglob("*") if path.is_file()]
+    stored = ROOT / "experiments" / "stored"
+    files = [path for path in stored.rglob("*") if path.is_file()]
+    for method in ("grpo", "masa", "masa_efficient"):
+        for seed in (0, 1):
+            run = stored / f"{method}-seed{seed}"
+            assert {run / "config.yaml", run / "metrics.csv", run / "timings.csv"} <= set(files)
+            assert len(list((run / "rollouts").glob("*.parquet"))) == 7
     assert sum(path.stat().st_size for path in files) < 1_000_000
+
+
+def test_the_sample_loads_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        groups = load_sweep(ROOT / "experiments" / "stored")
+        assert [group.seeds for group in groups] == [[0, 1]] * 3
+        for group in groups:
+            assert all(len(run.validations) == 3 for run in group.runs)
+        assert len(headline([group.runs[0] for group in groups])) == 3
 
 
 @pytest.mark.slow

@@ -6,8 +6,11 @@ import sys
 
 import pytest
 import runs
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
+
+from masa.sweep import last_accuracy
 
 
 def start(directory, cache, *overrides):
@@ -32,7 +35,7 @@ def swept(cache, tmp_path_factory):
 def test_a_job_that_fails_stops_no_other_and_is_named(swept):
     directory, done = swept
     assert done.returncode == 1, done.stderr
-    assert "1 jobs failed" in done.stderr
+    assert "1 job failed" in done.stderr
     assert f"{directory}/tpu/console.txt: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "torch_xla" in done.stderr
@@ -54,6 +57,45 @@ def test_a_second_start_asks_for_resume_and_runs_only_what_is_not_finished(swept
     other = start(directory, cache, "sweep.resume=true", "optimizer.lr=1e-4")
     assert other.returncode == 1 and "optimizer.lr" in other.stderr
     assert report.stat().st_mtime_ns == before
+
+
+def plain_sweep(directory, cache, *overrides):
+    command = [
+        sys.executable, "-m", "masa.train", "-m", *runs.SMALL, "engine=hf", "algorithm=grpo",
+        "trainer.max_rollouts=1", f"hydra.sweep.dir={directory}", *overrides,
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return sorted(path.parent for path in directory.glob("*/finished"))
+
+
+@pytest.mark.slow
+def test_two_jobs_at_once_build_one_warm_start(tmp_path):
+    cache, directory = tmp_path / "cache", tmp_path / "sweep"
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    jobs = plain_sweep(directory, cache, *parallel, "seed=0,1")
+    assert len(jobs) == 2
+    (model,) = [path for path in cache.rglob("warmstart-*") if path.is_dir()]
+    assert (model / "model.safetensors").is_file()
+    builders = [job for job in jobs if "warm start: 100%" in (job / "console.txt").read_text()]
+    assert len(builders) == 1
+    first = [runs.rollouts(job, "val").query("step == 0") for job in jobs]
+    assert set(first[0]["prompt_id"]) == set(first[1]["prompt_id"])
+
+
+@pytest.mark.slow
+def test_optuna_gets_the_accuracy_on_the_tuning_pool(tmp_path, cache):
+    sweeper = ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize"]
+    jobs = plain_sweep(
+        tmp_path / "sweep", cache, *sweeper, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1",
+        "task.config.held_out=tuning", "optimizer.lr=tag(log,interval(1e-4,1e-3))",
+    )  # fmt: skip
+    assert len(jobs) == 2
+    found = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    assert found["best_value"] == max(map(last_accuracy, jobs))
+    assert 1e-4 <= found["best_params"]["optimizer.lr"] <= 1e-3
 
 
 def wandb_records(job):

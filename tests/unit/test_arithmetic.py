@@ -49,6 +49,7 @@ def demos(task):
         {"levels": 0},
         {"levels": 7},
         {"train_size": 5},
+        {"held_out": "test"},
         {"train_size": 10**6},
         {"validation_size_per_level": 0},
         {"careful": 1.2},
@@ -86,6 +87,19 @@ def test_nothing_held_out_is_trained_on():
     trained |= {tasks[0].draw(level, rng).problem for level in LEVELS for _ in range(2000)}
     assert not held_out & trained
     assert all(map(is_held_out, held_out)) and not any(map(is_held_out, trained))
+
+
+def test_tuning_problems_are_others_whatever_the_sizes():
+    def pool(held_out, size):
+        config = ArithmeticConfig(validation_size_per_level=size, held_out=held_out)
+        return ArithmeticTask(config)
+
+    tuning = {p.problem for p in pool("tuning", 300).validation}
+    assert len(tuning) == 1800 and all(map(is_held_out, tuning))
+    assert not tuning & {p.problem for p in pool("validation", 600).validation}
+    assert not tuning & {p.problem for p in pool("tuning", 1).train}
+    small, large = (pool("validation", size).validation for size in (5, 30))
+    assert large[: len(small)] == small
 
 
 def test_problem_text_and_parts_agree(task):

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import math
 import re
 
 import hydra
@@ -62,7 +63,7 @@ IMPOSSIBLE = [
     (BCConfig, "mode", ["", "on", "Joint"]),
     (BCConfig, "coef", [-0.1, NAN]),
     (BCConfig, "pool_size", [0, -1]),
-    (BCConfig, "learning_rate", [0, -1e-6, NAN]),
+    (BCConfig, "learning_rate", [0, -1e-6, NAN, math.inf]),
     (GateConfig, "sigma", [-0.1, NAN]),
     (GateConfig, "tolerance", [-0.1, 1.1, NAN]),
     (GateConfig, "min_parsed", [-0.1, 1.1, NAN]),
@@ -75,7 +76,7 @@ IMPOSSIBLE = [
     (ControlConfig, "window", [0, 15]),
     (AlgorithmConfig, "group_size", [-1, 0, 1]),
     (AlgorithmConfig, "response_limit", [0]),
-    (AlgorithmConfig, "temperature", [0, -1, NAN]),
+    (AlgorithmConfig, "temperature", [0, -1, NAN, math.inf]),
     (AlgorithmConfig, "eps_low", [-0.1, 1.1, NAN]),
     (AlgorithmConfig, "eps_high", [-0.1, NAN]),
     (AlgorithmConfig, "dual_clip", [1, 0.5, -3, NAN]),
@@ -95,7 +96,7 @@ IMPOSSIBLE = [
     (TrainerConfig, "packing", ["", "flash"]),
     (StrategyConfig, "cpu_offload", [True]),
     (StrategyConfig, "fsdp_size", [1, 2]),
-    (OptimizerConfig, "lr", [0, -1e-6, NAN]),
+    (OptimizerConfig, "lr", [0, -1e-6, NAN, math.inf]),
     (OptimizerConfig, "weight_decay", [-0.1, NAN]),
     (OptimizerConfig, "warmup_steps", [-1]),
     (OptimizerConfig, "grad_clip", [0, -1, NAN]),

@@ -88,6 +88,38 @@ def test_runs_are_grouped_by_settings(tmp_path: Path) -> None:
         load_sweep(tmp_path, twice)
 
 
+def planned(path: Path, rollouts: int) -> Path:
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["trainer"] = {"max_rollouts": rollouts}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_unfinished_runs_are_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        planned(curve(tmp_path, "grpo", seed, {0: 2, 10: 4}), 10)
+        planned(curve(tmp_path, "masa", seed, {0: 2, 10: 6} if seed else {0: 2, 5: 3}), 10)
+    begun = planned(curve(tmp_path, "dapo", 0, {0: 2, 1: 2}), 10)
+    (tmp_path / "dapo-seed1").mkdir()
+    (tmp_path / "dapo-seed1" / "console.txt").write_text("no such device\n")
+    with pytest.warns(UserWarning, match="masa-0.0-seed0: 5 of 10 rollouts"):
+        groups = load_sweep(tmp_path)
+    assert [(group.label, group.seeds) for group in groups] == [
+        ("grpo", [0, 1, 2]), ("masa", [1, 2]),
+    ]  # fmt: skip
+    assert set(seeds.at_budget(groups, 0).query("equal == 'rollouts'")["budget"]) == {10}
+    assert main([str(tmp_path)]) == 0
+    for text in (capsys.readouterr().out, (tmp_path / "report.md").read_text()):
+        assert "Left out, not finished:" in text and "masa-0.0-seed0: 5 of 10 rollouts" in text
+        assert f"{begun}: 1 of 10 rollouts" in text and "dapo-seed1: no rollouts" in text
+    # alone, a run is shown as far as it is
+    assert main([str(begun)]) == 0
+    assert main([str(begun), str(tmp_path / "dapo-seed1")]) == 2
+    assert "no run is finished" in capsys.readouterr().err
+
+
 def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:
     for seed in range(3):
         curve(tmp_path, "grpo", seed, {0: 2, 10: 4, 20: 6})
@@ -103,6 +135,40 @@ def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:
     assert ratio["tokens, baseline / method"].value == pytest.approx(2 * 100 / 150)
     assert ratio["flops, baseline / method"].value == pytest.approx(2 * 100 / 150)
     assert table.loc[("slow", full), "tokens, baseline / method"] == "not reached (best 0.625)"
+
+
+def test_no_ratio_is_said_to_be_one(tmp_path: Path) -> None:
+    rights = {
+        "grpo": {0: 2, 10: 6}, "good": {0: 7, 10: 8}, "late": {0: 2, 10: 4}, "flat": {0: 4, 10: 4},
+    }  # fmt: skip
+    for seed in range(2):
+        for method, right in rights.items():
+            curve(tmp_path, method, seed, right)
+    groups = load_sweep(tmp_path)
+    base = {group.label: i for i, group in enumerate(groups)}
+    against_grpo = seeds.speedups(groups, base["grpo"]).query("target.str.startswith('100')")
+    cells = against_grpo.set_index("method")["tokens, baseline / method"]
+    assert cells["good"] == "reached before training (0.875)"
+    assert cells["late"] == cells["flat"] == "not reached (best 0.500)"
+    against_flat = seeds.speedups(groups, base["flat"])
+    assert set(against_flat["tokens, baseline / method"]) == {"baseline did not gain"}
+
+
+def test_a_sweep_names_its_baseline(tmp_path: Path) -> None:
+    paths = [curve(tmp_path, f"masa_m{m}", seed, {0: 2, 9: m}) for m in (4, 8) for seed in (0, 1)]
+    for path in paths:
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        config["sweep"] = {"name": "meta_rollouts", "baseline": "masa_m8"}
+        (path / "config.yaml").write_text(yaml.safe_dump(config))
+    groups = load_sweep(tmp_path)
+    assert [group.label for group in groups] == ["masa_m4", "masa_m8"]
+    assert seeds.baseline_group(groups) == 1 and seeds.baseline_group(groups, "masa_m4") == 0
+    assert tables.baseline([group.runs[0] for group in groups]) == 1
+    with pytest.raises(RunError, match="no method is called masa_m8; choose a baseline of masa_m4"):
+        seeds.baseline_group(groups[:1])
+    groups[0].runs[0].config["sweep"]["baseline"] = "masa_m4"
+    with pytest.raises(RunError, match="several baselines"):
+        seeds.baseline_group(groups)
 
 
 def test_speedup_varies_with_the_seeds(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import itertools
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +19,11 @@ SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
 PRESETS = {path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")}
 SETTINGS = {
     "base": 4, "bc": 3, "components": 7, "cutoff": 4, "families": 3, "gating": 4, "hints": 2,
-    "kl": 4, "meta_rollouts": 3, "seeds": 1, "start_step": 4,
+    "kl": 4, "meta_rollouts": 3, "seeds": 1, "start_step": 4, "audit": 3,
 }  # fmt: skip
 """Settings of each sweep; times five seeds are its jobs."""
+SEVERAL_PRESETS = {"methods": 5, "gates": 3, "lr": 2}
+"""Sweeps over presets, which have names of their own, and their seeds."""
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +45,19 @@ def values(overrides):
 def test_every_sweep_names_its_settings_and_directories(name):
     jobs = sweep.combinations("config", [f"+sweep={name}", "seed=0"])
     composed = [compose(*job) for job in jobs]
-    assert composed[0].hydra.sweeper.params.seed == "0,1,2,3,4"
+    seeds = range(SEVERAL_PRESETS.get(name, 5))
+    assert composed[0].hydra.sweeper.params.seed == ",".join(map(str, seeds))
     subdirs = [cfg.hydra.sweep.subdir for cfg in composed]
     assert len(set(subdirs)) == len(jobs)
     for cfg in composed:
-        assert cfg.hydra.sweep.dir == f"outputs/arithmetic/{cfg.sweep.name}"
+        assert cfg.hydra.sweep.dir == f"outputs/{cfg.name}/{cfg.sweep.name}"
         with open_dict(cfg):
             del cfg["hydra"]
     checked = [load(cfg) for cfg in composed]
-    if name != "methods":
+    baselines = {config.sweep.baseline for config in checked}
+    named = {config.algorithm.name for config in checked} | {"grpo, lr=0.0005"}
+    assert len(baselines) == 1 and (name == "seeds" or baselines <= named)
+    if name not in SEVERAL_PRESETS:
         assert len({config.algorithm.name for config in checked}) == len(jobs) == SETTINGS[name]
 
 
@@ -58,6 +66,34 @@ def test_methods_are_compared():
     compared = {compose(*job).algorithm.name for job in jobs}
     wanted = {"grpo", "greso", "masa", "masa_efficient", "masa_combined", "dapo", "masa_dapo"}
     assert compared == wanted & PRESETS
+
+
+def test_the_page_counts_the_jobs_of_every_sweep():
+    page = (conf_dir().parent / "docs" / "sweeps.md").read_text()
+    counts = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \| [^|]+ \|$", page, re.MULTILINE))
+    parse = OverridesParser.create().parse_override
+    for name in SWEEPS:
+        swept = compose(f"+sweep={name}").hydra.sweeper.params.items()
+        jobs = [len(list(parse(f"{k}={v}").sweep_string_iterator())) for k, v in swept]
+        assert int(counts.pop(name)) == math.prod(jobs), name
+    assert not counts
+
+
+def test_gates_are_compared_over_five_epochs():
+    jobs = [compose(*job) for job in sweep.combinations("config", ["+sweep=gates", "seed=0"])]
+    names = {cfg.algorithm.name for cfg in jobs}
+    assert names == {"grpo", "greso", "masa_efficient", "masa_combined"}
+    for cfg in jobs:
+        seen = cfg.trainer.max_rollouts * cfg.trainer.prompts_per_rollout
+        assert (cfg.name, seen) == ("arithmetic_epochs", 5 * cfg.task.config.train_size)
+
+
+def test_learning_rates_are_tuned_on_problems_of_their_own():
+    jobs = sweep.combinations("config", ["+sweep=lr"])
+    found = {(compose(*job).algorithm.name, compose(*job).optimizer.lr) for job in jobs}
+    assert {lr for _, lr in found} == {2e-4, 5e-4, 1e-3}
+    assert {name for name, _ in found} == {"grpo", "masa", "masa_efficient"}
+    assert {compose(*job).task.config.held_out for job in jobs} == {"tuning"}
 
 
 def test_components_are_each_alone_and_each_removed():
@@ -77,6 +113,13 @@ def test_every_value_comes_up():
         ["seed=3", "algorithm=grpo", "optimizer.lr=0.001", "ckpt=auto"],
     ]
     assert sweep.combinations("config", []) == [[]]
+
+
+def test_a_glob_is_a_sweep_over_what_there_is():
+    jobs = sweep.combinations("config", ["algorithm=glob(masa*)"])
+    assert {compose(*job).algorithm.name for job in jobs} == {
+        name for name in PRESETS if name.startswith("masa")
+    }
 
 
 def test_the_command_line_wins_over_a_sweep_s_own_values():
@@ -112,6 +155,14 @@ def test_a_directory_with_jobs_is_gone_on_with_only_on_demand(tmp_path):
         sweep.sweep_directory("config", here)
     assert sweep.sweep_directory("config", [*here, "sweep.resume=true"]) == tmp_path
     assert not (tmp_path / "failed.txt").exists()
+
+
+def test_what_is_named_after_the_time_cannot_be_resumed(tmp_path):
+    plain = ["algorithm=grpo,masa", "sweep.resume=true"]
+    with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir=DIR, or use \+sweep=NAME"):
+        sweep.sweep_directory("config", plain)
+    here = f"hydra.sweep.dir={tmp_path / 'mine'}"
+    assert sweep.sweep_directory("config", [*plain, here]) == tmp_path / "mine"
 
 
 def test_last_accuracy(tmp_path):

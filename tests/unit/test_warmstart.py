@@ -5,10 +5,13 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
+from masa import warmstart as entry
+from masa.config import conf_dir
 from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask, is_held_out
 from masa.training import warmstart
 from masa.training.warmstart import (
@@ -113,6 +116,16 @@ def test_fingerprint_covers_what_the_model_depends_on(task):
     assert len(others | {base}) == 4
 
 
+def test_the_model_does_not_depend_on_the_pools(task):
+    """Nor does its name: a finite pool or a tuning pool trains no model again."""
+    pools = {"train_size": 432, "validation_size_per_level": 9, "held_out": "tuning", "seed": 4}
+    other = ArithmeticTask(ArithmeticConfig(**pools))
+    assert fingerprint(other, tiny_model(), TINY) == fingerprint(task, tiny_model(), TINY)
+    config = WarmstartConfig()
+    same = zip(demonstrations(task, config), demonstrations(other, config), strict=False)
+    assert all(one == another for one, another in islice(same, 300))
+
+
 def test_the_cache_is_hit(task, tmp_path, monkeypatch):
     first = cached_warm_start(task, tiny_model(), TINY, tmp_path / "cache", progress=False)
     monkeypatch.setattr(warmstart, "warm_start", lambda *_: pytest.fail("built twice"))
@@ -136,6 +149,41 @@ def test_a_broken_build_leaves_nothing(task, tmp_path, monkeypatch):
     path = cached_warm_start(task, tiny_model(), TINY, tmp_path, progress=False)
     assert path == tmp_path / name
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [path]
+
+
+def test_the_held_out_table_is_of_these_settings(tmp_path, monkeypatch, capsys):
+    """It lies beside the model, which many settings share, and is there whole or not at all."""
+    made = []
+
+    class Model:
+        def resolve(self, task):
+            return tmp_path
+
+    def table(cfg, config, *others):
+        made.append(config.algorithm.response_limit)
+        if config.algorithm.response_limit == 99:
+            raise KeyboardInterrupt
+        return f"limit {config.algorithm.response_limit}\n"
+
+    monkeypatch.setattr(entry, "held_out_table", table)
+    monkeypatch.setattr("hydra.utils.instantiate", lambda node: Model())
+    monkeypatch.setattr("masa.cli.quiet", lambda log_file: None)
+
+    def printed(*overrides):
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            entry.run(hydra.compose("config", [*overrides, "++output_dir=."]))
+        return capsys.readouterr().out
+
+    assert "limit 192" in printed() and "limit 192" in printed("algorithm=grpo")
+    assert made == [192]
+    assert "limit 50" in printed("algorithm.response_limit=50")
+    for other in ("engine=hf", "seed=1", "algorithm.temperature=0.5", "task.config.seed=3"):
+        printed(other)
+    assert made == [192, 50, 192, 192, 192, 192]
+    before = set(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        printed("algorithm.response_limit=99")
+    assert set(tmp_path.iterdir()) == before and len(before) == 6
 
 
 SCRIPT = """
