@@ -85,6 +85,7 @@ def run(cfg: DictConfig) -> None:
 
     from masa.evaluation.benchmarks import load_benchmarks
     from masa.evaluation.models import contestant
+    from masa.evaluation.replay import ReplayEngine
     from masa.evaluation.results import summarise_all, write_results
     from masa.evaluation.sampling import Sampler, draw_all
     from masa.evaluation.store import Store
@@ -109,7 +110,7 @@ def run(cfg: DictConfig) -> None:
 
             def engine(longest: int) -> Any:
                 if _replays(cfg):
-                    return instantiate(cfg.engine, samplers=samplers)
+                    return ReplayEngine(samplers, cfg.engine.answers)
                 with cli.native_stderr_to(out / "log.txt"):
                     return evaluated.engine(cfg.engine, longest, config.temperature)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from masa.config import ConfigError
@@ -25,6 +26,8 @@ from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -39,6 +42,8 @@ class Benchmark:
     """Rows it should have."""
     rows: int
     """Rows it has."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Ids of rows that no answer could pass, and why; they are not in the score."""
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -100,9 +105,13 @@ def _load(
     config = load_benchmark(name, plain)
     scorer = _scorer(config, unsafe)
     rows = _rows(config)
-    items = make_items(config, rows)[:limit]
+    items, left_out = make_items(config, rows)
+    for reason in left_out.values():
+        _log.warning("left out of %s: %s", name, reason)
     said = wrap(base, config.template, config.demonstrations)
-    return Benchmark(name, config.domain, items, said, scorer, config.size, len(rows))
+    return Benchmark(
+        name, config.domain, items[:limit], said, scorer, config.size, len(rows), left_out
+    )
 
 
 def _rows(config: BenchmarkConfig) -> list[Row]:

@@ -37,20 +37,28 @@ class Item:
     """Questions of one cluster share their context."""
 
 
-def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> list[Item]:
+def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> tuple[list[Item], dict[str, str]]:
     """The questions of a benchmark, excluded ones left out.
+
+    Returns:
+        The questions; and the ids of those that no answer could pass in this file, with the reason.
 
     Raises:
         ConfigError: a column is missing, a gold answer is empty or an id occurs twice.
     """
     make = _MAKERS[config.template]
     items: dict[str, Item] = {}
+    impossible: dict[str, str] = {}
     for number, row in enumerate(rows):
         get = _Reader(config, row)
         name = str(get("id", number)).strip()
         if name in config.exclude:
             continue
-        question, gold, shown = make(get, name)
+        try:
+            question, gold, shown = make(get, name)
+        except code.MissingSetUp as error:
+            impossible[name] = str(error)
+            continue
         if not str(shown).strip():
             raise ConfigError(f"benchmark.{config.name}: question {name} has an empty answer")
         if name in items:
@@ -64,7 +72,7 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> list[Item]:
         items[name] = Item(Prompt(name, question, str(shown)), gold, cluster)
     if not items:
         raise ConfigError(f"benchmark.{config.name}: every row is excluded")
-    return list(items.values())
+    return list(items.values()), impossible
 
 
 class _Reader:
@@ -161,6 +169,8 @@ def _program(get: _Reader, name: str) -> Made:
 def _tests(get: _Reader, name: str) -> code.Tests:
     try:
         return _TESTS[get.config.scorer](get.row)
+    except code.MissingSetUp:
+        raise
     except (KeyError, ValueError, TypeError, SyntaxError) as error:
         raise ConfigError(
             f"benchmark.{get.config.name}: the tests of question {name} cannot be read "

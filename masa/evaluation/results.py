@@ -84,6 +84,7 @@ def _score(
         "clusters": len(set(clusters)),
         "rows": benchmark.rows,
         "published_rows": benchmark.published,
+        "left_out": dict(benchmark.left_out),
         "samples": correct.shape[1],
         "pass_at": {
             str(score.k): {
@@ -150,6 +151,10 @@ def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> st
     ]
     if any(score["rows"] != score["published_rows"] for score in benchmarks.values()):
         parts.append("\\* The source does not have the published number of rows.")
+    for name, score in benchmarks.items():
+        if score["left_out"]:
+            reasons = "; ".join(score["left_out"].values())
+            parts.append(f"{name}: left out {len(score['left_out'])}, not in the score: {reasons}")
     metas = {name: score["meta"] for name, score in benchmarks.items() if "meta" in score}
     if metas:
         parts += [render([_meta_row(name, meta) for name, meta in metas.items()])]

@@ -94,11 +94,12 @@ class Sampler:
         requests = []
         for (kind, _), group in groupby(draws, key=lambda draw: (draw.kind, draw.item.prompt.id)):
             asked = list(group)
-            seeds = tuple(self._seed(draw) for draw in asked)
+            seeds = tuple(self.seed(draw) for draw in asked)
             requests.append(Request(self.prompt_ids(kind, asked[0].item), seeds, self.limit(kind)))
         return [c for group in engine.generate(requests) for c in group]
 
-    def _seed(self, draw: Draw) -> int:
+    def seed(self, draw: Draw) -> int:
+        """The draw's own seed."""
         return derive_seed(
             self.config.seed, self.benchmark.name, draw.item.prompt.id, draw.kind, draw.sample
         )

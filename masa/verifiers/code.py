@@ -48,6 +48,10 @@ sys.setrecursionlimit(50_000)
 """
 
 
+class MissingSetUp(ValueError):
+    """Tests whose objects a column would have built that the file does not have."""
+
+
 @dataclass(frozen=True)
 class FunctionTests:
     """Assertions about functions of the program."""
@@ -213,6 +217,7 @@ def mbpp_tests(row: Mapping[str, Any]) -> FunctionTests:
     names the functions; `test_imports` and `test_setup_code` where there are any.
 
     Raises:
+        MissingSetUp: the tests use something that only an absent `test_setup_code` can define.
         ValueError: the tests use something that no column defines.
     """
     test = row["test"] if isinstance(row.get("test"), str) else None
@@ -225,7 +230,9 @@ def mbpp_tests(row: Mapping[str, Any]) -> FunctionTests:
     unknown = free_names(ast.parse(code)) - gold - _bound(setup) - set(dir(builtins))
     if unknown or not names:
         missing = ", ".join(sorted(unknown)) or "no function of the gold code"
-        raise ValueError(
+        if "test_setup_code" in row:
+            raise ValueError(f"MBPP {row.get('task_id')}: the tests use {missing}")
+        raise MissingSetUp(
             f"MBPP {row.get('task_id')}: the tests use {missing}; "
             "is the column test_setup_code missing?"
         )
