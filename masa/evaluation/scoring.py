@@ -68,10 +68,9 @@ class NumberScorer:
 
     def judge(self, answers: Answers) -> list[Verdict]:
         """See `Scorer.judge`."""
-        return [
-            Verdict(number.verify(item.gold[0], text, item.gold[1]), extract_box(text))
-            for item, text in answers
-        ]
+        right = number.verify_batch([(item.gold[0], text, item.gold[1]) for item, text in answers])
+        pairs = zip(right, answers, strict=True)
+        return [Verdict(verdict, extract_box(text)) for verdict, (_, text) in pairs]
 
     def right(self, item: Item) -> str:
         """See `Scorer.right`."""

@@ -44,6 +44,8 @@ from heapq import *
 from itertools import *
 from math import *
 from typing import *
+# math.pow is none of these: it takes no modulus and returns a float
+from builtins import *
 sys.setrecursionlimit(50_000)
 """
 

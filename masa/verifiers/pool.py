@@ -1,5 +1,6 @@
 """Worker processes that may be killed: every item has a time and a memory limit of its own."""
 
+import atexit
 import json
 import os
 import queue
@@ -146,3 +147,22 @@ class VerdictPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_shared: dict[tuple[int, str], VerdictPool] = {}
+_sharing = threading.Lock()
+
+
+def usual_workers() -> int:
+    """Workers of a pool where nobody says otherwise."""
+    return min(8, os.cpu_count() or 1)
+
+
+def shared_pool(function: str, seconds: float, memory: int) -> VerdictPool:
+    """The process's one pool for a function, made at first use; a forked child makes its own."""
+    key = (os.getpid(), function)
+    with _sharing:
+        if key not in _shared:
+            _shared[key] = VerdictPool(function, usual_workers(), seconds, memory)
+            atexit.register(_shared[key].close)
+        return _shared[key]

@@ -1,7 +1,10 @@
 """Every benchmark composes, loads its published form, and knows right from wrong."""
 
+import base64
 import json
+import pickle
 import random
+import zlib
 from collections import Counter
 
 import hydra
@@ -105,6 +108,36 @@ def test_a_constant_letter_scores_chance_after_shuffling(tmp_path):
     assert set(Counter(item.gold[0] for item in benchmark.items)) == set("ABCD")
 
 
+def test_the_right_option_is_no_constant_letter_whatever_the_options_say(tmp_path):
+    said = ["10 cm above the ground", "None of the above", "Both A and B", "all of these"]
+    for option in said:
+        rows = [{**row, "Incorrect Answer 2": option} for row in choices(400)]
+        letters = Counter(item.gold[0] for item in loaded("gpqa_diamond", rows, tmp_path).items)
+        assert set(letters) == set("ABCD") and max(letters.values()) < 140
+
+
+def test_options_lose_their_letters_only_where_each_has_its_own(tmp_path):
+    row = {"id": "a", "question": "Which?", "answerKey": "A"}
+    for texts, shown in (
+        (["E. coli", "B. subtilis"], {"E. coli", "B. subtilis"}),
+        (["A. niger", "yeast"], {"A. niger", "yeast"}),
+        (["A) one", "(B) two"], {"one", "two"}),
+    ):
+        rows = [{**row, "choices": {"text": texts, "label": ["A", "B"]}}]
+        (item,) = loaded("arc_challenge", rows, tmp_path).items
+        options = item.prompt.problem.splitlines()[-2:]
+        assert {option[3:] for option in options} == shown
+
+
+def test_options_are_shuffled_where_above_is_a_place(tmp_path):
+    rows = [
+        {"id": f"{i}", "question": "Where?", "answerKey": "A",
+         "choices": {"text": ["above the ground", "below it"], "label": ["A", "B"]}}
+        for i in range(60)
+    ]  # fmt: skip
+    assert {item.gold[0] for item in loaded("arc_challenge", rows, tmp_path).items} == {"A", "B"}
+
+
 def test_options_are_the_same_in_every_run_and_order(tmp_path):
     rows = choices(30)
     texts = {
@@ -162,7 +195,8 @@ MATH = {"problem": "What is 2?", "answer": "2"}
         ([MATH], ["benchmark.aime25.columns.answer=null"], "names no answer"),
         ([MATH], ["+benchmark.aime25.columns.awnser=answer"], "no use for ['awnser']"),
         ([MATH], ["benchmark.aime25.template=maths"], "must be one of math"),
-        ([MATH], ["benchmark.aime25.scorer=judge"], "must be one of math"),
+        ([MATH], ["benchmark.aime25.scorer=judge"], "with template math it must be math"),
+        ([MATH], ["benchmark.aime25.scorer=choice"], "with template math it must be math"),
         ([MATH], ["+benchmark.aime25.revison=x"], "no setting benchmark.aime25.revison"),
         ([MATH], ["benchmark.aime25.size=many"], "could not be converted"),
         ([{**MATH, "answer": " "}], [], "question 0 has an empty answer"),
@@ -185,6 +219,29 @@ def test_bad_options_and_tests_are_refused(tmp_path):
     row = {k: v for k, v in published.ROWS["humaneval_plus"][0].items() if k != "test"}
     with pytest.raises(ConfigError, match="the tests of question HumanEval/0 cannot be read"):
         loaded("humaneval_plus", [row], tmp_path)
+
+
+def packed(data):
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        base64.b64encode(b"no zlib").decode(),
+        packed(b""),
+        packed(b"no pickle"),
+        packed(pickle.dumps(print)),
+        packed(pickle.dumps(["a list"])),
+        "no base64",
+        None,
+    ],
+)
+def test_damaged_private_tests_are_refused_by_name(private, tmp_path):
+    row = {**published.ROWS["livecodebench"][0], "private_test_cases": private}
+    with pytest.raises(ConfigError, match="the tests of question q0 cannot be read") as caught:
+        loaded("livecodebench", [row], tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,17 @@ def test_livecodebench_functions(sandbox):
     assert code.verify_program(tests, method, sandbox).correct
     assert not code.verify_program(tests, method.replace("+ n", "- n"), sandbox).correct
     free = code.livecodebench_tests(contest_row(cases, "def add(xs, n):"))
-    assert code.verify_program(free, "def add(xs, n):\n    return [x + n for x in xs]", sandbox)
+    right = "def add(xs, n):\n    return [x + n for x in xs]"
+    assert code.verify_program(free, right, sandbox).correct
+    assert not code.verify_program(free, right.replace("+ n", "- n"), sandbox).correct
+
+
+def test_contest_programs_have_pythons_own_functions(sandbox):
+    """math.pow takes no modulus; what a program may use unimported must not hide pow."""
+    cases = [{"input": "2\n3", "output": "[3, 3.0]", "testtype": "functional"}]
+    tests = code.livecodebench_tests(contest_row(cases, "def add(a, b):"))
+    program = "def add(a, b):\n    return [pow(a, b, 5), sqrt(9)]"
+    assert code.verify_program(tests, program, sandbox).correct
 
 
 class Evil:

@@ -41,9 +41,8 @@ def replay(tmp_path, monkeypatch):
         check(cfg)
         run(cfg)
         folder = tmp_path / out
-        return json.loads((folder / "results.json").read_text()), (
-            folder / "results.md"
-        ).read_text()
+        table = (folder / "results.md").read_text()
+        return json.loads((folder / "results.json").read_text()), table
 
     return replayed
 
