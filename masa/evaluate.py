@@ -166,6 +166,7 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
         "temperature": config.temperature,
         "max_tokens": config.max_tokens,
         "seed": config.seed,
+        "allow_unsafe_execution": config.allow_unsafe_execution,
         "min_length": config.min_length,
         "meta_max_tokens": config.meta_max_tokens,
         "meta_template": OmegaConf.to_container(cfg.templates)["meta"],  # type: ignore[index,call-overload]

@@ -42,6 +42,8 @@ class Benchmark:
     """Rows it should have."""
     rows: int
     """Rows it has."""
+    rule: str = ""
+    """How questions are made and judged: template, scorer and where options have their labels."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Ids of rows that no answer could pass, and why; they are not in the score."""
 
@@ -51,10 +53,12 @@ class Benchmark:
         return [item.prompt for item in self.items]
 
     def digests(self) -> dict[str, str]:
-        """Per question a digest of its text, its gold answer and the instruction."""
+        """Per question a digest of its text, its gold answer, the instruction and the rule."""
         return {
             item.prompt.id: hashlib.blake2b(
-                f"{self.templates.solution}\x1f{item.prompt.problem}\x1f{item.gold!r}".encode(),
+                "\x1f".join(
+                    [self.rule, self.templates.solution, item.prompt.problem, repr(item.gold)]
+                ).encode(),
                 digest_size=8,
             ).hexdigest()
             for item in self.items
@@ -106,11 +110,21 @@ def _load(
     scorer = _scorer(config, unsafe)
     rows = _rows(config)
     items, left_out = make_items(config, rows)
+    for item in items:
+        try:
+            scorer.check(item)
+        except ValueError as error:
+            raise ConfigError(
+                f"benchmark.{name}: question {item.prompt.id}: {error}; "
+                f"benchmark.{name}.exclude=[{item.prompt.id}] leaves it out"
+            ) from error
     for reason in left_out.values():
         _log.warning("left out of %s: %s", name, reason)
     said = wrap(base, config.template, config.demonstrations)
+    rule = f"{config.template} {config.scorer} {config.columns.get('labels')}"
+    shown = items[:limit]
     return Benchmark(
-        name, config.domain, items[:limit], said, scorer, config.size, len(rows), left_out
+        name, config.domain, shown, said, scorer, config.size, len(rows), rule, left_out
     )
 
 
@@ -153,7 +167,7 @@ def _scorer(config: BenchmarkConfig, unsafe: bool) -> Scorer:
         return ChoiceScorer()
     if config.scorer == "literal":
         return LiteralScorer()
-    return ProgramScorer(unsafe)
+    return ProgramScorer(config.name, unsafe)
 
 
 def _of_task(name: str, plain: Mapping[str, Any], limit: int | None) -> Benchmark:

@@ -29,6 +29,18 @@ _REFERS = re.compile(
 
 
 @dataclass(frozen=True)
+class PackedTests:
+    """Tests as LiveCodeBench publishes them, unpacked when they are needed."""
+
+    columns: tuple[tuple[str, str], ...]
+    """Names and texts."""
+
+    def unpack(self) -> code.Tests:
+        """The tests; errors as for `code.livecodebench_tests`."""
+        return code.livecodebench_tests(dict(self.columns))
+
+
+@dataclass(frozen=True)
 class Item:
     """One question of a benchmark."""
 
@@ -180,7 +192,11 @@ def _program(get: _Reader, name: str) -> Made:
         question += f"\n\nStart from this code:\n```python\n{starter}\n```"
     else:
         question += "\n\nThe program reads from standard input and writes to standard output."
-    return question, (_tests(get, name), None), "tests"
+    columns = ("public_test_cases", "private_test_cases", "metadata", "starter_code")
+    _tests(get, name)
+    # unpacked they are many times as large: each batch unpacks its own
+    packed = PackedTests(tuple((name, get.row[name]) for name in columns if name in get.row))
+    return question, (packed, None), "tests"
 
 
 def _tests(get: _Reader, name: str) -> code.Tests:

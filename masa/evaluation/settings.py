@@ -114,7 +114,7 @@ class EvaluationConfig:
     seed: int = 0
     limit: int | None = None
     """Only the first questions of every benchmark, for a trial."""
-    batch: int = 1024
+    batch: int = 128
     """Completions between two saves: what a kill can cost."""
     meta: bool = False
     """Also draw predictions and report how well they are calibrated."""

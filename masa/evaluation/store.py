@@ -35,7 +35,8 @@ SCHEMA = pa.schema(
     ]
 )
 """One row per completion of kind solution or meta. Null: no verdict (meta), no answer extracted
-(solution), no prediction (solution). `digest` changes with question, gold answer or instruction."""
+(solution), no prediction (solution). A solution without a verdict is not judged yet. `digest`
+changes with question, gold answer, instruction and rule of judging."""
 
 Key = tuple[str, str, int]
 """(kind, id, sample)"""
@@ -83,11 +84,26 @@ class Store:
                 keys.add((row["kind"], row["id"], row["sample"]))
         return keys
 
-    def add(self, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Save samples."""
+    def unjudged(self, benchmark: str) -> list[tuple[Path, list[dict[str, Any]]]]:
+        """Files that hold solutions without a verdict, with all of their rows."""
+        found = []
+        for file in self._files(benchmark):
+            table = pq.read_table(file, schema=SCHEMA)
+            rows = table.select(["kind", "correct"]).to_pylist()
+            if any(row["kind"] == "solution" and row["correct"] is None for row in rows):
+                found.append((file, table.to_pylist()))
+        return found
+
+    def add(self, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Save samples in a new file."""
         number = len(self._files(benchmark))
         path = self.directory / "samples" / benchmark / f"{number:05d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.replace(path, rows)
+        return path
+
+    def replace(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Save samples in the place of a file's."""
         partial = path.with_suffix(".tmp")
         pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), partial, compression="zstd")
         os.replace(partial, path)

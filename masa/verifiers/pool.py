@@ -21,6 +21,10 @@ _RECYCLE = 5000
 """Items after which a worker is replaced: what libraries cache must not fill its memory."""
 
 
+class WorkerError(RuntimeError):
+    """No verdicts, since a worker could not be started."""
+
+
 class _Worker:
     """One process, started when it is first needed. Not shared between threads."""
 
@@ -53,7 +57,7 @@ class _Worker:
                 self.stop()
                 errors.seek(0)
                 reason = errors.read().decode(errors="replace").strip() or "no message"
-                raise RuntimeError(f"A verdict worker did not start: {reason[-2000:]}")
+                raise WorkerError(f"A verdict worker did not start: {reason[-2000:]}")
         return process
 
     @staticmethod
@@ -124,7 +128,7 @@ class VerdictPool:
         """The function's values in the order of the items; None where an item ran into a limit.
 
         Raises:
-            RuntimeError: a worker could not be started.
+            WorkerError: a worker could not be started.
         """
         return list(self._threads.map(self._one, [json.dumps(item) for item in items]))
 

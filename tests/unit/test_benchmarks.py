@@ -6,6 +6,7 @@ import pickle
 import random
 import zlib
 from collections import Counter
+from dataclasses import replace
 
 import hydra
 import published
@@ -43,6 +44,20 @@ def choices(count, options=4):
          **{f"Incorrect Answer {j}": f"wrong {j}" for j in range(1, options)}}
         for i in range(count)
     ]  # fmt: skip
+
+
+def test_what_makes_a_verdict_is_in_the_digest(tmp_path):
+    """Samples drawn for a question are no samples of the same text under another rule."""
+    benchmark = loaded("arc_challenge", published.ROWS["arc_challenge"], tmp_path)
+    for changed in (
+        replace(benchmark, rule="number number None"),
+        replace(benchmark, rule=benchmark.rule.replace("choices.label", "None")),
+        replace(benchmark, items=[replace(i, gold=("A", 9)) for i in benchmark.items]),
+    ):
+        assert not set(changed.digests().values()) & set(benchmark.digests().values())
+    assert benchmark.rule == "choice choice choices.label"
+    lcb = loaded("livecodebench", published.ROWS["livecodebench"], tmp_path)
+    assert published.HIDDEN in repr(lcb.items[0].gold)  # as published, not unpacked
 
 
 def test_the_table_is_complete():
@@ -201,6 +216,7 @@ MATH = {"problem": "What is 2?", "answer": "2"}
         ([MATH], ["benchmark.aime25.size=many"], "could not be converted"),
         ([{**MATH, "answer": " "}], [], "question 0 has an empty answer"),
         ([{**MATH, "answer": None}], [], "question 0 has an empty answer"),
+        ([{**MATH, "answer": "$"}], [], "exclude=[0] leaves it out"),
         ([MATH, MATH], ["+benchmark.aime25.columns.id=problem"], "occurs twice"),
         ([], [], "holds no rows"),
         ([MATH], ["benchmark.aime25.path=/nowhere.json"], "there is no such file"),
@@ -219,6 +235,20 @@ def test_bad_options_and_tests_are_refused(tmp_path):
     row = {k: v for k, v in published.ROWS["humaneval_plus"][0].items() if k != "test"}
     with pytest.raises(ConfigError, match="the tests of question HumanEval/0 cannot be read"):
         loaded("humaneval_plus", [row], tmp_path)
+
+
+def test_unusable_golds_and_tests_are_refused_with_their_question(tmp_path):
+    row = {**published.ROWS["scibench"][0], "answer_number": "many"}
+    with pytest.raises(ConfigError, match="scibench: question 0: .* is no number"):
+        loaded("scibench", [row], tmp_path)
+    row = {**published.ROWS["cruxeval_o"][0], "output": "f(3)"}
+    with pytest.raises(ConfigError, match="cruxeval_o: question sample_0: no Python literal"):
+        loaded("cruxeval_o", [row], tmp_path)
+    row = {**published.ROWS["mbpp"][0], "test_list": ["assert 1 == 2", "assert double(1) == 2"]}
+    benchmark = loaded("mbpp", [row], tmp_path)
+    answers = [(benchmark.items[0], "```python\ndef double(x): return 2 * x\n```")]
+    with pytest.raises(ConfigError, match=r"question 0: .* benchmark.mbpp.exclude=\[0\] leaves it"):
+        benchmark.scorer.judge(answers)
 
 
 def packed(data):

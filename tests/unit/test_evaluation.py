@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from builders import byte_tokenizer
 
-from masa.config import ConfigError
+from masa.config import ConfigError, TrainingError
 from masa.engine.scripted import ScriptedEngine
 from masa.evaluate import arguments
 from masa.evaluation.benchmarks import Benchmark
@@ -22,6 +22,8 @@ from masa.evaluation.settings import EvaluationConfig, file_name
 from masa.evaluation.store import Store
 from masa.tasks.templates import Templates, TextDialogue
 from masa.types import Prompt
+from masa.verifiers.pool import WorkerError
+from masa.verifiers.sandbox import SandboxError
 
 TEMPLATES = Templates(solution="{problem}", meta="meta {problem}", hint="{problem}{hint}")
 TOKENIZER = byte_tokenizer()
@@ -36,6 +38,9 @@ def settings(**changes):
 
 class LastCharacter:
     """Right is who ends with the gold character; no text at all is no answer."""
+
+    def check(self, item):
+        pass
 
     def judge(self, answers):
         return [Verdict(text.endswith(item.gold), text or None) for item, text in answers]
@@ -97,6 +102,45 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, batch):
     for name in ("b", "other"):
         pd.testing.assert_frame_equal(stopped.read(name), whole.read(name))
     assert summarise_all(both, stopped, config) == summarise_all(both, whole, config)
+
+
+class Unable(LastCharacter):
+    """Fails at the second batch."""
+
+    def __init__(self, error):
+        self.error = error
+        self.left = 1
+
+    def judge(self, answers):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().judge(answers)
+
+
+@pytest.mark.parametrize(
+    "error, seen",
+    [
+        (SandboxError("a sandbox did not start"), TrainingError),
+        (WorkerError("A verdict worker did not start"), TrainingError),
+        (ConfigError("question q1: the tests fail"), ConfigError),
+        (RecursionError(), RecursionError),
+    ],
+)
+def test_what_was_drawn_outlives_its_judge(tmp_path, error, seen):
+    whole = evaluate(tmp_path / "whole", Clumsy(), settings(**META), benchmark())
+    broken = replace(benchmark(), scorer=Unable(error))
+    with pytest.raises(seen) as caught:
+        evaluate(tmp_path / "stopped", Clumsy(), settings(**META), broken)
+    if seen is TrainingError:
+        assert "repeat the command" in str(caught.value) and "\n" not in str(caught.value)
+    drawn = len(Store(tmp_path / "stopped").read("b"))
+    assert drawn == 10
+    with pytest.raises(ConfigError, match="run the evaluation to its end"):
+        summarise_all([benchmark()], Store(tmp_path / "stopped"), settings(n=2, k=[1]))
+    # the seven batches of the whole were five completions each
+    resumed = evaluate(tmp_path / "stopped", Clumsy(calls=5), settings(**META), benchmark())
+    pd.testing.assert_frame_equal(resumed.read("b"), whole.read("b"))
 
 
 def test_nothing_is_drawn_twice_and_more_samples_join_those_there(tmp_path):
