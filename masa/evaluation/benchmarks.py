@@ -44,6 +44,8 @@ class Benchmark:
     """Rows it has."""
     rule: str = ""
     """How questions are made and judged: template, scorer and where options have their labels."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Where the rows come from: source, and its revision or path."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Ids of rows that no answer could pass, and why; they are not in the score."""
 
@@ -122,9 +124,20 @@ def _load(
         _log.warning("left out of %s: %s", name, reason)
     said = wrap(base, config.template, config.demonstrations)
     rule = f"{config.template} {config.scorer} {config.columns.get('labels')}"
-    shown = items[:limit]
+    origin = {"source": config.source, "revision": config.revision}
+    if config.path is not None:
+        origin = {"source": config.source, "path": config.path}
     return Benchmark(
-        name, config.domain, shown, said, scorer, config.size, len(rows), rule, left_out
+        name,
+        config.domain,
+        items[:limit],
+        said,
+        scorer,
+        published=config.size,
+        rows=len(rows),
+        rule=rule,
+        origin=origin,
+        left_out=left_out,
     )
 
 
@@ -178,4 +191,8 @@ def _of_task(name: str, plain: Mapping[str, Any], limit: int | None) -> Benchmar
     items = [Item(prompt, prompt.answer, prompt.id) for prompt in task.validation][:limit]
     count = len(task.validation)
     domain = str(plain.get("domain", name))
-    return Benchmark(name, domain, items, task.templates, TaskScorer(task), count, count)
+    origin = {"source": str(plain["task"]["_target_"])}
+    scorer = TaskScorer(task)
+    return Benchmark(
+        name, domain, items, task.templates, scorer, count, count, rule="task", origin=origin
+    )

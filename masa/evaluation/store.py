@@ -119,7 +119,7 @@ class Store:
         """
         path = self.directory / "settings.json"
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = _read_json(path)
             for name in sorted(before.keys() | settings.keys()):
                 if before.get(name) != settings.get(name):
                     raise ConfigError(
@@ -138,8 +138,25 @@ class Store:
         path = self.directory / "settings.json"
         if not path.is_file():
             raise ConfigError(f"{self.directory} is no directory of masa-eval: no settings.json")
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return settings
+        return _read_json(path)
+
+    def scores(self) -> dict[str, Any]:
+        """What results.json says of each benchmark; nothing before the first has a score."""
+        path = self.directory / "results.json"
+        scores: dict[str, Any] = _read_json(path)["benchmarks"] if path.is_file() else {}
+        return scores
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}): restore it, or choose another hydra.run.dir"
+        ) from error
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

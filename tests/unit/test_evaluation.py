@@ -86,6 +86,15 @@ def evaluate(out, engine, config, *benchmarks):
     return store
 
 
+def finish(out, engine, config, *benchmarks):
+    """An evaluation to its end: samples, scores, settings."""
+    store = evaluate(out, engine, config, *benchmarks)
+    if not (out / "settings.json").exists():
+        store.settle({"model": out.name})
+    write_results(out, summarise_all(benchmarks, store, config), {"model": out.name}, {})
+    return store
+
+
 META = {"meta": True, "meta_samples": 3, "meta_max_tokens": 200, "min_length": 1}
 
 
@@ -219,6 +228,38 @@ def test_results_and_their_table(tmp_path):
     assert sum(point["questions"] for point in meta["reliability"]) == 5
 
 
+def test_benchmarks_that_were_scored_before_stay(tmp_path):
+    config = settings(**META)
+    first, second = benchmark("b"), benchmark("c", 8)
+    finish(tmp_path / "each", Clumsy(), config, first)
+    finish(tmp_path / "each", Clumsy(), config, second)
+    finish(tmp_path / "both", Clumsy(), config, first, second)
+    each, both = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("each", "both")
+    )
+    assert each["benchmarks"] == both["benchmarks"] and each["averages"] == both["averages"]
+    finish(tmp_path / "each", Clumsy(), settings(**META | {"n": 5}), first)
+    assert set(json.loads((tmp_path / "each" / "results.json").read_text())["benchmarks"]) == {"b"}
+
+
+def test_scores_say_what_they_are_scores_of(tmp_path):
+    config = settings(**META, limit=5, sigma=0.3)
+    origin = {"source": "hub/set", "revision": "main"}
+    finish(tmp_path, Clumsy(), config, replace(benchmark(), origin=origin))
+    score = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["b"]
+    assert (score["source"], score["revision"], score["limit"]) == ("hub/set", "main", 5)
+    assert (score["meta"]["meta_samples"], score["meta"]["sigma"]) == (3, 0.3)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_a_damaged_directory_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    for read in (Store(tmp_path).settings, lambda: Store(tmp_path).settle({"model": "a"})):
+        with pytest.raises(ConfigError, match="settings.json cannot be read") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
 def test_an_unfinished_evaluation_has_no_score(tmp_path):
     config = settings()
     with pytest.raises(KeyboardInterrupt):
@@ -231,8 +272,7 @@ def test_comparison_finds_the_better_model(tmp_path):
     config = settings(n=8, k=[1])
     for name, letters in (("good", "aaab"), ("poor", "abbb"), ("same", "aaab")):
         both = benchmark("b", 60), benchmark("c", 60)
-        store = evaluate(tmp_path / name, Clumsy(letters=letters), config, *both)
-        store.settle({"model": name})
+        finish(tmp_path / name, Clumsy(letters=letters), config, *both)
     better, text = compare(tmp_path / "poor", tmp_path / "good")
     for name in ("b", "c"):
         assert better[name]["difference"]["low"] > 0.3
@@ -247,13 +287,36 @@ def test_comparison_refuses_what_is_not_comparable(tmp_path):
     for name, items in (("a", benchmark()), ("b", benchmark("other")), ("c", benchmark())):
         if name == "c":
             items = replace(items, items=[replace(items.items[0], gold="b")])
-        evaluate(tmp_path / name, Clumsy(), config, items).settle({"model": name})
+        finish(tmp_path / name, Clumsy(), config, items)
     with pytest.raises(ConfigError, match="no benchmark in common"):
         compare(tmp_path / "a", tmp_path / "b")
     with pytest.raises(ConfigError, match="question q0 is not the same"):
         compare(tmp_path / "a", tmp_path / "c")
     with pytest.raises(ConfigError, match="no directory of masa-eval"):
         compare(tmp_path / "a", tmp_path / "nowhere")
+
+
+def test_comparison_wants_finished_evaluations(tmp_path):
+    finish(tmp_path / "a", Clumsy(), settings(), benchmark())
+    # two questions have their four samples, the others none
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "b", Clumsy(calls=2), settings(batch=4), benchmark())
+    Store(tmp_path / "b").settle({"model": "b"})
+    with pytest.raises(ConfigError, match="b: b is unfinished: run that evaluation to its end"):
+        compare(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "c" / "samples" / "b").mkdir(parents=True)
+    Store(tmp_path / "c").settle({"model": "c"})
+    with pytest.raises(ConfigError, match="unfinished"):
+        compare(tmp_path / "c", tmp_path / "a")
+
+
+def test_comparison_names_the_settings_that_differ(tmp_path):
+    for name, temperature in (("a", 0.6), ("b", 1.0)):
+        store = evaluate(tmp_path / name, Clumsy(), settings(), benchmark())
+        store.settle({"model": name, "temperature": temperature, "seed": 0})
+        finish(tmp_path / name, Clumsy(calls=0), settings(), benchmark())
+    assert "differ (A, B): temperature (0.6, 1.0)\n" in compare(tmp_path / "a", tmp_path / "b")[1]
+    assert "differ" not in compare(tmp_path / "a", tmp_path / "a")[1]
 
 
 def test_calibration_error_in_closed_form():
