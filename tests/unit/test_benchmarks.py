@@ -92,15 +92,44 @@ def test_right_answers_are_right_and_wrong_ones_wrong(name, tmp_path):
         assert [verdict.answer for verdict in nothing] == [None, None]
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_a_question_does_not_say_its_answer(name, tmp_path):
-    """Gold letters, numbers and programs are for the scorer alone."""
-    benchmark = loaded(name, published.ROWS[name], tmp_path)
-    for item in benchmark.items:
-        shown = benchmark.templates.solution_text(item.prompt.problem)
-        assert item.prompt.problem in shown
-        for hidden in ("return 2 * x", "Correct Answer", "results", r"\frac12", "1.27"):
-            assert hidden not in shown
+ANOTHER = {"answer": "77", "final_answer": ["77"], "answer_number": "77", "output": "77"}
+ANOTHER_LETTER = {"A": "B", "B": "A", "C": "A", "E": "A", "3": "1"}
+ANOTHER_PROGRAM = {
+    "humaneval_plus": {"canonical_solution": "    return x + x\n", "test": "def check(f): f(7)"},
+    "mbpp_plus": {"code": "def double(x):\n    return x + x", "test": "assert double(7) == 14"},
+    "mbpp": {"code": "def double(x):\n    return x + x"},
+    "livecodebench": {"private_test_cases": "[]"},
+}
+
+
+def with_another_answer(name, row):
+    """The row with another gold answer, in every column that is for the scorer alone."""
+    if name in ANOTHER_PROGRAM:
+        return {**row, **ANOTHER_PROGRAM[name]}
+    if "options" in row or "answerKey" in row or "E" in row:
+        column = "answerKey" if "answerKey" in row else "answer"
+        return {**row, column: ANOTHER_LETTER[row[column]]}
+    return {**row, **{column: text for column, text in ANOTHER.items() if column in row}}
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLE) - {"gpqa_diamond"}))
+def test_a_question_does_not_depend_on_its_answer(name, tmp_path):
+    """Gold letters, numbers, programs and hidden tests are for the scorer alone."""
+    rows = published.ROWS[name]
+    changed = [with_another_answer(name, row) for row in rows]
+    assert all(one != other for one, other in zip(rows, changed, strict=True))
+    here, there = (loaded(name, each, tmp_path) for each in (rows, changed))
+    for one, other in zip(here.items, there.items, strict=True):
+        assert here.templates.solution_text(one.prompt.problem) == there.templates.solution_text(
+            other.prompt.problem
+        )
+        assert one.gold != other.gold
+
+
+def test_gpqa_does_not_say_which_column_an_option_comes_from(tmp_path):
+    for item in loaded("gpqa_diamond", published.ROWS["gpqa_diamond"], tmp_path).items:
+        assert "orrect" not in item.prompt.problem
+        assert item.prompt.problem.count("this one") == 1
 
 
 def test_the_arithmetic_task_as_a_benchmark():

@@ -62,6 +62,7 @@ def test_hostile_programs_gain_nothing(number, isolated, listener, monkeypatch):
     assert not verdict.correct
     assert verdict.seconds < LIMITS.wall_seconds + 2
     assert after.correct, after
+    assert after.seconds < LIMITS.wall_seconds
     assert {path.name for path in Path.cwd().iterdir()} == here
     listener.setblocking(False)
     with pytest.raises(BlockingIOError):
