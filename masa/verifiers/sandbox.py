@@ -6,9 +6,9 @@ processes but its own and no environment. bubblewrap is refused where it cannot 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import random
 import select
 import shutil
 import signal
@@ -227,11 +227,20 @@ def ending(process: subprocess.Popen[bytes], deadline: float) -> Status:
     return "exited" if code == 0 else "crashed"
 
 
+# processes that run programs side by side start at different ids
+_started = itertools.count(os.getpid() * 101)
+
+
+def _spare_uid() -> int:
+    """The next id, so that no two programs that run at once share one."""
+    return SPARE_UIDS[next(_started) % len(SPARE_UIDS)]
+
+
 def _command(
     prefix: Sequence[str], limits: Limits, program: int, started: int | None = None
 ) -> list[str]:
     order = {
-        "uid": random.choice(SPARE_UIDS) if "CAP_SETUID" in prefix else None,
+        "uid": _spare_uid() if "CAP_SETUID" in prefix else None,
         "limits": {
             # the soft limit ends a program by a signal of its own, the hard one whoever ignores it
             "RLIMIT_CPU": (limits.cpu_seconds, limits.cpu_seconds + 1),

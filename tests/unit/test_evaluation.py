@@ -4,13 +4,16 @@ import json
 import math
 from dataclasses import replace
 
+import hydra
 import pandas as pd
 import pytest
 from builders import byte_tokenizer
+from filelock import FileLock
 
-from masa.config import ConfigError, TrainingError
+from masa import cli
+from masa.config import ConfigError, TrainingError, conf_dir
 from masa.engine.scripted import ScriptedEngine
-from masa.evaluate import arguments
+from masa.evaluate import arguments, run
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.calibration import expected_calibration_error, reliability
 from masa.evaluation.comparing import compare
@@ -386,6 +389,33 @@ def test_the_command_line_as_people_write_it():
     ]
     assert arguments(["-m", "benchmark=aime25,math500"]) == ["-m", "benchmark=aime25,math500"]
     assert arguments(["benchmark=[a,b]"]) == ["benchmark=[a,b]"]
+
+
+def test_folders_with_an_equals_sign_reach_hydra_quoted():
+    given = ["model=runs/seed=0", "hydra.run.dir=out/seed=0", "compare=[runs/seed=0, runs/b]"]
+    taken = ["model.name='runs/seed=0'", "hydra.run.dir='out/seed=0'",
+             "compare=['runs/seed=0',runs/b]"]  # fmt: skip
+    assert arguments(given) == taken == arguments(taken)
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("evaluate", [taken[0], taken[2], "output_dir=."])
+    assert (cfg.model.name, cfg.compare) == ("runs/seed=0", ["runs/seed=0", "runs/b"])
+
+
+def test_only_one_evaluation_works_in_a_directory(tmp_path, monkeypatch):
+    """The other is refused before it exports anything."""
+    exported = []
+    monkeypatch.setattr(cli, "quiet", lambda path: None)
+    monkeypatch.setattr("masa.evaluate.is_run", lambda name: True)
+    monkeypatch.setattr("masa.evaluate._exported", lambda *_: exported.append(1))
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose(
+            "evaluate",
+            ["model.name=m", "benchmark=aime25", f"output_dir={tmp_path}", "max_tokens=9",
+             "meta_max_tokens=9", "min_length=1"],
+        )  # fmt: skip
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="another masa-eval"):
+        run(cfg)
+    assert not exported
 
 
 def test_directories_by_the_models_name():

@@ -1,6 +1,7 @@
 """Hostile programs in the real sandbox: none passes, none escapes, none outlives its verdict."""
 
 import ast
+import json
 import socket
 import subprocess
 import sys
@@ -174,3 +175,10 @@ def test_the_honest_program_is_plain_python():
     scope = {}
     exec(HONEST, scope)
     assert (scope["answer"](1), scope["answer"](2)) == (8731, 4409)
+
+
+def test_programs_at_the_same_time_have_user_ids_of_their_own():
+    prefix = ("bwrap", "CAP_SETUID")
+    orders = [module._command(prefix, LIMITS, 0)[-1] for _ in range(1000)]
+    ids = [json.loads(order)["uid"] for order in orders]
+    assert len(set(ids)) == 1000 and set(ids) <= set(module.SPARE_UIDS)
