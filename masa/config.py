@@ -314,6 +314,8 @@ class RunConfig:
     benchmark: Any = field(default_factory=dict)
     """Benchmarks of `conf/benchmark` that validation asks as well, by name."""
     seed: int = 0
+    allow_unsafe_execution: bool = False
+    """Run programs that a benchmark of `benchmark` asks for where there is no sandbox."""
     ckpt: str | None = None
     """null: a new run; last: go on in `output_dir`; auto: go on where there is a checkpoint, else
     afresh; best: go back to the best of `output_dir`; a path: go on from that checkpoint."""
@@ -323,6 +325,10 @@ class RunConfig:
         _require(
             type(self.seed) is int and self.seed >= 0,
             f"seed is {self.seed!r}, it must be an integer >= 0",
+        )
+        _require(
+            type(self.allow_unsafe_execution) is bool,
+            f"allow_unsafe_execution is {self.allow_unsafe_execution!r}, it must be true or false",
         )
         for name in ("output_dir", "name", "ckpt"):
             value = getattr(self, name)

@@ -22,7 +22,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
     """The command line as Hydra takes it.
 
     Outside of a multirun `benchmark=a,b` means both, where Hydra would see a sweep; and `model` may
-    be a folder or a hub id beside an option of its group.
+    be a folder or a hub id beside an option of its group. Folders such as `seed=0` are quoted.
     """
     multirun = bool({"-m", "--multirun"} & set(argv))
     taken = []
@@ -32,8 +32,22 @@ def arguments(argv: Sequence[str]) -> list[str]:
             argument = f"benchmark=[{value}]"
         elif key == "model" and not (conf_dir() / "model" / f"{value}.yaml").is_file():
             argument = f"model.name={value}"
+        key, _, value = argument.partition("=")
+        if key == "compare" and value.startswith("[") and value.endswith("]"):
+            value = ",".join(_quoted(part.strip()) for part in value[1:-1].split(","))
+            argument = f"compare=[{value}]"
+        elif key in ("model.name", "hydra.run.dir") and not multirun:
+            argument = f"{key}={_quoted(value)}"
         taken.append(argument)
     return taken
+
+
+def _quoted(value: str) -> str:
+    """A text with `=` in it as Hydra's grammar wants it; what is quoted stays."""
+    if "=" not in value or value[0] in "'\"":
+        return value
+    escaped = value.replace("'", r"\'")
+    return f"'{escaped}'"
 
 
 def check(cfg: DictConfig) -> EvaluationConfig:
@@ -72,6 +86,16 @@ def run(cfg: DictConfig) -> None:
         _compare(config, out)
         return
     cli.quiet(out / "log.txt")
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            _evaluate(cfg, config, out)
+    except Timeout as error:
+        raise ConfigError(f"another masa-eval is at work in {out}") from error
+
+
+def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     settings = _settings(cfg, config)
     if cfg.model.name is not None and is_run(cfg.model.name):
         settings["checkpoint"], folder = _exported(Path(cfg.model.name), out)
@@ -80,11 +104,11 @@ def run(cfg: DictConfig) -> None:
             f"meta_max_tokens={config.meta_max_tokens} min_length={config.min_length}"
         )
         cfg.model.name = folder
-    from filelock import FileLock, Timeout
     from hydra.utils import instantiate
 
     from masa.evaluation.benchmarks import load_benchmarks
     from masa.evaluation.models import contestant
+    from masa.evaluation.replay import ReplayEngine
     from masa.evaluation.results import summarise_all, write_results
     from masa.evaluation.sampling import Sampler, draw_all
     from masa.evaluation.store import Store
@@ -93,32 +117,28 @@ def run(cfg: DictConfig) -> None:
         config.benchmark, instantiate(cfg.templates), config.limit, config.allow_unsafe_execution
     )
     evaluated = contestant(None if cfg.model.name is None else instantiate(cfg.model))
-    try:
-        with FileLock(out / ".lock", timeout=0):
-            store = Store(out)
-            store.settle(settings)
-            samplers = [
-                Sampler(
-                    benchmark,
-                    evaluated.dialogue(benchmark.templates, config.min_length, config.max_tokens),
-                    config,
-                    store,
-                )
-                for benchmark in benchmarks
-            ]
+    store = Store(out)
+    store.settle(settings)
+    samplers = [
+        Sampler(
+            benchmark,
+            evaluated.dialogue(benchmark.templates, config.min_length, config.max_tokens),
+            config,
+            store,
+        )
+        for benchmark in benchmarks
+    ]
 
-            def engine(longest: int) -> Any:
-                if _replays(cfg):
-                    return instantiate(cfg.engine, samplers=samplers)
-                with cli.native_stderr_to(out / "log.txt"):
-                    return evaluated.engine(cfg.engine, longest, config.temperature)
+    def engine(longest: int) -> Any:
+        if _replays(cfg):
+            return ReplayEngine(samplers, cfg.engine.answers)
+        with cli.native_stderr_to(out / "log.txt"):
+            return evaluated.engine(cfg.engine, longest, config.temperature)
 
-            draw_all(samplers, engine)
-            scores = summarise_all(benchmarks, store, config)
-            print(write_results(out, scores, settings, _environment(cfg)), end="")
-            print(f"\n{out / 'results.json'}")
-    except Timeout as error:
-        raise ConfigError(f"another masa-eval is at work in {out}") from error
+    draw_all(samplers, engine)
+    scores = summarise_all(benchmarks, store, config)
+    print(write_results(out, scores, settings, _environment(cfg)), end="")
+    print(f"\n{out / 'results.json'}")
 
 
 def _exported(run: Path, out: Path) -> tuple[str, str]:
@@ -165,6 +185,7 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
         "temperature": config.temperature,
         "max_tokens": config.max_tokens,
         "seed": config.seed,
+        "allow_unsafe_execution": config.allow_unsafe_execution,
         "min_length": config.min_length,
         "meta_max_tokens": config.meta_max_tokens,
         "meta_template": OmegaConf.to_container(cfg.templates)["meta"],  # type: ignore[index,call-overload]

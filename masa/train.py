@@ -89,7 +89,11 @@ def run(cfg: DictConfig) -> None:
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
     task = instantiate(cfg.task)
-    benchmarks = load_benchmarks(config.benchmark, task.templates)
+    benchmarks = load_benchmarks(
+        config.benchmark,
+        task.templates,
+        allow_unsafe_execution=config.allow_unsafe_execution,
+    )
     model = instantiate(cfg.model)
     model_path = model.resolve(task)
     dialogue = build_dialogue(task.templates, model, model_path, algorithm)

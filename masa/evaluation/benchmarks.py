@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from masa.config import ConfigError
@@ -25,6 +26,8 @@ from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -39,6 +42,12 @@ class Benchmark:
     """Rows it should have."""
     rows: int
     """Rows it has."""
+    rule: str = ""
+    """How questions are made and judged: template, scorer and where options have their labels."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Where the rows come from: source, and its revision or path."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Ids of rows that no answer could pass, and why; they are not in the score."""
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -46,10 +55,12 @@ class Benchmark:
         return [item.prompt for item in self.items]
 
     def digests(self) -> dict[str, str]:
-        """Per question a digest of its text, its gold answer and the instruction."""
+        """Per question a digest of its text, its gold answer, the instruction and the rule."""
         return {
             item.prompt.id: hashlib.blake2b(
-                f"{self.templates.solution}\x1f{item.prompt.problem}\x1f{item.gold!r}".encode(),
+                "\x1f".join(
+                    [self.rule, self.templates.solution, item.prompt.problem, repr(item.gold)]
+                ).encode(),
                 digest_size=8,
             ).hexdigest()
             for item in self.items
@@ -100,9 +111,34 @@ def _load(
     config = load_benchmark(name, plain)
     scorer = _scorer(config, unsafe)
     rows = _rows(config)
-    items = make_items(config, rows)[:limit]
+    items, left_out = make_items(config, rows)
+    for item in items:
+        try:
+            scorer.check(item)
+        except ValueError as error:
+            raise ConfigError(
+                f"benchmark.{name}: question {item.prompt.id}: {error}; "
+                f"benchmark.{name}.exclude=[{item.prompt.id}] leaves it out"
+            ) from error
+    for reason in left_out.values():
+        _log.warning("left out of %s: %s", name, reason)
     said = wrap(base, config.template, config.demonstrations)
-    return Benchmark(name, config.domain, items, said, scorer, config.size, len(rows))
+    rule = f"{config.template} {config.scorer} {config.columns.get('labels')}"
+    origin = {"source": config.source, "revision": config.revision}
+    if config.path is not None:
+        origin = {"source": config.source, "path": config.path}
+    return Benchmark(
+        name,
+        config.domain,
+        items[:limit],
+        said,
+        scorer,
+        published=config.size,
+        rows=len(rows),
+        rule=rule,
+        origin=origin,
+        left_out=left_out,
+    )
 
 
 def _rows(config: BenchmarkConfig) -> list[Row]:
@@ -144,7 +180,7 @@ def _scorer(config: BenchmarkConfig, unsafe: bool) -> Scorer:
         return ChoiceScorer()
     if config.scorer == "literal":
         return LiteralScorer()
-    return ProgramScorer(unsafe)
+    return ProgramScorer(config.name, unsafe)
 
 
 def _of_task(name: str, plain: Mapping[str, Any], limit: int | None) -> Benchmark:
@@ -155,4 +191,8 @@ def _of_task(name: str, plain: Mapping[str, Any], limit: int | None) -> Benchmar
     items = [Item(prompt, prompt.answer, prompt.id) for prompt in task.validation][:limit]
     count = len(task.validation)
     domain = str(plain.get("domain", name))
-    return Benchmark(name, domain, items, task.templates, TaskScorer(task), count, count)
+    origin = {"source": str(plain["task"]["_target_"])}
+    scorer = TaskScorer(task)
+    return Benchmark(
+        name, domain, items, task.templates, scorer, count, count, rule="task", origin=origin
+    )

@@ -24,7 +24,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
         The numbers by benchmark, and a markdown table.
 
     Raises:
-        ConfigError: no such evaluations, nothing in common, or the same id with other questions.
+        ConfigError: no such evaluations, one unfinished, nothing in common, or the same id with
+            other questions.
     """
     stores = [Store(first), Store(second)]
     settings = [store.settings() for store in stores]
@@ -71,6 +72,7 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
     text = "\n\n".join(
         [
             f"A: {first} ({settings[0]['model']})\nB: {second} ({settings[1]['model']})",
+            *_differences(*settings),
             render(rows),
             "pass@1, in percent. Brackets: 95 % cluster bootstrap over questions; p: paired "
             "sign-flip test over clusters, Holm-corrected over benchmarks. Neither covers the "
@@ -80,6 +82,14 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
     return found, text + "\n"
 
 
+def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """A line on the settings in which two evaluations differ, beside the model."""
+    names = sorted((first.keys() | second.keys()) - {"model"})
+    changed = [name for name in names if first.get(name) != second.get(name)]
+    said = [f"{name} ({first.get(name)}, {second.get(name)})" for name in changed]
+    return [f"Settings that differ (A, B): {', '.join(said)}"] if said else []
+
+
 def _paired(stores: list[Store], name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Mean verdict per common question [N] of both, and the clusters [N]."""
     means, digests = [], []
@@ -87,7 +97,12 @@ def _paired(stores: list[Store], name: str) -> tuple[np.ndarray, np.ndarray, lis
     for store in stores:
         samples = store.read(name)
         solved = samples[samples["kind"] == "solution"]
-        n = int(solved.groupby("id").size().min())
+        score = store.scores().get(name)
+        if score is None or solved["id"].nunique() < score["questions"]:
+            raise ConfigError(
+                f"{store.directory}: {name} is unfinished: run that evaluation to its end first"
+            )
+        n = int(score["samples"])
         ids, correct, of_id = verdicts(solved, n)
         means.append(dict(zip(ids, correct.mean(axis=1), strict=True)))
         digests.append(solved.groupby("id")["digest"].first())

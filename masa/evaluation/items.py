@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import re
 import string
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +18,26 @@ from masa.tasks.sources import Row, cell
 from masa.types import Prompt
 from masa.verifiers import code
 
-_LETTERED = re.compile(r"^\s*\(?[A-Z][).:]\s+")
+_LETTERED = re.compile(r"^\s*\(?([A-Z])[).:]\s+")
 _REFERS = re.compile(
-    r"\b(all|none|both|neither|any|each|two|three) of (the )?(above|these|options|choices)\b"
-    r"|\babove\b|\b(both|neither|either) \(?[A-H]\)? (and|or|nor) \(?[A-H]\b"
+    r"\b(all|none|both|neither|any|each|one|two|three|some) of (the )?"
+    r"(above|these|options|choices)\b|\b(all|none) the above\b"
+    r"|\b(both|neither|either) \(?[A-H]\)? (and|or|nor) \(?[A-H]\b"
     r"|^\s*\(?[A-H]\)? (and|or|&) \(?[A-H]\)?\s*\.?$",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class PackedTests:
+    """Tests as LiveCodeBench publishes them, unpacked when they are needed."""
+
+    columns: tuple[tuple[str, str], ...]
+    """Names and texts."""
+
+    def unpack(self) -> code.Tests:
+        """The tests; errors as for `code.livecodebench_tests`."""
+        return code.livecodebench_tests(dict(self.columns))
 
 
 @dataclass(frozen=True)
@@ -37,20 +52,28 @@ class Item:
     """Questions of one cluster share their context."""
 
 
-def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> list[Item]:
+def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> tuple[list[Item], dict[str, str]]:
     """The questions of a benchmark, excluded ones left out.
+
+    Returns:
+        The questions; and the ids of those that no answer could pass in this file, with the reason.
 
     Raises:
         ConfigError: a column is missing, a gold answer is empty or an id occurs twice.
     """
     make = _MAKERS[config.template]
     items: dict[str, Item] = {}
+    impossible: dict[str, str] = {}
     for number, row in enumerate(rows):
         get = _Reader(config, row)
         name = str(get("id", number)).strip()
         if name in config.exclude:
             continue
-        question, gold, shown = make(get, name)
+        try:
+            question, gold, shown = make(get, name)
+        except code.MissingSetUp as error:
+            impossible[name] = str(error)
+            continue
         if not str(shown).strip():
             raise ConfigError(f"benchmark.{config.name}: question {name} has an empty answer")
         if name in items:
@@ -64,7 +87,7 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> list[Item]:
         items[name] = Item(Prompt(name, question, str(shown)), gold, cluster)
     if not items:
         raise ConfigError(f"benchmark.{config.name}: every row is excluded")
-    return list(items.values())
+    return list(items.values()), impossible
 
 
 class _Reader:
@@ -108,10 +131,11 @@ def _number(get: _Reader, name: str) -> Made:
 
 def _choice(get: _Reader, name: str) -> Made:
     config = get.config
-    options = [_LETTERED.sub("", str(option)).strip() for option in get("options")]
+    options = _unlettered([str(option).strip() for option in get("options")])
     gold = _gold_option(get, name, len(options))
     order = list(range(len(options)))
-    if config.shuffle and not any(map(_REFERS.search, options)):
+    # a right option in a column of its own would stand first: nothing may keep it there
+    if config.shuffle and (_right_by_column(get) or not any(map(_REFERS.search, options))):
         random.Random(derive_seed("options", config.name, name)).shuffle(order)
     letters = string.ascii_uppercase
     lines = [f"{letters[i]}) {options[old]}" for i, old in enumerate(order)]
@@ -120,11 +144,24 @@ def _choice(get: _Reader, name: str) -> Made:
     return "\n\n".join(part for part in parts if part), (letter, len(options)), letter
 
 
+def _unlettered(options: list[str]) -> list[str]:
+    """Options without their letters, where each carries its own: `E. coli` alone is no letter."""
+    found = [_LETTERED.match(option) for option in options]
+    if [match and match[1] for match in found] != list(string.ascii_uppercase[: len(options)]):
+        return options
+    return [_LETTERED.sub("", option).strip() for option in options]
+
+
+def _right_by_column(get: _Reader) -> bool:
+    columns = get.config.columns
+    return isinstance(columns["options"], list) and columns["answer"] in columns["options"]
+
+
 def _gold_option(get: _Reader, name: str, count: int) -> int:
     """Position of the right option: by its own column, by the set's labels or by its letter."""
-    columns = get.config.columns
-    if isinstance(columns["options"], list) and columns["answer"] in columns["options"]:
-        return columns["options"].index(columns["answer"])
+    if _right_by_column(get):
+        columns = get.config.columns
+        return int(columns["options"].index(columns["answer"]))
     answer = str(get("answer")).strip()
     labels = [str(label) for label in get("labels", string.ascii_uppercase)][:count]
     if answer not in labels:
@@ -155,13 +192,19 @@ def _program(get: _Reader, name: str) -> Made:
         question += f"\n\nStart from this code:\n```python\n{starter}\n```"
     else:
         question += "\n\nThe program reads from standard input and writes to standard output."
-    return question, (_tests(get, name), None), "tests"
+    columns = ("public_test_cases", "private_test_cases", "metadata", "starter_code")
+    _tests(get, name)
+    # unpacked they are many times as large: each batch unpacks its own
+    packed = PackedTests(tuple((name, get.row[name]) for name in columns if name in get.row))
+    return question, (packed, None), "tests"
 
 
 def _tests(get: _Reader, name: str) -> code.Tests:
     try:
         return _TESTS[get.config.scorer](get.row)
-    except (KeyError, ValueError, TypeError, SyntaxError) as error:
+    except code.MissingSetUp:
+        raise
+    except _UNREADABLE as error:
         raise ConfigError(
             f"benchmark.{get.config.name}: the tests of question {name} cannot be read "
             f"({type(error).__name__}: {error}); there are columns {', '.join(get.row)}; "
@@ -169,6 +212,11 @@ def _tests(get: _Reader, name: str) -> code.Tests:
         ) from error
 
 
+_UNREADABLE = (
+    *(KeyError, ValueError, TypeError, SyntaxError, AttributeError),
+    # of packed private tests
+    *(zlib.error, pickle.UnpicklingError, EOFError),
+)
 _TESTS: dict[str, Callable[[Row], code.Tests]] = {
     "mbpp": code.mbpp_tests,
     "humaneval": code.humaneval_tests,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,23 @@ def verdicts(samples: pd.DataFrame, n: int) -> tuple[list[str], np.ndarray, list
 def summarise_all(
     benchmarks: Sequence[Benchmark], store: Store, config: EvaluationConfig
 ) -> dict[str, Any]:
-    """Scores of every benchmark and their macro-averages, plain enough for JSON."""
+    """Scores of every benchmark and their macro-averages, plain enough for JSON.
+
+    Benchmarks that the directory has scored before with the same n and k stay, so that it can be
+    filled one benchmark at a time.
+    """
     scores: dict[str, Any] = {}
     parts: dict[str, dict[int, list[tuple[Any, Any]]]] = {}
+
+    def take_part(domain: str, correct: np.ndarray, clusters: Sequence[str]) -> None:
+        for average in (domain, "all"):
+            for k in config.k:
+                part = (pass_at_k(correct, k), clusters)
+                parts.setdefault(average, {}).setdefault(k, []).append(part)
+
+    for name, score, correct, clusters in _scored_before(benchmarks, store, config):
+        scores[name] = score
+        take_part(score["domain"], correct, clusters)
     for benchmark in benchmarks:
         samples = store.read(benchmark.name)
         samples = samples[samples["id"].isin({prompt.id for prompt in benchmark.prompts})]
@@ -56,18 +70,38 @@ def summarise_all(
             metas = samples[(samples["kind"] == "meta") & (samples["sample"] < config.meta_samples)]
             measure = judging(config.max_tokens, config.min_length, config.sigma)
             prompts = {prompt.id: prompt for prompt in benchmark.prompts}
-            score["meta"] = calibration(solved, metas, prompts, measure)
-        scores[benchmark.name] = score
-        for domain in (benchmark.domain, "all"):
-            for k in config.k:
-                part = (pass_at_k(correct, k), clusters)
-                parts.setdefault(domain, {}).setdefault(k, []).append(part)
+            score["meta"] = {
+                "meta_samples": config.meta_samples,
+                "sigma": config.sigma,
+                **calibration(solved, metas, prompts, measure),
+            }
+        scores[benchmark.name] = {**score, **benchmark.origin, "limit": config.limit}
+        take_part(benchmark.domain, correct, clusters)
     averages = {
         domain: {str(k): _interval(macro_average(of_k)) for k, of_k in by_k.items()}
         for domain, by_k in parts.items()
         if len(by_k[config.k[0]]) > 1
     }
     return {"benchmarks": scores, "averages": averages}
+
+
+def _scored_before(
+    benchmarks: Sequence[Benchmark], store: Store, config: EvaluationConfig
+) -> Iterator[tuple[str, dict[str, Any], np.ndarray, list[str]]]:
+    """Name, score, verdicts and clusters of what was not asked for this time."""
+    asked = {benchmark.name for benchmark in benchmarks}
+    for name, score in store.scores().items():
+        same = score["samples"] == config.n and list(score["pass_at"]) == [*map(str, config.k)]
+        if name in asked or not same:
+            continue
+        samples = store.read(name)
+        # a later, longer evaluation that was stopped has left samples of other questions
+        finished = samples.query("kind == 'solution' and sample < @config.n").groupby("id")
+        complete = finished["correct"].count() == config.n
+        samples = samples[samples["id"].isin(complete.index[complete])]
+        if samples["id"].nunique() == score["questions"]:
+            _, correct, clusters = verdicts(samples, config.n)
+            yield name, _with_nan(score), correct, clusters
 
 
 def _score(
@@ -84,6 +118,7 @@ def _score(
         "clusters": len(set(clusters)),
         "rows": benchmark.rows,
         "published_rows": benchmark.published,
+        "left_out": dict(benchmark.left_out),
         "samples": correct.shape[1],
         "pass_at": {
             str(score.k): {
@@ -150,6 +185,10 @@ def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> st
     ]
     if any(score["rows"] != score["published_rows"] for score in benchmarks.values()):
         parts.append("\\* The source does not have the published number of rows.")
+    for name, score in benchmarks.items():
+        if score["left_out"]:
+            reasons = "; ".join(score["left_out"].values())
+            parts.append(f"{name}: left out {len(score['left_out'])}, not in the score: {reasons}")
     metas = {name: score["meta"] for name, score in benchmarks.items() if "meta" in score}
     if metas:
         parts += [render([_meta_row(name, meta) for name, meta in metas.items()])]
@@ -210,3 +249,12 @@ def _without_nan(node: Any) -> Any:
     if isinstance(node, list):
         return [_without_nan(value) for value in node]
     return None if isinstance(node, float) and math.isnan(node) else node
+
+
+def _with_nan(node: Any) -> Any:
+    """Inverse of `_without_nan`."""
+    if isinstance(node, dict):
+        return {key: _with_nan(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_nan(value) for value in node]
+    return math.nan if node is None else node

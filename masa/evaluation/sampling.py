@@ -7,18 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from masa.algorithm.seeding import derive_seed
-from masa.config import ConfigError
+from masa.config import ConfigError, TrainingError
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.items import Item
 from masa.evaluation.settings import EvaluationConfig
 from masa.evaluation.store import Store
 from masa.tasks.templates import TextDialogue
 from masa.types import Completion, Engine, Request
+from masa.verifiers.pool import WorkerError
+from masa.verifiers.sandbox import SandboxError
 
 
 @dataclass(frozen=True)
@@ -83,22 +86,53 @@ class Sampler:
         )
 
     def batches(self, engine: Engine) -> Iterator[tuple[int, int]]:
-        """Draw, judge and save batch by batch; yields (completions, tokens) of each."""
+        """Draw, save and judge batch by batch; yields (completions, tokens) of each."""
         for start in range(0, len(self.missing), self.config.batch):
             draws = self.missing[start : start + self.config.batch]
             completions = self._generate(draws, engine)
-            self.store.add(self.benchmark.name, self._rows(draws, completions))
+            rows = self._rows(draws, completions)
+            # what was drawn is dear and must outlive whatever happens to the judges
+            path = self.store.add(self.benchmark.name, rows)
+            self._judge(path, rows)
             yield len(draws), sum(len(c.token_ids) for c in completions)
+
+    def judge_saved(self) -> None:
+        """Judge what was drawn when the evaluation stopped before the verdicts."""
+        for path, rows in self.store.unjudged(self.benchmark.name):
+            self._judge(path, rows)
+
+    def _judge(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+        items = {item.prompt.id: item for item in self.benchmark.items}
+        open_rows = [
+            row
+            for row in rows
+            if row["kind"] == "solution" and row.get("correct") is None and row["id"] in items
+        ]
+        if not open_rows:
+            return
+        answers = [(items[row["id"]], row["text"]) for row in open_rows]
+        try:
+            verdicts = self.benchmark.scorer.judge(answers)
+        except (SandboxError, WorkerError) as error:
+            reason = " ".join(str(error).split())
+            raise TrainingError(
+                f"{reason} Nothing that was drawn is lost: free memory or processes, then repeat "
+                "the command to go on"
+            ) from error
+        for row, verdict in zip(open_rows, verdicts, strict=True):
+            row |= {"correct": verdict.correct, "answer": verdict.answer}
+        self.store.replace(path, rows)
 
     def _generate(self, draws: Sequence[Draw], engine: Engine) -> list[Completion]:
         requests = []
         for (kind, _), group in groupby(draws, key=lambda draw: (draw.kind, draw.item.prompt.id)):
             asked = list(group)
-            seeds = tuple(self._seed(draw) for draw in asked)
+            seeds = tuple(self.seed(draw) for draw in asked)
             requests.append(Request(self.prompt_ids(kind, asked[0].item), seeds, self.limit(kind)))
         return [c for group in engine.generate(requests) for c in group]
 
-    def _seed(self, draw: Draw) -> int:
+    def seed(self, draw: Draw) -> int:
+        """The draw's own seed."""
         return derive_seed(
             self.config.seed, self.benchmark.name, draw.item.prompt.id, draw.kind, draw.sample
         )
@@ -106,16 +140,10 @@ class Sampler:
     def _rows(
         self, draws: Sequence[Draw], completions: Sequence[Completion]
     ) -> list[dict[str, Any]]:
-        texts = [self.dialogue.text(completion.token_ids) for completion in completions]
-        solved = [
-            (draw.item, text)
-            for draw, text in zip(draws, texts, strict=True)
-            if draw.kind == "solution"
-        ]
-        verdicts = iter(self.benchmark.scorer.judge(solved))
         rows = []
-        for draw, completion, text in zip(draws, completions, texts, strict=True):
-            row = {
+        for draw, completion in zip(draws, completions, strict=True):
+            text = self.dialogue.text(completion.token_ids)
+            row: dict[str, Any] = {
                 "benchmark": self.benchmark.name,
                 "id": draw.item.prompt.id,
                 "kind": draw.kind,
@@ -127,10 +155,7 @@ class Sampler:
                 "truncated": not completion.finished,
                 "digest": self.digests[draw.item.prompt.id],
             }
-            if draw.kind == "solution":
-                verdict = next(verdicts)
-                row |= {"correct": verdict.correct, "answer": verdict.answer}
-            else:
+            if draw.kind == "meta":
                 prediction = self.dialogue.parse(text)
                 row |= {
                     "predicted_pass_rate": prediction.pass_rate,
@@ -149,6 +174,8 @@ def draw_all(samplers: Sequence[Sampler], build_engine: Callable[[int], Engine])
         samplers: one per benchmark.
         build_engine: makes the engine for sequences of a length (tokens).
     """
+    for sampler in samplers:
+        sampler.judge_saved()
     missing = sum(len(sampler.missing) for sampler in samplers)
     if not missing:
         return

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Protocol
 
-from masa.evaluation.items import Item
+from masa.config import ConfigError
+from masa.evaluation.items import Item, PackedTests
 from masa.tasks.base import Task
 from masa.verifiers import choice, literal, math, number
-from masa.verifiers.code import extract_code, verify_all
+from masa.verifiers.code import BrokenTests, Tests, extract_code, verify
+from masa.verifiers.code import Verdict as ProgramVerdict
 from masa.verifiers.extract import extract_box
 from masa.verifiers.sandbox import Sandbox
 
@@ -36,6 +39,10 @@ class Scorer(Protocol):
         """One verdict per response."""
         ...
 
+    def check(self, item: Item) -> None:
+        """Raise ValueError where the gold answer is unusable."""
+        ...
+
     def right(self, item: Item) -> str | None:
         """A response that answers rightly; None where the data hold no solution."""
         ...
@@ -54,6 +61,10 @@ class MathScorer:
         pairs = zip(right, answers, strict=True)
         return [Verdict(verdict, extract_box(text)) for verdict, (_, text) in pairs]
 
+    def check(self, item: Item) -> None:
+        """See `Scorer.check`."""
+        math.check_gold(item.gold)
+
     def right(self, item: Item) -> str:
         """See `Scorer.right`."""
         return rf"\boxed{{{item.gold}}}"
@@ -68,10 +79,13 @@ class NumberScorer:
 
     def judge(self, answers: Answers) -> list[Verdict]:
         """See `Scorer.judge`."""
-        return [
-            Verdict(number.verify(item.gold[0], text, item.gold[1]), extract_box(text))
-            for item, text in answers
-        ]
+        right = number.verify_batch([(item.gold[0], text, item.gold[1]) for item, text in answers])
+        pairs = zip(right, answers, strict=True)
+        return [Verdict(verdict, extract_box(text)) for verdict, (_, text) in pairs]
+
+    def check(self, item: Item) -> None:
+        """See `Scorer.check`."""
+        number.check_gold(item.gold[0])
 
     def right(self, item: Item) -> str:
         """See `Scorer.right`."""
@@ -94,6 +108,10 @@ class ChoiceScorer:
             verdicts.append(Verdict(chosen == letter, chosen))
         return verdicts
 
+    def check(self, item: Item) -> None:
+        """See `Scorer.check`."""
+        # its letter was found among the options
+
     def right(self, item: Item) -> str:
         """See `Scorer.right`."""
         return rf"\boxed{{{item.gold[0]}}}"
@@ -115,6 +133,10 @@ class LiteralScorer:
             verdicts.append(Verdict(bool(right), None if right is None else extract_code(text)))
         return verdicts
 
+    def check(self, item: Item) -> None:
+        """See `Scorer.check`."""
+        literal.literal(item.gold)
+
     def right(self, item: Item) -> str:
         """See `Scorer.right`."""
         return _fenced(item.gold)
@@ -128,24 +150,42 @@ class ProgramScorer:
     """Programs against their tests, in the sandbox.
 
     Args:
+        name: of the benchmark.
         allow_unsafe_execution: go on where there is no sandbox.
 
     Raises:
         ConfigError: there is none and that is not allowed.
     """
 
-    def __init__(self, allow_unsafe_execution: bool) -> None:
+    def __init__(self, name: str, allow_unsafe_execution: bool) -> None:
+        self.name = name
         self.sandbox = Sandbox(allow_unsafe_execution=allow_unsafe_execution)
 
     def judge(self, answers: Answers) -> list[Verdict]:
         """See `Scorer.judge`."""
-        verdicts = verify_all(
-            [(item.gold[0], text) for item, text in answers], self.sandbox, os.cpu_count() or 1
-        )
+        tests = {item.prompt.id: item.gold[0] for item, _ in answers}
+        for name, found in tests.items():
+            if isinstance(found, PackedTests):
+                tests[name] = found.unpack()
+        for_each = [(item.prompt.id, tests[item.prompt.id], text) for item, text in answers]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            verdicts = list(pool.map(self._judge, *zip(*for_each, strict=True))) if answers else []
         return [
             Verdict(verdict.correct, extract_code(text))
             for verdict, (_, text) in zip(verdicts, answers, strict=True)
         ]
+
+    def _judge(self, name: str, tests: Tests, text: str) -> ProgramVerdict:
+        try:
+            return verify(tests, text, self.sandbox)
+        except BrokenTests as error:
+            raise ConfigError(
+                f"question {name}: {error}; benchmark.{self.name}.exclude=[{name}] leaves it out"
+            ) from error
+
+    def check(self, item: Item) -> None:
+        """See `Scorer.check`."""
+        # its tests were read when the item was made
 
     def right(self, item: Item) -> str | None:
         """See `Scorer.right`."""
@@ -172,6 +212,10 @@ class TaskScorer:
         right = self.task.verify([(item.prompt, text) for item, text in answers])
         pairs = zip(right, answers, strict=True)
         return [Verdict(verdict, extract_box(text)) for verdict, (_, text) in pairs]
+
+    def check(self, item: Item) -> None:
+        """See `Scorer.check`."""
+        # the task has checked its own
 
     def right(self, item: Item) -> str:
         """See `Scorer.right`."""

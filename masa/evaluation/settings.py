@@ -24,7 +24,15 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "output": (("code", "input", "answer"), ()),
 }
 """Per template the columns it needs and those it can use; all know `id` and `group` as well."""
-SCORERS = ("math", "number", "choice", "literal", "mbpp", "humaneval", "livecodebench")
+SCORERS = {
+    "math": ("math",),
+    "number": ("number",),
+    "choice": ("choice",),
+    "function": ("mbpp", "humaneval"),
+    "program": ("livecodebench",),
+    "output": ("literal",),
+}
+"""Per template those who can judge it."""
 
 
 def _require(holds: bool, message: str) -> None:
@@ -72,9 +80,11 @@ class BenchmarkConfig:
             self.template in COLUMNS,
             f"{where}.template is {self.template!r}, it must be one of {', '.join(COLUMNS)}",
         )
+        scorers = SCORERS[self.template]
         _require(
-            self.scorer in SCORERS,
-            f"{where}.scorer is {self.scorer!r}, it must be one of {', '.join(SCORERS)}",
+            self.scorer in scorers,
+            f"{where}.scorer is {self.scorer!r}, with template {self.template} it must be "
+            f"{' or '.join(scorers)}",
         )
         needed, usable = COLUMNS[self.template]
         missing = [name for name in needed if not self.columns.get(name)]
@@ -104,7 +114,7 @@ class EvaluationConfig:
     seed: int = 0
     limit: int | None = None
     """Only the first questions of every benchmark, for a trial."""
-    batch: int = 1024
+    batch: int = 128
     """Completions between two saves: what a kill can cost."""
     meta: bool = False
     """Also draw predictions and report how well they are calibrated."""

@@ -35,7 +35,8 @@ SCHEMA = pa.schema(
     ]
 )
 """One row per completion of kind solution or meta. Null: no verdict (meta), no answer extracted
-(solution), no prediction (solution). `digest` changes with question, gold answer or instruction."""
+(solution), no prediction (solution). A solution without a verdict is not judged yet. `digest`
+changes with question, gold answer, instruction and rule of judging."""
 
 Key = tuple[str, str, int]
 """(kind, id, sample)"""
@@ -83,11 +84,26 @@ class Store:
                 keys.add((row["kind"], row["id"], row["sample"]))
         return keys
 
-    def add(self, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Save samples."""
+    def unjudged(self, benchmark: str) -> list[tuple[Path, list[dict[str, Any]]]]:
+        """Files that hold solutions without a verdict, with all of their rows."""
+        found = []
+        for file in self._files(benchmark):
+            table = pq.read_table(file, schema=SCHEMA)
+            rows = table.select(["kind", "correct"]).to_pylist()
+            if any(row["kind"] == "solution" and row["correct"] is None for row in rows):
+                found.append((file, table.to_pylist()))
+        return found
+
+    def add(self, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Save samples in a new file."""
         number = len(self._files(benchmark))
         path = self.directory / "samples" / benchmark / f"{number:05d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.replace(path, rows)
+        return path
+
+    def replace(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Save samples in the place of a file's."""
         partial = path.with_suffix(".tmp")
         pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), partial, compression="zstd")
         os.replace(partial, path)
@@ -103,7 +119,7 @@ class Store:
         """
         path = self.directory / "settings.json"
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = _read_json(path)
             for name in sorted(before.keys() | settings.keys()):
                 if before.get(name) != settings.get(name):
                     raise ConfigError(
@@ -122,8 +138,25 @@ class Store:
         path = self.directory / "settings.json"
         if not path.is_file():
             raise ConfigError(f"{self.directory} is no directory of masa-eval: no settings.json")
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return settings
+        return _read_json(path)
+
+    def scores(self) -> dict[str, Any]:
+        """What results.json says of each benchmark; nothing before the first has a score."""
+        path = self.directory / "results.json"
+        scores: dict[str, Any] = _read_json(path)["benchmarks"] if path.is_file() else {}
+        return scores
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}): restore it, or choose another hydra.run.dir"
+        ) from error
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

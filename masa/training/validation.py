@@ -88,6 +88,7 @@ class ValidationCallback(L.Callback):
         per_engine = self.rollout.ranks_per_engine
         mine = slice(trainer.global_rank // per_engine, None, world_size() // per_engine)
         metrics: dict[str, float] = {}
+        shown: Sequence[RolloutGroup] = ()
         for held in self.held_out:
             groups = self.rollout.roll_out(
                 held.prompts[mine],
@@ -98,6 +99,8 @@ class ValidationCallback(L.Callback):
                 verify=held.verify,
             )
             prefix = f"val/{held.name}" if held.name else "val"
+            if not held.name:
+                shown = groups
             found = validation_metrics(groups)
             metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
         for name, value in metrics.items():
@@ -106,7 +109,7 @@ class ValidationCallback(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics | timings, step=step)
             if isinstance(logger, WandbLogger):
-                logger.log_validation(groups, step)
+                logger.log_validation(shown, step)
         self.step, self.accuracy = step, metrics["val/accuracy"]
 
     def state_dict(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ Status = Literal["passed", "failed", "timeout", "no_code"]
 
 # the head of both programs of a function test
 REMOTE = Path(__file__).with_name("remote.py").read_text()
+MAX_CASES = 5
 FENCE = re.compile(r"^[ \t]*```+[ \t]*([\w+-]*)[^`]*$")
 # LiveCodeBench's programs may use these without importing them
 CONTEST_IMPORTS = """
@@ -44,8 +45,18 @@ from heapq import *
 from itertools import *
 from math import *
 from typing import *
+# math.pow is none of these: it takes no modulus and returns a float
+from builtins import *
 sys.setrecursionlimit(50_000)
 """
+
+
+class BrokenTests(ValueError):
+    """Tests that fail before they have asked the program for anything."""
+
+
+class MissingSetUp(ValueError):
+    """Tests whose objects a column would have built that the file does not have."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,8 @@ class FunctionTests:
     """Source run before the program, in its process."""
     after: str = ""
     """Source run after the program, in its process: objects that the tests pass on."""
+    cases: int = 1
+    """Calls that one process answers; its time limit grows with them, up to `MAX_CASES` times."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,8 @@ def verify(tests: Tests, response: str, sandbox: Sandbox) -> Verdict:
     """Judge the program in a response.
 
     Raises:
-        ValueError: the tests fail by themselves, before they have asked the program for anything.
+        BrokenTests: the tests fail by themselves.
+        SandboxError: nothing can be said of the program, since it was not run.
     """
     code = extract_code(response)
     if code is None:
@@ -146,6 +160,7 @@ def verify_all(
 
 
 def _judge_function(tests: FunctionTests, code: str, sandbox: Sandbox) -> tuple[Status, str]:
+    sandbox = sandbox.with_time(min(tests.cases, MAX_CASES))
     ours, theirs = socket.socketpair()
     served, examined = theirs.fileno(), ours.fileno()
     program = f"{REMOTE}\nserve({[tests.before, code, tests.after]!r}, {served})\n"
@@ -165,7 +180,7 @@ def _judge_function(tests: FunctionTests, code: str, sandbox: Sandbox) -> tuple[
             return "failed", f"the tests {outcome.status} on what the program returned"
         verdict, reason = json.loads(outcome.stdout)
         if verdict == "broken":
-            raise ValueError(f"the tests fail without any program: {reason}")
+            raise BrokenTests(f"the tests fail without any program: {reason}")
         if verdict == "passed":
             return "passed", ""
         if "the program ended" in reason and ending(candidate, time.monotonic() + 1) == "timeout":
@@ -213,6 +228,7 @@ def mbpp_tests(row: Mapping[str, Any]) -> FunctionTests:
     names the functions; `test_imports` and `test_setup_code` where there are any.
 
     Raises:
+        MissingSetUp: the tests use something that only an absent `test_setup_code` can define.
         ValueError: the tests use something that no column defines.
     """
     test = row["test"] if isinstance(row.get("test"), str) else None
@@ -225,7 +241,9 @@ def mbpp_tests(row: Mapping[str, Any]) -> FunctionTests:
     unknown = free_names(ast.parse(code)) - gold - _bound(setup) - set(dir(builtins))
     if unknown or not names:
         missing = ", ".join(sorted(unknown)) or "no function of the gold code"
-        raise ValueError(
+        if "test_setup_code" in row:
+            raise ValueError(f"MBPP {row.get('task_id')}: the tests use {missing}")
+        raise MissingSetUp(
             f"MBPP {row.get('task_id')}: the tests use {missing}; "
             "is the column test_setup_code missing?"
         )
@@ -280,7 +298,8 @@ def livecodebench_tests(row: Mapping[str, Any]) -> Tests:
         f"for args, expected in {calls!r}:\n"
         f"    assert plain({'Solution().' if method else ''}{name}(*args)) == plain(expected)\n"
     )
-    return FunctionTests(code, ("Solution",) if method else (name,), before=CONTEST_IMPORTS)
+    names = ("Solution",) if method else (name,)
+    return FunctionTests(code, names, before=CONTEST_IMPORTS, cases=len(calls))
 
 
 def _private_cases(text: str) -> list[dict[str, str]]:

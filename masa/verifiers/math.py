@@ -5,18 +5,15 @@ item, so they are the same on any thread and under any load, and nothing hangs. 
 is ever executed. Importing this module imports neither SymPy nor torch.
 """
 
-import atexit
 import math
 import numbers
-import os
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from masa.verifiers.extract import answer_boxes, extract_box
 from masa.verifiers.latex import normalise
 from masa.verifiers.numerals import TOLERANCE
-from masa.verifiers.pool import VerdictPool
+from masa.verifiers.pool import VerdictPool, shared_pool, usual_workers
 
 __all__ = ["Gold", "Verdict", "check_gold", "extract_box", "judge", "judge_batch", "math_pool"]
 __all__ += ["verify", "verify_batch"]
@@ -28,6 +25,7 @@ CPU_SECONDS = 3.0
 """Per verdict; an ordinary one takes milliseconds."""
 MEMORY = 1 << 30
 """Bytes per worker beyond its imports."""
+_JUDGE = "masa.verifiers.answers:is_right"
 
 
 class Verdict(NamedTuple):
@@ -73,23 +71,11 @@ def math_pool(
     workers: int | None = None, seconds: float = CPU_SECONDS, memory: int = MEMORY
 ) -> VerdictPool:
     """A pool of one's own; `judge_batch` has a shared one otherwise. Close it after use."""
-    workers = workers or min(8, os.cpu_count() or 1)
-    return VerdictPool("masa.verifiers.answers:is_right", workers, seconds, memory)
-
-
-_shared: tuple[int, VerdictPool] | None = None
-_sharing = threading.Lock()
+    return VerdictPool(_JUDGE, workers or usual_workers(), seconds, memory)
 
 
 def _shared_pool() -> VerdictPool:
-    """One pool per process, made at first use; a forked child makes its own."""
-    global _shared
-    with _sharing:
-        if _shared is None or _shared[0] != os.getpid():
-            pool = math_pool()
-            atexit.register(pool.close)
-            _shared = (os.getpid(), pool)
-        return _shared[1]
+    return shared_pool(_JUDGE, CPU_SECONDS, MEMORY)
 
 
 def judge_batch(

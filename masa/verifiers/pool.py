@@ -1,5 +1,6 @@
 """Worker processes that may be killed: every item has a time and a memory limit of its own."""
 
+import atexit
 import json
 import os
 import queue
@@ -18,6 +19,10 @@ _ROOT = str(Path(__file__).parents[2])
 _START_SECONDS = 300.0
 _RECYCLE = 5000
 """Items after which a worker is replaced: what libraries cache must not fill its memory."""
+
+
+class WorkerError(RuntimeError):
+    """No verdicts, since a worker could not be started."""
 
 
 class _Worker:
@@ -52,7 +57,7 @@ class _Worker:
                 self.stop()
                 errors.seek(0)
                 reason = errors.read().decode(errors="replace").strip() or "no message"
-                raise RuntimeError(f"A verdict worker did not start: {reason[-2000:]}")
+                raise WorkerError(f"A verdict worker did not start: {reason[-2000:]}")
         return process
 
     @staticmethod
@@ -123,7 +128,7 @@ class VerdictPool:
         """The function's values in the order of the items; None where an item ran into a limit.
 
         Raises:
-            RuntimeError: a worker could not be started.
+            WorkerError: a worker could not be started.
         """
         return list(self._threads.map(self._one, [json.dumps(item) for item in items]))
 
@@ -146,3 +151,22 @@ class VerdictPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_shared: dict[tuple[int, str], VerdictPool] = {}
+_sharing = threading.Lock()
+
+
+def usual_workers() -> int:
+    """Workers of a pool where nobody says otherwise."""
+    return min(8, os.cpu_count() or 1)
+
+
+def shared_pool(function: str, seconds: float, memory: int) -> VerdictPool:
+    """The process's one pool for a function, made at first use; a forked child makes its own."""
+    key = (os.getpid(), function)
+    with _sharing:
+        if key not in _shared:
+            _shared[key] = VerdictPool(function, usual_workers(), seconds, memory)
+            atexit.register(_shared[key].close)
+        return _shared[key]

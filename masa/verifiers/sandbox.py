@@ -6,9 +6,9 @@ processes but its own and no environment. bubblewrap is refused where it cannot 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import random
 import select
 import shutil
 import signal
@@ -19,7 +19,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Literal
@@ -107,6 +108,10 @@ class Outcome:
     """What it printed until then."""
 
 
+class SandboxError(RuntimeError):
+    """A program that was not run, so that nothing can be said of it."""
+
+
 class Sandbox:
     """Starts programs under limits.
 
@@ -127,6 +132,16 @@ class Sandbox:
         self.isolated = not error
         self._prefix = prefix
 
+    def with_time(self, times: int) -> Sandbox:
+        """The same sandbox with so many times the CPU and wall time."""
+        longer = copy(self)
+        longer.limits = replace(
+            self.limits,
+            cpu_seconds=self.limits.cpu_seconds * times,
+            wall_seconds=self.limits.wall_seconds * times,
+        )
+        return longer
+
     @contextmanager
     def start(
         self,
@@ -143,7 +158,7 @@ class Sandbox:
             fds: descriptors it inherits under the same numbers.
 
         Raises:
-            RuntimeError: it never started, so that nothing can be said of it.
+            SandboxError: it never started.
         """
         started, tell = os.pipe()
         with (
@@ -173,7 +188,7 @@ class Sandbox:
                 if process.stdout:
                     process.stdout.close()
             if not sign.read(1):
-                raise RuntimeError("a sandbox did not start: out of memory, processes or time?")
+                raise SandboxError("a sandbox did not start: out of memory, processes or time?")
 
     def run(self, program: str, stdin: str = "") -> Outcome:
         """Run a program to its end on the given standard input."""
@@ -212,11 +227,20 @@ def ending(process: subprocess.Popen[bytes], deadline: float) -> Status:
     return "exited" if code == 0 else "crashed"
 
 
+# processes that run programs side by side start at different ids
+_started = itertools.count(os.getpid() * 101)
+
+
+def _spare_uid() -> int:
+    """The next id, so that no two programs that run at once share one."""
+    return SPARE_UIDS[next(_started) % len(SPARE_UIDS)]
+
+
 def _command(
     prefix: Sequence[str], limits: Limits, program: int, started: int | None = None
 ) -> list[str]:
     order = {
-        "uid": random.choice(SPARE_UIDS) if "CAP_SETUID" in prefix else None,
+        "uid": _spare_uid() if "CAP_SETUID" in prefix else None,
         "limits": {
             # the soft limit ends a program by a signal of its own, the hard one whoever ignores it
             "RLIMIT_CPU": (limits.cpu_seconds, limits.cpu_seconds + 1),

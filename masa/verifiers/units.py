@@ -32,9 +32,9 @@ _ANGLE_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 """Degrees inside these are part of the value."""
 
 _KNOWN = {
-    "mm", "cm", "dm", "m", "km", "in", "ft", "yd", "mi", "mg", "g", "kg", "lb", "oz", "ml", "l",
-    "s", "ms", "min", "h", "hr", "hz", "khz", "mhz", "n", "kn", "j", "kj", "w", "kw", "v", "a", "k",
-    "pa", "kpa", "ev", "mol",
+    "nm", "mm", "cm", "dm", "m", "km", "in", "ft", "yd", "mi", "mg", "g", "kg", "lb", "oz", "ml",
+    "l", "s", "ms", "min", "h", "hr", "hz", "khz", "mhz", "n", "kn", "j", "kj", "w", "kw", "v", "a",
+    "k", "pa", "kpa", "ev", "mol",
 }  # fmt: skip
 _SPELLED = {
     "millimeter": "mm", "centimeter": "cm", "meter": "m", "metre": "m", "kilometer": "km",

@@ -1,8 +1,12 @@
 """Every benchmark composes, loads its published form, and knows right from wrong."""
 
+import base64
 import json
+import pickle
 import random
+import zlib
 from collections import Counter
+from dataclasses import replace
 
 import hydra
 import published
@@ -42,6 +46,20 @@ def choices(count, options=4):
     ]  # fmt: skip
 
 
+def test_what_makes_a_verdict_is_in_the_digest(tmp_path):
+    """Samples drawn for a question are no samples of the same text under another rule."""
+    benchmark = loaded("arc_challenge", published.ROWS["arc_challenge"], tmp_path)
+    for changed in (
+        replace(benchmark, rule="number number None"),
+        replace(benchmark, rule=benchmark.rule.replace("choices.label", "None")),
+        replace(benchmark, items=[replace(i, gold=("A", 9)) for i in benchmark.items]),
+    ):
+        assert not set(changed.digests().values()) & set(benchmark.digests().values())
+    assert benchmark.rule == "choice choice choices.label"
+    lcb = loaded("livecodebench", published.ROWS["livecodebench"], tmp_path)
+    assert published.HIDDEN in repr(lcb.items[0].gold)  # as published, not unpacked
+
+
 def test_the_table_is_complete():
     assert sorted(published.ROWS) == TABLE
     assert len(TABLE) == SUITES["all"]
@@ -74,15 +92,44 @@ def test_right_answers_are_right_and_wrong_ones_wrong(name, tmp_path):
         assert [verdict.answer for verdict in nothing] == [None, None]
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_a_question_does_not_say_its_answer(name, tmp_path):
-    """Gold letters, numbers and programs are for the scorer alone."""
-    benchmark = loaded(name, published.ROWS[name], tmp_path)
-    for item in benchmark.items:
-        shown = benchmark.templates.solution_text(item.prompt.problem)
-        assert item.prompt.problem in shown
-        for hidden in ("return 2 * x", "Correct Answer", "results", r"\frac12", "1.27"):
-            assert hidden not in shown
+ANOTHER = {"answer": "77", "final_answer": ["77"], "answer_number": "77", "output": "77"}
+ANOTHER_LETTER = {"A": "B", "B": "A", "C": "A", "E": "A", "3": "1"}
+ANOTHER_PROGRAM = {
+    "humaneval_plus": {"canonical_solution": "    return x + x\n", "test": "def check(f): f(7)"},
+    "mbpp_plus": {"code": "def double(x):\n    return x + x", "test": "assert double(7) == 14"},
+    "mbpp": {"code": "def double(x):\n    return x + x"},
+    "livecodebench": {"private_test_cases": "[]"},
+}
+
+
+def with_another_answer(name, row):
+    """The row with another gold answer, in every column that is for the scorer alone."""
+    if name in ANOTHER_PROGRAM:
+        return {**row, **ANOTHER_PROGRAM[name]}
+    if "options" in row or "answerKey" in row or "E" in row:
+        column = "answerKey" if "answerKey" in row else "answer"
+        return {**row, column: ANOTHER_LETTER[row[column]]}
+    return {**row, **{column: text for column, text in ANOTHER.items() if column in row}}
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLE) - {"gpqa_diamond"}))
+def test_a_question_does_not_depend_on_its_answer(name, tmp_path):
+    """Gold letters, numbers, programs and hidden tests are for the scorer alone."""
+    rows = published.ROWS[name]
+    changed = [with_another_answer(name, row) for row in rows]
+    assert all(one != other for one, other in zip(rows, changed, strict=True))
+    here, there = (loaded(name, each, tmp_path) for each in (rows, changed))
+    for one, other in zip(here.items, there.items, strict=True):
+        assert here.templates.solution_text(one.prompt.problem) == there.templates.solution_text(
+            other.prompt.problem
+        )
+        assert one.gold != other.gold
+
+
+def test_gpqa_does_not_say_which_column_an_option_comes_from(tmp_path):
+    for item in loaded("gpqa_diamond", published.ROWS["gpqa_diamond"], tmp_path).items:
+        assert "orrect" not in item.prompt.problem
+        assert item.prompt.problem.count("this one") == 1
 
 
 def test_the_arithmetic_task_as_a_benchmark():
@@ -103,6 +150,36 @@ def test_a_constant_letter_scores_chance_after_shuffling(tmp_path):
         share = sum(v.correct for v in benchmark.scorer.judge(answers)) / 2000
         assert abs(share - 0.25) < 0.04  # four standard errors
     assert set(Counter(item.gold[0] for item in benchmark.items)) == set("ABCD")
+
+
+def test_the_right_option_is_no_constant_letter_whatever_the_options_say(tmp_path):
+    said = ["10 cm above the ground", "None of the above", "Both A and B", "all of these"]
+    for option in said:
+        rows = [{**row, "Incorrect Answer 2": option} for row in choices(400)]
+        letters = Counter(item.gold[0] for item in loaded("gpqa_diamond", rows, tmp_path).items)
+        assert set(letters) == set("ABCD") and max(letters.values()) < 140
+
+
+def test_options_lose_their_letters_only_where_each_has_its_own(tmp_path):
+    row = {"id": "a", "question": "Which?", "answerKey": "A"}
+    for texts, shown in (
+        (["E. coli", "B. subtilis"], {"E. coli", "B. subtilis"}),
+        (["A. niger", "yeast"], {"A. niger", "yeast"}),
+        (["A) one", "(B) two"], {"one", "two"}),
+    ):
+        rows = [{**row, "choices": {"text": texts, "label": ["A", "B"]}}]
+        (item,) = loaded("arc_challenge", rows, tmp_path).items
+        options = item.prompt.problem.splitlines()[-2:]
+        assert {option[3:] for option in options} == shown
+
+
+def test_options_are_shuffled_where_above_is_a_place(tmp_path):
+    rows = [
+        {"id": f"{i}", "question": "Where?", "answerKey": "A",
+         "choices": {"text": ["above the ground", "below it"], "label": ["A", "B"]}}
+        for i in range(60)
+    ]  # fmt: skip
+    assert {item.gold[0] for item in loaded("arc_challenge", rows, tmp_path).items} == {"A", "B"}
 
 
 def test_options_are_the_same_in_every_run_and_order(tmp_path):
@@ -162,11 +239,13 @@ MATH = {"problem": "What is 2?", "answer": "2"}
         ([MATH], ["benchmark.aime25.columns.answer=null"], "names no answer"),
         ([MATH], ["+benchmark.aime25.columns.awnser=answer"], "no use for ['awnser']"),
         ([MATH], ["benchmark.aime25.template=maths"], "must be one of math"),
-        ([MATH], ["benchmark.aime25.scorer=judge"], "must be one of math"),
+        ([MATH], ["benchmark.aime25.scorer=judge"], "with template math it must be math"),
+        ([MATH], ["benchmark.aime25.scorer=choice"], "with template math it must be math"),
         ([MATH], ["+benchmark.aime25.revison=x"], "no setting benchmark.aime25.revison"),
         ([MATH], ["benchmark.aime25.size=many"], "could not be converted"),
         ([{**MATH, "answer": " "}], [], "question 0 has an empty answer"),
         ([{**MATH, "answer": None}], [], "question 0 has an empty answer"),
+        ([{**MATH, "answer": "$"}], [], "exclude=[0] leaves it out"),
         ([MATH, MATH], ["+benchmark.aime25.columns.id=problem"], "occurs twice"),
         ([], [], "holds no rows"),
         ([MATH], ["benchmark.aime25.path=/nowhere.json"], "there is no such file"),
@@ -185,6 +264,43 @@ def test_bad_options_and_tests_are_refused(tmp_path):
     row = {k: v for k, v in published.ROWS["humaneval_plus"][0].items() if k != "test"}
     with pytest.raises(ConfigError, match="the tests of question HumanEval/0 cannot be read"):
         loaded("humaneval_plus", [row], tmp_path)
+
+
+def test_unusable_golds_and_tests_are_refused_with_their_question(tmp_path):
+    row = {**published.ROWS["scibench"][0], "answer_number": "many"}
+    with pytest.raises(ConfigError, match="scibench: question 0: .* is no number"):
+        loaded("scibench", [row], tmp_path)
+    row = {**published.ROWS["cruxeval_o"][0], "output": "f(3)"}
+    with pytest.raises(ConfigError, match="cruxeval_o: question sample_0: no Python literal"):
+        loaded("cruxeval_o", [row], tmp_path)
+    row = {**published.ROWS["mbpp"][0], "test_list": ["assert 1 == 2", "assert double(1) == 2"]}
+    benchmark = loaded("mbpp", [row], tmp_path)
+    answers = [(benchmark.items[0], "```python\ndef double(x): return 2 * x\n```")]
+    with pytest.raises(ConfigError, match=r"question 0: .* benchmark.mbpp.exclude=\[0\] leaves it"):
+        benchmark.scorer.judge(answers)
+
+
+def packed(data):
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        base64.b64encode(b"no zlib").decode(),
+        packed(b""),
+        packed(b"no pickle"),
+        packed(pickle.dumps(print)),
+        packed(pickle.dumps(["a list"])),
+        "no base64",
+        None,
+    ],
+)
+def test_damaged_private_tests_are_refused_by_name(private, tmp_path):
+    row = {**published.ROWS["livecodebench"][0], "private_test_cases": private}
+    with pytest.raises(ConfigError, match="the tests of question q0 cannot be read") as caught:
+        loaded("livecodebench", [row], tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import base64
 import json
 import pickle
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -233,7 +234,29 @@ def test_livecodebench_functions(sandbox):
     assert code.verify_program(tests, method, sandbox).correct
     assert not code.verify_program(tests, method.replace("+ n", "- n"), sandbox).correct
     free = code.livecodebench_tests(contest_row(cases, "def add(xs, n):"))
-    assert code.verify_program(free, "def add(xs, n):\n    return [x + n for x in xs]", sandbox)
+    right = "def add(xs, n):\n    return [x + n for x in xs]"
+    assert code.verify_program(free, right, sandbox).correct
+    assert not code.verify_program(free, right.replace("+ n", "- n"), sandbox).correct
+
+
+def test_many_cases_in_one_process_get_more_time(sandbox):
+    """Each call is within the limit of a program, all of them together are not."""
+    tests = FunctionTests("for _ in range(3): assert f() == 1", ("f",), cases=3)
+    slow = "import time\ndef f():\n    end = time.process_time() + 0.9\n"
+    slow += "    while time.process_time() < end: pass\n    return 1"
+    assert code.verify_program(tests, slow, sandbox).correct
+    assert code.verify_program(replace(tests, cases=1), slow, sandbox).status == "timeout"
+    assert sandbox.limits.cpu_seconds == 2
+    case = {"input": "1", "output": "1", "testtype": "functional"}
+    assert code.livecodebench_tests(contest_row([case] * 7, "def add(a):")).cases == 7
+
+
+def test_contest_programs_have_pythons_own_functions(sandbox):
+    """math.pow takes no modulus; what a program may use unimported must not hide pow."""
+    cases = [{"input": "2\n3", "output": "[3, 3.0]", "testtype": "functional"}]
+    tests = code.livecodebench_tests(contest_row(cases, "def add(a, b):"))
+    program = "def add(a, b):\n    return [pow(a, b, 5), sqrt(9)]"
+    assert code.verify_program(tests, program, sandbox).correct
 
 
 class Evil:

@@ -405,3 +405,8 @@ def test_presets_switch_on_what_they_say():
     v1, efficient = preset("masa_v1").algorithm, preset("masa_efficient").algorithm
     assert (v1.gate.min_precision, v1.cutoff.max_lost) == (0, 1)  # starts at k without proof
     assert efficient.gate.min_precision > 0 and efficient.cutoff.max_lost < 1
+
+
+def test_training_has_the_setting_that_a_missing_sandbox_asks_for():
+    cfg = compose("allow_unsafe_execution=true")
+    assert load(cfg).allow_unsafe_execution is True

@@ -4,13 +4,16 @@ import json
 import math
 from dataclasses import replace
 
+import hydra
 import pandas as pd
 import pytest
 from builders import byte_tokenizer
+from filelock import FileLock
 
-from masa.config import ConfigError
+from masa import cli
+from masa.config import ConfigError, TrainingError, conf_dir
 from masa.engine.scripted import ScriptedEngine
-from masa.evaluate import arguments
+from masa.evaluate import arguments, run
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.calibration import expected_calibration_error, reliability
 from masa.evaluation.comparing import compare
@@ -22,6 +25,8 @@ from masa.evaluation.settings import EvaluationConfig, file_name
 from masa.evaluation.store import Store
 from masa.tasks.templates import Templates, TextDialogue
 from masa.types import Prompt
+from masa.verifiers.pool import WorkerError
+from masa.verifiers.sandbox import SandboxError
 
 TEMPLATES = Templates(solution="{problem}", meta="meta {problem}", hint="{problem}{hint}")
 TOKENIZER = byte_tokenizer()
@@ -36,6 +41,9 @@ def settings(**changes):
 
 class LastCharacter:
     """Right is who ends with the gold character; no text at all is no answer."""
+
+    def check(self, item):
+        pass
 
     def judge(self, answers):
         return [Verdict(text.endswith(item.gold), text or None) for item, text in answers]
@@ -81,6 +89,15 @@ def evaluate(out, engine, config, *benchmarks):
     return store
 
 
+def finish(out, engine, config, *benchmarks):
+    """An evaluation to its end: samples, scores, settings."""
+    store = evaluate(out, engine, config, *benchmarks)
+    if not (out / "settings.json").exists():
+        store.settle({"model": out.name})
+    write_results(out, summarise_all(benchmarks, store, config), {"model": out.name}, {})
+    return store
+
+
 META = {"meta": True, "meta_samples": 3, "meta_max_tokens": 200, "min_length": 1}
 
 
@@ -97,6 +114,45 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, batch):
     for name in ("b", "other"):
         pd.testing.assert_frame_equal(stopped.read(name), whole.read(name))
     assert summarise_all(both, stopped, config) == summarise_all(both, whole, config)
+
+
+class Unable(LastCharacter):
+    """Fails at the second batch."""
+
+    def __init__(self, error):
+        self.error = error
+        self.left = 1
+
+    def judge(self, answers):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().judge(answers)
+
+
+@pytest.mark.parametrize(
+    "error, seen",
+    [
+        (SandboxError("a sandbox did not start"), TrainingError),
+        (WorkerError("A verdict worker did not start"), TrainingError),
+        (ConfigError("question q1: the tests fail"), ConfigError),
+        (RecursionError(), RecursionError),
+    ],
+)
+def test_what_was_drawn_outlives_its_judge(tmp_path, error, seen):
+    whole = evaluate(tmp_path / "whole", Clumsy(), settings(**META), benchmark())
+    broken = replace(benchmark(), scorer=Unable(error))
+    with pytest.raises(seen) as caught:
+        evaluate(tmp_path / "stopped", Clumsy(), settings(**META), broken)
+    if seen is TrainingError:
+        assert "repeat the command" in str(caught.value) and "\n" not in str(caught.value)
+    drawn = len(Store(tmp_path / "stopped").read("b"))
+    assert drawn == 10
+    with pytest.raises(ConfigError, match="run the evaluation to its end"):
+        summarise_all([benchmark()], Store(tmp_path / "stopped"), settings(n=2, k=[1]))
+    # the seven batches of the whole were five completions each
+    resumed = evaluate(tmp_path / "stopped", Clumsy(calls=5), settings(**META), benchmark())
+    pd.testing.assert_frame_equal(resumed.read("b"), whole.read("b"))
 
 
 def test_nothing_is_drawn_twice_and_more_samples_join_those_there(tmp_path):
@@ -175,6 +231,38 @@ def test_results_and_their_table(tmp_path):
     assert sum(point["questions"] for point in meta["reliability"]) == 5
 
 
+def test_benchmarks_that_were_scored_before_stay(tmp_path):
+    config = settings(**META)
+    first, second = benchmark("b"), benchmark("c", 8)
+    finish(tmp_path / "each", Clumsy(), config, first)
+    finish(tmp_path / "each", Clumsy(), config, second)
+    finish(tmp_path / "both", Clumsy(), config, first, second)
+    each, both = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("each", "both")
+    )
+    assert each["benchmarks"] == both["benchmarks"] and each["averages"] == both["averages"]
+    finish(tmp_path / "each", Clumsy(), settings(**META | {"n": 5}), first)
+    assert set(json.loads((tmp_path / "each" / "results.json").read_text())["benchmarks"]) == {"b"}
+
+
+def test_scores_say_what_they_are_scores_of(tmp_path):
+    config = settings(**META, limit=5, sigma=0.3)
+    origin = {"source": "hub/set", "revision": "main"}
+    finish(tmp_path, Clumsy(), config, replace(benchmark(), origin=origin))
+    score = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["b"]
+    assert (score["source"], score["revision"], score["limit"]) == ("hub/set", "main", 5)
+    assert (score["meta"]["meta_samples"], score["meta"]["sigma"]) == (3, 0.3)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_a_damaged_directory_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    for read in (Store(tmp_path).settings, lambda: Store(tmp_path).settle({"model": "a"})):
+        with pytest.raises(ConfigError, match="settings.json cannot be read") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
 def test_an_unfinished_evaluation_has_no_score(tmp_path):
     config = settings()
     with pytest.raises(KeyboardInterrupt):
@@ -187,8 +275,7 @@ def test_comparison_finds_the_better_model(tmp_path):
     config = settings(n=8, k=[1])
     for name, letters in (("good", "aaab"), ("poor", "abbb"), ("same", "aaab")):
         both = benchmark("b", 60), benchmark("c", 60)
-        store = evaluate(tmp_path / name, Clumsy(letters=letters), config, *both)
-        store.settle({"model": name})
+        finish(tmp_path / name, Clumsy(letters=letters), config, *both)
     better, text = compare(tmp_path / "poor", tmp_path / "good")
     for name in ("b", "c"):
         assert better[name]["difference"]["low"] > 0.3
@@ -203,13 +290,36 @@ def test_comparison_refuses_what_is_not_comparable(tmp_path):
     for name, items in (("a", benchmark()), ("b", benchmark("other")), ("c", benchmark())):
         if name == "c":
             items = replace(items, items=[replace(items.items[0], gold="b")])
-        evaluate(tmp_path / name, Clumsy(), config, items).settle({"model": name})
+        finish(tmp_path / name, Clumsy(), config, items)
     with pytest.raises(ConfigError, match="no benchmark in common"):
         compare(tmp_path / "a", tmp_path / "b")
     with pytest.raises(ConfigError, match="question q0 is not the same"):
         compare(tmp_path / "a", tmp_path / "c")
     with pytest.raises(ConfigError, match="no directory of masa-eval"):
         compare(tmp_path / "a", tmp_path / "nowhere")
+
+
+def test_comparison_wants_finished_evaluations(tmp_path):
+    finish(tmp_path / "a", Clumsy(), settings(), benchmark())
+    # two questions have their four samples, the others none
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "b", Clumsy(calls=2), settings(batch=4), benchmark())
+    Store(tmp_path / "b").settle({"model": "b"})
+    with pytest.raises(ConfigError, match="b: b is unfinished: run that evaluation to its end"):
+        compare(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "c" / "samples" / "b").mkdir(parents=True)
+    Store(tmp_path / "c").settle({"model": "c"})
+    with pytest.raises(ConfigError, match="unfinished"):
+        compare(tmp_path / "c", tmp_path / "a")
+
+
+def test_comparison_names_the_settings_that_differ(tmp_path):
+    for name, temperature in (("a", 0.6), ("b", 1.0)):
+        store = evaluate(tmp_path / name, Clumsy(), settings(), benchmark())
+        store.settle({"model": name, "temperature": temperature, "seed": 0})
+        finish(tmp_path / name, Clumsy(calls=0), settings(), benchmark())
+    assert "differ (A, B): temperature (0.6, 1.0)\n" in compare(tmp_path / "a", tmp_path / "b")[1]
+    assert "differ" not in compare(tmp_path / "a", tmp_path / "a")[1]
 
 
 def test_calibration_error_in_closed_form():
@@ -279,6 +389,33 @@ def test_the_command_line_as_people_write_it():
     ]
     assert arguments(["-m", "benchmark=aime25,math500"]) == ["-m", "benchmark=aime25,math500"]
     assert arguments(["benchmark=[a,b]"]) == ["benchmark=[a,b]"]
+
+
+def test_folders_with_an_equals_sign_reach_hydra_quoted():
+    given = ["model=runs/seed=0", "hydra.run.dir=out/seed=0", "compare=[runs/seed=0, runs/b]"]
+    taken = ["model.name='runs/seed=0'", "hydra.run.dir='out/seed=0'",
+             "compare=['runs/seed=0',runs/b]"]  # fmt: skip
+    assert arguments(given) == taken == arguments(taken)
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("evaluate", [taken[0], taken[2], "output_dir=."])
+    assert (cfg.model.name, cfg.compare) == ("runs/seed=0", ["runs/seed=0", "runs/b"])
+
+
+def test_only_one_evaluation_works_in_a_directory(tmp_path, monkeypatch):
+    """The other is refused before it exports anything."""
+    exported = []
+    monkeypatch.setattr(cli, "quiet", lambda path: None)
+    monkeypatch.setattr("masa.evaluate.is_run", lambda name: True)
+    monkeypatch.setattr("masa.evaluate._exported", lambda *_: exported.append(1))
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose(
+            "evaluate",
+            ["model.name=m", "benchmark=aime25", f"output_dir={tmp_path}", "max_tokens=9",
+             "meta_max_tokens=9", "min_length=1"],
+        )  # fmt: skip
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="another masa-eval"):
+        run(cfg)
+    assert not exported
 
 
 def test_directories_by_the_models_name():

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 from builders import algorithm, completion, group, plan, prediction, prompt
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from masa.algorithm.step import reward
+from masa.config import TrainerConfig
 from masa.data.metrics import control_metrics, correlation, meta_metrics, rollout_metrics
-from masa.training.validation import validation_metrics
+from masa.training.loggers import WandbLogger
+from masa.training.validation import HeldOut, ValidationCallback, validation_metrics
 
 CONFIG = algorithm()
 SHADOW = {"enforced": False, "audited": False}
@@ -155,3 +158,31 @@ def test_held_out_accuracy_per_level():
     assert metrics["accuracy/level_1"] == pytest.approx(3 / 4)
     assert metrics["accuracy/level_2"] == 0
     assert "accuracy/level_1" not in validation_metrics(groups[:2])
+
+
+class Tables(WandbLogger):
+    def __init__(self):
+        self.shown = []
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_validation(self, groups, step):
+        self.shown.append((step, groups))
+
+
+def test_validation_tables_hold_the_task_and_no_benchmark():
+    """Both are rolled out, the benchmark last."""
+    groups = {"val": [group((True, False))], "aime25": [group((False, False))]}
+    rollout = SimpleNamespace(
+        ranks_per_engine=1,
+        module=SimpleNamespace(version=0),
+        roll_out=lambda prompts, step, config, split, **others: groups[split],
+    )
+    held = [HeldOut(name, [prompt()], None, None) for name in ("", "aime25")]
+    callback = ValidationCallback(held, rollout, CONFIG, TrainerConfig())
+    logger = Tables()
+    trainer = SimpleNamespace(global_rank=0, loggers=[logger])
+    callback.on_train_start(trainer, SimpleNamespace(log=lambda *_, **__: None))
+    assert logger.shown == [(0, groups["val"])]
+    assert callback.accuracy == 0.5

@@ -1,6 +1,7 @@
 """Hostile programs in the real sandbox: none passes, none escapes, none outlives its verdict."""
 
 import ast
+import json
 import socket
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def test_hostile_programs_gain_nothing(number, isolated, listener, monkeypatch):
     assert not verdict.correct
     assert verdict.seconds < LIMITS.wall_seconds + 2
     assert after.correct, after
+    assert after.seconds < LIMITS.wall_seconds
     assert {path.name for path in Path.cwd().iterdir()} == here
     listener.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -173,3 +175,10 @@ def test_the_honest_program_is_plain_python():
     scope = {}
     exec(HONEST, scope)
     assert (scope["answer"](1), scope["answer"](2)) == (8731, 4409)
+
+
+def test_programs_at_the_same_time_have_user_ids_of_their_own():
+    prefix = ("bwrap", "CAP_SETUID")
+    orders = [module._command(prefix, LIMITS, 0)[-1] for _ in range(1000)]
+    ids = [json.loads(order)["uid"] for order in orders]
+    assert len(set(ids)) == 1000 and set(ids) <= set(module.SPARE_UIDS)

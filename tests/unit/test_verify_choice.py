@@ -21,6 +21,20 @@ from masa.verifiers import choice, number
         ("The answer is A man", None), ("(A) is wrong; (B) it is", "B"),
         ("<think>The answer is A</think> nothing", None),
         (r"<think>\boxed{A}</think> Answer: B", "B"),
+        (r"\boxed{(A), (B)}", None), (r"\boxed{(A)/(B)}", None), (r"\boxed{(A)(B)}", None),
+        (r"\boxed{A \text{ or } B}", None), (r"\boxed{A, A}", None), (r"\boxed{(A), (A)}", "A"),
+        (r"\boxed{(B) 1, 2}", "B"), (r"\boxed{(B) black and white}", "B"),
+        (r"\boxed{\textbf{B}}", "B"), (r"\textbf{B}", "B"), (r"Answer: \textbf{(B)}", "B"),
+        ("(A)/(B)", None), ("The answer is (A) or (B)", None), ("The answer is A or B.", None),
+        ("The answer is either (A) or (B).", None), ("The answer is A, C", None),
+        ("The answer cannot be (A)", None), ("The answer is not (A).", None),
+        ("I don't think the answer is A.", None), ("I would not choose option B.", None),
+        ("It is not (A) but (B).", "B"), ("(C) fits. (A) and (B) are wrong.", "C"),
+        ("Option A fails. Option B fits.", "B"), ("Either (A) or (B)", None),
+        ("The answer is option B because (A) is false", "B"), ("The answer is B because (A)", "B"),
+        ("The answer is A because (B) is false", "A"), ("The answer is B, not (A).", "B"),
+        ("Since it is not metal, the answer is B.", "B"), ("The correct option is (D).", "D"),
+        ("The answer is B. Option A is for cats.", "B"), ("The answer is A, B is wrong.", "A"),
     ],
 )  # fmt: skip
 def test_last_clear_choice(response, chosen):
@@ -44,6 +58,9 @@ def test_other_labels():
         ("1.6", r"1.6 \times 10^{-19} J", r"10^{-19} J", True), ("1.6", "1.6", r"10^{-19} J", True),
         ("1.6", r"1.6\times10^{-18}", r"10^{-19} J", False), ("-3", "3", "", False),
         ("0.75", r"E = \frac{3}{4}\ \mathrm{eV}", "eV", True), ("10", "many", "", False),
+        ("1.27", "1.27 nm", r"$\mathrm{~nm}$", True), ("1.27", "1.27 m", r"$\mathrm{~nm}$", False),
+        ("5", r"5\text{ km}", "m", False), ("5", "5 s", "", True), ("5", "5 kg", "$10^3$ kg", True),
+        ("5", "5 g", "$10^3$ kg", False), ("3", r"3\text{ m/s}", r"\mathrm{m}/\mathrm{s}", True),
         ("+12", "x = 12.1", "", True), ("1000", r"1{,}000\text{ K}", "K", True),
     ],
 )  # fmt: skip
@@ -57,3 +74,9 @@ def test_numbers_need_a_box_and_a_gold():
     for gold in ("", "many", float("nan")):
         with pytest.raises(ValueError, match="no number"):
             number.verify(gold, r"\boxed{3}")
+
+
+def test_hostile_numbers_are_wrong_and_harm_no_other():
+    hostile = [r"\boxed{" + "(" * 3000 + ")" * 3000 + "}", r"\boxed{" + "9" * 20_000 + "}"]
+    answers = [("3", text, "") for text in [*hostile, r"\boxed{3}"]]
+    assert number.verify_batch(answers) == [False, False, True]
