@@ -7,6 +7,7 @@ import pytest
 import yaml
 from builders import nested_keys
 from omegaconf import OmegaConf
+from transformers import AutoConfig
 
 from masa.config import (
     AlgorithmConfig,
@@ -24,6 +25,7 @@ from masa.config import (
     conf_dir,
     load,
 )
+from masa.training.build import longest_sequence
 from masa.training.rollout import validation_config
 
 NAN = float("nan")
@@ -315,6 +317,37 @@ def test_every_model_goes_with_every_experiment(name):
         cfg = compose(f"experiment={experiment}", f"model={name}", *own)
         load(cfg)
     assert hydra.utils.instantiate(cfg.model).trust_remote_code is False
+
+
+CONTEXT = {
+    "qwen3_0.6b": 32768,
+    "qwen3_1.7b": 32768,
+    "qwen3_4b": 32768,
+    "qwen3_8b": 32768,
+    "qwen3_14b": 32768,
+    "llama3.1_8b_instruct": 131072,
+    "gemma2_9b_it": 8192,
+}
+"""max_position_embeddings of the presets' models."""
+
+
+def test_the_context_of_every_preset_is_known():
+    assert set(CONTEXT) == {n for n in names("model") if n != "hub" and not n.startswith("tiny")}
+
+
+@pytest.mark.parametrize("name", CONTEXT)
+@pytest.mark.parametrize("experiment", ["paper", "paper_math"])
+@pytest.mark.parametrize("hint", [True, False])
+def test_the_papers_limits_fit_into_the_context_of_every_preset(name, experiment, hint, tmp_path):
+    chosen = [f"model={name}", f"experiment={experiment}", "algorithm=masa"]
+    cfg = compose(*chosen, f"algorithm.control.hint={hint}")
+    algorithm = load(cfg).algorithm
+    context = AutoConfig.for_model("qwen3", max_position_embeddings=CONTEXT[name])
+    context.save_pretrained(tmp_path)
+    model = hydra.utils.instantiate(cfg.model)
+    longest_sequence(algorithm.prompt_limit, model, tmp_path, algorithm)
+    if name != "gemma2_9b_it":
+        assert (algorithm.response_limit, algorithm.meta.response_limit) == (8192, 8192)
 
 
 def fields_of(schema):
