@@ -213,7 +213,7 @@ class RolloutCallback(L.Callback):
 
     def _update(self, samples: Sequence[Sample], optimizer: int) -> Update:
         return build_update(
-            share_of(samples, self.module.global_rank, world_size()),
+            share_of(samples, self.algorithm, self.module.global_rank, world_size()),
             self.algorithm,
             self.settings.micro_batch_tokens,
             self.dialogue.pad_token_id,
