@@ -26,6 +26,7 @@ from masa.tasks.templates import TextDialogue
 from masa.training.collectives import (
     interleave_over_ranks,
     max_over_ranks,
+    share_work,
     sum_over_ranks,
     world_size,
 )
@@ -184,6 +185,11 @@ class RolloutCallback(L.Callback):
         return groups
 
     def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Completions of this rank's requests, whichever engine samples them."""
+        loads = [request.expected_tokens for request in requests]
+        return share_work(requests, loads, self._sample, self.ranks_per_engine)
+
+    def _sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         assert self.engine is not None
         with self._timed("generate"), self._engine_at_work(), self.stop.leaving_at_once():
             return self.engine.generate(requests)
