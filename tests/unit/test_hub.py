@@ -239,8 +239,19 @@ def test_grams_are_the_runs_of_words():
 def test_a_phrase_that_many_problems_hold_is_no_copy(copies):
     phrase = " ".join(WORDS[:13])
     problems = [f"{WORDS[50 + i]} {phrase}" for i in range(copies)]
-    found = contaminated(problems, [f"{WORDS[30]} {phrase}"])
+    found = contaminated(problems, [f"{' '.join(WORDS[30:33])} {phrase}"])
     assert found == [copies < PHRASE] * copies
+
+
+@pytest.mark.parametrize("copies", [1, PHRASE, 3 * PHRASE])
+def test_many_copies_of_an_evaluation_problem_are_copies(copies):
+    """Also with a number changed in each, or a first half that is another."""
+    exam = WORDS[:60]
+    whole = [" ".join(exam)] * copies
+    varied = [" ".join([*exam[:30], str(i), *exam[31:]]) for i in range(copies)]
+    halves = [" ".join([*WORDS[60 + i : 90 + i], *exam[24:]]) for i in range(copies)]
+    evaluation = ["something else", " ".join(exam)]
+    assert contaminated(whole + varied + halves, evaluation) == [True] * 3 * copies
 
 
 # --- lengths
