@@ -147,7 +147,7 @@ def is_finished(cfg: DictConfig, directory: Path) -> bool:
 
     if not (directory / FINISHED).exists():
         return False
-    refuse_another_run(cfg, directory / "config.yaml")
+    refuse_another_run(cfg, directory / "config.yaml", finished=True)
     return True
 
 

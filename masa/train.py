@@ -203,19 +203,37 @@ def report(out: Path) -> bool:
     return True
 
 
-def refuse_another_run(cfg: DictConfig, saved: Path) -> None:
-    """Raise ConfigError where a run would go on under settings that change its numbers."""
+LAYOUT = (
+    *("accelerator", "packing", "micro_batch_tokens", "check_syncs", "logprob_tolerance"),
+    *("checkpoint_every", "keep_best", "max_nonfinite_updates"),
+)
+"""Settings of the trainer that lay work out, save or check it: no number changes but in its last
+digits."""
+
+
+def refuse_another_run(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
+    """Raise ConfigError where a run would go on under settings that change its numbers.
+
+    Args:
+        cfg: its settings now.
+        saved: its config.yaml, with those of before.
+        finished: it is at its end, so that its length may not differ either.
+    """
     if not saved.exists():
         return
     before = flatten(OmegaConf.load(saved))
     now = flatten(cfg)
+    free = {f"trainer.{name}" for name in LAYOUT} | (
+        set() if finished else {"trainer.max_rollouts"}
+    )
+    groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")
     for key in sorted(before.keys() | now.keys()):
-        if key.split(".")[0] in ("algorithm", "optimizer", "task", "model", "seed"):
-            if before.get(key) != now.get(key):
-                raise ConfigError(
-                    f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
-                    "repeat its settings to go on, or choose another directory"
-                )
+        counts = key.split(".")[0] in groups or key in ("engine._target_", "engine.dtype")
+        if counts and key not in free and before.get(key) != now.get(key):
+            raise ConfigError(
+                f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
+                "repeat its settings to go on, or choose another directory"
+            )
 
 
 def flatten(cfg: Any) -> dict[str, Any]:
