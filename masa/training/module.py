@@ -80,6 +80,11 @@ class MasaModule(L.LightningModule):
             else:
                 model.to(self.device)
 
+    @property
+    def reference(self) -> torch.nn.Module | None:
+        """The model of the KL term, where there is one beside the policy."""
+        return self._reference[0] if self._reference else None
+
     def configure_optimizers(self) -> Any:
         """The policy's AdamW with its warm-up; a second one for separate behaviour cloning."""
         assert self.policy is not None
@@ -208,8 +213,8 @@ class MasaModule(L.LightningModule):
     @torch.no_grad()
     def _reference_logprobs(self, batch: MicroBatch) -> torch.Tensor:
         assert self.policy is not None
-        if not has_adapter(self.policy):
-            return token_logprobs(self._reference[0], batch, self.algorithm.temperature)[0]
+        if self.reference is not None:
+            return token_logprobs(self.reference, batch, self.algorithm.temperature)[0]
         # the base model is there already: no second copy
         with without_adapter(self.policy):
             return token_logprobs(self.policy, batch, self.algorithm.temperature)[0]

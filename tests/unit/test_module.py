@@ -12,6 +12,8 @@ from masa.algorithm.losses import weighed
 from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig, TrainingError
 from masa.data.packing import build_update, pad
 from masa.training.logprobs import token_logprobs
+from masa.training.lora import LoraConfig, add_adapter
+from masa.training.memory import memory_budget
 from masa.training.module import MasaModule
 from masa.types import StepBatch
 
@@ -118,6 +120,34 @@ def test_old_log_probs_are_those_before_the_first_update():
     assert float((corrected - expected).abs().max()) < 1e-5
     assert metrics["sampling/sampling_logp_difference/mean"] == pytest.approx(shift, abs=1e-4)
     assert metrics["clip_ratio/low_mean"] + metrics["clip_ratio/high_mean"] < 1
+
+
+ENGINE = {"dtype": "float32"}
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("kl_beta", [0.0, 0.1])
+def test_a_reference_model_is_built_and_said_only_where_it_is_needed(kl_beta, lora):
+    """With an adapter the base model is the reference already."""
+    built = []
+
+    def policy():
+        built.append(tiny_qwen3())
+        if lora:
+            add_adapter(built[-1], LoraConfig(rank=2))
+        return built[-1]
+
+    module = Module(
+        policy, algorithm(kl_beta=kl_beta), OptimizerConfig(), TrainerConfig(), StrategyConfig()
+    )
+    module.configure_model()
+    needed = kl_beta > 0 and not lora
+    assert len(built) == 1 + needed and (module.reference is not None) == needed
+    line = memory_budget(module, ENGINE)
+    assert ("reference" in line) == needed
+    weights = line.partition("policy ")[2].partition(" (")[0]
+    assert not needed or f"reference {weights}" in line
+    assert ("gradients " + weights in line) == (not lora)
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_counted():
