@@ -247,6 +247,7 @@ class TrainerConfig:
     """padded (a row per sample), packed (samples end to end, which needs attention of variable
     length to be fast), auto: packed where model.attn_implementation is such attention."""
     accelerator: str = "auto"
+    """auto, cpu, gpu, cuda or mps."""
     precision: str = "32-true"
     """32-true, or bf16-mixed: parameters and their updates in float32, computed in bfloat16."""
     check_syncs: int = 3
@@ -277,6 +278,7 @@ class TrainerConfig:
         )
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
         _one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
+        _one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
         _one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))
         _require(self.keep_best >= 0, f"trainer.keep_best is {self.keep_best}, it must be >= 0")
 

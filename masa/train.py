@@ -23,13 +23,13 @@ def check(cfg: DictConfig) -> RunConfig:
     from hydra.errors import InstantiationException
     from hydra.utils import get_class, instantiate
 
+    from masa.engine.check import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
 
     try:
         task = instantiate(cfg.task)
         instantiate(cfg.model).check(task)
-        engine: Any = get_class(cfg.engine._target_)
-        engine.check_available()
+        check_engine(get_class(cfg.engine._target_), cfg.engine)
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
@@ -52,6 +52,9 @@ def require_enough_prompts(task: Task, config: RunConfig) -> None:
 def run(cfg: DictConfig) -> None:
     """One training run."""
     config = load(cfg)
+    from masa.training.devices import check_devices
+
+    check_devices(config.strategy, config.trainer.accelerator)
     out = Path(config.output_dir)
     cli.quiet(out / "log.txt")
     import lightning as L

@@ -88,7 +88,15 @@ class RolloutCallback(L.Callback):
         self.module = pl_module
         self.is_writer = trainer.is_global_zero
         if self.engine is None:
-            self.engine = self.build_engine()
+            try:
+                self.engine = self.build_engine()
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                raise TrainingError(
+                    f"the engine could not be built ({reason[:300]}); log.txt has the traceback: "
+                    "where memory is short change engine.gpu_memory_utilization, "
+                    "engine.kv_cache_gib or algorithm.response_limit, else try engine=hf"
+                ) from error
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget rollouts that an earlier life of this run made after the checkpoint."""
