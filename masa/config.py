@@ -253,7 +253,10 @@ class TrainerConfig:
     check_syncs: int = 3
     """Weight syncs after which engine and policy log-probs are compared, at start and resume."""
     logprob_tolerance: float = 1e-3
-    """Largest difference allowed there (nats)."""
+    """Largest difference of a token allowed there (nats)."""
+    logprob_mean_tolerance: float = 1e-4
+    """Largest mean difference over tokens allowed there (nats): what weights of another version
+    show where rounding alone moves single tokens far."""
     max_nonfinite_updates: int = 5
     """Updates in a row whose loss or gradient is not finite, each skipped, that end the run."""
 
@@ -277,6 +280,7 @@ class TrainerConfig:
             f"trainer.val_meta_samples is {self.val_meta_samples}, it must be 0 or >= 2",
         )
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
+        _require(self.logprob_mean_tolerance > 0, "trainer.logprob_mean_tolerance must be > 0")
         _one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
         _one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
         _one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))

@@ -84,6 +84,9 @@ def run(cfg: DictConfig) -> None:
     from masa.training.stopping import EXIT_STOPPED, Stopped, StopSignal
     from masa.training.validation import HeldOut, ValidationCallback
 
+    if "name" in cfg.model and Path(cfg.model.name).expanduser().is_dir():
+        # config.yaml is read from other directories as well: to go on, to export
+        cfg.model.name = str(Path(cfg.model.name).expanduser().resolve())
     started = time.perf_counter()
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
@@ -207,7 +210,8 @@ def report(out: Path) -> bool:
 
 
 LAYOUT = (
-    *("accelerator", "packing", "micro_batch_tokens", "check_syncs", "logprob_tolerance"),
+    *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
+    *("logprob_tolerance", "logprob_mean_tolerance"),
     *("checkpoint_every", "keep_best", "max_nonfinite_updates"),
 )
 """Settings of the trainer that lay work out, save or check it: no number changes but in its last

@@ -16,7 +16,7 @@ from masa.algorithm.cutoff import LengthCutoff
 from masa.algorithm.expert import ExpertPool, expert_of
 from masa.algorithm.gating import Gate, build_gate
 from masa.algorithm.step import Actors, Verify, collect, keep_mixed, samples_of
-from masa.config import AlgorithmConfig, TrainerConfig, TrainingError
+from masa.config import AlgorithmConfig, ConfigError, TrainerConfig, TrainingError
 from masa.data import records
 from masa.data.cost import CostMeter
 from masa.data.loader import Draw
@@ -90,6 +90,8 @@ class RolloutCallback(L.Callback):
         if self.engine is None:
             try:
                 self.engine = self.build_engine()
+            except ConfigError:
+                raise
             except Exception as error:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
                 raise TrainingError(

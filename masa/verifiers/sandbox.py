@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Literal
 
-from masa.config import ConfigError
+from masa.config import ConfigError, TrainingError
 
 Status = Literal["exited", "crashed", "timeout", "flood"]
 
@@ -143,7 +143,7 @@ class Sandbox:
             fds: descriptors it inherits under the same numbers.
 
         Raises:
-            RuntimeError: it never started, so that nothing can be said of it.
+            TrainingError: it never started, so that nothing can be said of it.
         """
         started, tell = os.pipe()
         with (
@@ -173,7 +173,7 @@ class Sandbox:
                 if process.stdout:
                     process.stdout.close()
             if not sign.read(1):
-                raise RuntimeError("a sandbox did not start: out of memory, processes or time?")
+                raise TrainingError("a sandbox did not start: out of memory, processes or time?")
 
     def run(self, program: str, stdin: str = "") -> Outcome:
         """Run a program to its end on the given standard input."""

@@ -119,6 +119,7 @@ IMPOSSIBLE = [
     (TrainerConfig, "micro_batch_tokens", [0]),
     (TrainerConfig, "max_nonfinite_updates", [0]),
     (TrainerConfig, "logprob_tolerance", [0, -1, NAN]),
+    (TrainerConfig, "logprob_mean_tolerance", [0, -1, NAN]),
     (StrategyConfig, "name", ["", "ddp"]),
     (StrategyConfig, "devices", [0, 2]),
     (StrategyConfig, "num_nodes", [0, 2]),

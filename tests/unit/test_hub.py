@@ -204,6 +204,29 @@ def test_unusable_rows_are_dropped_and_counted(tmp_path):
     }
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_without_the_key_counts_as_unusable(tmp_path, first):
+    bad = [{"answer": "1"}, {"problem": "unsolved"}, {"problem": "x \ud800", "answer": "1"}]
+    bad += [{"problem": "half an answer", "answer": "\udc00"}]
+    rows = bad + ROWS if first else ROWS + bad
+    file = write(tmp_path / "sums.jsonl", [row | {"level": 2} for row in rows[:9]] + rows[9:])
+    task = task_of(file, "validation.fraction=0.2", "columns.level=level")
+    assert task.report["dropped"] == {
+        "without a problem": 2,
+        "without an answer": 1,
+        "with an unusable answer": 1,
+    }
+    assert {prompt.level for prompt in (*task.train, *task.validation)} == {0, 2}
+    exam = write(tmp_path / "exam.jsonl", [{"id": 1}, {"id": 2, "question": "never asked"}])
+    task_of(file, "validation.fraction=0.2", f"decontaminate=[{{path: {exam}, column: question}}]")
+
+
+def test_a_long_field_of_a_csv_file_is_read(tmp_path):
+    rows = [*ROWS, {"problem": "long " * 40_000, "answer": "1"}]
+    task = task_of(write(tmp_path / "sums.csv", rows), "validation.fraction=0.2")
+    assert task.report["read"] == 61 and not task.report["dropped"]
+
+
 WORDS = [f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)]
 
 

@@ -14,7 +14,7 @@ from masa.data.packing import build_update, pad
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import LoraConfig, add_adapter
 from masa.training.memory import memory_budget
-from masa.training.module import MasaModule
+from masa.training.module import EngineMismatchError, MasaModule
 from masa.types import StepBatch
 
 
@@ -51,7 +51,7 @@ class Module(MasaModule):
 def train(steps, config, **trainer):
     """Run batches of updates on a tiny Qwen3; returns its weights and what was logged."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    settings = TrainerConfig(check_syncs=0, **trainer)
+    settings = TrainerConfig(**{"check_syncs": 0, **trainer})
     module = Module(
         tiny_qwen3, config, OptimizerConfig(lr=1e-3, warmup_steps=0), settings, StrategyConfig()
     )
@@ -69,9 +69,9 @@ def train(steps, config, **trainer):
     return torch.cat([p.detach().flatten() for p in module.policy.parameters()]), keep.metrics
 
 
-def updates_of(config, seed=0, shift=0.0):
-    """Two updates whose behaviour log-probs are the policy's, `shift` apart."""
-    policy, samples = tiny_qwen3(), []
+def updates_of(config, seed=0, shift=0.0, sampler=None):
+    """Two updates whose behaviour log-probs are the policy's (or `sampler`'s), `shift` apart."""
+    policy, samples = sampler or tiny_qwen3(), []
     for sample in random_samples(8, seed, objectives="s"):
         with torch.no_grad():
             batch = pad([sample], dict.fromkeys(("solution", "meta", "bc"), 1.0), 0)
@@ -167,3 +167,44 @@ def test_too_many_in_a_row_end_the_run():
         train([[bad, bad], [bad, other]], algorithm(), max_nonfinite_updates=3)
     message = str(caught.value)
     assert "3 updates in a row" in message and "optimizer.lr" in message and "\n" not in message
+
+
+def test_out_of_memory_says_what_to_lower(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate 20 GiB")
+
+    monkeypatch.setattr("masa.training.module.token_logprobs", full)
+    updates = [build_update(random_samples(4), algorithm(), 60, 0)]
+    with pytest.raises(
+        TrainingError, match=r"lower trainer\.micro_batch_tokens \(it is 77\)"
+    ) as no:
+        train([updates], algorithm(), micro_batch_tokens=77)
+    assert "\n" not in str(no.value)
+
+
+PAPER = {"check_syncs": 1, "logprob_tolerance": 5.0, "logprob_mean_tolerance": 0.05}
+
+
+def test_a_stale_head_is_noticed_where_rounding_is_allowed_for():
+    """Its largest difference is one that bfloat16 may have, the mean is not."""
+    config = algorithm()
+    stale = tiny_qwen3()
+    generator = torch.Generator().manual_seed(0)
+    head = stale.lm_head.weight
+    head.data += 0.05 * torch.randn(head.shape, generator=generator)
+    updates = updates_of(config, sampler=stale)
+    _, (metrics,) = train([updates], config)
+    assert metrics["sampling/sampling_logp_difference/max"] < 3
+    with pytest.raises(EngineMismatchError, match=r"\(mean\).*logprob_mean_tolerance is 0.05"):
+        train([updates], config, **PAPER)
+    with pytest.raises(EngineMismatchError, match=r"\(max\).*logprob_tolerance is 0.001"):
+        train([updates], config, check_syncs=1)
+
+
+def test_a_single_token_far_off_is_rounding():
+    config = algorithm()
+    updates = updates_of(config)
+    micro_batch = updates[0].micro_batches[0]
+    row, token = map(int, micro_batch.policy_tokens.nonzero()[0])
+    micro_batch.behaviour_logprobs[row, token] -= 1.0
+    train([updates], config, **PAPER)

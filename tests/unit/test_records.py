@@ -1,3 +1,4 @@
+import errno
 import math
 import os
 
@@ -16,6 +17,7 @@ from builders import (
 )
 
 from masa.algorithm.step import collect
+from masa.checks import TrainingError
 from masa.data import records
 
 
@@ -111,11 +113,13 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
 
     def torn(table, where, **kwargs):
         where.write_bytes(b"half a fi")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(records.pq, "write_table", torn)
-    with pytest.raises(OSError, match="disk full"):
+    said = r"r\.parquet could not be written \(No space left on device\).*free space"
+    with pytest.raises(TrainingError, match=said) as caught:
         records.write([], path)
+    assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
     monkeypatch.undo()
     records.write(
