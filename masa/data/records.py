@@ -17,7 +17,7 @@ SCHEMA = pa.schema(
         ("step", pa.int32()),
         ("split", pa.string()),
         ("prompt_id", pa.string()),
-        ("level", pa.int16()),
+        ("level", pa.int64()),
         ("kind", pa.string()),
         ("sample", pa.int16()),
         ("problem", pa.string()),

@@ -307,6 +307,10 @@ def _refuse_equal_ids(prompts: Sequence[Prompt], columns: Columns) -> None:
 
 def _number(level: Any) -> int:
     found = re.search(r"\d+", str(level))
+    if found and len(found[0]) > 18:
+        raise ConfigError(
+            f"task.columns.level: {found[0][:40]} is no level, it must have at most 18 digits"
+        )
     return int(found[0]) if found else 0
 
 

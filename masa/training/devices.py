@@ -26,7 +26,8 @@ def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
     )
     started = int(os.environ.get("WORLD_SIZE", strategy.world_size))
     by = "WORLD_SIZE"
-    if SLURMEnvironment.detect():
+    # torchrun may itself be started by SLURM
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         started, by = int(os.environ["SLURM_NTASKS"]), "SLURM_NTASKS"
     require(
         started == strategy.world_size,

@@ -495,7 +495,10 @@ def test_more_devices_than_there_are_and_other_processes_are_refused(monkeypatch
     refused(lambda: check_devices(four, "cpu"), "4 processes", "WORLD_SIZE", "4 x 2")
     monkeypatch.setenv("WORLD_SIZE", "8")
     check_devices(four, "cpu")
-    # torchrun with a device for each process
+    # torchrun, started by SLURM with a device for each process
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    refused(lambda: check_devices(four, "cpu"), "2 processes", "SLURM_NTASKS")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     check_devices(four, "gpu")

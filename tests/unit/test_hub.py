@@ -318,6 +318,7 @@ def test_a_limit_that_leaves_nothing_is_refused():
         (["columns.problem=question"], "task.columns.problem=question: .* there are problem, ans"),
         (["columns.answer=gold"], "task.columns.answer=gold: there is no such column"),
         (["columns.id=answers"], "task.columns.id=answers: there is no such column"),
+        (["columns.level=long"], "task.columns.level: 12345678901234567890 is no level"),
         (["columns.id=same"], "gives 60 problems the id sums/1"),
         (["answer_format=latex"], "task.answer_format is 'latex', it must be one of text, boxed"),
         (["answer_format=boxed"], "no prompt to train on .*: 60 rows read, dropped: 60 without an"),
@@ -336,7 +337,10 @@ def test_a_limit_that_leaves_nothing_is_refused():
     ],
 )  # fmt: skip
 def test_bad_input(tmp_path, settings, message):
-    file = write(tmp_path / "sums.jsonl", [row | {"same": 1} for row in ROWS])
+    file = write(
+        tmp_path / "sums.jsonl",
+        [row | {"same": 1, "long": "Level 12345678901234567890"} for row in ROWS],
+    )
     with pytest.raises(Exception, match=message) as caught:
         assert task_of(file, *settings).train
     assert "\n" not in str(caught.value.__cause__ or caught.value)

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -9,12 +10,13 @@ import torch
 from builders import algorithm, random_samples, tiny_qwen3
 
 from masa.algorithm.losses import weighed
-from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig, TrainingError
+from masa.config import ConfigError, OptimizerConfig, StrategyConfig, TrainerConfig, TrainingError
 from masa.data.packing import build_update, pad
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import LoraConfig, add_adapter
 from masa.training.memory import memory_budget
 from masa.training.module import EngineMismatchError, MasaModule
+from masa.training.sharding import shard
 from masa.types import StepBatch
 
 
@@ -208,3 +210,9 @@ def test_a_single_token_far_off_is_rounding():
     row, token = map(int, micro_batch.policy_tokens.nonzero()[0])
     micro_batch.behaviour_logprobs[row, token] -= 1.0
     train([updates], config, **PAPER)
+
+
+def test_a_model_whose_layers_are_nowhere_is_refused_by_fsdp():
+    mesh = SimpleNamespace(size=lambda _: 2, device_type="cpu", mesh_dim_names=("r", "s"))
+    with pytest.raises(ConfigError, match="no way to shard Linear.*use strategy=single"):
+        shard(torch.nn.Linear(2, 2), mesh)

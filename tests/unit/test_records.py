@@ -95,7 +95,7 @@ def test_any_text_can_be_written(tmp_path):
         predictions=[prediction(None, None, None), prediction(1, 2, ("", "a\x00b", "é"))],
         solution_rewards=(1.0, 0.0),
         solution_advantages=(0.5, -0.5),
-        prompt=prompt(problem='quotes " and \n lines', level=3),
+        prompt=prompt(problem='quotes " and \n lines', level=20240131),
         meta=(completion(1, text="\x00"), completion(2, text="🙂", finished=False)),
         decided=plan(gated=True),
     )
@@ -104,6 +104,7 @@ def test_any_text_can_be_written(tmp_path):
     assert [row["text"] for row in table] == ["\x00", "🙂", "", ""]
     assert table[1]["predicted_notions"] == ["", "a\x00b", "é"]
     assert table[1]["finish_reason"] == "length"
+    assert table[0]["level"] == 20240131
 
 
 def test_writing_is_all_or_nothing(tmp_path, monkeypatch):

@@ -3,9 +3,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import pytest
+from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
@@ -163,6 +165,43 @@ def test_an_unfinished_run_may_grow_and_a_finished_one_is_not_a_longer_one(tmp_p
     assert sweep.is_finished(settings_of(), tmp_path)
     with pytest.raises(ConfigError, match=r"max_rollouts is 100, but .* was run with 60"):
         sweep.is_finished(longer, tmp_path)
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A job whose process says its rank, and fails where a file asks for it."""
+    overrides = SimpleNamespace(task=["seed=0"])
+    hydra_job = SimpleNamespace(
+        runtime=SimpleNamespace(output_dir=str(tmp_path / "job")),
+        sweep=SimpleNamespace(dir=str(tmp_path)),
+        overrides=overrides,
+    )
+    monkeypatch.setattr(sweep.HydraConfig, "get", lambda: hydra_job)
+    code = "import os; print('task', os.environ.get('SLURM_PROCID', 'alone'))"
+    monkeypatch.setattr(sweep, "_command", lambda *_: [sys.executable, "-c", code])
+    return tmp_path / "job"
+
+
+def test_every_task_of_a_job_runs_and_the_first_alone_takes_the_directory(job, monkeypatch, capsys):
+    cfg = settings_of()
+    job.mkdir()
+    # as the first task holds it while the others start
+    with FileLock(job / "job.lock"):
+        for task in ("1", "2"):
+            monkeypatch.setenv("SLURM_PROCID", task)
+            sweep.run_job("masa-train", cfg)
+        assert not capsys.readouterr().out and not (job / "finished").exists()
+        assert not (job.parent / "failed.txt").exists()
+        monkeypatch.setenv("SLURM_PROCID", "0")
+        sweep.run_job("masa-train", cfg)
+    assert "another job runs here" in (job.parent / "failed.txt").read_text()
+    sweep.run_job("masa-train", cfg)
+    assert (job / "finished").exists()
+    for task, name in (("0", "console.txt"), ("1", "console-1.txt"), ("2", "console-2.txt")):
+        assert (job / name).read_text() == f"task {task}\n"
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    sweep.run_job("masa-train", cfg)  # finished before: not again
+    assert (job / "console-1.txt").read_text() == "task 1\n"
 
 
 def test_last_accuracy(tmp_path):
