@@ -11,6 +11,10 @@ class TrainingError(RuntimeError):
     """A run cannot go on; the message is one line that says what to do about it."""
 
 
+class VerdictError(TrainingError):
+    """No verdict, since what gives it could not be started: nothing can be said of the answer."""
+
+
 def require(holds: bool, message: str) -> None:
     """Raise ConfigError with `message` unless it holds."""
     if not holds:

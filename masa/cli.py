@@ -54,7 +54,7 @@ def hydra_main(
                 if sweeps:
                     directory = sweep.sweep_directory(config_name, overrides)
                     sys.argv.append(f"hydra.sweep.dir='{directory}'")
-        except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        except (ConfigError, TrainingError, HydraException, OmegaConfBaseException) as error:
             fail(program, _one_line(error, folder, config_name))
 
     def job(cfg: DictConfig) -> float | None:
@@ -80,8 +80,10 @@ def hydra_main(
 
 
 def fail(program: str, message: str, status: int = 2) -> NoReturn:
-    """One line on stderr, and out."""
-    print(f"{program}: error: {message}", file=sys.stderr)
+    """One line on stderr, and out; what all ranks refuse alike is said by one of each node."""
+    ranks = [os.environ.get(name, "0") for name in ("LOCAL_RANK", "SLURM_LOCALID")]
+    if status != 2 or set(ranks) == {"0"}:
+        print(f"{program}: error: {message}", file=sys.stderr)
     raise SystemExit(status)
 
 

@@ -251,12 +251,16 @@ class TrainerConfig:
     """padded (a row per sample), packed (samples end to end, which needs attention of variable
     length to be fast), auto: packed where model.attn_implementation is such attention."""
     accelerator: str = "auto"
+    """auto, cpu, gpu, cuda or mps."""
     precision: str = "32-true"
     """32-true, or bf16-mixed: parameters and their updates in float32, computed in bfloat16."""
     check_syncs: int = 3
     """Weight syncs after which engine and policy log-probs are compared, at start and resume."""
     logprob_tolerance: float = 1e-3
-    """Largest difference allowed there (nats)."""
+    """Largest difference of a token allowed there (nats)."""
+    logprob_mean_tolerance: float = 1e-4
+    """Largest mean difference over tokens allowed there (nats): what weights of another version
+    show where rounding alone moves single tokens far."""
     max_nonfinite_updates: int = 5
     """Updates in a row whose loss or gradient is not finite, each skipped, that end the run."""
 
@@ -280,7 +284,9 @@ class TrainerConfig:
             f"trainer.val_meta_samples is {self.val_meta_samples}, it must be 0 or >= 2",
         )
         _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
+        _require(self.logprob_mean_tolerance > 0, "trainer.logprob_mean_tolerance must be > 0")
         _one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
+        _one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
         _one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))
         _require(self.keep_best >= 0, f"trainer.keep_best is {self.keep_best}, it must be >= 0")
 

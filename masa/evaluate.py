@@ -62,12 +62,12 @@ def check(cfg: DictConfig) -> EvaluationConfig:
         Store(Path(directory)).settings()
     if config.compare:
         return config
+    from masa.engine.check import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
 
     check_benchmarks(config.benchmark)
     try:
-        engine: Any = get_class(cfg.engine._target_)
-        engine.check_available()
+        check_engine(get_class(cfg.engine._target_), cfg.engine)
         if cfg.model.name is not None and not is_run(cfg.model.name):
             instantiate(cfg.model).check(None)
         elif cfg.model.name is None and not _replays(cfg):

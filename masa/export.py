@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,12 +25,12 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
 
     Args:
         run: run directory.
-        out: made where missing; must hold no model yet.
+        out: made where missing; must hold nothing yet. It is there whole or not at all.
         ckpt: last, best, or a checkpoint's path (a file, or the folder of a sharded one).
         dtype: of the written weights; None keeps that of training.
 
     Raises:
-        ConfigError: there is no such run or checkpoint, or `out` holds a model.
+        ConfigError: there is no such run, checkpoint or model, or `out` holds something.
     """
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"{run} is no run directory: it has no config.yaml")
@@ -37,12 +38,15 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
         raise ConfigError(f"{out} holds a model already: choose another out")
     if dtype not in (None, "float32", "bfloat16"):
         raise ConfigError(f"dtype is {dtype!r}, it must be float32 or bfloat16")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} holds files already: choose another out")
     import torch
     from hydra.utils import instantiate
     from transformers.utils import logging
 
+    from masa.data.files import publish
     from masa.tasks.chat import ending_tokens
-    from masa.training.checkpoint import find_checkpoint
+    from masa.training.checkpoint import find_checkpoint, require_same_model
     from masa.training.lora import has_adapter, merged
     from masa.training.models import generation_eos, load_policy, load_tokenizer
 
@@ -51,27 +55,38 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     assert checkpoint is not None
     cfg = OmegaConf.load(run / "config.yaml")
     assert isinstance(cfg, DictConfig)
-    model = instantiate(cfg.model)
-    path = model.resolve(instantiate(cfg.task))
+    model, task = instantiate(cfg.model), instantiate(cfg.task)
+    model.check(task)
+    path = model.resolve(task)
     policy = model.load(path)
+    require_same_model(checkpoint, policy)
     load_weights(policy, checkpoint)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
-    if has_adapter(policy):
-        policy.save_pretrained(out / "adapter")
-        base = load_policy(path, policy.dtype, None, model.trust_remote_code)
-        # tied weights have one name here and two in the model
-        base.load_state_dict(dict(merged(policy.named_parameters(), policy)), strict=False)
-        policy = base
-    if dtype is not None:
-        policy.to(getattr(torch, dtype))
-    ends = ending_tokens(tokenizer, generation_eos(path))
-    policy.generation_config.eos_token_id = list(ends)
-    policy.generation_config.pad_token_id = (
-        ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    )
-    policy.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    (out / "README.md").write_text(model_card(run, checkpoint, cfg, base_card(path)))
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        if has_adapter(policy):
+            policy.save_pretrained(partial / "adapter")
+            base = load_policy(path, policy.dtype, None, model.trust_remote_code)
+            # tied weights have one name here and two in the model
+            base.load_state_dict(dict(merged(policy.named_parameters(), policy)), strict=False)
+            policy = base
+        if dtype is not None:
+            policy.to(getattr(torch, dtype))
+        ends = ending_tokens(tokenizer, generation_eos(path))
+        policy.generation_config.eos_token_id = list(ends)
+        policy.generation_config.pad_token_id = (
+            ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        )
+        policy.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        card = model_card(run, checkpoint, cfg, base_card(path))
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        if out.exists():
+            out.rmdir()
+        publish(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_weights(policy: Any, checkpoint: Path) -> None:
@@ -84,7 +99,13 @@ def load_weights(policy: Any, checkpoint: Path) -> None:
         dcp.load({"state_dict": weights}, checkpoint_id=checkpoint, no_dist=True)
     else:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    policy.load_state_dict({name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()})
+    found = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
+    try:
+        policy.load_state_dict(found)
+    # of another shape or under another name
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"{checkpoint} is of another model: {said[:200]}") from error
 
 
 def base_card(path: Path) -> Mapping[str, Any]:
@@ -130,12 +151,17 @@ def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, 
 
 
 def last_validation(metrics: Path, step: int) -> dict[str, str]:
-    """The last validation up to a step: its rollout number and its metrics as written."""
+    """The last validation up to a step: its rollout number and its metrics as written; nothing
+    where there was none."""
+    if not metrics.is_file():
+        return {}
     with metrics.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("val/accuracy")]
-    row = [row for row in rows if int(row["step"]) <= step][-1]
+    rows = [row for row in rows if int(row["step"]) <= step]
     return {
-        name: value for name, value in row.items() if value and (name == "step" or "val/" in name)
+        name: value
+        for name, value in (rows[-1] if rows else {}).items()
+        if value and (name == "step" or "val/" in name)
     }
 
 
@@ -166,6 +192,9 @@ def main() -> None:
         export(Path(runs[0]), out, given.get("ckpt", "last"), given.get("dtype"))
     except ConfigError as error:
         cli.fail("masa-export", str(error))
+    except OSError as error:
+        said = error.strerror or error
+        cli.fail("masa-export", f"{out} could not be written ({said}): free space there", status=1)
     print(out)
 
 

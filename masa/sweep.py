@@ -1,8 +1,9 @@
 """Sweeps (`-m`): every job in a process of its own, whichever Hydra launcher starts it.
 
 A job that fails does not stop the others and is named at the end; one that is finished is not run
-again. In a job's directory `console.txt` holds what it printed, and `finished` marks that it ended
-well; `failed.txt` in the sweep's directory names the others.
+again. In a job's directory `console.txt` holds what it printed (`console-N.txt` what task N of
+several did), and `finished` marks that it ended well; `failed.txt` in the sweep's directory names
+the others.
 """
 
 from __future__ import annotations
@@ -139,6 +140,8 @@ def _line(override: Override, index: int = 0) -> str:
 def run_job(program: str, cfg: DictConfig) -> float:
     """Run one job as `python -m <module>` in its directory, unless it is finished.
 
+    Where SLURM starts a job as several tasks each runs its rank of it; the first speaks for all.
+
     Args:
         program: console script, masa-x for the module masa.x.
         cfg: config of the job.
@@ -149,6 +152,9 @@ def run_job(program: str, cfg: DictConfig) -> float:
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
     directory.mkdir(parents=True, exist_ok=True)
+    task = int(os.environ.get("SLURM_PROCID", "0"))
+    if task > 0:
+        return _run_rank(program, cfg, directory, task)
     started = time.perf_counter()
     try:
         with FileLock(directory / "job.lock", blocking=False):
@@ -156,7 +162,7 @@ def run_job(program: str, cfg: DictConfig) -> float:
                 print(f"{directory}: finished before", flush=True)
                 return last_accuracy(directory)
             print(f"{directory}: {' '.join(job.overrides.task)}", flush=True)
-            problem = _run(_command(program, cfg), directory)
+            problem = _run(_command(program, cfg), directory / CONSOLE)
             if not problem:
                 (directory / FINISHED).touch()
     except Timeout:
@@ -172,6 +178,16 @@ def run_job(program: str, cfg: DictConfig) -> float:
     return math.nan
 
 
+def _run_rank(program: str, cfg: DictConfig, directory: Path, task: int) -> float:
+    """A task beside the first, which holds the lock and says what became of the job."""
+    try:
+        if not is_finished(cfg, directory):
+            _run(_command(program, cfg), directory / f"console-{task}.txt")
+    except ConfigError as error:
+        print(f"{directory}: {error}", flush=True)
+    return math.nan
+
+
 def is_finished(cfg: DictConfig, directory: Path) -> bool:
     """True where the job ended well before.
 
@@ -182,7 +198,7 @@ def is_finished(cfg: DictConfig, directory: Path) -> bool:
 
     if not (directory / FINISHED).exists():
         return False
-    refuse_another_run(cfg, directory / "config.yaml")
+    refuse_another_run(cfg, directory / "config.yaml", finished=True)
     return True
 
 
@@ -206,9 +222,10 @@ def _command(program: str, cfg: DictConfig) -> list[str]:
     return [sys.executable, "-m", module, *overrides, where]
 
 
-def _run(command: Sequence[str], directory: Path) -> str:
-    """Run to the end; returns the last words of a process that failed, else nothing."""
-    with (directory / CONSOLE).open("a") as console:
+def _run(command: Sequence[str], said: Path) -> str:
+    """Run to the end, what is printed to `said`; returns the last words of a process that failed,
+    else nothing."""
+    with said.open("a") as console:
         process = subprocess.Popen(
             command,
             # its last line then says what was wrong
@@ -228,7 +245,7 @@ def _run(command: Sequence[str], directory: Path) -> str:
         raise SystemExit(status)
     if status == 0:
         return ""
-    lines = (directory / CONSOLE).read_text(errors="replace").split("\n")
+    lines = said.read_text(errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "")
     return last[-200:] or f"exit status {status}"
 

@@ -23,13 +23,13 @@ def check(cfg: DictConfig) -> RunConfig:
     from hydra.errors import InstantiationException
     from hydra.utils import get_class, instantiate
 
+    from masa.engine.check import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
 
     try:
         task = instantiate(cfg.task)
         instantiate(cfg.model).check(task)
-        engine: Any = get_class(cfg.engine._target_)
-        engine.check_available()
+        check_engine(get_class(cfg.engine._target_), cfg.engine)
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
@@ -52,6 +52,9 @@ def require_enough_prompts(task: Task, config: RunConfig) -> None:
 def run(cfg: DictConfig) -> None:
     """One training run."""
     config = load(cfg)
+    from masa.training.devices import check_devices
+
+    check_devices(config.strategy, config.trainer.accelerator)
     out = Path(config.output_dir)
     cli.quiet(out / "log.txt")
     import lightning as L
@@ -81,6 +84,9 @@ def run(cfg: DictConfig) -> None:
     from masa.training.stopping import EXIT_STOPPED, Stopped, StopSignal
     from masa.training.validation import HeldOut, ValidationCallback
 
+    if "name" in cfg.model and Path(cfg.model.name).expanduser().is_dir():
+        # config.yaml is read from other directories as well: to go on, to export
+        cfg.model.name = str(Path(cfg.model.name).expanduser().resolve())
     started = time.perf_counter()
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
@@ -207,19 +213,38 @@ def report(out: Path) -> bool:
     return True
 
 
-def refuse_another_run(cfg: DictConfig, saved: Path) -> None:
-    """Raise ConfigError where a run would go on under settings that change its numbers."""
+LAYOUT = (
+    *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
+    *("logprob_tolerance", "logprob_mean_tolerance"),
+    *("checkpoint_every", "keep_best", "max_nonfinite_updates"),
+)
+"""Settings of the trainer that lay work out, save or check it: no number changes but in its last
+digits."""
+
+
+def refuse_another_run(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
+    """Raise ConfigError where a run would go on under settings that change its numbers.
+
+    Args:
+        cfg: its settings now.
+        saved: its config.yaml, with those of before.
+        finished: it is at its end, so that its length may not differ either.
+    """
     if not saved.exists():
         return
     before = flatten(OmegaConf.load(saved))
     now = flatten(cfg)
+    free = {f"trainer.{name}" for name in LAYOUT} | (
+        set() if finished else {"trainer.max_rollouts"}
+    )
+    groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")
     for key in sorted(before.keys() | now.keys()):
-        if key.split(".")[0] in ("algorithm", "optimizer", "task", "model", "seed"):
-            if before.get(key) != now.get(key):
-                raise ConfigError(
-                    f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
-                    "repeat its settings to go on, or choose another directory"
-                )
+        counts = key.split(".")[0] in groups or key in ("engine._target_", "engine.dtype")
+        if counts and key not in free and before.get(key) != now.get(key):
+            raise ConfigError(
+                f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
+                "repeat its settings to go on, or choose another directory"
+            )
 
 
 def flatten(cfg: Any) -> dict[str, Any]:

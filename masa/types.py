@@ -40,6 +40,15 @@ class Request:
     """One sampling seed per completion; its length is the number of completions."""
     max_tokens: int
     """Largest number of tokens in a completion, the end-of-sequence token included."""
+    predicted_tokens: int | None = None
+    """Token limit that predictions of the completion's length ask for; None: there are none."""
+
+    @property
+    def expected_tokens(self) -> int:
+        """Tokens read and sampled, as far as is known before: what the ranks are balanced by."""
+        known = self.max_tokens if self.predicted_tokens is None else self.predicted_tokens
+        each = min(known, self.max_tokens)
+        return len(self.prompt_ids) + len(self.seeds) * each if self.seeds else 0
 
 
 @dataclass(frozen=True)

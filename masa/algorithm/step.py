@@ -94,11 +94,14 @@ def collect(
             config.meta.response_limit,
         )
 
-    def ask_solution(prompt: Prompt, hints: Sequence[str], limit: int) -> Request:
+    def ask_solution(
+        prompt: Prompt, hints: Sequence[str], limit: int, predicted: int | None
+    ) -> Request:
         return Request(
             actors.dialogue.solution_prompt(prompt, hints),
             seeds(prompt, "solution", config.group_size if limit else 0),
             limit,
+            predicted,
         )
 
     def predict(meta: Sequence[Completion]) -> tuple[MetaPrediction, ...]:
@@ -128,13 +131,13 @@ def collect(
         predictions = [predict(meta) for meta in metas]
         plans = [plan(prompt, p) for prompt, p in zip(prompts, predictions, strict=True)]
         solution_requests = [
-            ask_solution(prompt, hinted(p) if hinting else (), decided.limit)
+            ask_solution(prompt, hinted(p) if hinting else (), decided.limit, decided.cutoff)
             for prompt, p, decided in zip(prompts, predictions, plans, strict=True)
         ]
         solutions = generate(solution_requests)
     else:
         # parallel: nothing depends on the predictions, so one engine batch holds both groups
-        solution_requests = [ask_solution(p, (), config.response_limit) for p in prompts]
+        solution_requests = [ask_solution(p, (), config.response_limit, None) for p in prompts]
         both = generate([*meta_requests, *solution_requests])
         metas, solutions = both[: len(prompts)], both[len(prompts) :]
         predictions = [predict(meta) for meta in metas]

@@ -3,7 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from masa.checks import TrainingError
+
+
+@contextmanager
+def whole_or_said(partial: Path, final: Path) -> Iterator[None]:
+    """Write `partial`, which then becomes `final`.
+
+    Raises:
+        TrainingError: the disk does not take it; `final` is as it was.
+    """
+    try:
+        yield
+        publish(partial, final)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{final} could not be written ({error.strerror or error}); checkpoints are untouched: "
+            "free space there, then go on with ckpt=auto"
+        ) from error
 
 
 def publish(partial: Path, final: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from masa.config import AlgorithmConfig
+from masa.data.balance import balanced
 from masa.types import OBJECTIVES, MicroBatch, Sample, Update
 
 SumOverRanks = Callable[[Sequence[float]], list[float]]
@@ -68,13 +69,7 @@ def build_update(
     counts = token_counts(samples)
     totals = sum_over_ranks([counts[name] for name in OBJECTIVES])
     weights = token_weights(dict(zip(OBJECTIVES, totals, strict=True)), config)
-    regularised = config.kl_beta > 0 or config.entropy_coef > 0
-    active = [
-        sample
-        for sample in samples
-        if weights[sample.objective] * sample.weight > 0
-        and (sample.objective == "bc" or sample.advantage != 0 or regularised)
-    ]
+    active = [sample for sample in samples if runs(sample, weights, config)]
     micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id, layout)
     most = max_over_ranks(len(micro_batches))
     # ranks with fewer micro-batches would leave the others waiting in FSDP's collectives
@@ -82,6 +77,19 @@ def build_update(
     while len(micro_batches) < most:
         micro_batches.append(pad([dummy], dict.fromkeys(OBJECTIVES, 0.0), pad_token_id))
     return Update(micro_batches, empty=most == 0, optimizer=optimizer)
+
+
+def runs(sample: Sample, weights: Mapping[str, float], config: AlgorithmConfig) -> bool:
+    """Whether a sample has a gradient and goes through the policy.
+
+    Args:
+        sample: one sequence.
+        weights: weight of one token per objective.
+        config: a KL term or an entropy bonus has a gradient where the advantage is 0.
+    """
+    regularised = config.kl_beta > 0 or config.entropy_coef > 0
+    learned = sample.objective == "bc" or sample.advantage != 0 or regularised
+    return learned and weights[sample.objective] * sample.weight > 0
 
 
 def pack(
@@ -151,25 +159,13 @@ def lay_out(
     return MicroBatch(input_ids, attention_mask, position_ids, behaviour, advantages, streams)
 
 
-def share_of(samples: Sequence[Sample], rank: int, ranks: int) -> list[Sample]:
-    """The samples of `rank`: all of them split so that every rank runs about as many tokens.
-
-    The longest first, each to the rank with least so far; the same on every rank.
-    """
-    loads = [0] * ranks
-    mine = []
-    order = sorted(range(len(samples)), key=lambda i: -_tokens_run(samples[i]))
-    for i in order:
-        lightest = loads.index(min(loads))
-        loads[lightest] += _tokens_run(samples[i])
-        if lightest == rank:
-            mine.append(i)
-    return [samples[i] for i in sorted(mine)]
-
-
-def _tokens_run(sample: Sample) -> int:
-    runs = sample.weight > 0 and (sample.advantage != 0 or sample.objective == "bc")
-    return len(sample) if runs else 0
+def share_of(
+    samples: Sequence[Sample], config: AlgorithmConfig, rank: int, ranks: int
+) -> list[Sample]:
+    """The samples of `rank`: those of all ranks split so that each runs about as many tokens."""
+    weights = token_weights(token_counts(samples), config)
+    loads = [len(sample) if runs(sample, weights, config) else 0 for sample in samples]
+    return [samples[i] for i in balanced(loads, ranks)[rank]]
 
 
 def padding_share(updates: Sequence[Update]) -> float:

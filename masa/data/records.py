@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from masa.data.files import publish
+from masa.data.files import whole_or_said
 from masa.types import Completion, RolloutGroup
 
 SCHEMA = pa.schema(
@@ -17,7 +17,7 @@ SCHEMA = pa.schema(
         ("step", pa.int32()),
         ("split", pa.string()),
         ("prompt_id", pa.string()),
-        ("level", pa.int16()),
+        ("level", pa.int64()),
         ("kind", pa.string()),
         ("sample", pa.int16()),
         ("problem", pa.string()),
@@ -105,11 +105,15 @@ def _completion(completion: Completion, sample: int, kind: str, limit: int) -> d
 
 
 def write(table: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write rows to a parquet file that is either complete or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write rows to a parquet file that is either complete or not there.
+
+    Raises:
+        TrainingError: the disk does not take it.
+    """
     partial = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(list(table), SCHEMA), partial, compression="zstd")
-    publish(partial, path)
+    with whole_or_said(partial, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(list(table), SCHEMA), partial, compression="zstd")
 
 
 def drop_after(directory: Path, step: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from masa.algorithm.seeding import derive_seed
+from masa.checks import VerdictError
 from masa.config import ConfigError, TrainingError
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.items import Item
@@ -20,8 +21,6 @@ from masa.evaluation.settings import EvaluationConfig
 from masa.evaluation.store import Store
 from masa.tasks.templates import TextDialogue
 from masa.types import Completion, Engine, Request
-from masa.verifiers.pool import WorkerError
-from masa.verifiers.sandbox import SandboxError
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,10 @@ class Sampler:
         answers = [(items[row["id"]], row["text"]) for row in open_rows]
         try:
             verdicts = self.benchmark.scorer.judge(answers)
-        except (SandboxError, WorkerError) as error:
+        except VerdictError as error:
             reason = " ".join(str(error).split())
             raise TrainingError(
-                f"{reason} Nothing that was drawn is lost: free memory or processes, then repeat "
+                f"{reason}; nothing that was drawn is lost: free memory or processes, then repeat "
                 "the command to go on"
             ) from error
         for row, verdict in zip(open_rows, verdicts, strict=True):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 GRAM = 13
 """Words of a run that two problems have in common only where one was taken from the other."""
 PHRASE = 5
 """A run of words in at least this many training problems is a phrase ("where m and n are relatively
-prime positive integers. Find m + n") and betrays nothing."""
+prime positive integers. Find m + n") and betrays nothing by itself."""
+LARGE = 0.5
+"""Share of an evaluation problem's runs that makes a problem its copy, phrases or not."""
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
@@ -38,10 +40,18 @@ def grams(problem: str) -> set[str]:
 
 
 def contaminated(problems: Sequence[str], evaluation: Iterable[str]) -> list[bool]:
-    """Per problem whether it has a run of words in common with an evaluation problem."""
-    known: set[str] = set()
-    for problem in evaluation:
-        known |= grams(problem)
-    shared = [grams(problem) & known for problem in problems]
+    """Per problem whether it has a run of words in common with an evaluation problem that is no
+    phrase, or `LARGE` of all runs of one, phrases or not: several copies of it are copies too."""
+    whole = [grams(problem) for problem in evaluation]
+    holders: dict[str, list[int]] = defaultdict(list)
+    for i, runs in enumerate(whole):
+        for gram in runs:
+            holders[gram].append(i)
+    shared = [grams(problem) & holders.keys() for problem in problems]
     counts = Counter(gram for found in shared for gram in found)
-    return [any(counts[gram] < PHRASE for gram in found) for found in shared]
+
+    def is_copy(found: set[str]) -> bool:
+        of_each = Counter(i for gram in found for i in holders[gram])
+        return any(count >= LARGE * len(whole[i]) for i, count in of_each.items())
+
+    return [any(counts[gram] < PHRASE for gram in found) or is_copy(found) for found in shared]

@@ -11,7 +11,7 @@ from typing import Any
 
 from masa.config import ConfigError
 from masa.tasks.curation import contaminated, digest, is_held_out
-from masa.tasks.sources import Source, cell
+from masa.tasks.sources import Column, Source, cell
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 from masa.verifiers import choice, math
@@ -232,11 +232,15 @@ def read_pools(config: HubConfig) -> Pools:
 def _read(source: Source, config: HubConfig, seen: set[str], dropped: Counter[str]) -> list[Prompt]:
     """Usable problems of a source that are not in `seen`, which grows; the others are counted."""
     columns, check_gold = config.columns, CHECK_GOLD[config.verifier]
+    problems = Column(columns.problem, "task.columns.problem")
+    answers = Column(columns.answer, "task.columns.answer")
+    levels = Column(columns.level or "", "task.columns.level")
     prompts = []
     for row in source.rows(config.max_examples):
-        problem = cell(row, columns.problem, "task.columns.problem")
-        answer = GOLD[config.answer_format](cell(row, columns.answer, "task.columns.answer"))
-        key = digest(problem) if isinstance(problem, str) and problem.strip() else ""
+        problem = problems.of(row)
+        answer = GOLD[config.answer_format](answers.of(row))
+        level = levels.of(row) if columns.level else 0
+        key = digest(problem) if _is_text(problem) else ""
         if not key:
             dropped["without a problem"] += 1
         elif answer is None:
@@ -248,12 +252,25 @@ def _read(source: Source, config: HubConfig, seen: set[str], dropped: Counter[st
         else:
             seen.add(key)
             name = cell(row, columns.id, "task.columns.id") if columns.id else key
-            level = cell(row, columns.level, "task.columns.level") if columns.level else 0
             prompts.append(Prompt(f"{source.label}/{name}", problem, answer, _number(level)))
+    for column in (problems, answers, levels):
+        column.require()
     return prompts
 
 
+def _is_text(value: Any) -> bool:
+    """True for words that can be written down: JSON can hold half a character."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return bool(value.encode().strip())
+    except UnicodeEncodeError:
+        return False
+
+
 def _is_usable(answer: str, check_gold: Callable[[str], object]) -> bool:
+    if not _is_text(answer):
+        return False
     try:
         check_gold(answer)
     except ValueError:
@@ -272,7 +289,9 @@ def _evaluation_problems(sets: Sequence[EvaluationSet]) -> list[str]:
                 "files, task.decontaminate=[{path: FILE, column: COLUMN}], or do without, "
                 "task.decontaminate=[]"
             ) from error
-        found = [cell(row, entry.column, "task.decontaminate.column") for row in rows]
+        column = Column(entry.column, "task.decontaminate.column")
+        found = [column.of(row) for row in rows]
+        column.require()
         problems += [problem for problem in found if isinstance(problem, str)]
     return problems
 
@@ -288,6 +307,10 @@ def _refuse_equal_ids(prompts: Sequence[Prompt], columns: Columns) -> None:
 
 def _number(level: Any) -> int:
     found = re.search(r"\d+", str(level))
+    if found and len(found[0]) > 18:
+        raise ConfigError(
+            f"task.columns.level: {found[0][:40]} is no level, it must have at most 18 digits"
+        )
     return int(found[0]) if found else 0
 
 

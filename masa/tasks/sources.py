@@ -24,6 +24,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 
 def _csv(path: Path) -> Iterator[Row]:
+    # the limit is meant for spreadsheets: a problem may be longer than its 128 KiB
+    csv.field_size_limit(2**31 - 1)
     with path.open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file)
 
@@ -91,7 +93,9 @@ class Source:
                 if not isinstance(row, Mapping):
                     raise ValueError("it must hold a list of objects")
                 yield row
-        except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
+        except (
+            OSError, ValueError, csv.Error, ArrowException, datasets.exceptions.DatasetsError
+        ) as error:  # fmt: skip
             reason = " ".join(str(error.__cause__ or error).split())[:160]
             where = "" if self.is_local or "://" in self.path else f" (split {self.split})"
             raise ConfigError(f"cannot read {self.path}{where}: {reason}") from error
@@ -134,6 +138,49 @@ def cell(row: Row, column: str, setting: str) -> Any:
     Raises:
         ConfigError: there is no such column.
     """
+    there, value = _look_up(row, column)
+    if not there:
+        raise no_such_column(row, column, setting)
+    return value
+
+
+class Column:
+    """A column that single rows may lack, as lines of JSON do where they have nothing to say.
+
+    Args:
+        column: as for `cell`.
+        setting: who names it.
+    """
+
+    def __init__(self, column: str, setting: str) -> None:
+        self.column = column
+        self.setting = setting
+        self._lacking: Row | None = None
+        self._found = False
+
+    def of(self, row: Row) -> Any:
+        """The value, None where it or the column is missing."""
+        there, value = _look_up(row, self.column)
+        self._found |= there
+        if not there and self._lacking is None:
+            self._lacking = row
+        return value
+
+    def require(self) -> None:
+        """Raise ConfigError where there were rows and none had the column."""
+        if self._lacking is not None and not self._found:
+            raise no_such_column(self._lacking, self.column, self.setting)
+
+
+def no_such_column(row: Row, column: str, setting: str) -> ConfigError:
+    """What is said of a column that a row does not have."""
+    return ConfigError(
+        f"{setting}={column}: there is no such column; there are {', '.join(map(str, row))}"
+    )
+
+
+def _look_up(row: Row, column: str) -> tuple[bool, Any]:
+    """Whether the column is there, and its value."""
     for path in column.split(" | "):
         value: Any = row
         # a column's own name may have a dot in it
@@ -145,5 +192,5 @@ def cell(row: Row, column: str, setting: str) -> Any:
             elif value is not None:
                 break
         else:
-            return value
-    raise ConfigError(f"{setting}={column}: there is no such column; there are {', '.join(row)}")
+            return True, value
+    return False, None

@@ -1,12 +1,14 @@
-"""Sums, maxima and lists over the ranks; the identity on one rank."""
+"""Sums, maxima, lists and work over the ranks; the identity on one rank."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from masa.data.balance import balanced
 
 
 def world_size() -> int:
@@ -28,11 +30,47 @@ def interleave_over_ranks(items: Sequence[Any], ranks_per_engine: int = 1) -> li
     """All items in the order they had before engine e of n took every n-th from e on."""
     if world_size() == 1:
         return list(items)
-    parts: list[list[Any]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(parts, list(items))
-    parts = parts[::ranks_per_engine]  # the ranks of an engine hold the same items
+    parts = _of_engines(list(items), ranks_per_engine)
     longest = max(len(part) for part in parts)
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
+
+
+def share_work(
+    items: Sequence[Any],
+    loads: Sequence[float],
+    work: Callable[[Sequence[Any]], Sequence[Any]],
+    ranks_per_engine: int = 1,
+) -> list[Any]:
+    """What `work` makes of this rank's items, in their order, all engines working about as long.
+
+    The items of all ranks are split over the engines by their loads, wherever they came from.
+
+    Args:
+        items: of this rank; those of an engine's ranks are the same.
+        loads: one per item.
+        work: items of any rank -> a result per item; a collective call of an engine's ranks.
+        ranks_per_engine: consecutive ranks that work together.
+    """
+    if world_size() == ranks_per_engine:
+        return list(work(items))
+    asked = _of_engines(list(zip(items, loads, strict=True)), ranks_per_engine)
+    everything = [pair for part in asked for pair in part]
+    shares = balanced([load for _, load in everything], len(asked))
+    engine = dist.get_rank() // ranks_per_engine
+    made = work([everything[i][0] for i in shares[engine]])
+    results: list[Any] = [None] * len(everything)
+    for share, part in zip(shares, _of_engines(list(made), ranks_per_engine), strict=True):
+        for i, result in zip(share, part, strict=True):
+            results[i] = result
+    first = sum(len(part) for part in asked[:engine])
+    return results[first : first + len(items)]
+
+
+def _of_engines(items: list[Any], ranks_per_engine: int) -> list[list[Any]]:
+    """The items of every engine, whose ranks all hold the same."""
+    parts: list[list[Any]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, items)
+    return parts[::ranks_per_engine]
 
 
 def _reduce(values: Sequence[float], operation: Any) -> list[float]:

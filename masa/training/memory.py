@@ -38,8 +38,8 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any]) -> str:
     moments = 2 * (2 if module.algorithm.bc.mode == "separate" else 1)
     parts = [f"policy {_size(weights)} ({_name(dtype)})", f"gradients {_size(trained)}"]
     parts.append(f"AdamW {_size(moments * trained)}")
-    if module.algorithm.kl_beta > 0:
-        parts.append(f"reference {_size(weights)}")
+    if module.reference is not None:
+        parts.append(f"reference {_size(local_bytes(module.reference))}")
     kept = torch.empty((), dtype=getattr(torch, engine["dtype"])).itemsize
     copy = sum(p.numel() for p in policy.parameters()) * kept
     copy //= engine.get("tensor_parallel_size", 1)

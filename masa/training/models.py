@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -15,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from masa.config import ConfigError
 from masa.data.cost import ModelSize
@@ -22,6 +25,9 @@ from masa.engine.hf import faithful_attention
 from masa.tasks.arithmetic import ArithmeticTask
 from masa.training.lora import LoraConfig, add_adapter
 from masa.training.warmstart import WarmstartConfig, cached_warm_start
+
+WEIGHTS = ("*.safetensors", "*.bin")
+"""Files of weights."""
 
 
 class Model(Protocol):
@@ -126,7 +132,12 @@ class HubModel:
             said = " ".join(str(error).split())
             raise ConfigError(f"model.name={self.name} cannot be loaded: {said}") from error
         faithful_attention(config, self.attn_implementation)
+        _require_attention(self.attn_implementation)
         if folder.exists():
+            if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
+                raise ConfigError(
+                    f"model.name={self.name}: the folder has no weights ({', '.join(WEIGHTS)})"
+                )
             load_tokenizer(folder, self.trust_remote_code)
 
     def resolve(self, task: object) -> Path:
@@ -159,20 +170,52 @@ class HubModel:
         return model
 
 
+def _require_attention(wanted: str | None) -> None:
+    """Raise ConfigError for an attention implementation that is unknown or not installed."""
+    # a kernel of the hub, by its repository
+    if wanted is None or "/" in wanted:
+        return
+    known = ("eager", *sorted(ALL_ATTENTION_FUNCTIONS))
+    if wanted not in known:
+        raise ConfigError(
+            f"model.attn_implementation is {wanted!r}, it must be one of {', '.join(known)}"
+        )
+    package = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+    if wanted in package and find_spec(package[wanted]) is None:
+        raise ConfigError(
+            f"model.attn_implementation={wanted}: {package[wanted]} is not installed: install it, "
+            "or use sdpa"
+        )
+
+
 def load_policy(
     path: Path,
     dtype: torch.dtype = torch.float32,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """The causal LM in `path`."""
+    """The causal LM in `path`.
+
+    Raises:
+        ConfigError: it cannot be loaded so.
+    """
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    model = AutoModelForCausalLM.from_pretrained(
-        path,
-        dtype=dtype,
-        attn_implementation=faithful_attention(config, attn_implementation),
-        trust_remote_code=trust_remote_code,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=faithful_attention(config, attn_implementation),
+            trust_remote_code=trust_remote_code,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    # a damaged file, weights of other shapes, attention that is not installed or not known
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(
+            f"the model in {path} cannot be loaded ({said[:200]}): mend the folder, or change "
+            "model.name or model.attn_implementation"
+        ) from error
     assert isinstance(model, PreTrainedModel)
     return model
 

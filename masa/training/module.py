@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -80,6 +81,11 @@ class MasaModule(L.LightningModule):
             else:
                 model.to(self.device)
 
+    @property
+    def reference(self) -> torch.nn.Module | None:
+        """The model of the KL term, where there is one beside the policy."""
+        return self._reference[0] if self._reference else None
+
     def configure_optimizers(self) -> Any:
         """The policy's AdamW with its warm-up; a second one for separate behaviour cloning."""
         assert self.policy is not None
@@ -112,12 +118,13 @@ class MasaModule(L.LightningModule):
         scheduler: Any = self.lr_schedulers()
         metrics["learning_rate"] = float(scheduler.get_last_lr()[0])
         metrics["nonfinite_updates"] = 0.0
-        for index, update in enumerate(self._with_old_logprobs(batch.updates)):
-            if not update.empty:
-                # on-policy only before the first step: later updates differ from the sampler
-                measured = self._update(update, first=index == 0)
-                metrics["nonfinite_updates"] += not measured
-                metrics |= measured
+        with self._saying_how_to_need_less_memory():
+            for index, update in enumerate(self._with_old_logprobs(batch.updates)):
+                if not update.empty:
+                    # on-policy only before the first step: later updates differ from the sampler
+                    measured = self._update(update, first=index == 0)
+                    metrics["nonfinite_updates"] += not measured
+                    metrics |= measured
         scheduler.step()
         self.version += 1
         timings = dict(batch.timings)
@@ -129,6 +136,17 @@ class MasaModule(L.LightningModule):
         for logger in self.loggers:
             logger.log_metrics(logged, step=batch.step)
         return {"step": batch.step, "metrics": logged}
+
+    @contextmanager
+    def _saying_how_to_need_less_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"out of memory in the update after rollout {self.version}: lower "
+                f"trainer.micro_batch_tokens (it is {self.settings.micro_batch_tokens}), then go "
+                "on with ckpt=auto"
+            ) from error
 
     def _with_old_logprobs(self, updates: Sequence[Update]) -> list[Update]:
         """The updates, with the present policy's log-probs where a mismatch correction will need
@@ -208,23 +226,25 @@ class MasaModule(L.LightningModule):
     @torch.no_grad()
     def _reference_logprobs(self, batch: MicroBatch) -> torch.Tensor:
         assert self.policy is not None
-        if not has_adapter(self.policy):
-            return token_logprobs(self._reference[0], batch, self.algorithm.temperature)[0]
+        if self.reference is not None:
+            return token_logprobs(self.reference, batch, self.algorithm.temperature)[0]
         # the base model is there already: no second copy
         with without_adapter(self.policy):
             return token_logprobs(self.policy, batch, self.algorithm.temperature)[0]
 
     def _check_sync(self, measured: dict[str, float]) -> None:
-        difference = measured.get("sampling/sampling_logp_difference/max")
-        if self._unchecked_syncs <= 0 or difference is None:
+        if self._unchecked_syncs <= 0 or "sampling/sampling_logp_difference/max" not in measured:
             return
         self._unchecked_syncs -= 1
-        if not difference <= self.settings.logprob_tolerance:
-            raise EngineMismatchError(
-                f"after a weight sync engine and policy differ by {difference:.2g} nats on the "
-                f"same tokens (trainer.logprob_tolerance is {self.settings.logprob_tolerance:g}): "
-                "the engine samples from other weights or another distribution than the policy's"
-            )
+        for kind, setting in (("max", "logprob_tolerance"), ("mean", "logprob_mean_tolerance")):
+            difference = measured[f"sampling/sampling_logp_difference/{kind}"]
+            allowed = getattr(self.settings, setting)
+            if not difference <= allowed:
+                raise EngineMismatchError(
+                    f"after a weight sync engine and policy differ by {difference:.2g} nats "
+                    f"({kind}) on the same tokens (trainer.{setting} is {allowed:g}): the engine "
+                    "samples from other weights or another distribution than the policy's"
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the number of rollouts trained on, and of the newest updates that were skipped."""

@@ -16,7 +16,7 @@ from masa.algorithm.cutoff import LengthCutoff
 from masa.algorithm.expert import ExpertPool, expert_of
 from masa.algorithm.gating import Gate, build_gate
 from masa.algorithm.step import Actors, Verify, collect, keep_mixed, samples_of
-from masa.config import AlgorithmConfig, TrainerConfig, TrainingError
+from masa.config import AlgorithmConfig, ConfigError, TrainerConfig, TrainingError
 from masa.data import records
 from masa.data.cost import CostMeter
 from masa.data.loader import Draw
@@ -26,6 +26,7 @@ from masa.tasks.templates import TextDialogue
 from masa.training.collectives import (
     interleave_over_ranks,
     max_over_ranks,
+    share_work,
     sum_over_ranks,
     world_size,
 )
@@ -87,7 +88,17 @@ class RolloutCallback(L.Callback):
         self.module = pl_module
         self.is_writer = trainer.is_global_zero
         if self.engine is None:
-            self.engine = self.build_engine()
+            try:
+                self.engine = self.build_engine()
+            except ConfigError:
+                raise
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                raise TrainingError(
+                    f"the engine could not be built ({reason[:300]}); log.txt has the traceback: "
+                    "where memory is short change engine.gpu_memory_utilization, "
+                    "engine.kv_cache_gib or algorithm.response_limit, else try engine=hf"
+                ) from error
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget rollouts that an earlier life of this run made after the checkpoint."""
@@ -184,6 +195,11 @@ class RolloutCallback(L.Callback):
         return groups
 
     def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Completions of this rank's requests, whichever engine samples them."""
+        loads = [request.expected_tokens for request in requests]
+        return share_work(requests, loads, self._sample, self.ranks_per_engine)
+
+    def _sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         assert self.engine is not None
         with self._timed("generate"), self._engine_at_work(), self.stop.leaving_at_once():
             return self.engine.generate(requests)
@@ -213,7 +229,7 @@ class RolloutCallback(L.Callback):
 
     def _update(self, samples: Sequence[Sample], optimizer: int) -> Update:
         return build_update(
-            share_of(samples, self.module.global_rank, world_size()),
+            share_of(samples, self.algorithm, self.module.global_rank, world_size()),
             self.algorithm,
             self.settings.micro_batch_tokens,
             self.dialogue.pad_token_id,

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from masa.config import StrategyConfig
+from masa.config import ConfigError, StrategyConfig
 
 
 class _Fsdp2(ModelParallelStrategy):
@@ -53,6 +53,9 @@ def shard(
         mesh: replicas x shards.
         precision: bf16-mixed computes in bfloat16; gradients are summed in float32 either way.
         cpu_offload: keep parameters, gradients and optimizer state on the CPU.
+
+    Raises:
+        ConfigError: the model's decoder layers are not where those of causal LMs are.
     """
     options: dict[str, Any] = {
         # a dimension of one would cost an all-reduce
@@ -65,9 +68,20 @@ def shard(
         if cpu_offload
         else OffloadPolicy(),
     }
-    for layer in model.get_decoder().layers:  # type: ignore[operator, union-attr]
+    for layer in _layers(model):
         fully_shard(layer, **options)
     fully_shard(model, **options)
+
+
+def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    decoder: Any = getattr(model, "get_decoder", lambda: None)()
+    layers = getattr(decoder, "layers", None)
+    if not isinstance(layers, torch.nn.ModuleList):
+        raise ConfigError(
+            f"strategy=fsdp knows no way to shard {type(model).__name__}, which has no "
+            "get_decoder().layers: use strategy=single or another model"
+        )
+    return iter(layers)
 
 
 def full_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -135,7 +135,7 @@ def verify(tests: Tests, response: str, sandbox: Sandbox) -> Verdict:
 
     Raises:
         BrokenTests: the tests fail by themselves.
-        SandboxError: nothing can be said of the program, since it was not run.
+        VerdictError: nothing can be said of the program, since it was not run.
     """
     code = extract_code(response)
     if code is None:

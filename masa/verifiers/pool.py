@@ -15,14 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from masa.checks import VerdictError
+
 _ROOT = str(Path(__file__).parents[2])
 _START_SECONDS = 300.0
 _RECYCLE = 5000
 """Items after which a worker is replaced: what libraries cache must not fill its memory."""
-
-
-class WorkerError(RuntimeError):
-    """No verdicts, since a worker could not be started."""
 
 
 class _Worker:
@@ -44,20 +42,22 @@ class _Worker:
             "OPENBLAS_NUM_THREADS": "1",
         }
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "masa.verifiers.worker", *self.arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is the parent's to handle
-            )
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "masa.verifiers.worker", *self.arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is the parent's to handle
+                )
+            except OSError as error:
+                raise _not_started(str(error)) from error
             self.process, self.served = process, 0
             if self._read(process, _START_SECONDS) != b"ready\n":
                 self.stop()
                 errors.seek(0)
-                reason = errors.read().decode(errors="replace").strip() or "no message"
-                raise WorkerError(f"A verdict worker did not start: {reason[-2000:]}")
+                raise _not_started(errors.read().decode(errors="replace"))
         return process
 
     @staticmethod
@@ -103,6 +103,14 @@ class _Worker:
         return process.returncode
 
 
+def _not_started(said: str) -> VerdictError:
+    reason = (said.strip().splitlines() or ["no message"])[-1]
+    return VerdictError(
+        f"a verdict worker did not start ({reason[-300:]}): see that there are memory and "
+        "processes left for it and that `python -m masa.verifiers.worker` runs here"
+    )
+
+
 class VerdictPool:
     """Applies a function to items in worker processes; safe to use from several threads.
 
@@ -128,7 +136,7 @@ class VerdictPool:
         """The function's values in the order of the items; None where an item ran into a limit.
 
         Raises:
-            WorkerError: a worker could not be started.
+            VerdictError: a worker could not be started.
         """
         return list(self._threads.map(self._one, [json.dumps(item) for item in items]))
 

@@ -25,6 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Literal
 
+from masa.checks import VerdictError
 from masa.config import ConfigError
 
 Status = Literal["exited", "crashed", "timeout", "flood"]
@@ -108,10 +109,6 @@ class Outcome:
     """What it printed until then."""
 
 
-class SandboxError(RuntimeError):
-    """A program that was not run, so that nothing can be said of it."""
-
-
 class Sandbox:
     """Starts programs under limits.
 
@@ -158,7 +155,7 @@ class Sandbox:
             fds: descriptors it inherits under the same numbers.
 
         Raises:
-            SandboxError: it never started.
+            VerdictError: it never started.
         """
         started, tell = os.pipe()
         with (
@@ -188,7 +185,9 @@ class Sandbox:
                 if process.stdout:
                     process.stdout.close()
             if not sign.read(1):
-                raise SandboxError("a sandbox did not start: out of memory, processes or time?")
+                raise VerdictError(
+                    "a sandbox did not start: see that memory, processes and time are left for it"
+                )
 
     def run(self, program: str, stdin: str = "") -> Outcome:
         """Run a program to its end on the given standard input."""

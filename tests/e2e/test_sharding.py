@@ -35,7 +35,7 @@ def train(rank, ranks, folder, options):
     losses, norms = [], []
     for step in range(3):
         # few samples, so that one rank has a dummy among its micro-batches
-        mine = share_of(random_samples(5, seed=step), rank, ranks)
+        mine = share_of(random_samples(5, seed=step), CONFIG, rank, ranks)
         update = build_update(
             mine, CONFIG, 30, PAD, sum_over_ranks, lambda n: int(max_over_ranks(n)),
             layout=options.get("layout", "padded"),

@@ -18,8 +18,9 @@ def start(directory, cache, *overrides):
         sys.executable, "-m", "masa.train", "-m", *runs.SMALL, "engine=hf", "algorithm=masa",
         "algorithm.meta.group_size=2", "trainer.max_rollouts=1", "logger=[wandb,tensorboard]",
         "logger.wandb.upload_best=true", f"hydra.sweep.dir={directory}",
-        # a processor that is not there is found missing when the job has begun
-        "hydra.sweep.subdir=${trainer.accelerator}", "trainer.accelerator=tpu,cpu", *overrides,
+        # that no prompt is so short is found when the job has begun
+        "hydra.sweep.subdir=limit-${algorithm.prompt_limit}", "algorithm.prompt_limit=1,2048",
+        *overrides,
     ]  # fmt: skip
     return subprocess.run(
         command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
@@ -28,7 +29,7 @@ def start(directory, cache, *overrides):
 
 @pytest.fixture(scope="module")
 def swept(cache, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("sweeps") / "accelerators"
+    directory = tmp_path_factory.mktemp("sweeps") / "limits"
     return directory, start(directory, cache)
 
 
@@ -36,22 +37,22 @@ def test_a_job_that_fails_stops_no_other_and_is_named(swept):
     directory, done = swept
     assert done.returncode == 1, done.stderr
     assert "1 job failed" in done.stderr
-    assert f"{directory}/tpu/console.txt: " in done.stderr
+    assert f"{directory}/limit-1/console.txt: " in done.stderr
     assert "Traceback" not in done.stderr
-    assert "torch_xla" in done.stderr
-    assert "torch_xla" in (directory / "tpu" / "console.txt").read_text()
-    assert (directory / "cpu" / "report.md").exists()
+    assert "prompt_limit=1" in done.stderr
+    assert "prompt_limit=1" in (directory / "limit-1" / "console.txt").read_text()
+    assert (directory / "limit-2048" / "report.md").exists()
 
 
 def test_a_second_start_asks_for_resume_and_runs_only_what_is_not_finished(swept, cache):
     directory, _ = swept
     refused = start(directory, cache)
     assert refused.returncode == 2 and "sweep.resume=true" in refused.stderr
-    report = directory / "cpu" / "report.md"
+    report = directory / "limit-2048" / "report.md"
     before = report.stat().st_mtime_ns
     again = start(directory, cache, "sweep.resume=true")
-    assert again.returncode == 1 and "/tpu/console.txt" in again.stderr
-    assert "cpu: finished before" in again.stdout
+    assert again.returncode == 1 and "/limit-1/console.txt" in again.stderr
+    assert "limit-2048: finished before" in again.stdout
     assert report.stat().st_mtime_ns == before
     # what is there was run with other settings
     other = start(directory, cache, "sweep.resume=true", "optimizer.lr=1e-4")
@@ -120,7 +121,7 @@ def name_of(item):
 
 
 def test_wandb_and_tensorboard_hold_what_the_csv_does(swept):
-    job = swept[0] / "cpu"
+    job = swept[0] / "limit-2048"
     records = list(wandb_records(job))
     (run,) = [record.run for record in records if record.HasField("run")]
     assert run.run_group == swept[0].name and set(run.tags) == {"masa", "arithmetic"}

@@ -174,3 +174,23 @@ def test_attention_without_the_soft_cap_is_refused(tmp_path):
 
 def test_an_impossible_dtype_is_refused():
     refused(lambda: HubModel("x", dtype="float16"), "model.dtype", "bfloat16")
+
+
+def test_attention_that_is_unknown_or_not_installed_is_refused(tmp_path, monkeypatch):
+    families.save_family(tmp_path, "qwen3")
+    unknown = HubModel(str(tmp_path), attn_implementation="sdpaa")
+    refused(lambda: unknown.check(None), "model.attn_implementation is 'sdpaa'", "sdpa", "eager")
+    refused(lambda: unknown.load(tmp_path), "cannot be loaded", "model.attn_implementation")
+    monkeypatch.setattr("masa.training.models.find_spec", lambda name: None)
+    flash = HubModel(str(tmp_path), attn_implementation="flash_attention_2")
+    refused(lambda: flash.check(None), "flash_attn is not installed", "sdpa")
+    HubModel(str(tmp_path), attn_implementation="eager").check(None)
+
+
+def test_a_folder_whose_weights_are_missing_or_damaged_is_refused(tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    (weights,) = tmp_path.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    refused(lambda: HubModel(str(tmp_path)).load(tmp_path), str(tmp_path), "cannot be loaded")
+    weights.unlink()
+    refused(lambda: HubModel(str(tmp_path)).check(None), str(tmp_path), "no weights")

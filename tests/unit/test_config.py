@@ -2,13 +2,16 @@ import dataclasses
 import functools
 import math
 import re
+from types import SimpleNamespace
 
 import hydra
 import pytest
 import yaml
 from builders import nested_keys
 from omegaconf import OmegaConf
+from transformers import AutoConfig
 
+from masa import cli
 from masa.config import (
     AlgorithmConfig,
     BCConfig,
@@ -22,10 +25,17 @@ from masa.config import (
     StrategyConfig,
     SweepConfig,
     TrainerConfig,
+    TrainingError,
     conf_dir,
     load,
 )
-from masa.training.rollout import validation_config
+from masa.engine.check import check_engine
+from masa.engine.hf import HfEngine
+from masa.engine.vllm import VllmEngine
+from masa.training.build import longest_sequence
+from masa.training.devices import check_devices
+from masa.training.module import MasaModule
+from masa.training.rollout import RolloutCallback, validation_config
 
 NAN = float("nan")
 
@@ -110,6 +120,7 @@ IMPOSSIBLE = [
     (TrainerConfig, "micro_batch_tokens", [0]),
     (TrainerConfig, "max_nonfinite_updates", [0]),
     (TrainerConfig, "logprob_tolerance", [0, -1, NAN]),
+    (TrainerConfig, "logprob_mean_tolerance", [0, -1, NAN]),
     (StrategyConfig, "name", ["", "ddp"]),
     (StrategyConfig, "devices", [0, 2]),
     (StrategyConfig, "num_nodes", [0, 2]),
@@ -318,6 +329,37 @@ def test_every_model_goes_with_every_experiment(name):
     assert hydra.utils.instantiate(cfg.model).trust_remote_code is False
 
 
+CONTEXT = {
+    "qwen3_0.6b": 32768,
+    "qwen3_1.7b": 32768,
+    "qwen3_4b": 32768,
+    "qwen3_8b": 32768,
+    "qwen3_14b": 32768,
+    "llama3.1_8b_instruct": 131072,
+    "gemma2_9b_it": 8192,
+}
+"""max_position_embeddings of the presets' models."""
+
+
+def test_the_context_of_every_preset_is_known():
+    assert set(CONTEXT) == {n for n in names("model") if n != "hub" and not n.startswith("tiny")}
+
+
+@pytest.mark.parametrize("name", CONTEXT)
+@pytest.mark.parametrize("experiment", ["paper", "paper_math"])
+@pytest.mark.parametrize("hint", [True, False])
+def test_the_papers_limits_fit_into_the_context_of_every_preset(name, experiment, hint, tmp_path):
+    chosen = [f"model={name}", f"experiment={experiment}", "algorithm=masa"]
+    cfg = compose(*chosen, f"algorithm.control.hint={hint}")
+    algorithm = load(cfg).algorithm
+    context = AutoConfig.for_model("qwen3", max_position_embeddings=CONTEXT[name])
+    context.save_pretrained(tmp_path)
+    model = hydra.utils.instantiate(cfg.model)
+    longest_sequence(algorithm.prompt_limit, model, tmp_path, algorithm)
+    if name != "gemma2_9b_it":
+        assert (algorithm.response_limit, algorithm.meta.response_limit) == (8192, 8192)
+
+
 def fields_of(schema):
     """Names of all settings of a schema, nested ones as a.b."""
     return nested_keys(dataclasses.asdict(schema()))
@@ -410,3 +452,85 @@ def test_presets_switch_on_what_they_say():
 def test_training_has_the_setting_that_a_missing_sandbox_asks_for():
     cfg = compose("allow_unsafe_execution=true")
     assert load(cfg).allow_unsafe_execution is True
+
+
+# --- the engine and the machine
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gpu_memory_utilisation": 0.5}, ["engine.gpu_memory_utilisation", "gpu_memory_utiliz"]),
+        ({"speed": 3}, ["engine.speed", "max_num_seqs"]),
+        ({"max_model_len": 9}, ["engine.max_model_len"]),
+        ({"dtype": "fp8"}, ["engine.dtype", "fp8", "bfloat16"]),
+        ({"gpu_memory_utilization": 0}, ["gpu_memory_utilization is 0", "(0, 1]"]),
+        ({"gpu_memory_utilization": 1.1}, ["gpu_memory_utilization is 1.1"]),
+        ({"gpu_memory_utilization": "much"}, ["gpu_memory_utilization is 'much'"]),
+        ({"max_num_seqs": 0}, ["engine.max_num_seqs is 0"]),
+        ({"kv_cache_gib": -1}, ["engine.kv_cache_gib is -1"]),
+    ],
+)
+def test_settings_that_an_engine_cannot_have_are_refused(settings, words, monkeypatch):
+    monkeypatch.setattr(VllmEngine, "check_available", staticmethod(lambda: None))
+    given = read("engine/vllm.yaml")
+    check_engine(VllmEngine, given)
+    check_engine(HfEngine, read("engine/hf.yaml"))
+    refused(lambda: check_engine(VllmEngine, given | settings), *words)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(accelerator, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    refused(lambda: check_devices(StrategyConfig(), accelerator), "accelerator", accelerator)
+    refused(lambda: TrainerConfig(accelerator="tpu"), "accelerator", "tpu")
+    check_devices(StrategyConfig("fsdp", devices=64), "cpu")
+    check_devices(StrategyConfig("fsdp", devices=64), "auto")
+
+
+def test_more_devices_than_there_are_and_other_processes_are_refused(monkeypatch):
+    for name in ("WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    four = StrategyConfig("fsdp", devices=4, num_nodes=2)
+    refused(lambda: check_devices(four, "auto"), "strategy.devices is 4", "2 GPUs")
+    check_devices(four, "cpu")
+    check_devices(StrategyConfig("fsdp", devices=2, num_nodes=2), "gpu")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refused(lambda: check_devices(four, "cpu"), "4 processes", "WORLD_SIZE", "4 x 2")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    check_devices(four, "cpu")
+    # torchrun, started by SLURM with a device for each process
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    refused(lambda: check_devices(four, "cpu"), "2 processes", "SLURM_NTASKS")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    check_devices(four, "gpu")
+
+
+@pytest.mark.parametrize(("name", "rank", "said"), [
+    ("LOCAL_RANK", "0", True), ("LOCAL_RANK", "3", False), ("SLURM_LOCALID", "1", False),
+])  # fmt: skip
+def test_one_rank_speaks_for_all(name, rank, said, monkeypatch, capsys):
+    monkeypatch.setenv(name, rank)
+    for status, speaks in ((2, said), (1, True)):
+        with pytest.raises(SystemExit):
+            cli.fail("masa-train", "no", status)
+        assert bool(capsys.readouterr().err) == speaks
+
+
+def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(tmp_path):
+    def build():
+        raise RuntimeError("Free memory on device\nis less than desired")
+
+    rollout = RolloutCallback(
+        AlgorithmConfig(), TrainerConfig(), None, None, build, 0, tmp_path, 1, None
+    )
+    module = MasaModule(
+        None, AlgorithmConfig(), OptimizerConfig(), TrainerConfig(), StrategyConfig()
+    )
+    with pytest.raises(TrainingError, match="engine.gpu_memory_utilization") as caught:
+        rollout.on_fit_start(SimpleNamespace(is_global_zero=True), module)
+    assert "is less than desired" in str(caught.value) and "\n" not in str(caught.value)

@@ -1,6 +1,10 @@
 import csv
+import errno
 import os
 
+import pytest
+
+from masa.checks import TrainingError
 from masa.training.csv_logger import CsvLogger
 
 
@@ -73,3 +77,17 @@ def test_a_new_run_does_not_read_old_rows(tmp_path):
 def test_resume_without_a_file(tmp_path):
     log(tmp_path, [4], resume_step=3)
     assert [row["step"] for row in read(tmp_path / "metrics.csv")] == ["4"]
+
+
+def test_a_full_disk_is_said_in_one_line_and_leaves_the_file(tmp_path, monkeypatch):
+    logger = log(tmp_path, [1])
+    before = (tmp_path / "metrics.csv").read_bytes()
+
+    def full(partial, final):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("masa.data.files.publish", full)
+    with pytest.raises(TrainingError, match="No space left on device.*ckpt=auto"):
+        logger.log_metrics({"reward": 1.0}, 2)
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["metrics.csv", "timings.csv"]

@@ -11,6 +11,7 @@ from builders import byte_tokenizer
 from filelock import FileLock
 
 from masa import cli
+from masa.checks import VerdictError
 from masa.config import ConfigError, TrainingError, conf_dir
 from masa.engine.scripted import ScriptedEngine
 from masa.evaluate import arguments, run
@@ -25,8 +26,6 @@ from masa.evaluation.settings import EvaluationConfig, file_name
 from masa.evaluation.store import Store
 from masa.tasks.templates import Templates, TextDialogue
 from masa.types import Prompt
-from masa.verifiers.pool import WorkerError
-from masa.verifiers.sandbox import SandboxError
 
 TEMPLATES = Templates(solution="{problem}", meta="meta {problem}", hint="{problem}{hint}")
 TOKENIZER = byte_tokenizer()
@@ -133,8 +132,7 @@ class Unable(LastCharacter):
 @pytest.mark.parametrize(
     "error, seen",
     [
-        (SandboxError("a sandbox did not start"), TrainingError),
-        (WorkerError("A verdict worker did not start"), TrainingError),
+        (VerdictError("a sandbox did not start"), TrainingError),
         (ConfigError("question q1: the tests fail"), ConfigError),
         (RecursionError(), RecursionError),
     ],

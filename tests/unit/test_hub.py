@@ -204,6 +204,29 @@ def test_unusable_rows_are_dropped_and_counted(tmp_path):
     }
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_without_the_key_counts_as_unusable(tmp_path, first):
+    bad = [{"answer": "1"}, {"problem": "unsolved"}, {"problem": "x \ud800", "answer": "1"}]
+    bad += [{"problem": "half an answer", "answer": "\udc00"}]
+    rows = bad + ROWS if first else ROWS + bad
+    file = write(tmp_path / "sums.jsonl", [row | {"level": 2} for row in rows[:9]] + rows[9:])
+    task = task_of(file, "validation.fraction=0.2", "columns.level=level")
+    assert task.report["dropped"] == {
+        "without a problem": 2,
+        "without an answer": 1,
+        "with an unusable answer": 1,
+    }
+    assert {prompt.level for prompt in (*task.train, *task.validation)} == {0, 2}
+    exam = write(tmp_path / "exam.jsonl", [{"id": 1}, {"id": 2, "question": "never asked"}])
+    task_of(file, "validation.fraction=0.2", f"decontaminate=[{{path: {exam}, column: question}}]")
+
+
+def test_a_long_field_of_a_csv_file_is_read(tmp_path):
+    rows = [*ROWS, {"problem": "long " * 40_000, "answer": "1"}]
+    task = task_of(write(tmp_path / "sums.csv", rows), "validation.fraction=0.2")
+    assert task.report["read"] == 61 and not task.report["dropped"]
+
+
 WORDS = [f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)]
 
 
@@ -239,8 +262,19 @@ def test_grams_are_the_runs_of_words():
 def test_a_phrase_that_many_problems_hold_is_no_copy(copies):
     phrase = " ".join(WORDS[:13])
     problems = [f"{WORDS[50 + i]} {phrase}" for i in range(copies)]
-    found = contaminated(problems, [f"{WORDS[30]} {phrase}"])
+    found = contaminated(problems, [f"{' '.join(WORDS[30:33])} {phrase}"])
     assert found == [copies < PHRASE] * copies
+
+
+@pytest.mark.parametrize("copies", [1, PHRASE, 3 * PHRASE])
+def test_many_copies_of_an_evaluation_problem_are_copies(copies):
+    """Also with a number changed in each, or a first half that is another."""
+    exam = WORDS[:60]
+    whole = [" ".join(exam)] * copies
+    varied = [" ".join([*exam[:30], str(i), *exam[31:]]) for i in range(copies)]
+    halves = [" ".join([*WORDS[60 + i : 90 + i], *exam[24:]]) for i in range(copies)]
+    evaluation = ["something else", " ".join(exam)]
+    assert contaminated(whole + varied + halves, evaluation) == [True] * 3 * copies
 
 
 # --- lengths
@@ -284,6 +318,7 @@ def test_a_limit_that_leaves_nothing_is_refused():
         (["columns.problem=question"], "task.columns.problem=question: .* there are problem, ans"),
         (["columns.answer=gold"], "task.columns.answer=gold: there is no such column"),
         (["columns.id=answers"], "task.columns.id=answers: there is no such column"),
+        (["columns.level=long"], "task.columns.level: 12345678901234567890 is no level"),
         (["columns.id=same"], "gives 60 problems the id sums/1"),
         (["answer_format=latex"], "task.answer_format is 'latex', it must be one of text, boxed"),
         (["answer_format=boxed"], "no prompt to train on .*: 60 rows read, dropped: 60 without an"),
@@ -302,7 +337,10 @@ def test_a_limit_that_leaves_nothing_is_refused():
     ],
 )  # fmt: skip
 def test_bad_input(tmp_path, settings, message):
-    file = write(tmp_path / "sums.jsonl", [row | {"same": 1} for row in ROWS])
+    file = write(
+        tmp_path / "sums.jsonl",
+        [row | {"same": 1, "long": "Level 12345678901234567890"} for row in ROWS],
+    )
     with pytest.raises(Exception, match=message) as caught:
         assert task_of(file, *settings).train
     assert "\n" not in str(caught.value.__cause__ or caught.value)

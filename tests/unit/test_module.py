@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -9,10 +10,13 @@ import torch
 from builders import algorithm, random_samples, tiny_qwen3
 
 from masa.algorithm.losses import weighed
-from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig, TrainingError
+from masa.config import ConfigError, OptimizerConfig, StrategyConfig, TrainerConfig, TrainingError
 from masa.data.packing import build_update, pad
 from masa.training.logprobs import token_logprobs
-from masa.training.module import MasaModule
+from masa.training.lora import LoraConfig, add_adapter
+from masa.training.memory import memory_budget
+from masa.training.module import EngineMismatchError, MasaModule
+from masa.training.sharding import shard
 from masa.types import StepBatch
 
 
@@ -49,7 +53,7 @@ class Module(MasaModule):
 def train(steps, config, **trainer):
     """Run batches of updates on a tiny Qwen3; returns its weights and what was logged."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    settings = TrainerConfig(check_syncs=0, **trainer)
+    settings = TrainerConfig(**{"check_syncs": 0, **trainer})
     module = Module(
         tiny_qwen3, config, OptimizerConfig(lr=1e-3, warmup_steps=0), settings, StrategyConfig()
     )
@@ -67,9 +71,9 @@ def train(steps, config, **trainer):
     return torch.cat([p.detach().flatten() for p in module.policy.parameters()]), keep.metrics
 
 
-def updates_of(config, seed=0, shift=0.0):
-    """Two updates whose behaviour log-probs are the policy's, `shift` apart."""
-    policy, samples = tiny_qwen3(), []
+def updates_of(config, seed=0, shift=0.0, sampler=None):
+    """Two updates whose behaviour log-probs are the policy's (or `sampler`'s), `shift` apart."""
+    policy, samples = sampler or tiny_qwen3(), []
     for sample in random_samples(8, seed, objectives="s"):
         with torch.no_grad():
             batch = pad([sample], dict.fromkeys(("solution", "meta", "bc"), 1.0), 0)
@@ -120,6 +124,34 @@ def test_old_log_probs_are_those_before_the_first_update():
     assert metrics["clip_ratio/low_mean"] + metrics["clip_ratio/high_mean"] < 1
 
 
+ENGINE = {"dtype": "float32"}
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("kl_beta", [0.0, 0.1])
+def test_a_reference_model_is_built_and_said_only_where_it_is_needed(kl_beta, lora):
+    """With an adapter the base model is the reference already."""
+    built = []
+
+    def policy():
+        built.append(tiny_qwen3())
+        if lora:
+            add_adapter(built[-1], LoraConfig(rank=2))
+        return built[-1]
+
+    module = Module(
+        policy, algorithm(kl_beta=kl_beta), OptimizerConfig(), TrainerConfig(), StrategyConfig()
+    )
+    module.configure_model()
+    needed = kl_beta > 0 and not lora
+    assert len(built) == 1 + needed and (module.reference is not None) == needed
+    line = memory_budget(module, ENGINE)
+    assert ("reference" in line) == needed
+    weights = line.partition("policy ")[2].partition(" (")[0]
+    assert not needed or f"reference {weights}" in line
+    assert ("gradients " + weights in line) == (not lora)
+
+
 def test_an_update_that_is_not_finite_is_skipped_and_counted():
     good, other = updates_of(algorithm())
     expected, _ = train([[good], [other]], algorithm())
@@ -137,3 +169,50 @@ def test_too_many_in_a_row_end_the_run():
         train([[bad, bad], [bad, other]], algorithm(), max_nonfinite_updates=3)
     message = str(caught.value)
     assert "3 updates in a row" in message and "optimizer.lr" in message and "\n" not in message
+
+
+def test_out_of_memory_says_what_to_lower(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate 20 GiB")
+
+    monkeypatch.setattr("masa.training.module.token_logprobs", full)
+    updates = [build_update(random_samples(4), algorithm(), 60, 0)]
+    with pytest.raises(
+        TrainingError, match=r"lower trainer\.micro_batch_tokens \(it is 77\)"
+    ) as no:
+        train([updates], algorithm(), micro_batch_tokens=77)
+    assert "\n" not in str(no.value)
+
+
+PAPER = {"check_syncs": 1, "logprob_tolerance": 5.0, "logprob_mean_tolerance": 0.05}
+
+
+def test_a_stale_head_is_noticed_where_rounding_is_allowed_for():
+    """Its largest difference is one that bfloat16 may have, the mean is not."""
+    config = algorithm()
+    stale = tiny_qwen3()
+    generator = torch.Generator().manual_seed(0)
+    head = stale.lm_head.weight
+    head.data += 0.05 * torch.randn(head.shape, generator=generator)
+    updates = updates_of(config, sampler=stale)
+    _, (metrics,) = train([updates], config)
+    assert metrics["sampling/sampling_logp_difference/max"] < 3
+    with pytest.raises(EngineMismatchError, match=r"\(mean\).*logprob_mean_tolerance is 0.05"):
+        train([updates], config, **PAPER)
+    with pytest.raises(EngineMismatchError, match=r"\(max\).*logprob_tolerance is 0.001"):
+        train([updates], config, check_syncs=1)
+
+
+def test_a_single_token_far_off_is_rounding():
+    config = algorithm()
+    updates = updates_of(config)
+    micro_batch = updates[0].micro_batches[0]
+    row, token = map(int, micro_batch.policy_tokens.nonzero()[0])
+    micro_batch.behaviour_logprobs[row, token] -= 1.0
+    train([updates], config, **PAPER)
+
+
+def test_a_model_whose_layers_are_nowhere_is_refused_by_fsdp():
+    mesh = SimpleNamespace(size=lambda _: 2, device_type="cpu", mesh_dim_names=("r", "s"))
+    with pytest.raises(ConfigError, match="no way to shard Linear.*use strategy=single"):
+        shard(torch.nn.Linear(2, 2), mesh)

@@ -171,15 +171,28 @@ def test_packed_rows_hold_the_samples_one_after_another():
     assert torch.equal(padded.sequence_ids[:, -1], torch.arange(3))
 
 
-@given(st.integers(0, 30), st.integers(0, 99), st.integers(1, 5))
-def test_ranks_share_all_samples_and_run_like_numbers_of_tokens(count, seed, ranks):
+@given(st.integers(0, 30), st.integers(0, 99), st.integers(1, 5), st.sampled_from([0.0, 0.1]))
+def test_ranks_share_all_samples_and_run_like_numbers_of_tokens(count, seed, ranks, kl_beta):
+    config = replace(CONFIG, kl_beta=kl_beta)
     samples = random_samples(count, seed)
-    shares = [share_of(samples, rank, ranks) for rank in range(ranks)]
+    shares = [share_of(samples, config, rank, ranks) for rank in range(ranks)]
     assert Counter(s for share in shares for s in share) == Counter(samples)
-    loads = [sum(len(s) for s in share if s.advantage or s.objective == "bc") for share in shares]
+    loads = [
+        sum(len(s) for s in share if s.advantage or s.objective == "bc" or kl_beta)
+        for share in shares
+    ]
     longest = max((len(s) for s in samples), default=0)
     assert max(loads) - min(loads) <= longest
-    assert share_of(samples, 0, 1) == samples
+    assert share_of(samples, config, 0, 1) == samples
+
+
+@pytest.mark.parametrize("regulariser", ["kl_beta", "entropy_coef"])
+def test_ranks_share_samples_of_advantage_zero_that_run(regulariser):
+    samples = [replace(s, advantage=0.0) for s in random_samples(24, objectives="s")]
+    config = replace(CONFIG, **{regulariser: 0.1})
+    shares = [share_of(samples, config, rank, 2) for rank in range(2)]
+    run = [sum(b.attention_mask.sum() for b in build_update(s, config, 60, PAD)) for s in shares]
+    assert abs(run[0] - run[1]) <= max(map(len, samples))
 
 
 def test_samples_of_like_length_lie_together():

@@ -1,3 +1,4 @@
+import errno
 import math
 import os
 
@@ -16,6 +17,7 @@ from builders import (
 )
 
 from masa.algorithm.step import collect
+from masa.checks import TrainingError
 from masa.data import records
 
 
@@ -93,7 +95,7 @@ def test_any_text_can_be_written(tmp_path):
         predictions=[prediction(None, None, None), prediction(1, 2, ("", "a\x00b", "é"))],
         solution_rewards=(1.0, 0.0),
         solution_advantages=(0.5, -0.5),
-        prompt=prompt(problem='quotes " and \n lines', level=3),
+        prompt=prompt(problem='quotes " and \n lines', level=20240131),
         meta=(completion(1, text="\x00"), completion(2, text="🙂", finished=False)),
         decided=plan(gated=True),
     )
@@ -102,6 +104,7 @@ def test_any_text_can_be_written(tmp_path):
     assert [row["text"] for row in table] == ["\x00", "🙂", "", ""]
     assert table[1]["predicted_notions"] == ["", "a\x00b", "é"]
     assert table[1]["finish_reason"] == "length"
+    assert table[0]["level"] == 20240131
 
 
 def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
@@ -111,11 +114,13 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
 
     def torn(table, where, **kwargs):
         where.write_bytes(b"half a fi")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(records.pq, "write_table", torn)
-    with pytest.raises(OSError, match="disk full"):
+    said = r"r\.parquet could not be written \(No space left on device\).*free space"
+    with pytest.raises(TrainingError, match=said) as caught:
         records.write([], path)
+    assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
     monkeypatch.undo()
     records.write(

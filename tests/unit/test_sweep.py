@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import pytest
+from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from masa import sweep
 from masa.config import ConfigError, conf_dir, load
+from masa.train import refuse_another_run
 
 SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
 PRESETS = {path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")}
@@ -163,6 +166,93 @@ def test_what_is_named_after_the_time_cannot_be_resumed(tmp_path):
         sweep.sweep_directory("config", plain)
     here = f"hydra.sweep.dir={tmp_path / 'mine'}"
     assert sweep.sweep_directory("config", [*plain, here]) == tmp_path / "mine"
+
+
+def settings_of(**changes):
+    plain = {
+        "seed": 0,
+        "algorithm": {"group_size": 8},
+        "trainer": {
+            "max_rollouts": 60, "prompts_per_rollout": 36, "val_every": 15, "val_samples": 4,
+            "val_meta_samples": 4, "precision": "32-true", "micro_batch_tokens": 4096,
+            "packing": "auto", "checkpoint_every": 20, "keep_best": 1, "accelerator": "auto",
+        },
+        "engine": {"_target_": "masa.engine.hf.HfEngine", "dtype": "float32", "max_num_seqs": 9},
+        "strategy": {"devices": 1},
+        "logger": {},
+    }  # fmt: skip
+    return OmegaConf.merge(plain, OmegaConf.from_dotlist([f"{k}={v}" for k, v in changes.items()]))
+
+
+NUMBERS = {
+    "seed": 1, "algorithm.group_size": 4, "trainer.prompts_per_rollout": 18,
+    "trainer.val_every": 5, "trainer.val_samples": 8, "trainer.val_meta_samples": 0,
+    "trainer.precision": "bf16-mixed", "engine.dtype": "bfloat16", "engine._target_": "other",
+    "benchmark.amc23.n": 1,
+}  # fmt: skip
+FREE = {
+    "trainer.checkpoint_every": 10, "trainer.keep_best": 3, "trainer.accelerator": "cpu",
+    "trainer.micro_batch_tokens": 2048, "trainer.packing": "padded", "engine.max_num_seqs": 3,
+    "strategy.devices": 2, "logger.wandb.project": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_goes_on_only_under_settings_that_leave_its_numbers(tmp_path, finished):
+    saved = tmp_path / "config.yaml"
+    OmegaConf.save(settings_of(), saved)
+    for key, value in NUMBERS.items():
+        with pytest.raises(ConfigError, match=f"^{key} is {value}, but .* was run with"):
+            refuse_another_run(settings_of(**{key: value}), saved, finished)
+    refuse_another_run(settings_of(**FREE), saved, finished)
+
+
+def test_an_unfinished_run_may_grow_and_a_finished_one_is_not_a_longer_one(tmp_path):
+    OmegaConf.save(settings_of(), tmp_path / "config.yaml")
+    longer = settings_of(**{"trainer.max_rollouts": 100})
+    assert not sweep.is_finished(longer, tmp_path)
+    refuse_another_run(longer, tmp_path / "config.yaml")
+    (tmp_path / "finished").touch()
+    assert sweep.is_finished(settings_of(), tmp_path)
+    with pytest.raises(ConfigError, match=r"max_rollouts is 100, but .* was run with 60"):
+        sweep.is_finished(longer, tmp_path)
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A job whose process says its rank, and fails where a file asks for it."""
+    overrides = SimpleNamespace(task=["seed=0"])
+    hydra_job = SimpleNamespace(
+        runtime=SimpleNamespace(output_dir=str(tmp_path / "job")),
+        sweep=SimpleNamespace(dir=str(tmp_path)),
+        overrides=overrides,
+    )
+    monkeypatch.setattr(sweep.HydraConfig, "get", lambda: hydra_job)
+    code = "import os; print('task', os.environ.get('SLURM_PROCID', 'alone'))"
+    monkeypatch.setattr(sweep, "_command", lambda *_: [sys.executable, "-c", code])
+    return tmp_path / "job"
+
+
+def test_every_task_of_a_job_runs_and_the_first_alone_takes_the_directory(job, monkeypatch, capsys):
+    cfg = settings_of()
+    job.mkdir()
+    # as the first task holds it while the others start
+    with FileLock(job / "job.lock"):
+        for task in ("1", "2"):
+            monkeypatch.setenv("SLURM_PROCID", task)
+            sweep.run_job("masa-train", cfg)
+        assert not capsys.readouterr().out and not (job / "finished").exists()
+        assert not (job.parent / "failed.txt").exists()
+        monkeypatch.setenv("SLURM_PROCID", "0")
+        sweep.run_job("masa-train", cfg)
+    assert "another job runs here" in (job.parent / "failed.txt").read_text()
+    sweep.run_job("masa-train", cfg)
+    assert (job / "finished").exists()
+    for task, name in (("0", "console.txt"), ("1", "console-1.txt"), ("2", "console-2.txt")):
+        assert (job / name).read_text() == f"task {task}\n"
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    sweep.run_job("masa-train", cfg)  # finished before: not again
+    assert (job / "console-1.txt").read_text() == "task 1\n"
 
 
 def test_last_accuracy(tmp_path):

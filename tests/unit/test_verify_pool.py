@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from masa.checks import TrainingError
 from masa.verifiers.pool import VerdictPool
 
 BAD = """
@@ -60,9 +61,14 @@ def test_a_killed_worker_is_replaced(bad):
         assert pool.map([["ok", 2]]) == [2]
 
 
-def test_a_worker_that_cannot_start_is_an_error():
+def test_a_worker_that_cannot_start_is_an_error(bad, monkeypatch):
     with VerdictPool("no_such_module:act", 1, seconds=1, memory=1 << 28) as pool:
-        with pytest.raises(RuntimeError, match="no_such_module"):
+        with pytest.raises(TrainingError, match="did not start.*no_such_module") as caught:
+            pool.map([1])
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    with VerdictPool(bad, 1, seconds=1, memory=1 << 28) as pool:
+        with pytest.raises(TrainingError, match="did not start.*/no/such/python"):
             pool.map([1])
     with pytest.raises(ValueError, match="workers >= 1"):
         VerdictPool("x:y", 0, seconds=1, memory=1)
