@@ -91,6 +91,7 @@ def test_one_version_of_vllm():
 
 
 COMES_WITH = {
+    "safetensors": "transformers",
     "huggingface_hub": "transformers",
     "tokenizers": "transformers",
     "numpy": "pandas",

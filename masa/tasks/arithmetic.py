@@ -21,6 +21,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from masa.tasks.chains import LABELS, Operation, Problem, draw_problem, work_out
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 
@@ -51,7 +52,6 @@ MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is alway
 HELD_OUT = ("validation", "tuning")
 _HELD_OUT_SHARE = 10  # one problem in ten, by its hash, may only serve for validation
 _LARGEST_POOL = 600  # held-out problems per level
-_LABELS = "abcdef"
 _WORDS = ("add ", "subtract ", "swap", "times ")
 _SPECIALS = ("<pad>", "<eos>", "<unk>")
 _LITERALS = (
@@ -66,7 +66,7 @@ _LITERALS = (
     " modulo ",
     ":",
     # Label and word are one token, so that a solution finds its next line with one look.
-    *(f"\n({label}) {word}" for label in _LABELS for word in _WORDS),
+    *(f"\n({label}) {word}" for label in LABELS for word in _WORDS),
     *(f"{lead}{word} " for word in ("units", "guess", "try") for lead in (": ", " ")),
     *(f" {word} " for word in ("tens", "tenfold", "wrap", "check", "=")),
     *(f" {word}" for word in ("carry", "borrow", "plain")),
@@ -97,65 +97,6 @@ _LITERALS = (
 _BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 _JOINED_BOXES = re.compile(r"(?=\\boxed\{([^{}]*)\}\s*or\s*\\boxed\{([^{}]*)\})")
 _INTEGER = re.compile(r"\s*([+-]?[0-9]{1,9})\s*")
-_PROBLEM = re.compile(r"Take (\d\d) modulo (\d\d):((?:\n\([a-f]\) [a-z]+(?: \d{1,2})?)+)")
-_LINE = re.compile(r"\n\([a-f]\) ([a-z]+)(?: (\d{1,2}))?")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One line of a problem."""
-
-    word: str
-    """add, subtract, swap or times."""
-    operand: str = ""
-    """Its number as written, empty for swap."""
-
-    @property
-    def hopeless(self) -> bool:
-        """True for the product of two two-digit numbers, which no demonstration works out."""
-        return self.word == "times" and len(self.operand) == 2
-
-    def apply(self, state: int, modulus: int) -> int:
-        """The state after this operation."""
-        if self.word == "swap":
-            return (10 * (state % 10) + state // 10) % modulus
-        number = int(self.operand)
-        if self.word == "times":
-            return state * number % modulus
-        return (state + number if self.word == "add" else state - number) % modulus
-
-    def __str__(self) -> str:
-        return f"{self.word} {self.operand}".rstrip()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A problem in parts."""
-
-    start: int
-    modulus: int
-    operations: tuple[Operation, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> Problem:
-        """Read a problem text; ValueError where it is none."""
-        match = _PROBLEM.fullmatch(text)
-        if match is None:
-            raise ValueError(f"not an arithmetic problem: {text!r}")
-        lines = _LINE.findall(match[3])
-        return cls(int(match[1]), int(match[2]), tuple(Operation(*line) for line in lines))
-
-    def states(self) -> list[int]:
-        """The true state after each operation."""
-        state, states = self.start, []
-        for operation in self.operations:
-            state = operation.apply(state, self.modulus)
-            states.append(state)
-        return states
-
-    def __str__(self) -> str:
-        lines = (f"\n({_LABELS[i]}) {op}" for i, op in enumerate(self.operations))
-        return f"Take {self.start:02d} modulo {self.modulus}:" + "".join(lines)
 
 
 @dataclass(frozen=True)
@@ -243,7 +184,7 @@ class ArithmeticTask:
     def draw(self, level: int, rng: random.Random, held_out: bool = False) -> Prompt:
         """A random problem of a level, from the held-out side of the domain or from the other."""
         while True:
-            problem = _draw_problem(level, self.config.modulus, rng)
+            problem = draw_problem(level, self.config.modulus, rng)
             text = str(problem)
             if is_held_out(text) == held_out:
                 answer = str(problem.states()[-1])
@@ -279,7 +220,7 @@ class ArithmeticTask:
         problem = Problem.parse(prompt.problem)
         state, error, states = problem.start, False, []
         text = f"{state:02d}"
-        for label, operation in zip(_LABELS, problem.operations, strict=False):
+        for label, operation in zip(LABELS, problem.operations, strict=False):
             right = operation.apply(state, problem.modulus)
             step, state = self._step(operation, state, problem.modulus, rng)
             error |= state != right
@@ -324,47 +265,6 @@ class ArithmeticTask:
         return f"<meta>{reasoning}</meta>{_random_prediction(rng, FEELINGS[feeling], SIZES[size])}"
 
 
-def work_out(operation: Operation, state: int, modulus: int) -> str:
-    """The careful way through one operation that is not hopeless, up to its result."""
-    if operation.word == "swap":
-        swapped = 10 * (state % 10) + state // 10
-        return f": shift {swapped:02d}" + _wrap(swapped, swapped % modulus)
-    number = int(operation.operand)
-    if operation.word == "times":
-        product = state % 10 * number
-        tenfold = state // 10 * number * 10 % modulus
-        products = f"product {state % 10}*{number} {product:02d}"
-        products += f" tenfold {state // 10}*{number} {tenfold:02d}"
-        return f": {products} {_add(product, tenfold, modulus)}"
-    worked = _add if operation.word == "add" else _subtract
-    return ": " + worked(state, number, modulus)
-
-
-def _add(a: int, b: int, modulus: int) -> str:
-    units = a % 10 + b % 10
-    tens = a // 10 + b // 10 + units // 10
-    columns = _column("units", a % 10, "+", b % 10, units, "carry")
-    columns += _column(" tens", a // 10, "+", b // 10, tens, "carry")
-    return columns + f" = {(a + b) % 100:02d}" + _wrap((a + b) % 100, (a + b) % modulus)
-
-
-def _subtract(a: int, b: int, modulus: int) -> str:
-    units = a % 10 - b % 10
-    tens = a // 10 - b // 10 + units // 10
-    columns = _column("units", a % 10, "-", b % 10, units, "borrow")
-    columns += _column(" tens", a // 10, "-", b // 10, tens, "borrow")
-    return columns + f" = {(a - b) % 100:02d}" + _wrap((a - b) % 100, (a - b) % modulus)
-
-
-def _column(name: str, a: int, sign: str, b: int, result: int, over: str) -> str:
-    """One column, what came over from the last one included; outside 0..9 it goes over itself."""
-    return f"{name} {a}{sign}{b} {result % 10} {over if result // 10 else 'plain'}"
-
-
-def _wrap(written: int, result: int) -> str:
-    return "" if written == result else f" wrap {result:02d}"
-
-
 def _random_prediction(
     rng: random.Random, pass_rates: Sequence[int], lengths: Sequence[int]
 ) -> str:
@@ -373,44 +273,6 @@ def _random_prediction(
     pass_rate = rng.choice(pass_rates)
     length = rng.choice(lengths)
     return json.dumps({"math_notion": notions, "pass_rate": pass_rate, "solution_length": length})
-
-
-def _draw_problem(level: int, modulus: int, rng: random.Random) -> Problem:
-    kinds = _draw_kinds(level, rng)
-    while True:
-        operations = tuple(_draw_operation(kind, modulus, rng) for kind in kinds)
-        problem = Problem(rng.randrange(modulus), modulus, operations)
-        before = [problem.start, *problem.states()]
-        # Times 0 or 1 would be no riddle, and a level that is to stay hopeless must not leak.
-        if all(state > 1 for op, state in zip(operations, before, strict=False) if op.hopeless):
-            return problem
-
-
-def _draw_kinds(level: int, rng: random.Random) -> list[str]:
-    """Which kinds of operation a problem of a level has, in order."""
-    count, products, hopeless = {
-        1: (1, 0, 0),
-        2: (2, 0, 0),
-        3: (3, 1, 0),
-        4: (4, rng.randint(1, 2), 0),
-        5: (rng.randint(5, 6), rng.randint(1, 2), 0),
-        6: (rng.randint(3, 4), 0, 2),
-    }[level]
-    easy = rng.choices(
-        ("add", "subtract", "swap"), weights=(4, 4, 2), k=count - products - hopeless
-    )
-    kinds = easy + ["times"] * products + ["hopeless"] * hopeless
-    rng.shuffle(kinds)
-    return kinds
-
-
-def _draw_operation(kind: str, modulus: int, rng: random.Random) -> Operation:
-    if kind == "swap":
-        return Operation("swap")
-    if kind == "times":
-        return Operation("times", str(rng.randint(2, 9)))
-    word = "times" if kind == "hopeless" else kind
-    return Operation(word, str(rng.randint(11, modulus - 1)))
 
 
 def is_held_out(problem: str) -> bool:

@@ -24,8 +24,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfi
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from masa.engine.hf import faithful_attention
-from masa.tasks import arithmetic
-from masa.tasks.arithmetic import NOTIONS, ArithmeticTask, Problem
+from masa.tasks import arithmetic, chains
+from masa.tasks.arithmetic import NOTIONS, ArithmeticTask
+from masa.tasks.chains import Problem
 from masa.types import Prompt
 
 _IGNORED = -100  # the label that torch's cross entropy leaves out
@@ -204,7 +205,7 @@ def fingerprint(
         "model": model,
         "warmstart": asdict(config),
         "templates": asdict(task.templates),
-        "sources": [_code_of(arithmetic), _code_of(sys.modules[__name__])],
+        "sources": [_code_of(module) for module in (arithmetic, chains, sys.modules[__name__])],
         "torch": torch.__version__.split(".")[0],
     }
     plain = json.dumps(facts, sort_keys=True, default=str)

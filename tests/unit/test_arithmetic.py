@@ -13,11 +13,9 @@ from masa.tasks.arithmetic import (
     TEMPLATES,
     ArithmeticConfig,
     ArithmeticTask,
-    Operation,
-    Problem,
     is_held_out,
-    work_out,
 )
+from masa.tasks.chains import Operation, Problem, work_out
 from masa.types import Prompt
 
 LEVELS = range(1, 7)
