@@ -137,3 +137,12 @@ def test_too_many_in_a_row_end_the_run():
         train([[bad, bad], [bad, other]], algorithm(), max_nonfinite_updates=3)
     message = str(caught.value)
     assert "3 updates in a row" in message and "optimizer.lr" in message and "\n" not in message
+
+
+def test_the_parts_of_an_update_are_timed():
+    """Every step anew, and what it cost to log a step in the row of the next."""
+    _, (first, second) = train([updates_of(algorithm()), updates_of(algorithm())], algorithm())
+    for metrics in (first, second):
+        parts = [metrics[f"timing_s/{name}"] for name in ("forward_backward", "optimizer")]
+        assert min(parts) > 0 and sum(parts) <= metrics["timing_s/update"]
+    assert first["timing_s/log"] == 0 < second["timing_s/log"]
