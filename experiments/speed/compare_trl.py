@@ -24,6 +24,8 @@ TRL = {"TRL, HF": False, "TRL, vLLM": True}
 CONTESTANTS = [*OURS, *TRL]
 PROMPTS = {"0.3M": 8, "1M": 8, "3M": 4, "10M": 3, "50M": 1}
 """Per step; fewer of them for a large model keep the whole comparison short."""
+STEPS = {"0.3M": 6, "1M": 6, "3M": 5, "10M": 4, "50M": 3}
+"""The first of them is left out."""
 MICRO_BATCH_TOKENS = 4096
 PARTS = ("wall", "generate", "train", "rest")
 
@@ -176,7 +178,7 @@ def main() -> None:
     parser.add_argument("--responses", nargs="+", type=int, default=[64, 256])
     parser.add_argument("--prompts", type=int, help="per step; by size where it is not given")
     parser.add_argument("--group", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=3, help="the first of them is left out")
+    parser.add_argument("--steps", type=int, help="the first is left out; by size if not given")
     parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
@@ -189,16 +191,14 @@ def main() -> None:
     if set(args.contestants) & set(TRL) and not args.trl_python.exists():
         parser.error(f"there is no {args.trl_python}: make bench-env")
     report = bench.Report("compare_trl", "Against TRL 1.16.0")
-    report(f"G = {args.group}, {args.threads} threads, {args.repetitions} repetitions of")
-    report(f"{args.steps - 1} steps after one that is left out; median (lowest to highest).")
+    report(f"G = {args.group}, {args.threads} threads, {args.repetitions} repetitions; the first")
+    report("step of each is left out; median of all others (lowest to highest).")
     with tempfile.TemporaryDirectory(prefix="masa-bench-") as scratch:
         for size in args.sizes:
             parameters = bench.write_model(size, Path(scratch) / f"model-{size}", 1024)
             for response in args.responses:
-                prompts = args.prompts or PROMPTS[size]
-                work = Work(
-                    size, response, prompts, args.group, args.steps, args.threads, Path(scratch)
-                )
+                prompts, steps = args.prompts or PROMPTS[size], args.steps or STEPS[size]
+                work = Work(size, response, prompts, args.group, steps, args.threads, Path(scratch))
                 found = compare(work, args.contestants, args.repetitions, args.trl_python)
                 tokens = require_equal_tokens(work, found)
                 result = summary(found) | {

@@ -70,11 +70,11 @@ def alone(what: str, settings: dict[str, Any], log: Path, threads: int) -> Any:
 
 
 def embedded(out: Path, rollouts: int, threads: int) -> list[dict[str, float]]:
-    """Steps of the embedded experiment as it is, after two that warm up."""
+    """Steps of the embedded experiment, validation left out, after two that warm up."""
     command = [
-        sys.executable, "-m", "masa.train", "experiment=arithmetic", "algorithm=masa",
-        "engine=vllm", f"hydra.run.dir={out}", f"trainer.max_rollouts={rollouts}",
-        "trainer.val_samples=2", f"trainer.micro_batch_tokens={MICRO_BATCH_TOKENS}",
+        sys.executable, str(bench.HERE / "steps_only.py"), "experiment=arithmetic",
+        "algorithm=masa", "engine=vllm", f"hydra.run.dir={out}", f"trainer.max_rollouts={rollouts}",
+        f"trainer.micro_batch_tokens={MICRO_BATCH_TOKENS}",
         *bench.clocked(out),
     ]  # fmt: skip
     bench.run(command, out / "output.txt", threads)
