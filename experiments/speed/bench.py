@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import Logger
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from masa.tasks.arithmetic import TEMPLATES, ArithmeticConfig, ArithmeticTask
 from masa.types import Prompt
@@ -95,6 +96,7 @@ def write_model(size: str, folder: Path, context: int) -> int:
     Its first channel is the same positive number for every token, no layer writes to it, and
     end-of-sequence weighs it with a large negative one.
     """
+    transformers_logging.disable_progress_bar()
     tokenizer = ArithmeticTask().tokenizer()
     shape = SHAPES[size]
     heads = shape["hidden_size"] // shape["head_dim"]

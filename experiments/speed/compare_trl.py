@@ -22,9 +22,9 @@ import bench
 OURS = {"ours, vLLM": "vllm", "ours, HF": "hf"}
 TRL = {"TRL, HF": False, "TRL, vLLM": True}
 CONTESTANTS = [*OURS, *TRL]
-PROMPTS = {"0.3M": 8, "1M": 8, "3M": 4, "10M": 3, "50M": 1}
+PROMPTS = {"0.3M": 4, "1M": 4, "3M": 4, "10M": 2, "50M": 1}
 """Per step; fewer of them for a large model keep the whole comparison short."""
-STEPS = {"0.3M": 6, "1M": 6, "3M": 5, "10M": 4, "50M": 3}
+STEPS = {"0.3M": 4, "1M": 4, "3M": 3, "10M": 3, "50M": 2}
 """The first of them is left out."""
 MICRO_BATCH_TOKENS = 4096
 PARTS = ("wall", "generate", "train", "rest")
