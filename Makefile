@@ -1,6 +1,8 @@
-# make setup | train | reproduce | ablations | test | test-slow | test-resume | bench | lint. Each does what it needs, and nothing twice.
+# make setup | train | reproduce | ablations | test | test-slow | test-resume | bench | bench-env | lint.
+# Each does what it needs, and nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
+VENV_TRL ?= .venv-trl
 RUNS ?= runs/train
 CLAIM ?= runs/claim
 METHODS ?= grpo masa masa_efficient
@@ -15,7 +17,7 @@ space := $() $()
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train reproduce ablations claim-left test test-slow test-resume bench lint clean-train
+.PHONY: setup train reproduce ablations claim-left test test-slow test-resume bench bench-env lint clean-train
 
 setup: $(READY)
 
@@ -78,9 +80,22 @@ test-slow: $(READY)
 test-resume: $(READY)
 	$(BIN)/python -m pytest -m resume -s
 
-bench: $(READY)
-	$(BIN)/python experiments/speed/verifiers.py
-	$(BIN)/python experiments/speed/logprobs.py
+# What a step costs, beside TRL and beside the bare engine: on an idle machine. BENCH_ARGS=--quick is a smoke test.
+BENCH := experiments/speed
+bench: $(READY) $(VENV_TRL)/.ready
+	$(BIN)/python $(BENCH)/compare_trl.py --trl-python $(VENV_TRL)/bin/python $(BENCH_ARGS)
+	$(BIN)/python $(BENCH)/step.py $(BENCH_ARGS)
+	$(BIN)/python $(BENCH)/scaling.py $(BENCH_ARGS)
+	$(BIN)/python $(BENCH)/verifiers.py
+	$(BIN)/python $(BENCH)/logprobs.py
+	$(BIN)/python $(BENCH)/report.py runs/bench
+	$(BIN)/python scripts/publish.py runs/bench $(BENCH)/README.md
+
+bench-env: $(VENV_TRL)/.ready
+
+$(VENV_TRL)/.ready: $(READY) scripts/bench_env.sh
+	PYTHON="$(BIN)/python" VENV_TRL="$(VENV_TRL)" sh scripts/bench_env.sh
+	@touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -87,12 +87,15 @@ def main() -> None:
     if args.way:
         print(json.dumps(measure(args.way, args.tokens, args.vocabulary, args.hidden)))
         return
+    import bench  # not above: what it brings would be in the memory that is measured
+
+    report = bench.Report("logprobs", "Log-probs by chunks")
     tokens = args.tokens
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     while tokens > 1 and 4 * (3.2 * tokens + 2 * args.hidden) * args.vocabulary > free - 2 * GIB:
         tokens //= 2
     if tokens < args.tokens:
-        print(f"log-probs: T {tokens}, not {args.tokens}: only {free / GIB:.1f} GiB are free")
+        report(f"- T {tokens}, not {args.tokens}: only {free / GIB:.1f} GiB are free")
     size = [f"--tokens={tokens}", f"--vocabulary={args.vocabulary}", f"--hidden={args.hidden}"]
     found = {}
     for way in WAYS:
@@ -100,15 +103,18 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found[way] = json.loads(done.stdout)
     plain_way, ours = found["plain"], found["chunked"]
-    print(
-        f"log-probs, T {tokens} V {args.vocabulary} H {args.hidden} float32, "
+    report(
+        f"- T {tokens} V {args.vocabulary} H {args.hidden} float32, "
         f"{torch.get_num_threads()} threads: "
         f"plain {plain_way['gib']:.2f} GiB {plain_way['seconds']:.1f} s, "
         f"chunked {ours['gib']:.2f} GiB {ours['seconds']:.1f} s: "
         f"1/{plain_way['gib'] / ours['gib']:.1f} of the memory "
         f"at {ours['seconds'] / plain_way['seconds']:.2f} times the time"
     )
-    print(f"log-probs, relative error of the gradients against float64: {gradient_error():.1e}")
+    error = gradient_error()
+    report(f"- relative error of the gradients against float64: {error:.1e}")
+    report.data = {"tokens": tokens, "ways": found, "gradient error": error}
+    report.write(["experiments/speed/logprobs.py", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

