@@ -61,8 +61,10 @@ def test_a_second_start_asks_for_resume_and_runs_only_what_is_not_finished(swept
 
 
 def plain_sweep(directory, cache, *overrides):
+    swept = {override.partition("=")[0] for override in overrides}
+    small = [setting for setting in runs.SMALL if setting.partition("=")[0] not in swept]
     command = [
-        sys.executable, "-m", "masa.train", "-m", *runs.SMALL, "engine=hf", "algorithm=grpo",
+        sys.executable, "-m", "masa.train", "-m", *small, "engine=hf", "algorithm=grpo",
         "trainer.max_rollouts=1", f"hydra.sweep.dir={directory}", *overrides,
     ]  # fmt: skip
     done = subprocess.run(
