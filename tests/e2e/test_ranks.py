@@ -10,6 +10,10 @@ import time
 import pandas as pd
 import pytest
 import runs
+import torch
+from safetensors.torch import load_file
+
+from masa.export import export
 
 STEPS = ["trainer.max_rollouts=3", "trainer.val_every=3", "algorithm.control.start_step=1"]
 TWO = ["strategy=fsdp", "trainer.accelerator=cpu"]
@@ -46,6 +50,19 @@ def test_the_same_losses_and_gradients(one_and_two_ranks):
     one, two = (pd.read_csv(run / "metrics.csv") for run in one_and_two_ranks)
     assert (one["grad_norm"].iloc[1:] > 0).all()
     pd.testing.assert_frame_equal(one[SAME], two[SAME], rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_weights_after_three_updates(one_and_two_ranks, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASA_CACHE", str(cache))
+    weights = []
+    for run in one_and_two_ranks:
+        export(run, tmp_path / run.name)
+        weights.append(load_file(tmp_path / run.name / "model.safetensors"))
+    one, two = weights
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        # an Adam step of lr 1e-3 moves a weight by up to that, however small its gradient
+        torch.testing.assert_close(tensor, two[name], rtol=0, atol=1e-4)
 
 
 def test_engine_and_policy_agree_on_every_rank(one_and_two_ranks):
