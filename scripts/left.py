@@ -11,14 +11,12 @@ import hydra
 from masa.config import conf_dir
 from masa.sweep import FINISHED, job_directories
 
-MINUTES = 4
-"""One run of `experiment=arithmetic` on 2 cores."""
-
 
 def main() -> None:
     """Say it in one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweeps", help="names, joined by commas")
+    parser.add_argument("--minutes", type=int, default=4, help="of one run on 2 cores")
     parser.add_argument("arguments", nargs="*", help="markers, or overrides of the sweeps")
     args = parser.parse_args()
     markers = [Path(marker) for marker in args.arguments]
@@ -30,9 +28,11 @@ def main() -> None:
                 for directory in job_directories("config", [f"+sweep={name}", *args.arguments])
             ]
     left = sum(not marker.exists() for marker in markers)
-    hours, minutes = divmod(MINUTES * left, 60)
+    hours, minutes = divmod(args.minutes * left, 60)
     runs = "1 run" if left == 1 else f"{left} runs"
-    time = f", about {MINUTES} minutes each on 2 cores: {hours} h {minutes} min" if left else ""
+    time = (
+        f", about {args.minutes} minutes each on 2 cores: {hours} h {minutes} min" if left else ""
+    )
     print(f"{runs} left of {len(markers)}{time}", flush=True)
 
 

@@ -93,7 +93,10 @@ class MasaModule(L.LightningModule):
         assert self.policy is not None
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
         policy = torch.optim.AdamW(
-            parameters, lr=self.optimizer.lr, weight_decay=self.optimizer.weight_decay
+            parameters,
+            lr=self.optimizer.lr,
+            weight_decay=self.optimizer.weight_decay,
+            fused=True,
         )
         warmup = self.optimizer.warmup_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -105,6 +108,7 @@ class MasaModule(L.LightningModule):
             parameters,
             lr=self.algorithm.bc.learning_rate,
             weight_decay=self.optimizer.weight_decay,
+            fused=True,
         )
         return [policy, cloning], [schedule]
 

@@ -1,5 +1,9 @@
 """The notebooks run on the stored sample, and are kept without output."""
 
+import re
+import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -61,3 +65,24 @@ def test_every_cell_shows_something(path, monkeypatch):
             (shown,) = [o for o in cell.outputs if o.output_type == "execute_result"]
             drawn = {"text/html", "image/png"} & set(shown["data"])
             assert drawn or "the table says why" in shown["data"]["text/plain"], cell.source
+
+
+@pytest.mark.slow
+def test_a_page_shows_tables_and_figures(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RUNS", str(ROOT / "experiments" / "stored"))
+    folder = tmp_path / "efficiency"
+    folder.mkdir()
+    shutil.copy(ROOT / "experiments" / "efficiency" / "analysis.ipynb", folder)
+    page = folder / "README.md"
+    page.write_text("before\n<!-- report -->\nold\n<!-- /report -->\nafter\n")
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "render.py", folder / "analysis.ipynb"], check=True
+    )
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert "<div>" not in text and "import" not in text
+    assert "| masa_efficient |" in text
+    for name in re.findall(r"\]\((figures/[^)]*)\)", text):
+        assert (folder / name).stat().st_size > 0
+    assert "](figures/" in text
