@@ -7,7 +7,7 @@ RUNS ?= runs/train
 CLAIM ?= runs/claim
 METHODS ?= grpo masa masa_efficient
 SEEDS ?= 0 1 2 3 4
-# meta rollouts per prompt of those that draw any
+# meta rollouts per prompt, of the methods that draw any
 CLAIM_M ?= 4
 # test files that run at a time; each takes a core and up to 4 GB
 WORKERS ?= 2
