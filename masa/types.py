@@ -232,6 +232,11 @@ class Sample:
     mass: float | None = None
     """What it adds to that mean's denominator; None: its number of tokens."""
 
+    @property
+    def denominator(self) -> float:
+        """`mass`, or the number of trained tokens."""
+        return len(self.token_ids) if self.mass is None else self.mass
+
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.token_ids)
 

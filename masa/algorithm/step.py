@@ -276,4 +276,22 @@ def samples_of(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[
                 if config.mask_overlong and not completion.finished:
                     sample = replace(sample, weight=0.0)
                 samples.append(sample)
+    if config.gate.count_skipped:
+        samples += stand_in(groups, samples)
     return samples
+
+
+def stand_in(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> list[Sample]:
+    """What the skipped prompts would have added to the denominator of the solutions' mean.
+
+    A prompt is skipped because its group would have no variance, hence no gradient; in GRPO it
+    counts all the same. Left out of the mean, each skipped prompt would make the step larger, and
+    so would a gate that gets better. Each counts as the mean of the prompts rolled out.
+    """
+    rolled_out = sum(group.kept and not group.skipped for group in groups)
+    skipped = sum(group.kept and group.skipped for group in groups)
+    if not (rolled_out and skipped):
+        return []
+    masses = [s.denominator for s in samples if s.objective == "solution"]
+    mass = sum(masses) * skipped / rolled_out
+    return [Sample((), (), (), 0.0, "solution", weight=0.0, mass=mass)]

@@ -22,7 +22,7 @@ def token_counts(samples: Sequence[Sample]) -> dict[str, float]:
     """What each objective's mean is taken over: trained tokens, unless samples say otherwise."""
     counts: dict[str, float] = dict.fromkeys(OBJECTIVES, 0.0)
     for sample in samples:
-        counts[sample.objective] += len(sample.token_ids) if sample.mass is None else sample.mass
+        counts[sample.objective] += sample.denominator
     return counts
 
 

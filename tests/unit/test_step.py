@@ -117,6 +117,26 @@ def test_gated_prompts_earn_no_reward_and_no_gradient():
     assert samples_of(groups, config)
 
 
+@pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo", "gspo"])
+@pytest.mark.parametrize("token_mean", ["separate", "joint"])
+def test_a_right_gate_changes_no_weight_of_a_solution_token(loss, token_mean):
+    def hopeless_indeed(problem, seed):
+        right = number(problem) % 2 and seed % 2
+        return f"carry={number(problem) if right else 9}"
+
+    def weights(**gate):
+        # predictions are not trained: those of skipped prompts, which have no truth, are missing
+        config = algorithm(loss=loss, token_mean=token_mean, gate=gate, meta={"coef": 0.0})
+        _, groups = roll_out(config, solve=hopeless_indeed)
+        update = build_update(samples_of(groups, config), config, 10_000, 0)
+        return torch.cat([b.weights["solution"].flatten() for b in update])
+
+    everything = weights()
+    assert everything.sum() > 0
+    torch.testing.assert_close(weights(**GATE), everything)
+    torch.testing.assert_close(weights(**GATE, count_skipped=False), 2 * everything)
+
+
 def test_everything_gated_is_fine():
     world, groups = roll_out(algorithm(gate=GATE), meta=lambda *args: meta_text(8, 20))
     assert world.asked("solve") == [] and world.verified == []
