@@ -52,6 +52,7 @@ def main() -> None:
         (figures / name).write_bytes(data)
         text = text.replace(f"]({name})", f"](figures/{name})")
     page = folder / "README.md"
+    text = re.sub(r"[ \t]+$", "", text, flags=re.M).replace("![png]", "![figure]")
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
     page.write_text(MARKED.sub(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page.read_text()))
 
