@@ -104,7 +104,7 @@ class GateConfig:
     min_precision: float = 0.0
     """The gate acts only while its measured precision is at least this; 0 asks for no proof."""
     count_skipped: bool = True
-    """Skipped prompts count in the loss's mean, as all without variance do; see README, Deviations."""
+    """Skipped prompts count in the loss's mean like all without variance: README, Deviations."""
     revisit: float = 0.5
     """history: chance of a visit after each zero-variance outcome in a row, r of 1 - r ** z."""
     min_posterior: float = 0.9
