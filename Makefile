@@ -11,8 +11,9 @@ SEEDS ?= 0 1 2 3 4
 CLAIM_M ?= 4
 # test files that run at a time; each takes a core and up to 4 GB
 WORKERS ?= 2
-ABLATIONS ?= components bc start_step gating cutoff audit
+ABLATIONS ?= components bc start_step gating cutoff audit hints
 ABLATION_SEEDS ?= 0,1,2
+ABLATION_ARGS ?= trainer.max_rollouts=50 trainer.val_every=10 algorithm.meta.group_size=$(CLAIM_M)
 
 comma := ,
 space := $() $()
@@ -62,10 +63,11 @@ $(CLAIM)/%/report.md: $(RUNS)/.warm
 		$(if $(filter masa%,$*),algorithm.meta.group_size=$(CLAIM_M)) seed=$(word 2,$(subst -seed, ,$*)) ckpt=auto hydra.run.dir=$(CLAIM)/$*
 
 # One sweep after the other, each with its report; a job that fails stops nothing, and is tried again the next time.
+# Two of these at a time, with different ABLATIONS, share two cores well.
 ablations: $(RUNS)/.warm
 	@$(BIN)/python scripts/left.py --sweeps $(subst $(space),$(comma),$(strip $(ABLATIONS))) seed=$(ABLATION_SEEDS)
 	@failed=; for sweep in $(ABLATIONS); do \
-		$(BIN)/masa-train -m +sweep=$$sweep seed=$(ABLATION_SEEDS) sweep.resume=true || failed="$$failed $$sweep"; \
+		$(BIN)/masa-train -m +sweep=$$sweep seed=$(ABLATION_SEEDS) $(ABLATION_ARGS) sweep.resume=true || failed="$$failed $$sweep"; \
 		$(BIN)/masa-report outputs/arithmetic/$$sweep || failed="$$failed $$sweep"; \
 	done; [ -z "$$failed" ] || { echo "not finished:$$failed" >&2; exit 1; }
 

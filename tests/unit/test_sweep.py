@@ -21,7 +21,7 @@ from masa.train import refuse_another_run
 SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
 PRESETS = {path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")}
 SETTINGS = {
-    "base": 4, "bc": 3, "components": 7, "cutoff": 4, "families": 3, "gating": 4, "hints": 2,
+    "base": 4, "bc": 3, "components": 7, "cutoff": 3, "families": 3, "gating": 3, "hints": 2,
     "kl": 4, "meta_coef": 4, "meta_rollouts": 3, "seeds": 1, "start_step": 4, "audit": 3,
 }  # fmt: skip
 """Settings of each sweep; times five seeds are its jobs."""
