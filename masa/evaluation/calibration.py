@@ -11,7 +11,12 @@ import pandas as pd
 
 from masa.algorithm.gating import PredictiveGate
 from masa.algorithm.step import reward
-from masa.analysis.statistics import bootstrap_correlation, bootstrap_mean
+from masa.analysis.statistics import (
+    bootstrap_correlation,
+    bootstrap_mean,
+    bootstrap_ratio,
+    clustered_wilson,
+)
 from masa.config import AlgorithmConfig, GateConfig, MetaConfig
 from masa.data.metrics import meta_metrics
 from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup
@@ -36,7 +41,8 @@ def calibration(
     Returns:
         parse_rate, length_in_range, notion_score and the other `meta_metrics`; pass_rate_mae and
         pass_rate_corr with intervals; pass_rate_ece and the reliability curve (per bin: mean
-        predicted, mean actual, questions); gate precision, recall, F1 and share of questions.
+        predicted, mean actual, questions); gate precision, recall and F1 with intervals, and its
+        share of questions.
     """
     of_question = dict(list(solutions.groupby("id")))
     groups, clusters = [], []
@@ -60,7 +66,11 @@ def calibration(
         "pass_rate_corr": [corr.value, corr.low, corr.high],
         "pass_rate_ece": expected_calibration_error(curve),
         "reliability": curve,
-        "gate": gating(groups),
+        "gate": gating(
+            [group.plan.gated for group in groups],
+            [group.zero_variance for group in groups],
+            clusters,
+        ),
     }
 
 
@@ -92,17 +102,32 @@ def expected_calibration_error(curve: Sequence[Mapping[str, float]]) -> float:
     return math.fsum(distances) / total
 
 
-def gating(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """Skip verdicts against questions whose solutions are all right or all wrong."""
-    gated = [group for group in groups if group.plan.gated]
-    constant = [group for group in groups if group.zero_variance]
-    hits = sum(group.zero_variance for group in gated)
+def gating(
+    skips: Sequence[bool], zero_variance: Sequence[bool], clusters: Sequence[Any]
+) -> dict[str, Any]:
+    """Skip verdicts against questions whose solutions are all right or all wrong.
+
+    Args:
+        skips: the gate's verdicts, [questions].
+        zero_variance: whether the solutions all have one verdict, [questions].
+        clusters: the context each belongs to, [questions].
+
+    Returns:
+        precision, recall (Wilson at the effective size over clusters) and f1 (bootstrap over
+        clusters), each as value and 95 % interval; would_skip and zero_variance, plain shares.
+    """
+    gated, constant = pd.Series(skips, dtype=int), pd.Series(zero_variance, dtype=int)
+    counts = pd.DataFrame({"hit": gated * constant, "gated": gated, "constant": constant})
+    sums = counts.groupby(list(clusters)).sum()
+    precision = clustered_wilson(sums["hit"], sums["gated"])
+    recall = clustered_wilson(sums["hit"], sums["constant"])
+    f1 = bootstrap_ratio(2 * counts["hit"], gated + constant, clusters)
     return {
-        "precision": hits / len(gated) if gated else math.nan,
-        "recall": hits / len(constant) if constant else math.nan,
-        "f1": 2 * hits / (len(gated) + len(constant)) if gated or constant else math.nan,
-        "would_skip": len(gated) / len(groups) if groups else math.nan,
-        "zero_variance": len(constant) / len(groups) if groups else math.nan,
+        "precision": [precision.value, precision.low, precision.high],
+        "recall": [recall.value, recall.low, recall.high],
+        "f1": [f1.value, f1.low, f1.high],
+        "would_skip": float(gated.mean()),
+        "zero_variance": float(constant.mean()),
     }
 
 

@@ -206,9 +206,7 @@ def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
         "ECE": _number(meta["pass_rate_ece"]),
         "length in range": _number(meta["length_in_range"]),
         "notion score": _number(meta["notion_score"]),
-        "gate P / R / F1": " / ".join(
-            _number(gate[part]) for part in ("precision", "recall", "f1")
-        ),
+        **{f"gate {part}": _bracketed(*gate[part]) for part in ("precision", "recall", "f1")},
     }
 
 

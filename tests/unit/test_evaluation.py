@@ -11,12 +11,12 @@ from builders import byte_tokenizer
 from filelock import FileLock
 
 from masa import cli
+from masa.analysis.statistics import clustered_wilson
 from masa.checks import VerdictError
 from masa.config import ConfigError, TrainingError, conf_dir
 from masa.engine.scripted import ScriptedEngine
 from masa.evaluate import arguments, run
 from masa.evaluation.benchmarks import Benchmark
-from masa.evaluation.calibration import expected_calibration_error, reliability
 from masa.evaluation.comparing import compare
 from masa.evaluation.items import Item
 from masa.evaluation.results import summarise_all, write_results
@@ -320,17 +320,6 @@ def test_comparison_names_the_settings_that_differ(tmp_path):
     assert "differ" not in compare(tmp_path / "a", tmp_path / "a")[1]
 
 
-def test_calibration_error_in_closed_form():
-    pairs = [(0.5, 0.5), (0.5, 0.0), (1.0, 0.75), (0.0, 0.0)]
-    curve = reliability(pairs)
-    assert [point["questions"] for point in curve] == [1, 2, 1]
-    assert curve[1] == {"predicted": 0.5, "actual": 0.25, "questions": 2}
-    assert expected_calibration_error(curve) == pytest.approx((2 * 0.25 + 0.25) / 4)
-    assert math.isnan(expected_calibration_error([]))
-    perfect = reliability([(i / 8, i / 8) for i in range(9)])
-    assert expected_calibration_error(perfect) == 0 and len(perfect) == 9
-
-
 class Seer(Clumsy):
     """Always right on even questions, never on odd ones, and says so beforehand."""
 
@@ -352,9 +341,11 @@ def test_a_seer_is_perfectly_calibrated(tmp_path):
     assert meta["pass_rate_corr"][0] == pytest.approx(1)
     # length and notion can only be right where a solution is
     assert meta["length_in_range"] == meta["notion_score"] == 0.5
-    assert meta["gate"] == {
-        "precision": 1, "recall": 1, "f1": 1, "would_skip": 1, "zero_variance": 1,
-    }  # fmt: skip
+    gate = meta["gate"]
+    assert gate["would_skip"] == gate["zero_variance"] == 1
+    assert gate["f1"] == [1, 1, 1]
+    share = clustered_wilson([2] * 4, [2] * 4)  # eight questions in four contexts
+    assert gate["precision"] == gate["recall"] == [1, share.low, 1]
 
 
 @pytest.mark.parametrize(
