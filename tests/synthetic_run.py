@@ -26,6 +26,8 @@ def prompt_rows(
     gated: bool = False,
     audited: bool = False,
     enforced: bool = False,
+    gating: bool | None = None,
+    cutting: bool | None = None,
     skipped: bool = False,
     cutoff: int | None = 120,
 ) -> Rows:
@@ -34,7 +36,9 @@ def prompt_rows(
     shared = {
         "step": step, "split": split, "prompt_id": prompt_id, "level": level,
         "problem": f"problem {prompt_id}", "answer": "7", "limit": 180, "gated": gated,
-        "audited": audited, "enforced": enforced, "skipped": skipped, "cutoff": cutoff,
+        "audited": audited, "gating": enforced if gating is None else gating,
+        "cutting": enforced if cutting is None else cutting, "skipped": skipped, "kept": True,
+        "cutoff": cutoff, "prompt_tokens": 9,
         "version": step,
     }  # fmt: skip
 

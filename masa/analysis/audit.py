@@ -1,8 +1,10 @@
 """What the audit says of gate and cutoff.
 
 Evidence are prompts whose solutions were sampled at the full response limit whatever the gate
-said: all of them while control is only observed (`shadow`), the audited ones afterwards
-(`audited`). Audits are drawn independently of the gate, so the shares below are unbiased.
+said: all of them while control is only observed, the audited ones afterwards. Audits are drawn
+independently of the gate, so the shares below are unbiased. Gate and cutoff each come into force
+for themselves: `shadow` is evidence from rollouts in which the one in question was only observed,
+`audited` from those in which it acted.
 """
 
 from __future__ import annotations
@@ -22,12 +24,23 @@ from masa.analysis.statistics import (
 )
 
 PHASES = ("shadow", "audited")
+_PHASE = dict(zip((False, True), PHASES, strict=True))  # by whether it acted
 
 
 def has_meta(run: Run) -> bool:
     """True where training prompts were rolled out with meta predictions."""
     rows = run.rollouts
     return bool(((rows["split"] == "train") & (rows["kind"] == "meta")).any())
+
+
+def has_gate(run: Run) -> bool:
+    """True where a gate was to act, by predictions or by a prompt's own past."""
+    return bool(run.config["algorithm"].get("gate", {}).get("enabled"))
+
+
+def goes_by_history(run: Run) -> bool:
+    """True where the gate judges by a prompt's own past, of which held-out ones have none."""
+    return has_gate(run) and run.config["algorithm"]["gate"].get("kind") == "history"
 
 
 def control_start(run: Run) -> int | None:
@@ -39,8 +52,8 @@ def control_start(run: Run) -> int | None:
 def evidence(run: Run) -> pd.DataFrame:
     """Training prompts that count as evidence, one row per step and prompt.
 
-    The columns of `Run.prompts` and `phase`, `zero_variance` (all solutions have one verdict),
-    `hit` (zero variance and gated).
+    The columns of `Run.prompts` and `phase` (of the gate), `zero_variance` (all solutions have one
+    verdict), `hit` (zero variance and gated).
     """
     prompts = run.prompts
     rows = prompts[
@@ -48,7 +61,7 @@ def evidence(run: Run) -> pd.DataFrame:
         & (prompts["samples"] > 0)
         & (prompts["audited"] | ~prompts["enforced"])
     ].copy()
-    rows["phase"] = rows["enforced"].map({True: "audited", False: "shadow"})
+    rows["phase"] = rows["gating"].map(_PHASE)
     return _with_truth(rows)
 
 
@@ -58,9 +71,15 @@ def _with_truth(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def precision_recall(rows: pd.DataFrame) -> tuple[Estimate, Estimate]:
-    """Gating precision and recall of rows of `evidence`, with Wilson intervals."""
-    hits = int(rows["hit"].sum())
-    return wilson(hits, int(rows["gated"].sum())), wilson(hits, int(rows["zero_variance"].sum()))
+    """Gating precision and recall of rows of `evidence`.
+
+    Wilson intervals at the effective sample size, since a prompt may come again in later epochs.
+    """
+    sums = rows.groupby("prompt_id")[["hit", "gated", "zero_variance"]].sum()
+    return (
+        clustered_wilson(sums["hit"], sums["gated"]),
+        clustered_wilson(sums["hit"], sums["zero_variance"]),
+    )
 
 
 def held_out_gate(run: Run, step: int) -> pd.DataFrame:
@@ -82,12 +101,16 @@ def f1(rows: pd.DataFrame) -> Estimate:
     return bootstrap_ratio(2 * rows["hit"].astype(int), both, rows["prompt_id"])
 
 
-def lost_correct(run: Run, rows: pd.DataFrame) -> Estimate:
-    """Share of correct solutions of non-gated evidence that are longer than the cutoff.
+def lost_correct(run: Run, phase: str) -> Estimate:
+    """Share of correct solutions of evidence that are longer than the cutoff.
 
+    Prompts that an acting gate would have skipped are left out: the cutoff does not meet them.
     Wilson interval at the effective sample size, since solutions of one prompt share a cutoff.
     """
-    kept = rows.loc[~rows["gated"] & rows["cutoff"].notna(), ["step", "prompt_id", "cutoff"]]
+    rows = evidence(run)
+    rows = rows[rows["cutting"].map(_PHASE) == phase]
+    met = ~(rows["gating"] & rows["gated"]) & rows["cutoff"].notna()
+    kept = rows.loc[met, ["step", "prompt_id", "cutoff"]]
     train = run.rollouts[(run.rollouts["split"] == "train") & (run.rollouts["correct"] == 1)]
     correct = train[["step", "prompt_id", "tokens"]].merge(kept, on=["step", "prompt_id"])
     correct["lost"] = correct["tokens"] > correct["cutoff"]
@@ -95,11 +118,12 @@ def lost_correct(run: Run, rows: pd.DataFrame) -> Estimate:
     return clustered_wilson(counts["sum"], counts["size"])
 
 
-def gated_share(run: Run, enforced: bool) -> Estimate:
-    """Share of training prompts that the gate flagged, in the one phase or the other."""
+def gated_share(run: Run, phase: str, decision: str = "gated") -> Estimate:
+    """Share of training prompts in one phase of the gate that it flagged, audited ones included;
+    of those it kept from being rolled out with `decision="skipped"`."""
     train = run.prompts[run.prompts["split"] == "train"]
-    gated = train.loc[train["enforced"] == enforced, "gated"]
-    return wilson(int(gated.sum()), len(gated))
+    found = train.loc[train["gating"].map(_PHASE) == phase, decision]
+    return wilson(int(found.sum()), len(found))
 
 
 def solution_tokens(run: Run, phase: str) -> tuple[Estimate, Estimate]:

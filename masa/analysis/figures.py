@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from masa.analysis import panels
-from masa.analysis.audit import control_start, has_meta
+from masa.analysis.audit import control_start, has_gate, has_meta
 from masa.analysis.insights import lengths_figure, notions_figure, paired_figure
 from masa.analysis.load import Run
 from masa.analysis.seeds import single_groups
@@ -120,7 +120,7 @@ def alignment(runs: Sequence[Run]) -> Figure | None:
 
 def gating(runs: Sequence[Run]) -> Figure | None:
     """Gate, cutoff and tokens over training, one row per run with meta rollouts."""
-    chosen = [row for row in dressed(runs) if has_meta(row[0])]
+    chosen = [row for row in dressed(runs) if has_meta(row[0]) or has_gate(row[0])]
     if not chosen:
         return None
     figure = canvas(13.5, 3.9 * len(chosen))

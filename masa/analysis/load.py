@@ -23,12 +23,14 @@ from masa.analysis.statistics import Estimate, bootstrap_correlation, bootstrap_
 
 TEXT_COLUMNS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 NUMBER_COLUMNS = (
-    "step", "split", "prompt_id", "level", "kind", "sample", "tokens", "correct", "finish_reason",
-    "limit", "predicted_pass_rate", "predicted_length", "r_difficulty", "r_length", "r_notion",
-    "gated", "audited", "enforced", "skipped", "cutoff",
+    "step", "split", "prompt_id", "level", "kind", "sample", "prompt_tokens", "tokens", "reward",
+    "advantage", "correct", "finish_reason", "limit", "predicted_pass_rate", "predicted_length",
+    "r_difficulty", "r_length", "r_notion", "gated", "audited", "gating", "cutting", "skipped",
+    "kept", "cutoff", "version",
 )  # fmt: skip
 COSTS = ("tokens", "flops", "seconds")
 SCORES = ("r_difficulty", "r_length", "r_notion")
+_FLAGS = ["gated", "audited", "gating", "cutting", "skipped", "kept"]
 CONSOLE = "console.txt"  # what a job of a sweep printed, there from its start
 _KEY = ["split", "step", "prompt_id"]
 
@@ -75,13 +77,12 @@ class Run:
         `samples`, `correct` and `pass_rate` of the solutions (0, 0, NaN where skipped),
         `predicted` (mean over its parsed predictions, NaN for none), `r_difficulty`, `r_length`,
         `r_notion` (means over its meta rollouts, NaN without truth), `level`, `gated`, `audited`,
-        `enforced`, `skipped`, `cutoff`.
+        `gating`, `cutting`, `enforced` (one of the two), `skipped`, `kept`, `cutoff`.
         """
         rows = self.rollouts
         solution = rows[rows["kind"] == "solution"]
-        decided = rows.groupby(_KEY, sort=True)[
-            ["level", "gated", "audited", "enforced", "skipped", "cutoff"]
-        ].first()
+        decided = rows.groupby(_KEY, sort=True)[["level", *_FLAGS, "cutoff"]].first()
+        decided["enforced"] = decided["gating"] | decided["cutting"]
         grouped = solution.groupby(_KEY)
         decided["samples"] = grouped.size()
         decided["correct"] = grouped["correct"].sum()
@@ -292,9 +293,9 @@ def _read_rollouts(folder: Path) -> pd.DataFrame:
         raise RunError(f"{folder}: no rollouts (missing or empty)")
     tables = [_read_table(file, list(NUMBER_COLUMNS)) for file in files]
     rows = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-    flags = ["gated", "audited", "enforced", "skipped"]
-    rows[flags] = rows[flags].astype("boolean").fillna(False).astype(bool)
-    for column in ("predicted_pass_rate", "predicted_length", "cutoff", "limit", *SCORES):
+    rows[_FLAGS] = rows[_FLAGS].astype("boolean").fillna(False).astype(bool)
+    numbers = ("predicted_pass_rate", "predicted_length", "cutoff", "limit", "reward", "advantage")
+    for column in (*numbers, *SCORES):
         rows[column] = pd.to_numeric(rows[column]).astype(float)
     rows = rows.astype({"step": "int64", "tokens": "int64", "level": "int64"})
     correct = rows["correct"].astype("boolean").astype("Float64")

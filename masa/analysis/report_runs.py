@@ -42,17 +42,21 @@ FLOPS_NOTE = (
     "embedding; attention over earlier tokens left out."
 )
 AUDIT_NOTE = (
-    "Shadow: while control is only observed, every prompt is evidence. Audited: with control in "
-    "force, prompts drawn independently of the gate and rolled out at the full response limit. "
+    "Shadow: the gate, or for lost answers the cutoff, is only observed: while neither acts every "
+    "prompt is evidence, else the audited ones. Audited: it is in force, and evidence are prompts "
+    "drawn independently of it and rolled out at the full response limit. Gated share: flagged, "
+    "audited prompts included. "
     "Precision: share of gated prompts whose solutions all have one verdict; recall: share of "
     "such prompts that were gated (to be read beside their share of all prompts); correct lost: "
-    "share of correct solutions of prompts that were not gated which are longer than the cutoff "
+    "share of correct solutions longer than the cutoff, of prompts that an acting gate let through "
     "(interval at the effective sample size, since solutions of a prompt share its cutoff). "
     "Solution tokens per prompt: 95 % bootstrap."
 )
 HELD_OUT_NOTE = (
-    "The same verdicts on held-out prompts at the last validation, all of which are rolled out; "
-    "with fewer solutions per prompt than in training, more prompts have one verdict only."
+    "The same verdicts on held-out prompts at the last validation, all of which are rolled out. "
+    "They have fewer solutions and predictions than in training (`trainer.val_samples`, "
+    "`val_meta_samples`), so that more prompts have one verdict only and predictions agree more "
+    "easily: not to be set beside the audited numbers."
 )
 LENGTH_NOTE = (
     "Error: (mean actual length of the prompt's solutions of that verdict - mean predicted length) "

@@ -59,7 +59,7 @@ def _headline(run: Run, label: str) -> dict[str, object]:
     train = run.rollouts[run.rollouts["split"] == "train"]
     of_meta = train["tokens"].where(train["kind"] == "meta", 0)
     end = run.metrics.iloc[-1]
-    gated = audit.gated_share(run, enforced=True)
+    skipped = audit.gated_share(run, "audited", "skipped")
     return {
         "run": label,
         "method": run.method,
@@ -76,7 +76,7 @@ def _headline(run: Run, label: str) -> dict[str, object]:
         "pass-rate corr, start": first["corr"],
         "pass-rate corr, end": last["corr"],
         "meta share of tokens": bootstrap_ratio(of_meta, train["tokens"], train["prompt_id"]),
-        "gated share, efficient phase": gated if gated.n else Estimate(nan),
+        "skipped share, gate in force": skipped if skipped.n else Estimate(nan),
     }
 
 
@@ -138,13 +138,13 @@ def audits(runs: Sequence[Run]) -> pd.DataFrame:
     """Gate and cutoff per run and phase, from shadow and audited evidence apart."""
     rows: list[dict[str, object]] = []
     for run, label in zip(runs, run_labels(runs), strict=True):
-        if not audit.has_meta(run):
+        if not (audit.has_meta(run) or audit.has_gate(run)):
             continue
         found = audit.evidence(run)
         for phase in audit.PHASES:
             part = found[found["phase"] == phase]
-            share = audit.gated_share(run, enforced=phase == "audited")
-            if not share.n:
+            share, lost = audit.gated_share(run, phase), audit.lost_correct(run, phase)
+            if not share.n and not lost.n:
                 continue
             precision, recall = audit.precision_recall(part)
             spent, free = audit.solution_tokens(run, phase)
@@ -161,7 +161,7 @@ def audits(runs: Sequence[Run]) -> pd.DataFrame:
                     "gate precision": precision,
                     "gate recall": recall,
                     "gate F1": audit.f1(part),
-                    "correct lost to cutoff": audit.lost_correct(run, part),
+                    "correct lost to cutoff": lost if audit.has_meta(run) else Estimate(nan),
                     "solution tokens per prompt, spent": spent,
                     "solution tokens per prompt, without control": free,
                 }
@@ -176,7 +176,7 @@ def held_out_gates(runs: Sequence[Run]) -> pd.DataFrame:
         if run.validations.empty:
             continue
         found = audit.held_out_gate(run, int(_last(run)["step"]))
-        if found["predicted"].isna().all():
+        if found["predicted"].isna().all() or audit.goes_by_history(run):
             continue
         precision, recall = audit.precision_recall(found)
         rows.append(

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         ("problem", pa.string()),
         ("answer", pa.string()),
         ("text", pa.string()),
+        ("prompt_tokens", pa.int32()),
         ("tokens", pa.int32()),
         ("reward", pa.float64()),
         ("advantage", pa.float64()),
@@ -38,8 +39,10 @@ SCHEMA = pa.schema(
         ("r_notion", pa.float64()),
         ("gated", pa.bool_()),
         ("audited", pa.bool_()),
-        ("enforced", pa.bool_()),
+        ("gating", pa.bool_()),
+        ("cutting", pa.bool_()),
         ("skipped", pa.bool_()),
+        ("kept", pa.bool_()),
         ("cutoff", pa.int32()),
         ("version", pa.int32()),
     ]
@@ -62,8 +65,10 @@ def rows(
             "answer": group.prompt.answer,
             "gated": group.plan.gated,
             "audited": group.plan.audited,
-            "enforced": group.plan.enforced,
+            "gating": group.plan.gating,
+            "cutting": group.plan.cutting,
             "skipped": group.skipped,
+            "kept": group.kept,
             "cutoff": group.plan.cutoff,
         }
         for i, (completion, prediction) in enumerate(
@@ -71,6 +76,7 @@ def rows(
         ):
             row = common | _completion(completion, i, "meta", meta_limit)
             row |= {
+                "prompt_tokens": len(group.meta_prompt_ids),
                 "predicted_pass_rate": prediction.pass_rate,
                 "predicted_length": prediction.length,
                 "predicted_notions": prediction.notions,
@@ -84,6 +90,7 @@ def rows(
         for i, (completion, right) in enumerate(zip(group.solutions, group.correct, strict=True)):
             row = common | _completion(completion, i, "solution", group.plan.limit)
             row |= {
+                "prompt_tokens": len(group.solution_prompt_ids),
                 "correct": right,
                 "reward": group.solution_rewards[i],
                 "advantage": group.solution_advantages[i],

@@ -51,7 +51,8 @@ class WandbLogger(loggers.WandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log unless W&B has got further already: it cannot take back the rollouts after the
-        checkpoint that a run goes on from. When they come again they are the same."""
+        checkpoint that a run goes on from. When they come again they are the same. A later
+        process that is offline cannot tell, and writes them once more."""
         if step is None or step >= self.experiment.summary.get("trainer/global_step", 0):
             super().log_metrics(metrics, step)
 

@@ -44,8 +44,8 @@ def test_engine_and_policy_agree_after_every_sync(uninterrupted):
 
 def test_control_is_enforced_after_the_start_step(uninterrupted):
     train = runs.rollouts(uninterrupted)
-    assert not train.loc[train["step"] <= 2, "enforced"].any()
-    assert train.loc[train["step"] > 2, "enforced"].all()
+    assert not train.loc[train["step"] <= 2, ["gating", "cutting"]].any(axis=None)
+    assert train.loc[train["step"] > 2, ["gating", "cutting"]].all(axis=None)
     late = train[(train["step"] > 2) & (train["kind"] == "solution")]
     cut = late[~late["audited"]]
     assert (cut["tokens"] <= cut["limit"]).all()

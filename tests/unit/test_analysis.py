@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -207,8 +208,9 @@ def test_audit_table_counts_only_evidence(tmp_path: Path) -> None:
     assert audited["gate F1"].value == pytest.approx(2 * 0.75 * 0.6 / 1.35)
     assert counts(audited["gated share"]) == (7, 11)
     assert counts(audited["zero-variance share"]) == (5, 6)
-    # shadow, not gated: s1 has no correct one, s3 is right at 90 and 101 tokens; cutoff 100
-    assert counts(shadow["correct lost to cutoff"]) == (1, 2)
+    # shadow, where the gate keeps nobody from the cutoff of 100: s0 is right at 90, 100, 101, 180,
+    # s2 and s3 at 90 and 101, s1 never
+    assert counts(shadow["correct lost to cutoff"]) == (4, 8)
     # audited, not gated: a5 is right at 40, 50, 51, 60; cutoff 50
     assert counts(audited["correct lost to cutoff"]) == (2, 4)
     assert audited["solution tokens per prompt, spent"].value == pytest.approx(
@@ -219,6 +221,36 @@ def test_audit_table_counts_only_evidence(tmp_path: Path) -> None:
     assert run.prompts.set_index("prompt_id").loc["s0", "predicted"] == 1.0  # unparsed left out
 
 
+def test_gate_and_cutoff_have_phases_of_their_own(tmp_path: Path) -> None:
+    cutting = {"gating": False, "cutting": True, "tokens": [40, 50, 51, 60], "cutoff": 50}
+    rows: Rows = prompt_rows("val", 0, "v", MIXED, [0.5])
+    rows += prompt_rows("train", 1, "a", YES, [1.0], gated=True, audited=True, **cutting)
+    rows += prompt_rows("train", 1, "b", YES, [1.0], gated=True, **cutting)
+    run = load_run(write_run(tmp_path / "run", rows))
+    shadow, audited = (row for _, row in tables.audits([run]).iterrows())
+    assert (shadow["gate precision"].hits, shadow["gate precision"].n) == (1, 1)
+    assert (shadow["gated share"].hits, shadow["gated share"].n) == (2, 2)
+    assert shadow["correct lost to cutoff"].n == 0 == audited["gated share"].n
+    # the gate does not act, so the audited prompt is one that the cutoff meets
+    assert (audited["correct lost to cutoff"].hits, audited["correct lost to cutoff"].n) == (2, 4)
+    assert np.isnan(tables.headline([run]).iloc[0]["skipped share, gate in force"].value)
+
+
+def test_a_gate_by_history_is_audited_without_predictions(tmp_path: Path) -> None:
+    rows: Rows = prompt_rows("val", 1, "v", MIXED, [0.5])
+    rows += prompt_rows("train", 1, "a", YES, gated=True, audited=True, gating=True)
+    rows += prompt_rows("train", 1, "b", NO, audited=True, gating=True)
+    path = write_run(tmp_path / "run", rows, method="greso")
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["algorithm"]["gate"] = {"enabled": True, "kind": "history"}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    run = load_run(path)
+    row = tables.audits([run]).iloc[0]
+    assert (row["gate recall"].hits, row["gate recall"].n) == (1, 2)
+    assert np.isnan(row["correct lost to cutoff"].value)
+    assert tables.held_out_gates([run]).empty  # no held-out prompt has a past
+
+
 def test_headline_shares(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path / "run", _audited(), seconds_per_step=2.5))
     row = tables.headline([run]).iloc[0]
@@ -226,7 +258,7 @@ def test_headline_shares(tmp_path: Path) -> None:
     assert row["tokens"] == solution + meta
     assert row["seconds"] == 5.0
     assert row["meta share of tokens"].value == pytest.approx(meta / (solution + meta))
-    assert (row["gated share, efficient phase"].hits, row["rollouts"]) == (7, 2)
+    assert (row["skipped share, gate in force"].hits, row["rollouts"]) == (3, 2)
     assert row["accuracy, start"].value == pytest.approx(0.25)
     assert row["pass-rate MAE, end"].value == 0.0
 

@@ -76,10 +76,14 @@ def shared(row, g, said, sample, kind, limit):
     assert (row["prompt_id"], row["level"]) == (g.prompt.id, g.prompt.level)
     assert (row["problem"], row["answer"]) == (g.prompt.problem, g.prompt.answer)
     assert (row["text"], row["tokens"]) == (said.text, len(said.token_ids))
+    asked = g.meta_prompt_ids if kind == "meta" else g.solution_prompt_ids
+    assert row["prompt_tokens"] == len(asked) > 0
     assert row["finish_reason"] == ("stop" if said.finished else "length")
     assert (row["limit"], row["version"]) == (limit, said.version)
     assert (row["gated"], row["audited"]) == (g.plan.gated, g.plan.audited)
-    assert (row["enforced"], row["skipped"]) == (g.plan.enforced, g.skipped)
+    assert [row[name] for name in ("gating", "cutting", "skipped", "kept")] == [
+        g.plan.gating, g.plan.cutting, g.skipped, g.kept,
+    ]  # fmt: skip
     assert row["cutoff"] == g.plan.cutoff
 
 
