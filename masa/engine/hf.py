@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,6 +20,9 @@ from transformers import (
 
 from masa.config import ConfigError
 from masa.types import Completion, Request
+
+ENDED = 0.25
+"""Share of ended rows at which a batch goes on without them."""
 
 
 def faithful_attention(config: PretrainedConfig, wanted: str | None = None) -> str | None:
@@ -117,7 +121,6 @@ class HfEngine:
     @torch.inference_mode()
     def _sample(self, rows: Sequence[tuple[tuple[int, ...], int, int]]) -> list[Completion]:
         longest = max(len(prompt) for prompt, _, _ in rows)
-        limits = torch.tensor([limit for _, _, limit in rows], device=self.device)
         pad = self.eos_token_ids[0]
         input_ids = torch.full((len(rows), longest), pad, device=self.device)  # [B, P]
         mask = torch.zeros_like(input_ids)
@@ -125,24 +128,37 @@ class HfEngine:
             input_ids[i, longest - len(prompt) :] = torch.tensor(prompt, device=self.device)
             mask[i, longest - len(prompt) :] = 1
         noise = _SeededSampling([seed for _, seed, _ in rows], self.temperature, self.device)
-        output = self.model.generate(
-            input_ids=input_ids,
-            attention_mask=mask,
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=int(limits.max()),
-                eos_token_id=list(self.eos_token_ids),
-                pad_token_id=pad,
-            ),
-            logits_processor=LogitsProcessorList([noise]),
-            stopping_criteria=StoppingCriteriaList([_RowLimits(limits, longest)]),
-        )
-        tokens = output[:, longest:]  # [B, T]
-        logprobs = noise.logprobs_of(tokens)  # [B, T]
-        return [
-            self._completion(tokens[i].tolist(), logprobs[i].tolist(), limit)
-            for i, (_, _, limit) in enumerate(rows)
-        ]
+        ends = torch.tensor([longest + limit for _, _, limit in rows], device=self.device)
+        going, done = list(range(len(rows))), dict[int, Completion]()
+        cache = None
+        while going:
+            stop = _RowEnds(ends, self.eos_token_ids)
+            output = self.model.generate(
+                input_ids=input_ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_length=int(ends.max()),
+                    eos_token_id=list(self.eos_token_ids),
+                    pad_token_id=pad,
+                    return_dict_in_generate=True,
+                ),
+                logits_processor=LogitsProcessorList([noise]),
+                stopping_criteria=StoppingCriteriaList([stop]),
+            )
+            tokens, logprobs = output.sequences[:, longest:], noise.logprobs()  # [B, T]
+            for i in stop.ended.nonzero()[:, 0].tolist():
+                limit = rows[going[i]][2]
+                done[going[i]] = self._completion(tokens[i].tolist(), logprobs[i].tolist(), limit)
+            kept = (~stop.ended).nonzero()[:, 0]
+            going = [going[i] for i in kept.tolist()]
+            cache = output.past_key_values
+            cache.reorder_cache(kept)  # made for beams, but takes fewer rows as well
+            noise.keep(kept)
+            input_ids, ends = output.sequences[kept], ends[kept]
+            mask = F.pad(mask[kept], (0, input_ids.shape[1] - mask.shape[1]), value=1)
+        return [done[i] for i in range(len(rows))]
 
     def _completion(self, tokens: list[int], logprobs: list[float], limit: int) -> Completion:
         ends = [i for i, token in enumerate(tokens[:limit]) if token in self.eos_token_ids]
@@ -170,18 +186,28 @@ class _SeededSampling(LogitsProcessor):
         self.history.append(logprobs.gather(-1, noisy.argmax(-1, keepdim=True)))
         return noisy  # type: ignore[return-value]
 
-    def logprobs_of(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[B, T] log-probs of the chosen tokens."""
-        return torch.cat(self.history, dim=-1)[:, : tokens.shape[1]]
+    def logprobs(self) -> torch.Tensor:
+        """[B, T] log-probs of the tokens drawn."""
+        return torch.cat(self.history, dim=-1)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone."""
+        self.generators = [self.generators[i] for i in rows.tolist()]
+        self.history = [self.logprobs()[rows]]
 
 
-class _RowLimits(StoppingCriteria):
-    """Ends each row at its own token limit."""
+class _RowEnds(StoppingCriteria):
+    """Ends each row at its own length, and interrupts all once many have ended: they would be
+    decoded, and their cache copied, until the last one ends."""
 
-    def __init__(self, limits: torch.Tensor, prompt_length: int) -> None:
-        self.ends = limits + prompt_length
+    def __init__(self, ends: torch.Tensor, eos_token_ids: Sequence[int]) -> None:
+        self.ends = ends
+        self.eos_token_ids = torch.tensor(eos_token_ids, device=ends.device)
+        self.ended = torch.zeros_like(ends, dtype=torch.bool)
 
     def __call__(  # type: ignore[override]
         self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object
     ) -> torch.Tensor:
-        return input_ids.shape[1] >= self.ends
+        self.ended |= torch.isin(input_ids[:, -1], self.eos_token_ids)
+        self.ended |= input_ids.shape[1] >= self.ends
+        return self.ended | (self.ended.float().mean() >= ENDED)

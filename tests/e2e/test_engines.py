@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from masa.config import ConfigError
-from masa.engine.hf import HfEngine
+from masa.engine.hf import ENDED, HfEngine
 from masa.engine.vllm import VllmEngine
 from masa.training.lora import LoraConfig, add_adapter, merged
 from masa.training.models import load_policy
@@ -95,6 +95,27 @@ def test_limits_order_and_seeds(pair):
     assert [[c.token_ids for c in group] for group in again] == texts
     nothing = Request((5, 6), (), 0)
     assert engine.generate([nothing, REQUESTS[0]])[0] == []
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_ended_rows_are_left_behind(tmp_path, family):
+    """Few of them are decoded on, and those that go on say what they would have said alone."""
+    folder = families.save_family(tmp_path, family)
+    policy = load_policy(folder)
+    together, alone = (HfEngine(folder, EOS, 96, max_num_seqs=count) for count in (256, 1))
+    run = []
+    together.model.register_forward_pre_hook(
+        lambda module, args, inputs: run.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    found = []
+    for engine in (together, alone):
+        engine.load_weights(weights(policy), 0)
+        found.append([c for group in engine.generate(REQUESTS) for c in group])
+    tokens = sum(len(completion.token_ids) for completion in found[0])
+    assert tokens <= sum(run) <= tokens / (1 - ENDED)
+    for one, other in zip(*found, strict=True):
+        assert (one.token_ids, one.finished) == (other.token_ids, other.finished)
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
 def test_heads_without_a_kernel_are_refused_before_anything_is_sampled(tmp_path):
