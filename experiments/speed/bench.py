@@ -46,6 +46,8 @@ ENVIRONMENT = {
     # what `masa-train` sets for itself, for both sides: threads that spin for long while waiting
     # stop each other as soon as anything else runs on the machine
     "GOMP_SPINCOUNT": "20000",
+    # as our engine has it on a CPU: it would compile for seconds, and save nothing
+    "TORCH_COMPILE_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
 }

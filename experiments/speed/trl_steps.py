@@ -55,11 +55,11 @@ class Stopwatch(TrainerCallback):
 
 def make_vllm_run() -> None:
     """What TRL's weight sync needs on a CPU: it writes into parameters that vLLM's oneDNN path has
-    packed and thrown away. Without graph capture and compilation, as on our side."""
+    packed and thrown away. Without graph capture, as on our side; compilation is off by
+    TORCH_COMPILE_DISABLE (`bench.ENVIRONMENT`), which is read when trl is imported, above."""
     import os
     from functools import partial
 
-    os.environ["TORCH_COMPILE_DISABLE"] = "1"
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
     import trl.generation.vllm_generation as generation
     import vllm._custom_ops as ops
@@ -94,7 +94,11 @@ def main() -> None:
         return half_right(completions)
 
     sequences = len(texts) * args.group
-    vllm = {"vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.4} if args.vllm else {}
+    vllm = {
+        "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.4,
+        # its default takes one more forward pass over all tokens, which ours does not
+        "vllm_importance_sampling_correction": False,
+    }  # fmt: skip
     config = GRPOConfig(
         output_dir=str(args.out / "trl"),
         max_steps=args.steps,
@@ -106,7 +110,7 @@ def main() -> None:
         num_iterations=1, beta=0.0, loss_type="dapo", epsilon=0.2, epsilon_high=0.28, delta=10.0,
         learning_rate=1e-6, lr_scheduler_type="constant", weight_decay=0.0, max_grad_norm=1.0,
         bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True,
-        use_vllm=args.vllm, **vllm,
+        use_vllm=args.vllm, **(vllm if args.vllm else {}),
         logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, seed=0,
         dataloader_pin_memory=False, model_init_kwargs={"dtype": "float32"},
     )  # fmt: skip

@@ -62,8 +62,7 @@ class VllmEngine:
         os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
         if self.on_cpu:
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
-            # two sampler helpers would be compiled for 17 s, to save nothing on a CPU
-            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+            _never_compile()
         logging.getLogger("vllm").setLevel(logging.INFO)
         options: dict[str, Any] = {}
         if self.on_cpu:
@@ -190,6 +189,14 @@ def _require_known_heads(model_path: Path, trust_remote_code: bool) -> None:
             f"engine=vllm: on a CPU heads of {size} are not supported, only "
             f"{', '.join(map(str, known))}: take engine=hf"
         )
+
+
+def _never_compile() -> None:
+    """Two sampler helpers would be compiled for 17 s, to save nothing on a CPU. The setting itself,
+    as TORCH_COMPILE_DISABLE is read when Lightning or peft imports torch._dynamo, before this."""
+    import torch._dynamo.config
+
+    torch._dynamo.config.disable = True
 
 
 def _whole_prompts(max_model_len: int) -> dict[str, Any]:

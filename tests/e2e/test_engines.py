@@ -7,7 +7,7 @@ import torch
 
 from masa.config import ConfigError
 from masa.engine.hf import ENDED, HfEngine
-from masa.engine.vllm import VllmEngine
+from masa.engine.vllm import VllmEngine, _never_compile
 from masa.training.lora import LoraConfig, add_adapter, merged
 from masa.training.models import load_policy
 from masa.types import Request
@@ -121,3 +121,20 @@ def test_ended_rows_are_left_behind(tmp_path, family):
 def test_heads_without_a_kernel_are_refused_before_anything_is_sampled(tmp_path):
     with pytest.raises(ConfigError, match="heads of 16 .* take engine=hf"):
         VllmEngine(builders.model_folder(tmp_path, head_dim=16), EOS, 96)
+
+
+def test_nothing_is_compiled_on_a_cpu_whatever_was_imported_before(monkeypatch):
+    import torch._dynamo.config
+
+    monkeypatch.delenv("TORCH_COMPILE_DISABLE", raising=False)
+    monkeypatch.setattr(torch._dynamo.config, "disable", False)
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    torch.compile(lambda x: x + 1, backend=backend)(torch.ones(2))
+    _never_compile()
+    assert torch.compile(lambda x: x + 2, backend=backend)(torch.ones(2)).tolist() == [3, 3]
+    assert len(compiled) == 1

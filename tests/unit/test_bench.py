@@ -1,5 +1,6 @@
 """The arithmetic of experiments/speed, and that its models never end a completion."""
 
+import ast
 import statistics
 from pathlib import Path
 
@@ -18,6 +19,22 @@ def work(**changes):
         "folder": Path("x"),
     }  # fmt: skip
     return compare_trl.Work(**settings | changes)
+
+
+def test_trl_makes_no_forward_pass_that_ours_does_not():
+    tree = ast.parse((bench.HERE / "trl_steps.py").read_text())
+    settings = {
+        key.value: value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
+    }
+    assert settings["vllm_importance_sampling_correction"] is False
+
+
+def test_both_sides_leave_compilation_off():
+    assert bench.ENVIRONMENT["TORCH_COMPILE_DISABLE"] == "1"
 
 
 def runs(generated, tokens):
