@@ -1,5 +1,5 @@
 """What the framework is measured against: the engine alone and a plain training loop, each with the
-same work and nothing around it. step.py starts it; each prints one line of JSON at its end."""
+same work and nothing around it. step.py starts it; what was found is written as JSON."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def engine(model: Path, prompts: list[list[int]], group: int, response: int, ste
 
 
 def training(model: Path, rows: int, length: int, batches: int, steps: int) -> Any:
-    """Seconds of forward and backward over `batches` micro-batches [rows, length] of no padding."""
+    """Seconds of forward and backward over `batches` micro-batches [rows, length] of no padding,
+    with the logits of all positions."""
     policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     ids = torch.randint(len(policy.get_input_embeddings().weight), (rows, length))
     seconds = []
@@ -64,9 +65,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["engine", "training"])
     parser.add_argument("settings", type=json.loads)
+    parser.add_argument("out", type=Path)
     args = parser.parse_args()
     settings = args.settings | {"model": Path(args.settings["model"])}
-    print(json.dumps({"engine": engine, "training": training}[args.what](**settings)))
+    found = {"engine": engine, "training": training}[args.what](**settings)
+    args.out.write_text(json.dumps({"seconds": found, "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

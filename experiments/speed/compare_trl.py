@@ -1,8 +1,9 @@
 """Seconds per step of this project and of TRL's GRPOTrainer on the same work.
 
 The same random Qwen3, prompts, G and response length (no completion can end early), GRPO with one
-update per step, float32. Each contestant runs in a process of its own, one after the other, in
-another order each time; the first step is left out. Stops where token counts differ.
+update per step, float32, as many sequences per step at every size. Each contestant runs in a
+process of its own, one after the other, in reverse order every second time; the first step is left
+out. A piece is one size with one length; it fails where token or thread counts differ.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import bench
+import record
 
 OURS = {"ours, vLLM": "vllm", "ours, HF": "hf"}
 TRL = {"TRL, HF": False, "TRL, vLLM": True}
 CONTESTANTS = [*OURS, *TRL]
-PROMPTS = {"0.3M": 4, "1M": 4, "3M": 4, "10M": 2, "50M": 1}
-"""Per step; fewer of them for a large model keep the whole comparison short."""
-STEPS = {"0.3M": 4, "1M": 4, "3M": 3, "10M": 3, "50M": 2}
-"""The first of them is left out."""
+REPETITIONS = 3
+FEWER = {("10M", 192): 2, ("50M", 64): 2, ("50M", 192): 1}
+"""Repetitions of the pieces that take longest."""
+STEPS = 4
+STEPS_OF_LARGE = {"50M": 3}
+"""Of one run; the first of them is left out."""
+GOAL = 0.5
+CPU_SECONDS = {"0.3M": 0.1, "1M": 0.15, "3M": 0.4, "10M": 1.0, "50M": 3.8}
+"""Of one core per 1000 tokens, both to generate and to train on, for the estimate alone."""
+START_SECONDS = 12
 MICRO_BATCH_TOKENS = 4096
 PARTS = ("wall", "generate", "train", "rest")
 
@@ -71,6 +78,7 @@ def run_ours(work: Work, engine: str, out: Path) -> dict[str, Any]:
     memory = bench.run(command, out / "output.txt", work.threads)
     steps = []
     for row in bench.rows_of(out):
+        bench.require_threads(f"ours, {engine},", work.threads, row["threads"])
         generate = row["timing_s/generate"] + row["timing_s/weight_sync"]
         steps.append(
             {
@@ -80,7 +88,7 @@ def run_ours(work: Work, engine: str, out: Path) -> dict[str, Any]:
                 "generated": row["step/cost/tokens_total"],
             }
         )  # fmt: skip
-    return {"steps": steps, "memory": memory}
+    return {"steps": steps, "memory": memory, "threads": work.threads}
 
 
 def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
@@ -97,8 +105,10 @@ def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
         *(["--vllm"] if vllm else []),
     ]  # fmt: skip
     memory = bench.run(command, out / "output.txt", work.threads)
+    found = json.loads((out / "steps.json").read_text())
+    bench.require_threads("TRL", work.threads, found["threads"])
     steps = []
-    for step in json.loads((out / "steps.json").read_text())["steps"][1:]:
+    for step in found["steps"][1:]:
         # training_step holds the rollout of its first micro-batch
         train = step["training_step"] - step["prepare"] + step["optimizer"]
         steps.append(
@@ -108,14 +118,14 @@ def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
                 "tokens": step["tokens"], "generated": step["generated"],
             }
         )  # fmt: skip
-    return {"steps": steps, "memory": memory}
+    return {"steps": steps, "memory": memory, "threads": work.threads}
 
 
 def require_equal_tokens(work: Work, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
     """Tokens trained on per step, prompts included, the same for all.
 
     Raises:
-        SystemExit: contestants did not do the same work.
+        Failed: contestants did not do the same work.
     """
     counts = {
         name: sorted(
@@ -125,27 +135,55 @@ def require_equal_tokens(work: Work, found: Mapping[str, Sequence[Mapping[str, A
     }
     seen = {count for of_one in counts.values() for count in of_one}
     if len(seen) != 1 or next(iter(seen))[0] != work.generated:
-        raise SystemExit(
+        raise record.Failed(
             f"{work.size}, responses of {work.response}: (generated, processed) tokens per step "
             f"differ or are not {work.generated} generated: {counts}"
         )
     return next(iter(seen))[1]
 
 
-def compare(work: Work, contestants: Sequence[str], repetitions: int, python: Path) -> dict:
-    """All runs of one piece of work, by contestant."""
+def calibrate(work: Work, contestants: Sequence[str], python: Path) -> dict[str, dict[int, float]]:
+    """Seconds of a step of each way of TRL, after one to warm up, by its number of threads: all it
+    is given, or fewer."""
+    found: dict[str, dict[int, float]] = {}
+    for name in contestants:
+        if name not in TRL:
+            continue
+        found[name] = {}
+        for threads in range(1, work.threads + 1):
+            short = replace(work, steps=2, threads=threads)
+            out = work.folder / f"{work.size}-{TRL[name]}-calibration-{threads}"
+            with record.noted(f"{work.size}, {work.response} tokens, {name}, {threads} threads"):
+                found[name][threads] = run_trl(short, TRL[name], python, out)["steps"][0]["wall"]
+    return found
+
+
+def turns(contestants: Sequence[str], repetitions: int) -> list[tuple[int, str]]:
+    """Who runs when: what drifts over a repetition weighs on its two ends in turn."""
+    return [
+        (repetition, name)
+        for repetition in range(repetitions)
+        for name in (contestants[::-1] if repetition % 2 else contestants)
+    ]
+
+
+def compare(
+    work: Work,
+    contestants: Sequence[str],
+    repetitions: int,
+    threads: Mapping[str, int],
+    python: Path,
+) -> dict[str, list[dict[str, Any]]]:
+    """All runs of one piece, by contestant; `threads` of TRL."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
-    for repetition in range(repetitions):
-        turn = repetition % len(contestants)
-        for name in [*contestants[turn:], *contestants[:turn]]:
-            out = work.folder / f"{work.size}-{work.response}-{name}-{repetition}".replace(
-                ", ", "-"
-            )
-            with bench.noted(f"{work.size}, {work.response} tokens, {name}"):
-                if name in OURS:
-                    found[name].append(run_ours(work, OURS[name], out))
-                else:
-                    found[name].append(run_trl(work, TRL[name], python, out))
+    for repetition, name in turns(contestants, repetitions):
+        out = work.folder / f"{work.size}-{work.response}-{contestants.index(name)}-{repetition}"
+        with record.noted(f"{work.size}, {work.response} tokens, {name}"):
+            if name in OURS:
+                run = run_ours(work, OURS[name], out)
+            else:
+                run = run_trl(replace(work, threads=threads[name]), TRL[name], python, out)
+            found[name].append(run)
     return found
 
 
@@ -158,9 +196,10 @@ def summary(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     result: dict[str, Any] = {"contestants": {}, "ratios": {}}
     for name, runs in found.items():
         steps = [step for run in runs for step in run["steps"]]
-        parts = {part: bench.spread([step[part] for step in steps]) for part in PARTS}
-        memory = bench.spread([run["memory"] for run in runs])
-        result["contestants"][name] = parts | {"memory_gib": memory}
+        parts = {part: record.spread([step[part] for step in steps]) for part in PARTS}
+        memory = record.spread([run["memory"] for run in runs])
+        more = {"memory_gib": memory, "threads": runs[0]["threads"]}
+        result["contestants"][name] = parts | more
     theirs = [name for name in TRL if name in walls]
     if theirs:
         medians = {n: statistics.median(w for run in walls[n] for w in run) for n in theirs}
@@ -168,68 +207,146 @@ def summary(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         result["best of TRL"] = best
         for name in OURS:
             if name in walls:
-                result["ratios"][name] = bench.ratios(walls[name], walls[best])
+                result["ratios"][name] = record.ratios(walls[name], walls[best])
     return result
+
+
+def minutes(works: Sequence[tuple[Work, int]], contestants: Sequence[str]) -> float:
+    """About how long all of it takes: (work, repetitions) of each piece, and one calibration per
+    size on its shortest work."""
+    seconds = 0.0
+    calibrated = set()
+    theirs = sum(name in TRL for name in contestants)
+    for work, repetitions in sorted(works, key=lambda pair: pair[0].response):
+        sequences = work.prompts * work.group
+        tokens = sequences * (2 * work.response + 20)  # generated, and trained on with its prompt
+        cpu = tokens * CPU_SECONDS[work.size] / 1000
+        # the last 10 % of another core are lost to what runs on one
+        step = {threads: cpu / (0.9 * threads) for threads in range(1, work.threads + 1)}
+        run = START_SECONDS + work.steps * step[work.threads]
+        seconds += repetitions * len(contestants) * run
+        if work.size not in calibrated:
+            calibrated.add(work.size)
+            seconds += theirs * sum(START_SECONDS + 2 * one for one in step.values())
+    return seconds / 60
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=bench.SHAPES, default=["1M", "10M", "50M"])
-    parser.add_argument("--responses", nargs="+", type=int, default=[64, 256])
-    parser.add_argument("--prompts", type=int, help="per step; by size where it is not given")
-    parser.add_argument("--group", type=int, default=4)
+    parser.add_argument("--responses", nargs="+", type=int, default=[64, 192])
+    parser.add_argument("--prompts", type=int, default=8, help="per step")
+    parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--steps", type=int, help="the first is left out; by size if not given")
-    parser.add_argument("--repetitions", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, help="by size and response if not given")
+    parser.add_argument("--threads", type=int, default=2, help="at most, for TRL")
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
     parser.add_argument("--trl-python", type=Path, default=bench.ROOT / ".venv-trl/bin/python")
     parser.add_argument("--quick", action="store_true", help="a smoke test: worthless figures")
     args = parser.parse_args()
+    # a link into the environment, which must stay one
+    args.trl_python = args.trl_python.absolute()
     if args.quick:
         args.sizes, args.responses, args.prompts = ["0.3M"], [16], 2
         args.steps, args.repetitions = 2, 1
     if set(args.contestants) & set(TRL) and not args.trl_python.exists():
         parser.error(f"there is no {args.trl_python}: make bench-env")
-    report = bench.Report("compare_trl", "Against TRL 1.16.0")
-    report(f"G = {args.group}, {args.threads} threads, {args.repetitions} repetitions; the first")
-    report("step of each is left out; median of all others (lowest to highest).")
+    pieces = record.Pieces(parser, args, "Against TRL 1.16.0")
     with tempfile.TemporaryDirectory(prefix="masa-bench-") as scratch:
-        for size in args.sizes:
-            parameters = bench.write_model(size, Path(scratch) / f"model-{size}", 1024)
-            for response in args.responses:
-                prompts, steps = args.prompts or PROMPTS[size], args.steps or STEPS[size]
-                work = Work(size, response, prompts, args.group, steps, args.threads, Path(scratch))
-                found = compare(work, args.contestants, args.repetitions, args.trl_python)
+        works = [
+            (work_of(args, size, response, Path(scratch)), repetitions_of(args, size, response))
+            for size in args.sizes
+            for response in args.responses
+        ]
+        print(f"about {minutes(works, args.contestants):.0f} minutes on 2 cores with nothing else")
+        parameters: dict[str, int] = {}
+        calibrated: dict[str, dict[str, dict[int, float]]] = {}
+        for work, repetitions in works:
+            size = work.size
+            if size not in parameters:
+                parameters[size] = bench.write_model(size, work.model, 1024)
+            alone = {"sizes": size, "responses": work.response}
+            order = (parameters[size], work.response)
+            with pieces.piece(f"{size}-{work.response}", order, **alone) as report:
+                if size not in calibrated:
+                    shortest = replace(work, response=min(args.responses))
+                    calibrated[size] = calibrate(shortest, args.contestants, args.trl_python)
+                threads = {n: min(by, key=by.__getitem__) for n, by in calibrated[size].items()}
+                found = compare(work, args.contestants, repetitions, threads, args.trl_python)
                 tokens = require_equal_tokens(work, found)
-                result = summary(found) | {
-                    "parameters": parameters, "prompts": prompts, "processed": tokens,
-                    "generated": work.generated,
+                report.data = summary(found) | {
+                    "size": size, "response": work.response, "parameters": parameters[size],
+                    "prompts": work.prompts, "group": work.group, "processed": tokens,
+                    "generated": work.generated, "repetitions": repetitions,
+                    "calibration": {"response": min(args.responses)} | calibrated[size],
                 }  # fmt: skip
-                report.data[f"{size}, {response}"] = result
-                tell(report, work, result)
-    if not args.quick:
-        report.write(["experiments/speed/compare_trl.py", *sys.argv[1:]])
+                tell(report)
+    pieces.end()
 
 
-def tell(report: bench.Report, work: Work, result: Mapping[str, Any]) -> None:
-    """The table of one piece of work."""
-    report()
+def work_of(args: argparse.Namespace, size: str, response: int, folder: Path) -> Work:
+    """One piece of what was asked."""
+    steps = args.steps or STEPS_OF_LARGE.get(size, STEPS)
+    return Work(size, response, args.prompts, args.group, steps, args.threads, folder)
+
+
+def repetitions_of(args: argparse.Namespace, size: str, response: int) -> int:
+    """As asked, or as many as the piece's length allows."""
+    return args.repetitions or FEWER.get((size, response), REPETITIONS)
+
+
+def tell(report: record.Report) -> None:
+    """The table of one piece."""
+    data = report.data
     report(
-        f"**{result['parameters'] / 1e6:.1f} M parameters, {work.response} tokens per response**: "
-        f"{result['prompts']} prompts, {result['generated']} tokens generated and "
-        f"{result['processed']} trained on per step, the same for all"
+        f"**{data['parameters'] / 1e6:.1f} M parameters, {data['response']} tokens per response**: "
+        f"{data['prompts']} prompts, G {data['group']}, {data['generated']} tokens generated and "
+        f"{data['processed']} trained on per step, the same for all; repetitions: "
+        f"{data['repetitions']}; median of n steps (lowest to highest)"
     )
     report()
-    report("| | s per step | generate | train | rest | peak memory, GiB |")
-    report("|---|---|---|---|---|---|")
-    for name, parts in result["contestants"].items():
-        cells = [bench.shown(parts["wall"])]
-        cells += [bench.shown(parts[part], 2) for part in ("generate", "train", "rest")]
-        cells.append(bench.shown(parts["memory_gib"], 2))
+    report("| | threads | n | s per step | generate | train | rest | peak memory, GiB |")
+    report("|---|---|---|---|---|---|---|---|")
+    for name, parts in data["contestants"].items():
+        cells = [str(parts["threads"]), str(parts["wall"]["n"]), record.shown(parts["wall"])]
+        cells += [record.shown(parts[part], 2) for part in ("generate", "train", "rest")]
+        cells.append(record.shown(parts["memory_gib"], 2))
         report(f"| {name} | {' | '.join(cells)} |")
+    if set(TRL) & set(data["contestants"]):
+        report()
+        report(
+            "Threads of TRL: the number that took it the least time in a step with "
+            f"{data['calibration']['response']} tokens per response, tried beforehand."
+        )
+    if not data["ratios"]:
+        return
     report()
-    for name, ratio in result["ratios"].items():
-        report(f"- {name}: {bench.shown(ratio)} of the time of {result['best of TRL']}")
+    report(f"| | of the time of {data['best of TRL']} | goal: at most {GOAL} |")
+    report("|---|---|---|")
+    for name, ratio in data["ratios"].items():
+        verdict = record.met(ratio["median"], at_most=GOAL)
+        report(f"| {name} | {record.shown(ratio)} | {verdict} |")
+
+
+def trend(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a table with the ratios of all pieces: how they go with size and length."""
+    lines = [
+        f"Ours over the best of TRL, medians; goal: at most {GOAL}.",
+        "",
+        f"| parameters | tokens per response | {' | '.join(OURS)} | the best of TRL |",
+        f"|---|---|{'---|' * len(OURS)}---|",
+    ]
+    for data in pieces:
+        cells = [f"{data['parameters'] / 1e6:.1f} M", str(data["response"])]
+        for name in OURS:
+            ratio = data["ratios"].get(name)
+            if ratio is None:
+                cells.append("not measured")
+            else:
+                verdict = record.met(ratio["median"], at_most=GOAL)
+                cells.append(f"{record.shown(ratio)}: {verdict}")
+        lines.append(f"| {' | '.join(cells)} | {data.get('best of TRL', 'not measured')} |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,43 +1,55 @@
-"""What the measurements printed, as one report: `python experiments/speed/report.py OUT`.
+"""What the measurements found, as one report: `python experiments/speed/report.py OUT`.
 
-Reads `results/*.json`, measures nothing; scripts/publish.py puts it into README.md.
+Reads `results/*.json`, one per piece, and measures nothing; scripts/publish.py puts it into
+README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import bench
+import compare_trl
+import record
 import scaling
 
 ORDER = ("compare_trl", "step", "scaling", "verifiers", "logprobs")
 FIGURE = "scaling.png"
 
 
-def section(found: dict) -> str:
-    """One measurement under its heading."""
-    lines = [f"`{found['command']}` on {bench.machine_line(found['machine'])}", "", *found["lines"]]
-    return f"## {found['title']}\n\n" + "\n".join(lines) + "\n"
+def section(pieces: Sequence[Mapping[str, Any]]) -> str:
+    """The pieces of one program under its heading, each with what measured it."""
+    lines = [f"### {pieces[0]['title']}", ""]
+    if pieces[0]["program"] == "compare_trl" and len(pieces) > 1:
+        lines += [*compare_trl.trend([piece["data"] for piece in pieces]), ""]
+    for piece in pieces:
+        where = record.machine_line(piece["machine"])
+        lines += [*piece["lines"], "", f"`{piece['command']}` on {where}", ""]
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="directory for report.md and figures")
-    parser.add_argument("--results", type=Path, default=bench.RESULTS)
+    parser.add_argument("--results", type=Path, default=record.RESULTS)
     args = parser.parse_args()
+    found = [json.loads(path.read_text()) for path in args.results.glob("*.json")]
+    if not found:
+        parser.error(f"{args.results} holds no results: make bench")
     (args.out / "figures").mkdir(parents=True, exist_ok=True)
     parts = ["# Speed\n"]
-    for name in ORDER:
-        path = args.results / f"{name}.json"
-        if not path.exists():
-            print(f"{name}: not measured yet")
+    for program in ORDER:
+        pieces = [piece for piece in found if piece["program"] == program]
+        if not pieces:
+            print(f"{program}: not measured yet")
             continue
-        found = json.loads(path.read_text())
-        parts.append(section(found))
-        if name == "scaling":
-            scaling.figure(found["data"], args.out / "figures" / FIGURE)
+        parts.append(section(sorted(pieces, key=lambda piece: piece["order"])))
+        if program == "scaling":
+            axes = {piece["data"]["axis"]: piece["data"] for piece in pieces}
+            scaling.figure(axes, args.out / "figures" / FIGURE)
             parts.append(f"![seconds and memory per step over each axis](figures/{FIGURE})\n")
     (args.out / "report.md").write_text("\n".join(parts))
 

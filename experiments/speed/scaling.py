@@ -1,8 +1,10 @@
 """How seconds and memory per step grow with prompts, G, response length and model size.
 
-One axis at a time from one middle point; GRPO with engine=vllm at fixed response lengths. The
-exponent b of y = a * x ** b is fitted to all points, and once more between the two largest, where
-what does not grow weighs least.
+One axis at a time from one middle point, each a piece of its own; GRPO with engine=vllm at fixed
+response lengths, the points one after the other, in reverse order every second time. The exponent b
+of y = a * x ** b is fitted to all points, and once more between the two largest, where what does
+not grow weighs least. Memory, most of which is there before anything grows, is fitted by what lies
+above the smallest point.
 """
 
 from __future__ import annotations
@@ -10,19 +12,19 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bench
+import record
 
 BASE: dict[str, Any] = {"prompts": 8, "group": 8, "response": 64, "size": "1M"}
 AXES: dict[str, list[Any]] = {
     "prompts": [2, 8, 32],
     "group": [2, 8, 32],
-    "response": [32, 64, 128, 256],
+    "response": [32, 64, 128, 256, 512],
     "size": ["0.3M", "1M", "3M", "10M"],
 }
 QUICK: dict[str, list[Any]] = {"prompts": [2, 4]}
@@ -33,36 +35,57 @@ PARTS = {
     "wall": "step", "timing_s/generate": "generate", "timing_s/forward_backward": "train",
     "rest": "rest",
 }  # fmt: skip
+MEMORY = "memory"
+LINEAR = 1.1
+"""An exponent above this one is told of: more than the spread of one makes of 1."""
+NOTABLE = 0.05
+"""Memory that grows by a smaller share of the smallest point has no exponent worth telling."""
 
 
-def exponent(x: Sequence[float], y: Sequence[float]) -> float:
-    """Slope of the least-squares line through (log x, log y)."""
+def exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Slope of the least-squares line through (log x, log y); None where there is none."""
+    if len(x) < 2 or min(*x, *y) <= 0:
+        return None
     return statistics.linear_regression([*map(math.log, x)], [*map(math.log, y)]).slope
 
 
 def measure(
-    setting: Mapping[str, Any], folder: Path, steps: int, threads: int, engine: str
+    setting: Mapping[str, Any], folder: Path, models: Path, args: argparse.Namespace
 ) -> dict[str, float]:
     """Median seconds of a step and its parts, and peak memory (GiB), of one run."""
     out = folder / "-".join(str(value) for value in setting.values())
-    model = folder / f"model-{setting['size']}"
+    model = models / f"model-{setting['size']}"
     work = (setting["prompts"], setting["group"], setting["response"])
-    command = bench.fixed_length_run(model, out, engine, *work, steps + 1)
-    memory = bench.run(command, out / "output.txt", threads)
+    command = bench.fixed_length_run(model, out, args.engine, *work, args.steps + 1)
+    memory = bench.run(command, out / "output.txt", args.threads)
     rows = bench.rows_of(out)
     for row in rows:
+        bench.require_threads("the run", args.threads, row["threads"])
         row["rest"] = row["wall"] - row["timing_s/generate"] - row["timing_s/forward_backward"]
     found = {part: statistics.median(row[part] for row in rows) for part in PARTS}
-    return found | {"memory": memory, "trained": rows[0]["step/cost/tokens_trained"]}
+    return found | {MEMORY: memory, "trained": rows[0]["step/cost/tokens_trained"]}
 
 
-def fits(points: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Exponents of every part and of memory over one axis."""
+def combined(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Medians of the runs of one point, and lowest and highest time of a step."""
+    found: dict[str, Any] = {k: statistics.median(run[k] for run in runs) for k in runs[0]}
+    return found | {"spread": record.spread([run["wall"] for run in runs])}
+
+
+def fits(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Exponents of every part and of memory over one axis; None where there is none to tell."""
     x = [point["x"] for point in points]
     found = {}
-    for part in (*PARTS, "memory"):
+    for part in PARTS:
         y = [point[part] for point in points]
         found[part] = {"all": exponent(x, y), "largest": exponent(x[-2:], y[-2:])}
+    y = [point[MEMORY] for point in points]
+    if y[-1] - y[0] > NOTABLE * y[0]:
+        # of a constant and what is in proportion to x, these differences leave the latter alone
+        grown = [[value - side[0] for value in side[1:]] for side in (x, y)]
+        found[MEMORY] = {"all": exponent(*grown), "largest": exponent(*(v[-2:] for v in grown))}
+    else:
+        found[MEMORY] = {"all": None, "largest": None}
     return found
 
 
@@ -77,11 +100,14 @@ def figure(axes: Mapping[str, Any], path: Path) -> None:
     for column, (axis, found) in enumerate(axes.items()):
         x = [point["x"] for point in found["points"]]
         for part, name in PARTS.items():
-            label = f"{name}: {found['fits'][part]['largest']:.2f}"
+            label = f"{name}: {_shown(found['fits'][part]['largest'])}"
             y = [point[part] for point in found["points"]]
             panels[0][column].loglog(x, y, marker="o", label=label)
-        memory = [point["memory"] for point in found["points"]]
-        label = f"{found['fits']['memory']['largest']:.2f}"
+        spreads = [point["spread"] for point in found["points"]]
+        edges = [[spread[edge] for spread in spreads] for edge in ("low", "high")]
+        panels[0][column].fill_between(x, *edges, alpha=0.2)
+        memory = [point[MEMORY] for point in found["points"]]
+        label = f"growth: {_shown(found['fits'][MEMORY]['largest'])}"
         panels[1][column].loglog(x, memory, marker="o", color="black", label=label)
         panels[1][column].set_xlabel(NAMES[axis])
         for panel in panels[:, column]:
@@ -95,62 +121,80 @@ def figure(axes: Mapping[str, Any], path: Path) -> None:
     plt.close(drawn)
 
 
+def _shown(fit: float | None) -> str:
+    return "none" if fit is None else f"{fit:.2f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES))
     parser.add_argument("--steps", type=int, default=3, help="after one that is left out")
+    parser.add_argument("--repetitions", type=int, default=2, help="runs of each point")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--engine", choices=["vllm", "hf"], default="vllm")
     parser.add_argument("--quick", action="store_true", help="a smoke test: worthless figures")
     args = parser.parse_args()
     if args.quick:
-        args.steps = 1
+        args.steps, args.repetitions = 1, 1
     axes = QUICK if args.quick else {axis: AXES[axis] for axis in args.axes}
-    report = bench.Report("scaling", "How cost grows")
-    known: dict[tuple[Any, ...], dict[str, float]] = {}
+    pieces = record.Pieces(parser, args, "How cost grows")
     parameters: dict[str, int] = {}
     with tempfile.TemporaryDirectory(prefix="masa-bench-") as scratch:
         folder = Path(scratch)
         for axis, values in axes.items():
-            points = []
-            for value in values:
-                setting = BASE | {axis: value}
-                size = setting["size"]
-                if size not in parameters:
-                    parameters[size] = bench.write_model(size, folder / f"model-{size}", 1024)
-                key = tuple(setting.values())
-                if key not in known:
-                    with bench.noted(", ".join(f"{k} {v}" for k, v in setting.items())):
-                        known[key] = measure(setting, folder, args.steps, args.threads, args.engine)
-                x = parameters[size] if axis == "size" else value
-                points.append({"x": float(x)} | known[key])
-            report.data[axis] = {"points": points, "fits": fits(points)}
-    tell(report, args)
-    if not args.quick:
-        report.write(["experiments/speed/scaling.py", *sys.argv[1:]])
+            with pieces.piece(axis, [list(AXES).index(axis)], axes=axis) as report:
+                for size in values if axis == "size" else [BASE["size"]]:
+                    if size not in parameters:
+                        parameters[size] = bench.write_model(size, folder / f"model-{size}", 1024)
+                runs: list[list[dict[str, float]]] = [[] for _ in values]
+                for repetition in range(args.repetitions):
+                    order = range(len(values))
+                    for index in reversed(order) if repetition % 2 else order:
+                        setting = BASE | {axis: values[index]}
+                        with record.noted(", ".join(f"{k} {v}" for k, v in setting.items())):
+                            found = measure(setting, folder / f"{axis}-{repetition}", folder, args)
+                        runs[index].append(found)
+                x = [parameters[value] if axis == "size" else value for value in values]
+                points = [
+                    {"x": float(at)} | combined(found) for at, found in zip(x, runs, strict=True)
+                ]
+                report.data = {"axis": axis, "points": points, "fits": fits(points)}
+                tell(report, args)
+    pieces.end()
 
 
-def tell(report: bench.Report, args: argparse.Namespace) -> None:
-    """Points and exponents."""
-    base = ", ".join(f"{NAMES[k]} {v}" for k, v in BASE.items())
-    report(f"engine={args.engine}, {args.threads} threads, around {base};")
-    report(f"median of {args.steps} steps.")
+def tell(report: record.Report, args: argparse.Namespace) -> None:
+    """Points and exponents of one axis."""
+    axis, points, found = (report.data[key] for key in ("axis", "points", "fits"))
+    base = ", ".join(f"{NAMES[k]} {v}" for k, v in BASE.items() if k != axis)
+    report(
+        f"**{NAMES[axis][0].upper()}{NAMES[axis][1:]}**, with {base}; engine={args.engine}, "
+        f"{args.threads} threads; medians of {args.repetitions} runs of {args.steps} steps "
+        "(lowest to highest run)"
+    )
     report()
-    report("| axis | at | tokens trained | s per step | generate | train | rest | peak GiB |")
-    report("|---|---|---|---|---|---|---|---|")
-    for axis, found in report.data.items():
-        for point in found["points"]:
-            cells = [f"{point[part]:.3g}" for part in (*PARTS, "memory")]
-            at = f"{point['x']:.0f}"
-            report(f"| {NAMES[axis]} | {at} | {point['trained']:.0f} | {' | '.join(cells)} |")
+    report(f"| {NAMES[axis]} | tokens trained | s per step | generate | train | rest | peak GiB |")
+    report("|---|---|---|---|---|---|---|")
+    for point in points:
+        cells = [f"{point['x']:.0f}", f"{point['trained']:.0f}", record.shown(point["spread"])]
+        cells += [f"{point[part]:.3g}" for part in (*PARTS, MEMORY) if part != "wall"]
+        report(f"| {' | '.join(cells)} |")
+    for which, name in (("all", "exponent, all points"), ("largest", "the two largest")):
+        # of memory it is that of the growth, and none where it hardly grows
+        cells = [_shown(found[part][which]) for part in (*PARTS, MEMORY)]
+        report(f"| {name} | | {' | '.join(cells)} |")
     report()
-    report("Exponents, over all points and between the two largest:")
-    report()
-    report("| axis | step | generate | train | rest | memory |")
-    report("|---|---|---|---|---|---|")
-    for axis, found in report.data.items():
-        cells = [f"{fit['all']:.2f}, {fit['largest']:.2f}" for fit in found["fits"].values()]
-        report(f"| {NAMES[axis]} | {' | '.join(cells)} |")
+    report(flagged(found))
+
+
+def flagged(found: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Which exponents say that something grows faster than in proportion."""
+    above = [
+        f"{PARTS.get(part, part)} {max(known):.2f}"
+        for part, fit in found.items()
+        if (known := [value for value in fit.values() if value is not None]) and max(known) > LINEAR
+    ]
+    return f"Exponents above {LINEAR}: {', '.join(above) if above else 'none'}."
 
 
 if __name__ == "__main__":

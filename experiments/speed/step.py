@@ -1,8 +1,9 @@
 """Where a step's time goes, and how much of it the framework costs.
 
-Shares of the step in a run of the embedded experiment with vLLM; the engine's throughput in the
-framework over that of the bare engine with the same requests; tokens per second of the framework's
-forward and backward passes over those of a plain loop without padding.
+Two pieces. Runs of the embedded experiment with vLLM: shares of the step, and tokens per second of
+forward and backward over those of a plain loop without padding. The engine: tokens per second in
+the framework over those of the bare engine with the same requests. Of two sides the other one
+begins every second time, and each is the median of its steps.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bench
 import pyarrow.parquet as pq
+import record
 
 PARTS = {
     "generate": "generate", "weight_sync": "weight sync", "verify": "verdicts",
@@ -32,6 +34,10 @@ RESTS = {
     "between steps": "loop, checkpoints, progress",
 }
 MICRO_BATCH_TOKENS = 4096
+REPETITIONS = {"experiment": 3, "engine": 5}
+REST_AT_MOST = 0.05
+TRAINING_AT_LEAST = 0.9
+ENGINE_AT_LEAST = 0.95
 
 
 def parts_of(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
@@ -62,11 +68,17 @@ def sequences_of(out: Path, step: int) -> int:
     return sum(bool(value) for value in table["advantage"].to_pylist())
 
 
-def alone(what: str, settings: dict[str, Any], log: Path, threads: int) -> Any:
-    """What bare.py found."""
-    command = [sys.executable, str(bench.HERE / "bare.py"), what, json.dumps(settings)]
-    bench.run(command, log, threads)
-    return json.loads(log.read_text().splitlines()[-1])
+def alone(what: str, settings: dict[str, Any], out: Path, threads: int) -> Any:
+    """Seconds that bare.py found."""
+    out.mkdir(parents=True, exist_ok=True)
+    found = out / f"{what}.json"
+    command = [
+        sys.executable, str(bench.HERE / "bare.py"), what, json.dumps(settings), str(found),
+    ]  # fmt: skip
+    bench.run(command, out / f"{what}.txt", threads)
+    written = json.loads(found.read_text())
+    bench.require_threads(f"bare.py {what}", threads, written["threads"])
+    return written["seconds"]
 
 
 def embedded(out: Path, rollouts: int, threads: int) -> list[dict[str, float]]:
@@ -78,52 +90,105 @@ def embedded(out: Path, rollouts: int, threads: int) -> list[dict[str, float]]:
         *bench.clocked(out),
     ]  # fmt: skip
     bench.run(command, out / "output.txt", threads)
-    return bench.rows_of(out)[1:]
+    return checked(bench.rows_of(out)[1:], threads)
 
 
-def training_ratio(
-    out: Path, rows: Sequence[dict[str, float]], model: Path, threads: int
-) -> dict[str, float]:
-    """Tokens per second of the framework's passes and of a plain loop over as many tokens."""
+def checked(rows: list[dict[str, float]], threads: int) -> list[dict[str, float]]:
+    """The rows of a run that kept its threads."""
+    for row in rows:
+        bench.require_threads("the run", threads, row["threads"])
+    return rows
+
+
+def plain_loop(out: Path, rows: Sequence[dict[str, float]], model: Path) -> dict[str, Any]:
+    """Settings of a plain loop over about as many tokens, in as long sequences, as those steps."""
     tokens = sum(row["step/cost/tokens_trained"] for row in rows)
-    ours = tokens / sum(row["timing_s/forward_backward"] for row in rows)
     sequences = sum(sequences_of(out, int(row["step"])) for row in rows)
     length = round(tokens / sequences)
-    of_a_step = statistics.mean(row["step/cost/tokens_trained"] for row in rows)
     batch = MICRO_BATCH_TOKENS // length
-    batches = max(1, round(of_a_step / (batch * length)))
-    settings = {
-        "model": str(model), "rows": batch, "length": length, "batches": batches, "steps": 5,
-    }  # fmt: skip
-    seconds = alone("training", settings, out / "training.txt", threads)
-    theirs = batches * batch * length / statistics.median(seconds)
-    padding = statistics.mean(row["padding_share"] for row in rows)
-    return {
-        "framework": ours, "plain": theirs, "ratio": ours / theirs, "padding": padding,
-        "length": length,
+    batches = max(1, round(tokens / len(rows) / (batch * length)))
+    return {"model": str(model), "rows": batch, "length": length, "batches": batches, "steps": 5}
+
+
+def median_rate(tokens: float | Sequence[float], seconds: Sequence[float]) -> float:
+    """Tokens per second of the middle step; `tokens` of each, or the same number for all."""
+    of_each = [tokens] * len(seconds) if isinstance(tokens, float | int) else tokens
+    return statistics.median(t / s for t, s in zip(of_each, seconds, strict=True))
+
+
+def in_turn(repetition: int, sides: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What each side found; every second time the last one begins."""
+    names = list(sides)
+    return {name: sides[name]() for name in (names[::-1] if repetition % 2 else names)}
+
+
+def experiment_and_loop(
+    scratch: Path, repetition: int, first: Path, settings: dict[str, Any], args: argparse.Namespace
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """Steps of the embedded experiment, and its training over the plain loop.
+
+    Args:
+        first: model that both begin with.
+        settings: of the loop; filled by the first repetition, in which the experiment begins.
+    """
+    out = scratch / f"run-{repetition}"
+
+    def framework() -> list[dict[str, float]]:
+        with record.noted("embedded experiment"):
+            rows = embedded(out, args.rollouts, args.threads)
+        if not settings:
+            settings.update(plain_loop(out, rows, first))
+        return rows
+
+    def loop() -> list[float]:
+        with record.noted("plain training loop"):
+            return alone("training", settings, out / "bare", args.threads)
+
+    found = in_turn(repetition, {"framework": framework, "loop": loop})
+    rows = found["framework"]
+    ours = median_rate(
+        [row["step/cost/tokens_trained"] for row in rows],
+        [row["timing_s/forward_backward"] for row in rows],
+    )
+    tokens = settings["batches"] * settings["rows"] * settings["length"]
+    theirs = median_rate(tokens, found["loop"])
+    return rows, {
+        "framework": ours, "alone": theirs, "ratio": ours / theirs,
+        "padding": statistics.mean(row["padding_share"] for row in rows),
     }  # fmt: skip
 
 
 def engine_ratio(
-    out: Path, model: Path, prompts: int, group: int, response: int, steps: int, threads: int
+    out: Path, model: Path, repetition: int, args: argparse.Namespace
 ) -> dict[str, float]:
     """Tokens per second that the engine generates in the framework and alone."""
-    run = out / "framework"
-    command = bench.fixed_length_run(model, run, "vllm", prompts, group, response, steps + 1)
-    bench.run(command, run / "output.txt", threads)
-    rows = bench.rows_of(run)
-    ours = statistics.median(r["step/cost/tokens_total"] / r["timing_s/generate"] for r in rows)
-    texts = bench.prompt_texts(prompts)
+    texts = bench.prompt_texts(args.prompts)
     tokenizer = bench.HalfRight().tokenizer()
     settings = {
         "model": str(model), "prompts": [tokenizer(text)["input_ids"] for text in texts],
-        "group": group, "response": response, "steps": steps,
+        "group": args.group, "response": args.response, "steps": args.steps,
     }  # fmt: skip
-    ways = alone("engine", settings, out / "engine.txt", threads)
-    tokens = prompts * group * response
-    same, plain = (tokens / statistics.median(ways[way]) for way in ("same", "plain"))
+    work = (args.prompts, args.group, args.response, args.steps + 1)
+
+    def framework() -> list[dict[str, float]]:
+        command = bench.fixed_length_run(model, out / "framework", "vllm", *work)
+        bench.run(command, out / "framework" / "output.txt", args.threads)
+        return checked(bench.rows_of(out / "framework"), args.threads)
+
+    def bare() -> Any:
+        return alone("engine", settings, out / "bare", args.threads)
+
+    with record.noted("engine in the framework and alone"):
+        found = in_turn(repetition, {"framework": framework, "bare": bare})
+    rows, ways = found["framework"], found["bare"]
+    ours = median_rate(
+        [row["step/cost/tokens_total"] for row in rows],
+        [row["timing_s/generate"] for row in rows],
+    )
+    tokens = args.prompts * args.group * args.response
+    same, plain = (median_rate(tokens, ways[way]) for way in ("same", "plain"))
     return {
-        "framework": ours, "bare": same, "ratio": ours / same,
+        "framework": ours, "alone": same, "ratio": ours / same,
         "without seeds and log-probs": plain,
     }  # fmt: skip
 
@@ -142,8 +207,10 @@ def warm_started() -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    names = list(REPETITIONS)
+    parser.add_argument("--pieces", nargs="+", choices=names, default=names)
     parser.add_argument("--rollouts", type=int, default=14)
-    parser.add_argument("--repetitions", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, help="by piece if not given")
     parser.add_argument("--size", choices=bench.SHAPES, default="1M", help="of the engine's model")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--group", type=int, default=8)
@@ -155,68 +222,99 @@ def main() -> None:
     if args.quick:
         args.rollouts, args.repetitions, args.steps = 4, 1, 1
         args.prompts, args.response = 2, 16
-    report = bench.Report("step", "Against the limit")
-    steps, trained, generated = [], [], []
-    with bench.noted("warm start"):
+    pieces = record.Pieces(parser, args, "Against the limit")
+    with tempfile.TemporaryDirectory(prefix="masa-bench-") as name:
+        scratch = Path(name)
+        for piece in args.pieces:
+            repetitions = args.repetitions or REPETITIONS[piece]
+            with pieces.piece(piece, [names.index(piece)], pieces=piece) as report:
+                if piece == "experiment":
+                    measure_experiment(report, scratch, repetitions, args)
+                else:
+                    measure_engine(report, scratch, repetitions, args)
+    pieces.end()
+
+
+def measure_experiment(
+    report: record.Report, scratch: Path, repetitions: int, args: argparse.Namespace
+) -> None:
+    """Shares of the step, and the training ratio."""
+    with record.noted("warm start"):
         first = warm_started()
-    with tempfile.TemporaryDirectory(prefix="masa-bench-") as scratch:
-        model = Path(scratch) / "model"
-        bench.write_model(args.size, model, 1024)
-        for repetition in range(args.repetitions):
-            out = Path(scratch) / f"run-{repetition}"
-            with bench.noted("embedded experiment"):
-                rows = embedded(out, args.rollouts, args.threads)
-            with bench.noted("plain training loop"):
-                trained.append(training_ratio(out, rows, first, args.threads))
-            with bench.noted("engine in the framework and alone"):
-                work = (args.prompts, args.group, args.response, args.steps, args.threads)
-                generated.append(engine_ratio(out / "engine", model, *work))
-            steps.append(parts_of(rows))
-    report.data = {
-        "seconds": [{n: statistics.median(s[n] for s in run) for n in run[0]} for run in steps],
-        "shares": [shares(run) for run in steps], "training": trained, "engine": generated,
-    }  # fmt: skip
-    tell(report, args)
-    if not args.quick:
-        report.write(["experiments/speed/step.py", *sys.argv[1:]])
-
-
-def tell(report: bench.Report, args: argparse.Namespace) -> None:
-    """The table and the two ratios."""
-    data = report.data
-    report(f"The embedded experiment, algorithm=masa, engine=vllm, {args.threads} threads, ")
-    report(f"{args.repetitions} runs of {args.rollouts} rollouts, median (lowest to highest).")
+    settings: dict[str, Any] = {}
+    runs = [
+        experiment_and_loop(scratch, repetition, first, settings, args)
+        for repetition in range(repetitions)
+    ]
+    steps = [parts_of(rows) for rows, _ in runs]
+    seconds = [{n: statistics.median(s[n] for s in run) for n in run[0]} for run in steps]
+    of_runs = [shares(run) for run in steps]
+    trained = [found for _, found in runs]
+    report.data = {"seconds": seconds, "shares": of_runs, "training": trained, "loop": settings}
+    report(
+        f"The embedded experiment, algorithm=masa, engine=vllm, {args.threads} threads, "
+        f"{repetitions} runs of {args.rollouts} rollouts, median (lowest to highest)."
+    )
     report()
     report("| part | share of the step | s per step |")
     report("|---|---|---|")
-    for name in data["seconds"][0]:
+    for name in seconds[0]:
         label = PARTS.get(name) or f"{name}: {RESTS[name]}"
-        share = bench.spread([100 * run[name] for run in data["shares"]])
-        seconds = bench.spread([run[name] for run in data["seconds"]])
-        report(f"| {label} | {bench.shown(share)} % | {bench.shown(seconds, 2)} |")
-    rest = bench.spread([100 * run["rest"] for run in data["shares"]])
-    report(f"| **the three rests together** | {bench.shown(rest)} % | |")
-    report()
-    for what, other, label in (
-        ("engine", "bare", "generated per second by the engine in the framework"),
-        ("training", "plain", "per second forward and backward in the framework"),
-    ):
-        ours, theirs, ratio = (
-            bench.spread([found[key] for found in data[what]])
-            for key in ("framework", other, "ratio")
-        )
-        report(
-            f"- tokens {label}: {bench.shown(ours)}, {other}: {bench.shown(theirs)}, ratio "
-            f"{bench.shown(ratio)}"
-        )
-    plain = bench.spread([found["without seeds and log-probs"] for found in data["engine"]])
-    report(f"- the bare engine without seeds and log-probs: {bench.shown(plain)} tokens per second")
-    padding = bench.spread([100 * found["padding"] for found in data["training"]])
-    lengths = ", ".join(str(found["length"]) for found in data["training"])
+        share = record.spread([100 * run[name] for run in of_runs])
+        of_part = record.spread([run[name] for run in seconds])
+        report(f"| {label} | {record.shown(share)} % | {record.shown(of_part, 2)} |")
+    rest = record.spread([run["rest"] for run in of_runs])
+    verdict = record.met(rest["median"], at_most=REST_AT_MOST)
+    shown = record.shown(record.spread([100 * run["rest"] for run in of_runs]))
     report(
-        f"- of the framework's positions {bench.shown(padding)} % were padding; the plain loop has "
-        f"none, in rows of {lengths} tokens"
+        f"| **the three rests together**; goal: at most {REST_AT_MOST:.0%}: {verdict} "
+        f"| {shown} % | |"
     )
+    report()
+    table(report, "per second forward and backward", trained, TRAINING_AT_LEAST)
+    padding = record.spread([100 * found["padding"] for found in trained])
+    report()
+    report(
+        f"The plain loop has no padding, in rows of {settings['length']} tokens, and takes the "
+        "logits of all positions, of which the framework takes those it trains on; of the "
+        f"framework's positions {record.shown(padding)} % are padding."
+    )
+
+
+def measure_engine(
+    report: record.Report, scratch: Path, repetitions: int, args: argparse.Namespace
+) -> None:
+    """The engine ratio."""
+    model = scratch / "model"
+    bench.write_model(args.size, model, 1024)
+    runs = [
+        engine_ratio(scratch / f"engine-{repetition}", model, repetition, args)
+        for repetition in range(repetitions)
+    ]
+    report.data = {"runs": runs}
+    report(
+        f"The engine: {args.size} parameters, {args.prompts} prompts, G {args.group}, "
+        f"{args.response} tokens per response, {repetitions} repetitions of {args.steps} steps."
+    )
+    report()
+    table(report, "generated per second", runs, ENGINE_AT_LEAST)
+    plain = record.spread([found["without seeds and log-probs"] for found in runs])
+    report()
+    report(f"The bare engine without seeds and log-probs: {record.shown(plain)} tokens per second.")
+
+
+def table(
+    report: record.Report, what: str, runs: Sequence[Mapping[str, float]], at_least: float
+) -> None:
+    """Both sides, their ratio and whether it reaches its goal."""
+    ours, theirs, ratio = (
+        record.spread([found[key] for found in runs]) for key in ("framework", "alone", "ratio")
+    )
+    report(f"| tokens | in the framework | alone | ratio | goal: at least {at_least} |")
+    report("|---|---|---|---|---|")
+    cells = [record.shown(side) for side in (ours, theirs, ratio)]
+    verdict = record.met(ratio["median"], at_least=at_least)
+    report(f"| {what} | {' | '.join(cells)} | {verdict} |")
 
 
 if __name__ == "__main__":

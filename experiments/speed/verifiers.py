@@ -1,9 +1,9 @@
 """Verdicts per second of the pool, with 1 and 2 workers, on answers as models write them."""
 
-import sys
+import argparse
 import time
 
-import bench
+import record
 
 from masa.verifiers.math import judge_batch, math_pool
 
@@ -20,34 +20,39 @@ KINDS = {
     ],
 }
 COUNT = {"numbers": 2000, "algebra": 100, "forms": 1000}
+QUICK = 4
 
 
-def pairs(kind: str) -> list[tuple[str, str]]:
-    """Distinct pairs, as equal ones are judged once."""
+def pairs(kind: str, count: int) -> list[tuple[str, str]]:
+    """`count` distinct pairs, as equal ones are judged once."""
     forms = KINDS[kind]
     return [
         (gold.format(n=n + 10), answer.format(n=n + 10))
-        for n in range(COUNT[kind] // len(forms))
+        for n in range(count // len(forms))
         for gold, answer in forms
     ]
 
 
 def main() -> None:
-    report = bench.Report("verifiers", "Verdicts")
-    report("| answers | workers | verdicts per s | right |")
-    report("|---|---|---|---|")
-    for workers in (1, 2):
-        with math_pool(workers) as pool:
-            judge_batch([("x", rf"\boxed{{{n}x}}") for n in range(20 * workers)], pool=pool)
-            for kind in KINDS:
-                work = pairs(kind)
-                start = time.perf_counter()
-                verdicts = judge_batch(work, pool=pool)
-                seconds = time.perf_counter() - start
-                right = sum(verdict.correct for verdict in verdicts) / len(work)
-                report(f"| {kind} | {workers} | {len(work) / seconds:.0f} | {right:.1%} |")
-                report.data[f"{kind}, {workers}"] = len(work) / seconds
-    report.write(["experiments/speed/verifiers.py", *sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a smoke test: worthless figures")
+    args = parser.parse_args()
+    pieces = record.Pieces(parser, args, "Verdicts")
+    with pieces.piece("", [0]) as report:
+        report("| answers | workers | verdicts per s | right |")
+        report("|---|---|---|---|")
+        for workers in (1, 2):
+            with math_pool(workers) as pool:
+                judge_batch([("x", rf"\boxed{{{n}x}}") for n in range(20 * workers)], pool=pool)
+                for kind in KINDS:
+                    work = pairs(kind, QUICK if args.quick else COUNT[kind])
+                    start = time.perf_counter()
+                    verdicts = judge_batch(work, pool=pool)
+                    seconds = time.perf_counter() - start
+                    right = sum(verdict.correct for verdict in verdicts) / len(work)
+                    report(f"| {kind} | {workers} | {len(work) / seconds:.0f} | {right:.1%} |")
+                    report.data[f"{kind}, {workers}"] = len(work) / seconds
+    pieces.end()
 
 
 if __name__ == "__main__":

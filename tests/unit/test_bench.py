@@ -1,12 +1,21 @@
 """The arithmetic of experiments/speed, and that its models never end a completion."""
 
+import argparse
 import ast
+import json
+import os
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import bench
 import compare_trl
+import logprobs
 import pytest
+import record
+import report
 import scaling
 import step
 import torch
@@ -46,9 +55,9 @@ def test_equal_work_is_accepted_and_anything_else_ends_the_comparison():
         compare_trl.require_equal_tokens(work(), {"a": runs(128, 150), "b": runs(128, 150)}) == 150
     )
     for other in (runs(127, 150), runs(128, 149)):
-        with pytest.raises(SystemExit, match="differ"):
+        with pytest.raises(record.Failed, match="differ"):
             compare_trl.require_equal_tokens(work(), {"a": runs(128, 150), "b": other})
-    with pytest.raises(SystemExit, match="not 128 generated"):
+    with pytest.raises(record.Failed, match="not 128 generated"):
         compare_trl.require_equal_tokens(work(), {"a": runs(100, 150), "b": runs(100, 150)})
 
 
@@ -59,16 +68,16 @@ def test_micro_batches_of_both_sides_hold_about_as_many_tokens():
 
 
 def test_ratios_are_taken_within_a_repetition():
-    found = bench.ratios([[1, 1, 9], [4]], [[2], [2]])
+    found = record.ratios([[1, 1, 9], [4]], [[2], [2]])
     assert (found["low"], found["high"], found["median"]) == (0.5, 2, 1.25)
-    assert bench.shown(found) == "1.25 (0.500 to 2.00)"
-    assert bench.shown({"median": 1234.5, "low": 0.0, "high": 99999.0}) == "1234 (0 to 99999)"
+    assert record.shown(found) == "1.25 (0.500 to 2.00)"
+    assert record.shown({"median": 1234.5, "low": 0.0, "high": 99999.0}) == "1234 (0 to 99999)"
 
 
 def test_the_best_of_trl_is_what_ours_is_measured_against():
     def run(*walls):
         parts = dict.fromkeys(("generate", "train", "rest"), 0.1)
-        return [{"steps": [{"wall": w, **parts} for w in walls], "memory": 1.0}]
+        return [{"steps": [{"wall": w, **parts} for w in walls], "memory": 1.0, "threads": 2}]
 
     found = {"ours, vLLM": run(1, 1), "TRL, HF": run(4, 4), "TRL, vLLM": run(2, 2)}
     result = compare_trl.summary(found)
@@ -89,15 +98,217 @@ def test_all_of_a_step_is_accounted_for():
     assert sum(shares[name] for name in found) == pytest.approx(1)
 
 
+def test_the_other_side_begins_every_second_time():
+    assert compare_trl.turns(["a", "b", "c"], 3) == [
+        (0, "a"), (0, "b"), (0, "c"), (1, "c"), (1, "b"), (1, "a"), (2, "a"), (2, "b"), (2, "c"),
+    ]  # fmt: skip
+    ran = []
+    sides = {name: lambda name=name: ran.append(name) or name.upper() for name in "ab"}
+    assert step.in_turn(0, sides) == step.in_turn(1, sides) == {"a": "A", "b": "B"}
+    assert ran == ["a", "b", "b", "a"]
+
+
+def test_trl_runs_with_the_number_of_threads_that_is_fastest_for_it(monkeypatch, tmp_path):
+    asked = []
+
+    def run_trl(work, vllm, python, out):
+        asked.append((vllm, work.threads, work.steps))
+        return {"steps": [{"wall": work.threads if vllm else 1 / work.threads}]}
+
+    monkeypatch.setattr(compare_trl, "run_trl", run_trl)
+    found = compare_trl.calibrate(work(folder=tmp_path), compare_trl.CONTESTANTS, Path("python"))
+    assert found == {"TRL, HF": {1: 1, 2: 0.5}, "TRL, vLLM": {1: 1, 2: 2}}
+    assert asked == [(False, 1, 2), (False, 2, 2), (True, 1, 2), (True, 2, 2)]
+
+
+def test_a_run_with_other_threads_than_it_was_given_fails():
+    bench.require_threads("TRL", 2, 2.0)
+    with pytest.raises(record.Failed, match="TRL was given 2 threads and ended with 1"):
+        bench.require_threads("TRL", 2, 1)
+
+
+def test_every_size_is_given_the_same_number_of_sequences():
+    args = argparse.Namespace(prompts=8, group=8, steps=None, threads=2, repetitions=None)
+    works = [
+        (
+            compare_trl.work_of(args, size, response, Path("x")),
+            compare_trl.repetitions_of(args, size, response),
+        )
+        for size in ("1M", "10M", "50M")
+        for response in (64, 192)
+    ]
+    assert {work.generated // work.response for work, _ in works} == {64}
+    assert [(work.steps - 1, repetitions) for work, repetitions in works] == [
+        (3, 3), (3, 3), (3, 3), (3, 2), (2, 2), (2, 1),
+    ]  # fmt: skip
+    for_all = compare_trl.minutes(works, compare_trl.CONTESTANTS)
+    assert 20 < for_all < 90
+    assert compare_trl.minutes(works[:1], compare_trl.CONTESTANTS) < for_all / 5
+
+
+def test_a_rate_is_the_middle_of_those_of_the_steps():
+    assert step.median_rate(12, [1, 2, 12]) == 6
+    assert step.median_rate([10, 100, 12], [1, 2, 12]) == 10
+    assert record.met(0.95, at_least=0.95) == "met" == record.met(0.04, at_most=0.05)
+    assert record.met(0.94, at_least=0.95) == "missed" == record.met(0.51, at_most=0.5)
+
+
+def point(x, wall, memory):
+    return dict.fromkeys(scaling.PARTS, wall) | {"x": x, "memory": memory}
+
+
 def test_exponents():
     x = [1, 2, 4, 8]
-    points = [dict.fromkeys((*scaling.PARTS, "memory"), 3 * v**1.5) | {"x": v} for v in x]
-    for fit in scaling.fits(points).values():
-        assert fit["all"] == pytest.approx(1.5) == fit["largest"]
+    found = scaling.fits([point(v, 3 * v**1.5, 1.8 + 0.1 * v) for v in x])
+    for part in scaling.PARTS:
+        assert found[part] == {"all": pytest.approx(1.5), "largest": pytest.approx(1.5)}
+    # 1.8 GiB are there anyway: what grows does so in proportion
+    assert found["memory"] == {"all": pytest.approx(1), "largest": pytest.approx(1)}
+    assert "step 1.50" in scaling.flagged(found) and "memory" not in scaling.flagged(found)
+    flat = scaling.fits([point(v, v, 2 + 0.001 * v) for v in x])
+    assert flat["memory"] == {"all": None, "largest": None}
+    assert scaling.flagged(flat).endswith("none.")
+    # of a rest that is measured as a difference
+    assert scaling.fits([point(v, v - 2, 1) for v in x])["rest"] == {
+        "all": None, "largest": pytest.approx(1.58, abs=0.01),
+    }  # fmt: skip
+
+
+def test_points_tell_the_spread_of_their_runs():
+    found = scaling.combined([{"wall": 2.0, "memory": 1.0}, {"wall": 4.0, "memory": 3.0}])
+    assert (found["wall"], found["memory"]) == (3, 2)
+    assert (found["spread"]["low"], found["spread"]["high"]) == (2, 4)
+
+
+def pieces_of(folder, *words):
+    parser = argparse.ArgumentParser(prog="verifiers.py")
+    parser.add_argument("--kinds", nargs="+", default=["a", "b"])
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    return record.Pieces(parser, parser.parse_args(words), "Verdicts", folder)
+
+
+def measure_pieces(pieces, said):
+    for kind in pieces.args.kinds:
+        with pieces.piece(kind, ["ab".index(kind)], kinds=kind) as told:
+            told(f"{kind}: {said}")
+
+
+def test_a_piece_replaces_itself_alone_and_tells_its_own_command(tmp_path, monkeypatch):
+    measure_pieces(pieces_of(tmp_path), "first")
+    measure_pieces(pieces_of(tmp_path, "--kinds", "b", "--steps", "5"), "again")
+    kept = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert {name: found["lines"] for name, found in kept.items()} == {
+        "verifiers-a": ["a: first"], "verifiers-b": ["b: again"],
+    }  # fmt: skip
+    again = "python experiments/speed/verifiers.py --kinds b --steps 5"
+    assert kept["verifiers-b"]["command"] == again
+
+    monkeypatch.setattr(sys, "argv", ["report.py", f"{tmp_path}/out", f"--results={tmp_path}"])
+    report.main()
+    text = (tmp_path / "out/report.md").read_text()
+    assert text.index("### Verdicts") < text.index("a: first") < text.index("b: again")
+    assert f"`{again}` on " in text and text.count("of the CPU time") == 2
+    assert "\n## " not in text
+
+
+def test_a_piece_that_fails_is_not_written_and_stops_no_other(tmp_path, capsys):
+    pieces = pieces_of(tmp_path)
+    with pieces.piece("a", [0]):
+        raise record.Failed("out of memory")
+    with pieces.piece("b", [1]) as told:
+        told("fine")
+    assert [path.stem for path in tmp_path.glob("*.json")] == ["verifiers-b"]
+    assert "verifiers a: out of memory" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="verifiers: failed: a"):
+        pieces.end()
+
+
+def test_a_smoke_test_keeps_nothing(tmp_path):
+    measure_pieces(pieces_of(tmp_path, "--quick"), "worthless")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_ratios_of_all_pieces_stand_in_one_table():
+    def piece(parameters, response, ratio):
+        ratios = {"ours, vLLM": record.spread([ratio])}
+        return {
+            "parameters": parameters, "response": response, "ratios": ratios,
+            "best of TRL": "TRL, HF",
+        }  # fmt: skip
+
+    *_, small, large = compare_trl.trend([piece(1e6, 64, 0.4), piece(5e7, 192, 0.75)])
+    assert small.startswith("| 1.0 M | 64 | 0.400 (0.400 to 0.400): met | not measured |")
+    assert "0.750 (0.750 to 0.750): missed" in large
+
+
+def test_what_other_processes_took_is_what_this_one_did_not(tmp_path, monkeypatch):
+    ticks = os.sysconf("SC_CLK_TCK")
+    stat = tmp_path / "stat"
+    monkeypatch.setattr(record, "PROC_STAT", stat)
+
+    def seconds(user, idle, waiting):
+        stat.write_text(f"cpu  {user * ticks} 0 0 {idle * ticks} {waiting * ticks} 0 0 0 0 0\ncpu0")
+
+    seconds(0, 0, 0)
+    others = record.OtherWork()
+    seconds(60, 130, 10)
+    monkeypatch.setattr(os, "times", lambda: [others.began[2] + 20, 0, 0, 0, 0])
+    assert others.share() == pytest.approx(0.2)  # 40 of 200
+    stat.unlink()
+    assert others.share() is None
+
+
+def test_a_process_that_takes_too_long_is_stopped_with_what_it_has_started(tmp_path):
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    code = f"import subprocess; print('so far', flush=True); subprocess.run({sleeper})"
+    started = time.monotonic()
+    with pytest.raises(record.Failed, match="(?s)stopped after 1 s.*so far"):
+        bench.run([sys.executable, "-c", code], tmp_path / "log", 1, timeout=1)
+    assert time.monotonic() - started < 20
+    with pytest.raises(record.Failed, match="(?s)status 3.*because"):
+        bench.run([sys.executable, "-c", "print('because'); exit(3)"], tmp_path / "log", 1)
+    assert bench.run([sys.executable, "-c", "pass"], tmp_path / "log", 1) > 0
+
+
+def make_bench(folder, *words):
+    """What `make bench` runs where step.py fails, and its exit status."""
+    python = folder / "venv/bin/python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text('#!/bin/sh\necho "ran $*"\ncase "$1" in *step.py) exit 3;; esac\n')
+    python.chmod(0o755)
+    # what is newer than its prerequisites is not made again
+    for name, ahead in (("venv/.masa-ready", 100), ("trl/.ready", 200)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() + ahead,) * 2)
+    done = subprocess.run(
+        ["make", "bench", f"VENV={folder}/venv", f"VENV_TRL={folder}/trl", *words],
+        cwd=bench.ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    ran = [Path(line.split()[1]).stem for line in done.stdout.splitlines() if line[:4] == "ran "]
+    return ran, done
+
+
+def test_make_bench_publishes_whatever_failed_and_says_so(tmp_path):
+    programs = ["compare_trl", "step", "scaling", "verifiers", "logprobs"]
+    ran, done = make_bench(tmp_path)
+    assert ran == [*programs, "report", "publish"]
+    assert done.returncode and "not measured in full: step.py" in done.stderr
+    ran, done = make_bench(tmp_path, "BENCH_ARGS=--quick")
+    assert ran == programs and done.returncode
+    assert done.stdout.count("--quick") == len(programs)
+
+
+def test_pages_of_files_count_as_available_memory():
+    text = "MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:    4 kB\n"
+    assert logprobs.available(text) == 4096
+    found = logprobs.measure("chunked", 64, 1000, 32)
+    assert found["seconds"] > 0
 
 
 def test_a_step_lasts_from_one_note_to_the_next_without_validation(tmp_path):
-    (tmp_path / "clock.csv").write_text("1,10.0,0.5\n2,14.0,0.5\n3,15.0,0.75\n")
+    (tmp_path / "clock.csv").write_text("1,10.0,0.5,2\n2,14.0,0.5,2\n3,15.0,0.75,1\n")
     costs = ("cost/tokens_trained", "cost/tokens_total", "cost/tokens_prompt")
     rows = [f"{i},{10 * i},{8 * i},{2 * i}" for i in range(1, 4)]
     (tmp_path / "metrics.csv").write_text("\n".join([",".join(("step", *costs)), *rows]))
@@ -105,7 +316,7 @@ def test_a_step_lasts_from_one_note_to_the_next_without_validation(tmp_path):
     (tmp_path / "timings.csv").write_text(timings)
     second, third = bench.rows_of(tmp_path)
     assert (second["wall"], third["wall"]) == (1, 1)
-    assert third["memory"] == 0.75
+    assert (third["memory"], third["threads"]) == (0.75, 1)
     assert second["step/cost/tokens_trained"] == 10
 
 

