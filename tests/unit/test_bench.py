@@ -153,6 +153,20 @@ def test_a_rate_is_the_middle_of_those_of_the_steps():
     assert record.met(0.94, at_least=0.95) == "missed" == record.met(0.51, at_most=0.5)
 
 
+def test_the_engine_in_the_framework_over_the_bare_one(monkeypatch, tmp_path):
+    rows = [{"step/cost/tokens_total": 64, "timing_s/generate": s, "threads": 2} for s in (1, 2, 4)]
+    monkeypatch.setattr(bench, "run", lambda *args: 1.0)
+    monkeypatch.setattr(bench, "rows_of", lambda out: rows)
+    monkeypatch.setattr(bench, "write_model", lambda *args: 1)
+    monkeypatch.setattr(step, "alone", lambda *args: {"same": [1, 2, 9], "plain": [1, 1, 1]})
+    told = record.Report()
+    args = argparse.Namespace(size="1M", prompts=2, group=4, response=8, steps=3, threads=2)
+    step.measure_engine(told, tmp_path, 2, args)
+    assert [run["ratio"] for run in told.data["runs"]] == [1, 1]
+    assert "1.00 (1.00 to 1.00) | met |" in "\n".join(told.lines)
+    assert told.lines[-1].startswith("The bare engine without seeds and log-probs: 64.0")
+
+
 def point(x, wall, memory):
     return dict.fromkeys(scaling.PARTS, wall) | {"x": x, "memory": memory}
 
