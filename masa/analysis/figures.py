@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from masa.analysis import panels
 from masa.analysis.audit import control_start, has_gate, has_meta
 from masa.analysis.insights import lengths_figure, notions_figure, paired_figure
+from masa.analysis.lengths import length_pairs
 from masa.analysis.load import Run
 from masa.analysis.seeds import single_groups
 from masa.analysis.style import canvas, dressed, look, save
@@ -24,6 +26,7 @@ def write_figures(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
         "accuracy": lambda: accuracy(runs),
         "levels": lambda: levels(runs),
         "calibration": lambda: calibration(runs),
+        "length_calibration": lambda: length_calibration(runs),
         "alignment": lambda: alignment(runs),
         "gating": lambda: gating(runs),
         "lengths": lambda: lengths_figure(groups),
@@ -89,17 +92,37 @@ def levels(runs: Sequence[Run]) -> Figure | None:
 
 def calibration(runs: Sequence[Run]) -> Figure | None:
     """Predicted against actual pass rate, first and last validation: one row per run."""
+    return _scatters(runs, panels.PASS_RATE, lambda run, step: held_out(run, step).reset_index())
+
+
+def length_calibration(runs: Sequence[Run]) -> Figure | None:
+    """Predicted length against the mean of the correct solutions, first and last validation."""
+    ends = [length_pairs(run, step) for run in _predicting(runs) for step in _ends(run)]
+    longest = [pairs[["predicted", "length"]].max(axis=None) for pairs in ends if len(pairs)]
+    if not longest:
+        return None
+    what = panels.Quantity("length", "length (tokens)", float(max(longest)), 1)
+    return _scatters(runs, what, length_pairs)
+
+
+def _ends(run: Run) -> tuple[int, int]:
+    """Rollouts after which the first and the last validation came."""
+    steps = run.validations["step"]
+    return int(steps.iloc[0]), int(steps.iloc[-1])
+
+
+def _scatters(
+    runs: Sequence[Run], what: panels.Quantity, prompts: Callable[[Run, int], pd.DataFrame]
+) -> Figure | None:
     chosen = [row for row in dressed(runs) if row[0] in _predicting(runs)]
     if not chosen:
         return None
     figure = canvas(8.4, 4.5 * len(chosen))
     grid = figure.subplots(len(chosen), 2, squeeze=False)
     for (run, label, colour, _), row in zip(chosen, grid, strict=True):
-        for axes, i, word in zip(row, (0, -1), ("before", "after"), strict=True):
-            step = int(run.validations["step"].iloc[i])
-            prompts = held_out(run, step).reset_index()
+        for axes, step, word in zip(row, _ends(run), ("before", "after"), strict=True):
             title = f"{label}, {word} (rollout {step})"
-            panels.calibration(axes, prompts, colour, title, seed=step)
+            panels.calibration(axes, prompts(run, step), colour, title, seed=step, what=what)
     return figure
 
 

@@ -13,6 +13,15 @@ from masa.analysis.statistics import Estimate, bootstrap_median, clustered_wilso
 VERDICTS = {"correct": 1.0, "wrong": 0.0}
 
 
+def length_pairs(run: Run, step: int) -> pd.DataFrame:
+    """Mean predicted length and mean length of the correct solutions, in tokens, per held-out
+    prompt of one validation that has both: `prompt_id`, `predicted`, `length`."""
+    rows = run.rollouts[(run.rollouts["split"] == "val") & (run.rollouts["step"] == step)]
+    said = rows.groupby("prompt_id")["predicted_length"].mean().rename("predicted")
+    actual = rows[rows["correct"] == 1].groupby("prompt_id")["tokens"].mean().rename("length")
+    return pd.concat([said, actual], axis=1).dropna().rename_axis("prompt_id").reset_index()
+
+
 def length_errors(run: Run, step: int) -> pd.DataFrame:
     """Standardised length errors of one validation, one row per held-out prompt and verdict.
 

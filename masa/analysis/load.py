@@ -123,15 +123,15 @@ class Run:
         return _read_parquet(self.path / "rollouts" / f"{split}-{step:06d}.parquet", None)
 
 
-def alignment(prompts: pd.DataFrame) -> dict[str, Estimate]:
-    """How well predicted pass rates match actual ones, one pair per prompt with a prediction."""
-    both = prompts.dropna(subset=["predicted", "pass_rate"])
+def alignment(prompts: pd.DataFrame, truth: str = "pass_rate") -> dict[str, Estimate]:
+    """How well `predicted` matches the column `truth`, one pair per prompt with both."""
+    both = prompts.dropna(subset=["predicted", truth])
     ids = both["prompt_id"]
     return {
         "predicted": bootstrap_mean(both["predicted"], ids),
-        "actual": bootstrap_mean(both["pass_rate"], ids),
-        "mae": bootstrap_mean((both["predicted"] - both["pass_rate"]).abs(), ids),
-        "corr": bootstrap_correlation(both["predicted"], both["pass_rate"], ids),
+        "actual": bootstrap_mean(both[truth], ids),
+        "mae": bootstrap_mean((both["predicted"] - both[truth]).abs(), ids),
+        "corr": bootstrap_correlation(both["predicted"], both[truth], ids),
     }
 
 

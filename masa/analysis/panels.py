@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,56 +64,78 @@ def accuracy(axes: Axes, runs: Sequence[Run], cost: str, legend: bool = True) ->
         axes.legend(loc="lower right")
 
 
-def calibration(axes: Axes, prompts: pd.DataFrame, colour: str, title: str, seed: int = 0) -> None:
-    """Predicted against actual pass rate, one dot per held-out prompt, with binned means.
+@dataclass(frozen=True)
+class Quantity:
+    """What is predicted of a prompt, from 0 to `top`."""
+
+    column: str
+    """Holds the actual value."""
+    label: str
+    top: float
+    digits: int
+    """Decimals of the error."""
+
+
+PASS_RATE = Quantity("pass_rate", "pass rate", 1.0, 2)
+
+
+def calibration(
+    axes: Axes,
+    prompts: pd.DataFrame,
+    colour: str,
+    title: str,
+    seed: int = 0,
+    what: Quantity = PASS_RATE,
+) -> None:
+    """Predicted against actual value, one dot per held-out prompt, with binned means.
 
     Args:
-        prompts: rows of `Run.prompts` of one validation.
+        prompts: of one validation, with `prompt_id`, `predicted` and the column of `what`.
         title: stands above the computed correlation and error.
     """
-    rows = prompts.dropna(subset=["predicted", "pass_rate"])
+    rows = prompts.dropna(subset=["predicted", what.column])
     if rows.empty:
         return empty(axes, f"{title}\nno predictions")
     rng = np.random.default_rng(seed)
-    x, y = rows["predicted"].to_numpy(), rows["pass_rate"].to_numpy()
-    jitter = rng.uniform(-0.018, 0.018, size=(2, len(x)))
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    x, y = rows["predicted"].to_numpy(), rows[what.column].to_numpy()
+    jitter = what.top * rng.uniform(-0.018, 0.018, size=(2, len(x)))
+    _diagonal(axes, what)
     axes.scatter(x + jitter[0], y + jitter[1], s=13, color=colour, alpha=0.32, linewidth=0)
-    _binned(axes, rows, colour)
-    numbers = alignment(rows)
+    _binned(axes, rows, colour, what)
+    numbers = alignment(rows, what.column)
     axes.set_title(f"{title}\n")
     axes.text(
-        0, 1.02, f"corr {_brief(numbers['corr'])}, MAE {_brief(numbers['mae'])}",
+        0, 1.02, f"corr {_brief(numbers['corr'])}, MAE {_brief(numbers['mae'], what.digits)}",
         transform=axes.transAxes, fontsize=9.5, color=MUTED, va="bottom",
     )  # fmt: skip
-    _unit_square(axes)
-
-
-def _unit_square(axes: Axes) -> None:
-    axes.set_xlim(-0.04, 1.04)
-    axes.set_ylim(-0.04, 1.04)
     axes.set_aspect("equal")
+
+
+def _diagonal(axes: Axes, what: Quantity) -> None:
+    """Square axes of predicted and actual value, with the line where they are the same."""
+    axes.plot([0, what.top], [0, what.top], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_xlim(-0.04 * what.top, 1.04 * what.top)
+    axes.set_ylim(-0.04 * what.top, 1.04 * what.top)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel("predicted pass rate")
-    axes.set_ylabel("actual pass rate")
+    axes.set_xlabel(f"predicted {what.label}")
+    axes.set_ylabel(f"actual {what.label}")
 
 
-def _brief(estimate: Estimate) -> str:
-    if np.isnan(estimate.value):
-        return "–"
-    interval = "" if np.isnan(estimate.low) else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
-    return f"{estimate.value:.2f}{interval}"
+def _brief(estimate: Estimate, digits: int = 2) -> str:
+    return str(replace(estimate, digits=digits))
 
 
-def _binned(axes: Axes, rows: pd.DataFrame, colour: str, label: str | None = None) -> None:
-    """Mean actual pass rate per fifth of the predicted one, with standard errors (n >= 3)."""
-    bins = np.clip((rows["predicted"] * 5).astype(int), 0, 4)
-    means = rows.groupby(bins)[["predicted", "pass_rate"]].agg(["mean", "sem", "size"])
+def _binned(
+    axes: Axes, rows: pd.DataFrame, colour: str, what: Quantity, label: str | None = None
+) -> None:
+    """Mean actual value per fifth of the range of the predicted one, standard errors (n >= 3)."""
+    bins = np.clip((rows["predicted"] * 5 / what.top).astype(int), 0, 4)
+    means = rows.groupby(bins)[["predicted", what.column]].agg(["mean", "sem", "size"])
     means = means[means[("predicted", "size")] >= 3]
     axes.errorbar(
-        means[("predicted", "mean")], means[("pass_rate", "mean")],
-        yerr=means[("pass_rate", "sem")], color=colour, marker="o", markersize=7,
+        means[("predicted", "mean")], means[(what.column, "mean")],
+        yerr=means[(what.column, "sem")], color=colour, marker="o", markersize=7,
         markeredgecolor="white", markeredgewidth=1.2, linewidth=1.8, capsize=0, zorder=3,
         label=label,
     )  # fmt: skip
@@ -121,7 +144,7 @@ def _binned(axes: Axes, rows: pd.DataFrame, colour: str, label: str | None = Non
 def before_after(axes: Axes, run: Run, colour: str) -> None:
     """Predicted against actual pass rate of one run: first validation (grey) and last."""
     steps = [int(run.validations["step"].iloc[i]) for i in (0, -1)]
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    _diagonal(axes, PASS_RATE)
     rng = np.random.default_rng(0)
     for step, ink, word in zip(steps, ("#BDBDBD", colour), ("before", "after"), strict=True):
         rows = held_out(run, step).reset_index().dropna(subset=["predicted"])
@@ -131,10 +154,8 @@ def before_after(axes: Axes, run: Run, colour: str) -> None:
         axes.scatter(rows["predicted"] + jitter[0], rows["pass_rate"] + jitter[1],
                      s=10, color=ink, alpha=0.28, linewidth=0)  # fmt: skip
         numbers = alignment(rows)
-        _binned(axes, rows, ink, f"{word}: corr {numbers['corr'].value:.2f}, "
-                                 f"MAE {numbers['mae'].value:.2f}")  # fmt: skip
-    _unit_square(axes)
-    axes.set_aspect("auto")
+        _binned(axes, rows, ink, PASS_RATE, f"{word}: corr {numbers['corr'].value:.2f}, "
+                                            f"MAE {numbers['mae'].value:.2f}")  # fmt: skip
     axes.legend(loc="upper left")
 
 

@@ -14,6 +14,7 @@ from masa.analysis.load import Run
 from masa.analysis.notions import notion_table
 from masa.analysis.page import SHORT_TABLE, fenced, grid, picture, section
 from masa.analysis.paired import paired_table
+from masa.analysis.scores import score_table
 
 CAPTIONS = {
     "overview": "At a glance.",
@@ -23,6 +24,8 @@ CAPTIONS = {
     "calibration": "Predicted against actual pass rate on held-out prompts, at the first and the "
     "last validation. A dot is a prompt (jittered; prediction: mean over its parsed meta "
     "rollouts); circles are means per fifth with standard errors; dashed: perfect.",
+    "length_calibration": "Predicted length (mean over a prompt's parsed meta rollouts) against "
+    "the mean length of its correct solutions, drawn as above.",
     "alignment": "Predicted and true pass rate over training. Lines: training prompts rolled out "
     "at the full limit (running mean); marks: held-out prompts with 95 % intervals.",
     "gating": "Gate, cutoff and cost over training. Precision and recall come from prompts rolled "
@@ -36,6 +39,14 @@ CAPTIONS = {
     "notions": "Notions whose share of the held-out solutions changed most, first to last "
     "validation.",
 }
+SCORE_NOTE = (
+    "At the last validation, means over held-out prompts; a meta rollout that could not be read "
+    "scores 0. Difficulty score: b ** |p - predicted p|; length in range: predicted length between "
+    "the shortest and the longest correct solution; notion score: share of the predicted notions "
+    "that more correct than wrong solutions contain; meta reward: their mean under the run's "
+    "weights (`algorithm.meta.*_weight`). Length MAE, corr: mean predicted length against the mean "
+    "of the correct solutions, per prompt that has both."
+)
 FLOPS_NOTE = (
     "FLOPs: 2 N per token read or sampled and 6 N per trained token (4 N plus 2 per trained "
     "parameter with LoRA, 2 N more with a KL reference), N = parameters without a look-up-only "
@@ -98,7 +109,13 @@ def runs_report(runs: Sequence[Run], out: Path) -> list[str]:
         drawn("accuracy"),
         *_comparison(runs),
         *section("Held-out accuracy per level", grid(tables.per_level(runs)), drawn("levels")),
-        *section("Meta-alignment", drawn("calibration"), drawn("alignment")),
+        *section(
+            "Meta-alignment",
+            grid(score_table(runs), SCORE_NOTE),
+            drawn("calibration"),
+            drawn("length_calibration"),
+            drawn("alignment"),
+        ),
         *section(
             "Gate and cutoff",
             grid(tables.audits(runs), AUDIT_NOTE, keys=2),

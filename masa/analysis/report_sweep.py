@@ -24,6 +24,7 @@ from masa.analysis.lengths import length_table
 from masa.analysis.load import Run
 from masa.analysis.page import SHORT_TABLE, grid, picture, section
 from masa.analysis.paired import paired_table
+from masa.analysis.scores import score_table
 from masa.analysis.seeds import Group, over_seeds
 
 _SCATTERS = 3
@@ -36,6 +37,7 @@ _CAPTIONS = {
     "dynamics": "Held-out predictions over training: mean over seeds, bands: 95 % t intervals over "
     "seeds.",
     "calibration": f"{notes.CAPTIONS['calibration']} One seed per method.",
+    "length_calibration": f"{notes.CAPTIONS['length_calibration']} One seed per method.",
     "gate": "Gate precision and recall with 95 % intervals over seeds.",
     "gating": f"{notes.CAPTIONS['gating']} One seed.",
     "lengths": f"{notes.CAPTIONS['lengths']} Prompts of all seeds.",
@@ -62,13 +64,15 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
     audits = over_seeds(groups, tables.audits, ["evidence"])
     held_out = over_seeds(groups, tables.held_out_gates)
     main = run_figures.main_run(runs)
+    shown = _first_seeds(groups, base)
     telling = [group for group in groups if main in group.runs]
     by_evidence = dict(iter(audits.groupby("evidence"))) if len(audits) else {}
     drawings: dict[str, Callable[[], Figure | None]] = {
         "accuracy_curves": lambda: accuracy_curves(groups),
         "speedup": lambda: speedup_figure(faster, groups),
         "dynamics": lambda: dynamics(groups),
-        "calibration": lambda: run_figures.calibration(_first_seeds(groups, base)),
+        "calibration": lambda: run_figures.calibration(shown),
+        "length_calibration": lambda: run_figures.length_calibration(shown),
         "gate": lambda: gate_figure(by_evidence | {"held-out": held_out}, groups),
         "gating": lambda: run_figures.gating([main]),
         "lengths": lambda: lengths_figure(groups),
@@ -112,7 +116,13 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
                 "over the methods.",
             ),
         ),
-        *section("Meta-alignment", drawn["dynamics"], drawn["calibration"]),
+        *section(
+            "Meta-alignment",
+            grid(over_seeds(groups, score_table), notes.SCORE_NOTE),
+            drawn["dynamics"],
+            drawn["calibration"],
+            drawn["length_calibration"],
+        ),
         *section(
             "Gate and cutoff",
             grid(audits, notes.AUDIT_NOTE, keys=2),

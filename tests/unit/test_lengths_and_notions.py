@@ -10,9 +10,11 @@ from builders import group
 from synthetic_run import Rows, prompt_rows, write_run
 
 from masa.analysis import tables
-from masa.analysis.lengths import length_errors, length_table
+from masa.analysis.figures import length_calibration
+from masa.analysis.lengths import length_errors, length_pairs, length_table
 from masa.analysis.load import load_run
 from masa.analysis.notions import mentions, notion_changes, notion_table
+from masa.analysis.scores import reward_weights, score_table
 from masa.data.cost import CostMeter, ModelSize
 from masa.training.models import model_size
 
@@ -32,6 +34,45 @@ def test_length_errors_by_hand(tmp_path: Path) -> None:
     assert correct["median error"].value == pytest.approx(-0.75) and correct["prompts"] == 1
     assert (correct["longer than the cutoff"].hits, correct["longer than the cutoff"].n) == (1, 2)
     assert (wrong["longer than the cutoff"].hits, wrong["longer than the cutoff"].n) == (1, 2)
+
+
+def test_predicted_and_actual_lengths_by_hand(tmp_path: Path) -> None:
+    rows = prompt_rows("val", 0, "a", [True, True, False], [0.5] * 3, tokens=[60, 70, 90])
+    rows += prompt_rows("val", 0, "b", [False], [0.5])  # no correct solution
+    rows += prompt_rows("val", 0, "c", [True], [None])  # no prediction
+    rows += prompt_rows("val", 0, "d", [True], [0.5], tokens=50)
+    rows += prompt_rows("val", 0, "e", [True], [0.5, None], tokens=80)
+    rows += prompt_rows("train", 1, "t", [True], [0.5])
+    run = load_run(write_run(tmp_path / "r", rows))
+    pairs = length_pairs(run, 0).set_index("prompt_id")
+    assert pairs["predicted"].to_dict() == {"a": 68, "d": 64, "e": 64}
+    assert pairs["length"].to_dict() == {"a": 65, "d": 50, "e": 80}
+    figure = length_calibration([run])
+    assert figure is not None
+    first = figure.axes[0]
+    assert "MAE 11.0 [" in first.texts[0].get_text()
+    assert len(first.collections[0].get_offsets()) == 3 and first.get_xlim()[1] > 80
+    row = score_table([run]).iloc[0]
+    assert row["length MAE (tokens)"].value == pytest.approx((3 + 14 + 16) / 3)
+    # by sample the length scores of `prompt_rows` are 0, 1, 0
+    assert row["length in range"].value == pytest.approx((1 / 3 + 0 + 0 + 0 + 0.5) / 5)
+    assert row["notion score"].value == 0.5 and row["notion score"].low == 0.5
+    scores = [row[name].value for name in ("difficulty score", "length in range", "notion score")]
+    assert row["meta reward"].value == pytest.approx(sum(scores) / 3)
+    assert row["meta reward"].low < row["meta reward"].value < row["meta reward"].high
+
+
+def test_meta_reward_has_the_weights_of_its_run(tmp_path: Path) -> None:
+    rows = prompt_rows("val", 0, "a", [True, False], [0.5, 1.0, 0.5])
+    rows += prompt_rows("train", 1, "t", [True], [0.5])
+    run = load_run(write_run(tmp_path / "r", rows))
+    run.config["algorithm"]["meta"] = {
+        "difficulty_weight": 0.0, "length_weight": 3.0, "notion_weight": 1.0,
+    }  # fmt: skip
+    assert reward_weights(run) == pytest.approx([0, 0.75, 0.25])
+    assert score_table([run])["meta reward"][0].value == pytest.approx(0.75 / 3 + 0.25 / 2)
+    run.config["algorithm"]["meta"]["length_weight"] = 0.0
+    assert score_table([run])["meta reward"][0].value == pytest.approx(0.5)
 
 
 def test_held_out_gate_by_hand(tmp_path: Path) -> None:
