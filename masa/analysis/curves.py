@@ -94,6 +94,8 @@ def dynamics(groups: Sequence[Group]) -> Figure | None:
     colours = group_colours(shown)
     for column, style in (("predicted", "--"), ("actual", "-")):
         for table, colour in zip(over_training(shown, column), colours, strict=True):
+            left.fill_between(table["step"], table["low"], table["high"], color=colour, alpha=0.12,
+                              linewidth=0)  # fmt: skip
             left.plot(table["step"], table["value"], style, color=colour)
     left.plot([], [], "-", color=INK, label="true")
     left.plot([], [], "--", color=INK, label="predicted")

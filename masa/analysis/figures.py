@@ -10,27 +10,38 @@ from matplotlib.figure import Figure
 
 from masa.analysis import panels
 from masa.analysis.audit import control_start, has_gate, has_meta
-from masa.analysis.insights import lengths_figure, notions_figure, paired_figure
+from masa.analysis.insights import (
+    gate_figure,
+    lengths_figure,
+    notions_figure,
+    paired_figure,
+    shapley_figure,
+)
 from masa.analysis.lengths import length_pairs
 from masa.analysis.load import Run
+from masa.analysis.paired import paired_table
 from masa.analysis.seeds import single_groups
 from masa.analysis.style import canvas, dressed, look, save
-from masa.analysis.tables import held_out, per_level
+from masa.analysis.tables import audits, held_out, held_out_gates, per_level
 
 
 def write_figures(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
     """Draw every figure the runs have data for; name -> PNG, in reading order."""
-    groups = single_groups(runs)
+    groups, shown = single_groups(runs), _validated(runs)
+    table = audits(runs)
+    by_evidence = dict(iter(table.groupby("evidence"))) if len(table) else {}
     drawings: dict[str, Callable[[], Figure | None]] = {
         "overview": lambda: overview(runs),
         "accuracy": lambda: accuracy(runs),
-        "levels": lambda: levels(runs),
+        "levels": lambda: levels(per_level(shown), _names(shown)),
         "calibration": lambda: calibration(runs),
         "length_calibration": lambda: length_calibration(runs),
         "alignment": lambda: alignment(runs),
+        "gate": lambda: gate_figure(by_evidence | {"held-out": held_out_gates(runs)}, groups),
         "gating": lambda: gating(runs),
         "lengths": lambda: lengths_figure(groups),
         "paired": lambda: paired_figure(groups),
+        "shapley": lambda: shapley_figure(paired_table(runs), groups),
         "notions": lambda: notions_figure(groups),
     }
     return draw_all(drawings, folder)
@@ -79,15 +90,18 @@ def accuracy(runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def levels(runs: Sequence[Run]) -> Figure | None:
-    """Held-out accuracy per level."""
-    shown = _validated(runs)
-    table = per_level(shown)
-    if table["level"].nunique() < 2:
+def levels(table: pd.DataFrame, names: Sequence[tuple[str, str]]) -> Figure | None:
+    """Held-out accuracy per level; arguments as of `panels.levels`."""
+    if table.empty or table["level"].nunique() < 2:
         return None
     figure = canvas(8, 4.2)
-    panels.levels(figure.subplots(), table, shown)
+    panels.levels(figure.subplots(), table, names)
     return figure
+
+
+def _names(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Label and colour per run."""
+    return [(label, colour) for _, label, colour, _ in dressed(runs)]
 
 
 def calibration(runs: Sequence[Run]) -> Figure | None:
@@ -183,6 +197,6 @@ def overview(runs: Sequence[Run]) -> Figure | None:
         panels.gating(d, run)
         d.set_title(f"The gate: precision and recall from audits ({label})")
     else:
-        panels.levels(d, per_level(shown), shown)
+        panels.levels(d, per_level(shown), _names(shown))
         d.set_title("Held-out accuracy per level")
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,14 @@ from masa.analysis.curves import forest, group_colours
 from masa.analysis.lengths import VERDICTS, length_errors
 from masa.analysis.load import Run
 from masa.analysis.notions import notion_changes
-from masa.analysis.paired import FEATURES, gains, shapley_r2
+from masa.analysis.paired import FEATURES, gains
 from masa.analysis.panels import bounds
 from masa.analysis.seeds import Group
 from masa.analysis.statistics import Estimate, t_mean
-from masa.analysis.style import MUTED, canvas
+from masa.analysis.style import MUTED, canvas, empty
 
 _BINS = np.linspace(-0.5, 0.5, 6)
+_GATE = ("gate precision", "gate recall", "gate F1", "correct lost to cutoff")
 _WIDEST = 8.0  # standardised errors beyond are drawn at the edge
 
 
@@ -60,19 +61,36 @@ def paired_figure(groups: Sequence[Group]) -> Figure | None:
     return figure
 
 
-def shapley_figure(groups: Sequence[Group]) -> Figure | None:
-    """Shapley shares of R2 per feature, a dot per method with its interval over seeds."""
-    rows = []
-    for group, colour in zip(groups, group_colours(groups), strict=True):
-        tables = [gains(run) for run in group.runs]
-        if any(table.empty for table in tables):
-            continue
-        shares = [shapley_r2(table[list(FEATURES)], table["gain"]) for table in tables]
-        found = [t_mean(column) for column in np.transpose(shares)]
-        rows += [
-            (f"{group.label}: {name}", estimate, colour)
-            for name, estimate in zip(FEATURES, found, strict=True)
-        ]
+def _labelled(table: pd.DataFrame, groups: Sequence[Group]) -> Iterator[tuple[str, pd.Series, str]]:
+    """Label, row and colour, for each row of a table of methods or of runs."""
+    colours = dict(zip((g.label for g in groups), group_colours(groups), strict=True))
+    for _, row in table.iterrows():
+        label = row["method"] if "method" in table else row["run"]
+        yield label, row, colours[label]
+
+
+def ablation_figure(table: pd.DataFrame, groups: Sequence[Group]) -> Figure | None:
+    """`seeds.ablation` as dots with intervals: accuracy, and its difference from the baseline."""
+    if table.empty or "difference" not in table:
+        return None
+    rows = list(_labelled(table, groups))
+    figure = canvas(10, 1.3 + 0.35 * len(rows))
+    left, right = figure.subplots(1, 2, sharey=True)
+    forest(left, [(label, row["accuracy"], colour) for label, row, colour in rows])
+    forest(right, [(label, row["difference"], colour) for label, row, colour in rows])
+    right.axvline(0, color=MUTED, linewidth=1)
+    left.set_xlabel("held-out accuracy")
+    right.set_xlabel("difference from the baseline")
+    return figure
+
+
+def shapley_figure(table: pd.DataFrame, groups: Sequence[Group]) -> Figure | None:
+    """Shapley shares of R2 per feature as dots with intervals, from rows of `paired_table`."""
+    rows = [
+        (f"{label}: {name}", row[f"R2 share, {name}"], colour)
+        for label, row, colour in _labelled(table, groups)
+        for name in FEATURES
+    ]
     if not rows:
         return None
     figure = canvas(7.5, 1.2 + 0.3 * len(rows))
@@ -84,28 +102,32 @@ def shapley_figure(groups: Sequence[Group]) -> Figure | None:
 
 
 def gate_figure(tables: dict[str, pd.DataFrame], groups: Sequence[Group]) -> Figure | None:
-    """Precision and recall of the gate, dots with intervals.
+    """Precision, recall and F1 of the gate and correct answers lost, dots with intervals.
 
     Args:
-        tables: evidence -> table with the columns `method` or `run`, `gate precision`, `gate
-            recall`.
+        tables: evidence -> rows of `tables.audits` or of `tables.held_out_gates`, of runs or of
+            methods.
     """
-    colours = dict(zip((g.label for g in groups), group_colours(groups), strict=True))
-    panels: dict[str, list[tuple[str, Estimate, str]]] = {"gate precision": [], "gate recall": []}
+    panels: dict[str, list[tuple[str, Estimate, str]]] = {name: [] for name in _GATE}
     for evidence, table in tables.items():
-        for _, row in table.iterrows():
-            label = row["method"] if "method" in table else row["run"]
+        for label, row, colour in _labelled(table, groups):
             for name, rows in panels.items():
-                if not np.isnan(row[name].value):
-                    rows.append((f"{label}\n{evidence}", row[name], colours[label]))
+                if name in row and not np.isnan(row[name].value):
+                    rows.append((f"{label}\n{evidence}", row[name], colour))
     most = max(map(len, panels.values()))
     if not most:
         return None
-    figure = canvas(10, 1.3 + 0.55 * most)
-    for axes, (name, rows) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        forest(axes, rows)
-        axes.set_xlim(-0.03, 1.03)
+    figure = canvas(10, 2 * (1.1 + 0.5 * most))
+    for axes, (name, rows) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         axes.set_title(name)
+        if not rows:
+            empty(axes, "not measured")
+            continue
+        forest(axes, rows)
+        if name in _GATE[:3]:
+            axes.set_xlim(-0.03, 1.03)
+        else:
+            axes.set_xlim(left=0)
     return figure
 
 

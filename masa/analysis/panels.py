@@ -270,8 +270,13 @@ def cutoff(axes: Axes, run: Run) -> None:
     legend_above(axes, 2)
 
 
-def levels(axes: Axes, table: pd.DataFrame, runs: Sequence[Run]) -> None:
-    """Held-out accuracy per level after training (dots), and of the first run before (bars)."""
+def levels(axes: Axes, table: pd.DataFrame, names: Sequence[tuple[str, str]]) -> None:
+    """Held-out accuracy per level after training (dots), and of the first name before (bars).
+
+    Args:
+        table: as of `tables.per_level`.
+        names: values of its column `run`, with their colours.
+    """
     if table.empty:
         return empty(axes, "no validation")
     ticks = sorted(table["level"].unique())
@@ -279,11 +284,10 @@ def levels(axes: Axes, table: pd.DataFrame, runs: Sequence[Run]) -> None:
     start = table[table["run"] == table["run"].iloc[0]]
     axes.bar(start["level"].map(place), bounds(start["accuracy, start"].tolist())[0], width=0.82,
              color="#EBEBEB", label="before training")  # fmt: skip
-    dressing = dressed(runs)
-    for i, (_, label, colour, _) in enumerate(dressing):
+    for i, (label, colour) in enumerate(names):
         rows = table[table["run"] == label]
         value, low, high = bounds(rows["accuracy, end"].tolist())
-        shift = (i - (len(dressing) - 1) / 2) * min(0.22, 0.7 / len(dressing))
+        shift = (i - (len(names) - 1) / 2) * min(0.22, 0.7 / len(names))
         axes.errorbar(rows["level"].map(place) + shift, value, fmt="o", markersize=5.5,
                       yerr=np.abs([value - low, high - value]), color=colour, label=label,
                       markeredgecolor="white", elinewidth=1.6)  # fmt: skip
@@ -292,4 +296,4 @@ def levels(axes: Axes, table: pd.DataFrame, runs: Sequence[Run]) -> None:
     shares(axes, 1.2)
     axes.set_xlabel("level")
     axes.set_ylabel("held-out accuracy")
-    axes.legend(loc="upper left", ncols=2 if len(dressing) > 3 else 4, columnspacing=1.2)
+    axes.legend(loc="upper left", ncols=2 if len(names) > 3 else 4, columnspacing=1.2)

@@ -14,7 +14,7 @@ from masa.analysis.load import Run
 from masa.analysis.notions import notion_table
 from masa.analysis.page import SHORT_TABLE, fenced, grid, picture, section
 from masa.analysis.paired import paired_table
-from masa.analysis.scores import score_table
+from masa.analysis.scores import alignment_table, score_table
 
 CAPTIONS = {
     "overview": "At a glance.",
@@ -28,12 +28,15 @@ CAPTIONS = {
     "the mean length of its correct solutions, drawn as above.",
     "alignment": "Predicted and true pass rate over training. Lines: training prompts rolled out "
     "at the full limit (running mean); marks: held-out prompts with 95 % intervals.",
+    "gate": "Precision, recall and F1 of the gate and correct answers lost to the cutoff, with "
+    "95 % intervals, per kind of evidence.",
     "gating": "Gate, cutoff and cost over training. Precision and recall come from prompts rolled "
     "out whatever the gate said (all before control starts, audited ones after), over a running "
     "window with 95 % Wilson bands; in the middle, band = middle half of the prompts, "
     "lengths of correct solutions that no cutoff could shorten.",
     "paired": "Gain in held-out pass rate since the first validation, per prompt and checkpoint, "
     "against the change of its meta reward (mean per bin) and against the rollout.",
+    "shapley": "Shapley shares of R2, with 95 % intervals.",
     "lengths": "Standardised length error per held-out prompt at the last validation; beyond 8 "
     "drawn at 8.",
     "notions": "Notions whose share of the held-out solutions changed most, first to last "
@@ -46,6 +49,10 @@ SCORE_NOTE = (
     "that more correct than wrong solutions contain; meta reward: their mean under the run's "
     "weights (`algorithm.meta.*_weight`). Length MAE, corr: mean predicted length against the mean "
     "of the correct solutions, per prompt that has both."
+)
+ALIGNMENT_NOTE = (
+    "Means over the held-out prompts with a prediction, at the first, the last and three "
+    "validations between."
 )
 FLOPS_NOTE = (
     "FLOPs: 2 N per token read or sampled and 6 N per trained token (4 N plus 2 per trained "
@@ -114,18 +121,25 @@ def runs_report(runs: Sequence[Run], out: Path) -> list[str]:
             grid(score_table(runs), SCORE_NOTE),
             drawn("calibration"),
             drawn("length_calibration"),
+            grid(alignment_table(runs), ALIGNMENT_NOTE, keys=2),
             drawn("alignment"),
         ),
         *section(
             "Gate and cutoff",
             grid(tables.audits(runs), AUDIT_NOTE, keys=2),
             grid(tables.held_out_gates(runs), HELD_OUT_NOTE),
+            drawn("gate"),
             drawn("gating"),
         ),
         *section(
             "Predicted lengths", grid(length_table(runs), LENGTH_NOTE, keys=2), drawn("lengths")
         ),
-        *section("Gain and meta reward", grid(paired_table(runs), PAIRED_NOTE), drawn("paired")),
+        *section(
+            "Gain and meta reward",
+            grid(paired_table(runs), PAIRED_NOTE),
+            drawn("paired"),
+            drawn("shapley"),
+        ),
         *section("Notions", grid(notion_table(runs), NOTION_NOTE), drawn("notions")),
         *worst_predictions(main_run(runs)),
         *run_list(runs),

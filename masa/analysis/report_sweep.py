@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from masa.analysis import figures as run_figures
 from masa.analysis import report_runs as notes
 from masa.analysis import seeds, tables
-from masa.analysis.curves import accuracy_curves, dynamics, speedup_figure
+from masa.analysis.curves import accuracy_curves, dynamics, group_colours, speedup_figure
 from masa.analysis.insights import (
+    ablation_figure,
     gate_figure,
     lengths_figure,
     notion_means,
@@ -24,7 +25,7 @@ from masa.analysis.lengths import length_table
 from masa.analysis.load import Run
 from masa.analysis.page import SHORT_TABLE, grid, picture, section
 from masa.analysis.paired import paired_table
-from masa.analysis.scores import score_table
+from masa.analysis.scores import alignment_table, score_table
 from masa.analysis.seeds import Group, over_seeds
 
 _SCATTERS = 3
@@ -38,7 +39,10 @@ _CAPTIONS = {
     "seeds.",
     "calibration": f"{notes.CAPTIONS['calibration']} One seed per method.",
     "length_calibration": f"{notes.CAPTIONS['length_calibration']} One seed per method.",
-    "gate": "Gate precision and recall with 95 % intervals over seeds.",
+    "ablation": "Held-out accuracy after equally many rollouts, and its difference from the "
+    "baseline of the same seed, with 95 % t intervals over seeds.",
+    "levels": f"{notes.CAPTIONS['levels']} Mean over seeds, 95 % t intervals.",
+    "gate": f"{notes.CAPTIONS['gate']} Intervals over seeds.",
     "gating": f"{notes.CAPTIONS['gating']} One seed.",
     "lengths": f"{notes.CAPTIONS['lengths']} Prompts of all seeds.",
     "paired": f"{notes.CAPTIONS['paired']} Mean over seeds, bands: 95 % t intervals over seeds.",
@@ -63,6 +67,10 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
     faster = seeds.speedups(groups, base)
     audits = over_seeds(groups, tables.audits, ["evidence"])
     held_out = over_seeds(groups, tables.held_out_gates)
+    changes = seeds.ablation(groups, base)
+    paired = over_seeds(groups, paired_table)
+    levels = over_seeds(groups, tables.per_level, ["level"])
+    labels, colours = [group.label for group in groups], group_colours(groups)
     main = run_figures.main_run(runs)
     shown = _first_seeds(groups, base)
     telling = [group for group in groups if main in group.runs]
@@ -73,11 +81,15 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
         "dynamics": lambda: dynamics(groups),
         "calibration": lambda: run_figures.calibration(shown),
         "length_calibration": lambda: run_figures.length_calibration(shown),
+        "ablation": lambda: ablation_figure(changes, groups),
+        "levels": lambda: run_figures.levels(
+            levels.rename(columns={"method": "run"}), list(zip(labels, colours, strict=True))
+        ),
         "gate": lambda: gate_figure(by_evidence | {"held-out": held_out}, groups),
         "gating": lambda: run_figures.gating([main]),
         "lengths": lambda: lengths_figure(groups),
         "paired": lambda: paired_figure(groups),
-        "shapley": lambda: shapley_figure(groups),
+        "shapley": lambda: shapley_figure(paired, groups),
         "notions": lambda: notions_figure(telling),
     }
     paths = run_figures.draw_all(drawings, out / "figures")
@@ -111,14 +123,16 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
         *section(
             "What the methods change",
             grid(
-                seeds.ablation(groups, base),
+                changes,
                 "Settings that differ, and accuracy after equally many rollouts; p Holm-adjusted "
                 "over the methods.",
             ),
+            drawn["ablation"],
         ),
         *section(
             "Meta-alignment",
             grid(over_seeds(groups, score_table), notes.SCORE_NOTE),
+            grid(over_seeds(groups, alignment_table, ["rollout"]), notes.ALIGNMENT_NOTE, keys=2),
             drawn["dynamics"],
             drawn["calibration"],
             drawn["length_calibration"],
@@ -137,7 +151,7 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
         ),
         *section(
             "Gain and meta reward",
-            grid(over_seeds(groups, paired_table), notes.PAIRED_NOTE),
+            grid(paired, notes.PAIRED_NOTE),
             drawn["paired"],
             drawn["shapley"],
         ),
@@ -146,9 +160,7 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
             grid(_concatenated([notion_means(group, 5) for group in telling]), notes.NOTION_NOTE),
             drawn["notions"],
         ),
-        *section(
-            "Held-out accuracy per level", grid(over_seeds(groups, tables.per_level, ["level"]))
-        ),
+        *section("Held-out accuracy per level", grid(levels), drawn["levels"]),
         *notes.worst_predictions(main),
         *notes.run_list(runs),
     ]

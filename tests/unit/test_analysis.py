@@ -435,7 +435,7 @@ def test_comparison_from_the_command_line(
     text = report.read_text()
     assert str(report) in printed.out and "accuracy, end" in printed.out
     names = ["overview", "accuracy", "levels", "calibration"]
-    names += ["length_calibration", "alignment", "gating", "lengths", "paired"]
+    names += ["length_calibration", "alignment", "gate", "gating", "lengths", "paired", "shapley"]
     assert _links(report) == [f"figures/{name}.png" for name in names]
     assert all((tmp_path / link).stat().st_size > 5000 for link in _links(report))
     assert "no claim about a method** (one seed here: grpo, masa, masa_efficient)" in text

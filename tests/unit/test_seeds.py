@@ -13,7 +13,8 @@ from scipy import stats
 from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 
 from masa.analysis import load_sweep, seeds, tables
-from masa.analysis.curves import epoch_ends
+from masa.analysis.curves import dynamics, epoch_ends
+from masa.analysis.insights import gate_figure
 from masa.analysis.load import RunError, load_run
 from masa.analysis.page import to_html
 from masa.analysis.statistics import bootstrap_median, jackknife, paired_t_test, t_mean
@@ -238,12 +239,23 @@ def test_one_page_without_external_parts(
         assert f"## {heading}" in text and f"<h2>{heading}" in html
     assert "nan" not in text.lower()
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
-    assert len(pictures) >= 9 and all((tmp_path / name).is_file() for name in pictures)
+    names = {"dynamics", "length_calibration", "ablation", "levels", "gate", "shapley"}
+    assert names <= {Path(name).stem for name in pictures}
+    assert "| predicted pass rate" in text and "| length in range" in text
+    assert len(pictures) >= 12 and all((tmp_path / name).is_file() for name in pictures)
     sources = re.findall(r'src="([^"]{0,30})', html)
     assert len(sources) == len(pictures)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert not re.findall(r"https?://|<script|<link", html) and 'name="viewport"' in html
     assert main([str(tmp_path), "--baseline", "nothing"]) == 2
+    groups = load_sweep(tmp_path)
+    over_time = dynamics(groups)
+    assert over_time is not None
+    assert all(len(axes.collections) >= len(groups) for axes in over_time.axes)  # bands
+    gate = gate_figure({"shadow": seeds.over_seeds(groups, tables.audits, ["evidence"])}, groups)
+    assert gate is not None and [axes.get_title() for axes in gate.axes] == [
+        "gate precision", "gate recall", "gate F1", "correct lost to cutoff",
+    ]  # fmt: skip
 
 
 def test_html_shows_what_models_wrote_and_does_not_run_it(tmp_path: Path) -> None:
