@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from masa.analysis.load import Run, run_labels
-from masa.analysis.statistics import Estimate, bootstrap_median, clustered_wilson
+from masa.analysis.statistics import Estimate, bootstrap_quantile, clustered_wilson
 
 VERDICTS = {"correct": 1.0, "wrong": 0.0}
 
@@ -68,15 +67,18 @@ def length_table(runs: Sequence[Run]) -> pd.DataFrame:
             known = part.dropna(subset=["error"])
             if known.empty:
                 continue
-            low, high = np.quantile(known["error"], [0.25, 0.75])
+            quarter, median, three = (
+                bootstrap_quantile(known["error"], known["prompt_id"], share)
+                for share in (0.25, 0.5, 0.75)
+            )
             table.append(
                 {
                     "run": label,
                     "solutions": verdict,
                     "prompts": len(known),
-                    "median error": bootstrap_median(known["error"], known["prompt_id"]),
-                    "25 %": Estimate(float(low)),
-                    "75 %": Estimate(float(high)),
+                    "median error": median,
+                    "25 %": quarter,
+                    "75 %": three,
                     "longer than the cutoff": stopped(run, step, verdict),
                 }
             )

@@ -33,6 +33,11 @@ class Mentions:
         """[2, K]: share of the solutions that mention a notion, before and after."""
         return np.array([hits.mean(axis=0) for hits in self.hits])
 
+    def share(self, index: int, end: int) -> Estimate:
+        """Share of the solutions that mention one notion, before (0) or after (1), with its 95 %
+        bootstrap over prompts."""
+        return bootstrap_mean(self.hits[end][:, index], self.prompts[end])
+
     def change(self, index: int) -> Estimate:
         """Share after minus share before of one notion, with its 95 % bootstrap over prompts."""
         columns = [hits[:, index].astype(float) for hits in self.hits]
@@ -90,8 +95,8 @@ def notion_table(runs: Sequence[Run], count: int = 5) -> pd.DataFrame:
                             "run": label,
                             "solutions": side.verdict,
                             "notion": side.notions[i],
-                            "start": Estimate(float(start[i])),
-                            "end": Estimate(float(end[i])),
+                            "start": side.share(i, 0),
+                            "end": side.share(i, 1),
                             "change": side.change(i),
                         }
                     )

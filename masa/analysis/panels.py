@@ -154,8 +154,8 @@ def before_after(axes: Axes, run: Run, colour: str) -> None:
         axes.scatter(rows["predicted"] + jitter[0], rows["pass_rate"] + jitter[1],
                      s=10, color=ink, alpha=0.28, linewidth=0)  # fmt: skip
         numbers = alignment(rows)
-        _binned(axes, rows, ink, PASS_RATE, f"{word}: corr {numbers['corr'].value:.2f}, "
-                                            f"MAE {numbers['mae'].value:.2f}")  # fmt: skip
+        label = f"{word}: corr {_brief(numbers['corr'])}, MAE {_brief(numbers['mae'])}"
+        _binned(axes, rows, ink, PASS_RATE, label)
     axes.legend(loc="upper left")
 
 

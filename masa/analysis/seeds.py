@@ -303,12 +303,17 @@ def speedups(groups: Sequence[Group], base: int) -> pd.DataFrame:
 
 def _no_ratio(pairs: Sequence[tuple[Run, Run]], goal: float) -> str:
     """Why there is no ratio of costs at this target; empty where there is one."""
-    mine, theirs = (mean_curve([pair[side] for pair in pairs], "step")[1] for side in (0, 1))
+    runs = [run for run, _ in pairs]
+    steps, mine = mean_curve(runs, "step")
+    _, theirs = mean_curve([other for _, other in pairs], "step")
     if theirs[-1] <= theirs[0]:
         return "baseline did not gain"
     if mine[0] >= goal:
         return f"reached before training ({mine[0]:.3f})"
-    return f"{NOT_REACHED} (best {mine.max():.3f})" if mine.max() < goal else ""
+    if mine.max() >= goal:
+        return ""
+    best = t_mean([float(np.interp(steps[mine.argmax()], *curve(run, "step"))) for run in runs])
+    return f"{NOT_REACHED} (best {best})"
 
 
 def _target(base: Sequence[Run], fraction: float) -> float:

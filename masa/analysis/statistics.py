@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import isnan, nan, sqrt
+from math import ceil, floor, isnan, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -334,14 +334,16 @@ def paired_t_test(differences: ArrayLike) -> float:
     return float(2 * t.sf(abs(d.mean()) / error, len(d) - 1))
 
 
-def bootstrap_median(
+def bootstrap_quantile(
     values: ArrayLike,
     clusters: ArrayLike,
+    share: float = 0.5,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """Median of values [N] with a percentile interval from resampling whole clusters [N]."""
+    """Quantile of values [N] below which `share` of them lie (0.5: the median), linear between
+    values, with a percentile interval from resampling whole clusters [N]."""
     x, groups = np.asarray(values, float), np.asarray(clusters)
     keep = np.isfinite(x)
     x, groups = x[keep], groups[keep]
@@ -349,13 +351,14 @@ def bootstrap_median(
         return Estimate(nan, n=0)
     _, index = np.unique(groups, return_inverse=True)
     count = int(index.max()) + 1
-    middle = float(np.median(x))
+    value = float(np.quantile(x, share))
     if count < 2:
-        return Estimate(middle, n=len(x))
+        return Estimate(value, n=len(x))
     order = np.argsort(x, kind="stable")
     draws = []
     for weights in _weights.__wrapped__(count, resamples, seed):
         heavy = np.cumsum(weights[index[order]])
-        below, above = np.searchsorted(heavy, [heavy[-1] / 2, heavy[-1] / 2 + 0.5])
-        draws.append((x[order[below]] + x[order[above]]) / 2)
-    return Estimate(middle, *percentiles(np.array(draws), level), n=len(x))
+        place = share * (heavy[-1] - 1)  # among the resampled values, counted from 0
+        below, above = np.searchsorted(heavy, [floor(place) + 1, ceil(place) + 1])
+        draws.append(np.interp(place % 1, [0, 1], x[order[[below, above]]]))
+    return Estimate(value, *percentiles(np.array(draws), level), n=len(x))

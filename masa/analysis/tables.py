@@ -153,11 +153,7 @@ def audits(runs: Sequence[Run]) -> pd.DataFrame:
                     "run": label,
                     "evidence": phase,
                     "gated share": share,
-                    "zero-variance share": Estimate(
-                        part["zero_variance"].mean() if len(part) else nan,
-                        hits=int(part["zero_variance"].sum()),
-                        n=len(part),
-                    ),
+                    "zero-variance share": wilson(int(part["zero_variance"].sum()), len(part)),
                     "gate precision": precision,
                     "gate recall": recall,
                     "gate F1": audit.f1(part),
@@ -222,8 +218,12 @@ def to_target(runs: Sequence[Run], target: float | None = None) -> pd.DataFrame:
         ]
     )  # fmt: skip
     table = pd.DataFrame({"run": run_labels(runs), "target accuracy": float(goal)})
-    best = [float(_values(run).max()) if len(run.validations) else nan for run in runs]
-    missed = [NOT_REACHED if isnan(v) else f"{NOT_REACHED} (best {v:.3f})" for v in best]
+    missed = [
+        f"{NOT_REACHED} (best {run.validations['accuracy'].iloc[_values(run).argmax()]})"
+        if len(run.validations)
+        else NOT_REACHED
+        for run in runs
+    ]
     for name, column in (("rollouts", "step"), *zip(COSTS, COSTS, strict=True)):
         never = costs["step"].isna()
         table[name] = costs[column].astype(object).where(~never, pd.Series(missed))

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from synthetic_run import Rows, prompt_rows, simulated_run, write_run  # noqa: E402
 
 from masa.analysis import audit, tables  # noqa: E402
+from masa.analysis.figures import overview  # noqa: E402
 from masa.analysis.load import RunError, find_runs, load_run, run_labels  # noqa: E402
 from masa.analysis.statistics import (  # noqa: E402
     Estimate,
@@ -129,6 +130,10 @@ def test_a_ratio_of_sums_has_the_interval_of_its_clusters() -> None:
 
 def test_no_share_of_one_run_stands_without_its_interval(tmp_path: Path) -> None:
     run = load_run(simulated_run(tmp_path / "r", steps=12, start=6, held_out=24))
+    picture = overview([run])
+    assert picture is not None
+    legend = picture.axes[1].get_legend_handles_labels()[1]
+    assert len(legend) == 2 and all(text.count("[") == 2 for text in legend)
     spent = run.rollouts[run.rollouts["split"] == "train"].groupby("kind")["tokens"].sum()
     share = tables.headline([run])["meta share of tokens"][0]
     assert share.value == pytest.approx(spent["meta"] / spent.sum())
@@ -136,6 +141,7 @@ def test_no_share_of_one_run_stands_without_its_interval(tmp_path: Path) -> None
     gates = [*tables.audits([run]).iloc, *tables.held_out_gates([run]).iloc]
     assert any(row["gate precision"].hits for row in gates)
     for row in gates:
+        assert row["zero-variance share"].low < row["zero-variance share"].value
         p, r, f1 = row["gate precision"], row["gate recall"], row["gate F1"]
         if row["gate precision"].hits:
             assert f1.value == pytest.approx(2 / (1 / p.value + 1 / r.value))
@@ -288,7 +294,7 @@ def test_time_to_target(tmp_path: Path) -> None:
     assert table.loc["masa", "tokens"] == pytest.approx(5 * 200)
     assert table.loc["masa", "seconds"] == pytest.approx(10)
     assert table.loc["grpo", "tokens"] == pytest.approx(8000)
-    assert table.loc["masa_v1", "tokens"] == "not reached (best 0.250)"
+    assert table.loc["masa_v1", "tokens"] == "not reached (best 0.250 [0.250, 0.250])"
     # a ratio of two runs would be a claim about methods without an interval
     assert not [name for name in table if "/" in name]
 

@@ -75,6 +75,15 @@ def test_meta_reward_has_the_weights_of_its_run(tmp_path: Path) -> None:
     assert score_table([run])["meta reward"][0].value == pytest.approx(0.5)
 
 
+def test_quartiles_of_length_errors_have_intervals(tmp_path: Path) -> None:
+    rows = prompt_rows("train", 1, "t", [True], [0.5])
+    for i in range(9):
+        rows += prompt_rows("val", 0, f"v{i}", [True], [0.5] * 3, tokens=60 + 4 * i)
+    row = length_table([load_run(write_run(tmp_path / "r", rows))]).iloc[0]
+    assert [row[name].value for name in ("25 %", "median error", "75 %")] == [0, 2, 4]
+    assert all(row[name].low < row[name].high for name in ("25 %", "median error", "75 %"))
+
+
 def test_held_out_gate_by_hand(tmp_path: Path) -> None:
     rows = prompt_rows("train", 1, "t", [True], [1.0], gated=True)
     for i, (right, gated) in enumerate([(4, True), (0, True), (2, True), (4, False), (1, False)]):
@@ -105,6 +114,9 @@ def test_notions_by_hand(tmp_path: Path) -> None:
     assert table.loc[("correct", "carry")].tolist() == [0.0, 1.0, 1.0]  # whole words alone
     assert table.loc[("wrong", "carry")].tolist() == [1.0, 0.0, -1.0]
     assert [side.change(0).value for side in mentions(run)] == pytest.approx([1.0, -1.0])
+    assert notion_table([run])["start"].map(str).tolist() == [
+        "0.000 [0.000, 0.000]", "1.000 [1.000, 1.000]",
+    ]  # fmt: skip
     assert notion_table([run])["change"].map(str).tolist() == [
         "1.000 [1.000, 1.000]", "-1.000 [-1.000, -1.000]",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from masa.analysis.curves import dynamics, epoch_ends
 from masa.analysis.insights import gate_figure
 from masa.analysis.load import RunError, load_run
 from masa.analysis.page import to_html
-from masa.analysis.statistics import bootstrap_median, jackknife, paired_t_test, t_mean
+from masa.analysis.statistics import bootstrap_quantile, jackknife, paired_t_test, t_mean
 from masa.report import main
 
 MIXED = [True, False]
@@ -66,11 +66,16 @@ def test_paired_t_is_scipys() -> None:
     assert paired_t_test([0, 0]) == 1 and paired_t_test([1, 1]) == 0 and isnan(paired_t_test([1]))
 
 
-def test_bootstrap_median() -> None:
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_bootstrap_quantile(share: float) -> None:
     x = np.random.default_rng(3).exponential(size=400)
-    found = bootstrap_median(x, np.arange(400))
-    expected = stats.bootstrap((x,), np.median, method="percentile", rng=0).confidence_interval
-    assert found.value == pytest.approx(np.median(x))
+
+    def quantile(sample: np.ndarray, axis: int) -> np.ndarray:
+        return np.quantile(sample, share, axis=axis)
+
+    found = bootstrap_quantile(x, np.arange(400), share)
+    expected = stats.bootstrap((x,), quantile, method="percentile", rng=0).confidence_interval
+    assert found.value == pytest.approx(np.quantile(x, share))
     assert [found.low, found.high] == pytest.approx(list(expected), abs=0.03)
 
 
@@ -135,7 +140,10 @@ def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:
     )
     assert ratio["tokens, baseline / method"].value == pytest.approx(2 * 100 / 150)
     assert ratio["flops, baseline / method"].value == pytest.approx(2 * 100 / 150)
-    assert table.loc[("slow", full), "tokens, baseline / method"] == "not reached (best 0.625)"
+    assert (
+        table.loc[("slow", full), "tokens, baseline / method"]
+        == "not reached (best 0.625 [0.625, 0.625])"
+    )
 
 
 def test_no_ratio_is_said_to_be_one(tmp_path: Path) -> None:
@@ -150,9 +158,17 @@ def test_no_ratio_is_said_to_be_one(tmp_path: Path) -> None:
     against_grpo = seeds.speedups(groups, base["grpo"]).query("target.str.startswith('100')")
     cells = against_grpo.set_index("method")["tokens, baseline / method"]
     assert cells["good"] == "reached before training (0.875)"
-    assert cells["late"] == cells["flat"] == "not reached (best 0.500)"
+    assert cells["late"] == cells["flat"] == "not reached (best 0.500 [0.500, 0.500])"
     against_flat = seeds.speedups(groups, base["flat"])
     assert set(against_flat["tokens, baseline / method"]) == {"baseline did not gain"}
+
+
+def test_the_best_that_was_reached_has_its_interval(tmp_path: Path) -> None:
+    for seed, best in enumerate((4, 5, 6)):
+        curve(tmp_path, "grpo", seed, {0: 2, 10: 8})
+        curve(tmp_path, "masa", seed, {0: 2, 5: best, 10: 3})
+    cell = seeds.speedups(load_sweep(tmp_path), 0).iloc[-1]["tokens, baseline / method"]
+    assert cell == f"not reached (best {t_mean([0.5, 0.625, 0.75])})"
 
 
 def test_a_sweep_names_its_baseline(tmp_path: Path) -> None:
