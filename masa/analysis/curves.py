@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from masa.analysis.load import COSTS, Run
 from masa.analysis.panels import COST_LABELS, bounds
-from masa.analysis.seeds import BUDGETS, Group, mean_curve
+from masa.analysis.seeds import BUDGETS, Group, limits, mean_curve
 from masa.analysis.statistics import Estimate, t_mean
 from masa.analysis.style import INK, MUTED, canvas, colours_of, empty, thousands
 
@@ -33,7 +33,7 @@ def over_training(groups: Sequence[Group], column: str) -> list[pd.DataFrame]:
             {run.seed: run.validations.set_index("step")[column].map(lambda e: e.value)
              for run in group.runs}
         ).dropna()  # fmt: skip
-        means = [t_mean(row) for row in values.to_numpy(float)]
+        means = [t_mean(row, within=limits(column)) for row in values.to_numpy(float)]
         columns = dict(zip(("value", "low", "high"), bounds(means), strict=True))
         tables.append(pd.DataFrame({"step": values.index} | columns))
     return tables

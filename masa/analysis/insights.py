@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from masa.analysis.curves import forest, group_colours
 from masa.analysis.lengths import VERDICTS, length_errors
 from masa.analysis.load import Run
-from masa.analysis.notions import notion_changes
+from masa.analysis.notions import notion_changes, vocabulary
 from masa.analysis.paired import FEATURES, gains
 from masa.analysis.panels import bounds
 from masa.analysis.seeds import Group
@@ -20,6 +20,7 @@ from masa.analysis.style import MUTED, canvas, empty
 
 _BINS = np.linspace(-0.5, 0.5, 6)
 _GATE = ("gate precision", "gate recall", "gate F1", "correct lost to cutoff")
+_NOTION = {"start": (0.0, 1.0), "end": (0.0, 1.0), "change": (-1.0, 1.0)}
 _WIDEST = 8.0  # standardised errors beyond are drawn at the edge
 
 
@@ -52,7 +53,7 @@ def paired_figure(groups: Sequence[Group]) -> Figure | None:
             axes.fill_between(table.index, table["low"], table["high"], color=colour, alpha=0.15,
                               linewidth=0)  # fmt: skip
             axes.plot(table.index, table["value"], "o-", color=colour, label=group.label)
-    left.set_xlabel("change of meta reward (mean of three scores)")
+    left.set_xlabel("change of meta reward (weighted mean of three scores)")
     left.set_ylabel("gain in pass rate")
     right.set_xlabel("rollout")
     right.legend()
@@ -161,13 +162,14 @@ def _errors(group: Group) -> pd.DataFrame:
 
 def notions_figure(groups: Sequence[Group], count: int = 8) -> Figure | None:
     """The notions whose share among correct and among wrong solutions changed most."""
-    shown = [g for g in groups if len(notion_means(g, count))]
+    tables = {group: notion_means(group, count) for group in groups}
+    shown = [group for group in groups if len(tables[group])]
     if not shown:
         return None
     figure = canvas(10, (1.0 + 0.3 * count) * len(shown))
     grid = figure.subplots(len(shown), 2, squeeze=False)
     for group, row, colour in zip(shown, grid, group_colours(shown), strict=True):
-        table = notion_means(group, count)
+        table = tables[group]
         for axes, verdict in zip(row, VERDICTS, strict=True):
             part = table[table["solutions"] == verdict]
             axes.axvline(0, color=MUTED, linewidth=1)
@@ -180,17 +182,22 @@ def notions_figure(groups: Sequence[Group], count: int = 8) -> Figure | None:
 
 
 def notion_means(group: Group, count: int) -> pd.DataFrame:
-    """The notions with the largest mean change over seeds, `count` per verdict, t intervals."""
-    tables = pd.concat([notion_changes(run).assign(seed=run.seed) for run in group.runs])
+    """The notions with the largest mean change over seeds, `count` per verdict, t intervals.
+
+    Over the seeds that have solutions of the verdict both at the start and at the end.
+    """
+    # looked for in every seed, so that a seed that did not predict a notion says how often it came
+    notions = sorted(set().union(*map(vocabulary, group.runs)))
+    tables = pd.concat([notion_changes(run, notions).assign(seed=run.seed) for run in group.runs])
     rows: list[dict[str, object]] = []
     for verdict in VERDICTS:
         part = tables[tables["verdict"] == verdict].set_index(["notion", "seed"])
-        # a notion that a seed never mentions has not changed there
-        wide = {x: part[x].astype(float).unstack().reindex(columns=[r.seed for r in group.runs])
-                .fillna(0.0) for x in ("start", "end", "change")}  # fmt: skip
-        size = wide["change"].mean(axis=1).abs()
+        wide = {x: part[x].astype(float).unstack() for x in _NOTION}
+        seen = (wide["start"] > 0) | (wide["end"] > 0)
+        size = wide["change"].mean(axis=1).abs()[seen.any(axis=1)]
         for notion in size.sort_values(ascending=False, kind="stable").index[:count]:
-            means = {x: t_mean(wide[x].loc[notion]) for x in wide}
-            row = {"method": group.label, "seeds": len(group.runs), "solutions": verdict}
-            rows.append(row | {"notion": notion} | means)
+            means = {x: t_mean(wide[x].loc[notion], within=_NOTION[x]) for x in wide}
+            row = {"method": group.label, "seeds": means["change"].n, "solutions": verdict}
+            said = f"{seen.loc[notion].sum()} of {len(group.runs)}"
+            rows.append(row | {"notion": notion, "seeds that mention it": said} | means)
     return pd.DataFrame(rows)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from masa.analysis.load import Run, run_labels
-from masa.analysis.statistics import Estimate, bootstrap_quantile, clustered_wilson
+from masa.analysis.statistics import Estimate, bootstrap_quantile, clustered_wilson, wilson
 
 VERDICTS = {"correct": 1.0, "wrong": 0.0}
 
@@ -26,17 +26,18 @@ def length_errors(run: Run, step: int) -> pd.DataFrame:
 
     `error` = (mean length of the prompt's solutions of that verdict - mean predicted length) over
     the standard deviation of the predicted lengths; NaN where the predictions do not vary.
-    `prompt_id`, `verdict` (correct or wrong), `solutions` (their number).
+    `prompt_id`, `verdict` (correct or wrong), `solutions` and `predictions` (their numbers).
     """
     rows = run.rollouts[(run.rollouts["split"] == "val") & (run.rollouts["step"] == step)]
-    said = rows.groupby("prompt_id")["predicted_length"].agg(["mean", "std"])
+    said = rows.groupby("prompt_id")["predicted_length"].agg(["mean", "std", "count"])
     solved = rows[rows["kind"] == "solution"]
     parts = []
     for verdict, value in VERDICTS.items():
         lengths = solved[solved["correct"] == value].groupby("prompt_id")["tokens"]
         table = lengths.agg(["mean", "size"]).join(said, rsuffix=" said", how="inner")
         error = (table["mean"] - table["mean said"]) / table["std"].where(table["std"] > 0)
-        parts.append(pd.DataFrame({"verdict": verdict, "solutions": table["size"], "error": error}))
+        counts = {"solutions": table["size"], "predictions": table["count"]}
+        parts.append(pd.DataFrame({"verdict": verdict, **counts, "error": error}))
     return pd.concat(parts).rename_axis("prompt_id").reset_index()
 
 
@@ -62,11 +63,9 @@ def length_table(runs: Sequence[Run]) -> pd.DataFrame:
             continue
         step = int(run.validations["step"].iloc[-1])
         errors = length_errors(run, step)
-        for verdict in VERDICTS:
+        for verdict in VERDICTS if errors["predictions"].any() else ():
             part = errors[errors["verdict"] == verdict]
             known = part.dropna(subset=["error"])
-            if known.empty:
-                continue
             quarter, median, three = (
                 bootstrap_quantile(known["error"], known["prompt_id"], share)
                 for share in (0.25, 0.5, 0.75)
@@ -75,7 +74,7 @@ def length_table(runs: Sequence[Run]) -> pd.DataFrame:
                 {
                     "run": label,
                     "solutions": verdict,
-                    "prompts": len(known),
+                    "kept prompts": wilson(len(known), len(part)),
                     "median error": median,
                     "25 %": quarter,
                     "75 %": three,

@@ -22,7 +22,7 @@ class Mentions:
     verdict: str
     """correct or wrong."""
     notions: tuple[str, ...]
-    """K notions, those that the run's held-out meta rollouts predicted."""
+    """K notions that held-out meta rollouts predicted."""
     hits: tuple[np.ndarray, np.ndarray]
     """[N, K] at the first and at the last validation."""
     prompts: tuple[np.ndarray, np.ndarray]
@@ -50,12 +50,16 @@ class Mentions:
         )
 
 
-def mentions(run: Run) -> list[Mentions]:
-    """Mentions in correct and in wrong solutions: whole words, in any case, also in the plural."""
+def mentions(run: Run, notions: Sequence[str] | None = None) -> list[Mentions]:
+    """Mentions in correct and in wrong solutions: whole words, in any case, also in the plural.
+
+    Args:
+        notions: to look for; None for those that the run predicts.
+    """
     if len(run.validations) < 2:
         return []
-    texts = [run.texts("val", int(run.validations["step"].iloc[i])) for i in (0, -1)]
-    notions = _vocabulary(pd.concat(texts))
+    texts = _ends(run)
+    notions = vocabulary(run) if notions is None else notions
     solved = [rows[rows["kind"] == "solution"] for rows in texts]
     found = [_mentioned(rows["text"], notions) for rows in solved]
     sides = []
@@ -68,17 +72,16 @@ def mentions(run: Run) -> list[Mentions]:
     return sides
 
 
-def notion_changes(run: Run) -> pd.DataFrame:
-    """Every notion that occurs: `verdict`, `notion`, `start`, `end` (shares), `change`."""
+def notion_changes(run: Run, notions: Sequence[str] | None = None) -> pd.DataFrame:
+    """Each notion of `mentions`: `verdict`, `notion`, `start`, `end` (shares), `change`."""
     parts = [
         pd.DataFrame(
             {"verdict": side.verdict, "notion": side.notions,
              "start": side.shares[0], "end": side.shares[1]}
         )
-        for side in mentions(run)
+        for side in mentions(run, notions)
     ]  # fmt: skip
     table = pd.concat([pd.DataFrame(columns=["verdict", "notion", "start", "end"]), *parts])
-    table = table[(table["start"] > 0) | (table["end"] > 0)].reset_index(drop=True)
     return table.assign(change=table["end"] - table["start"])
 
 
@@ -103,10 +106,24 @@ def notion_table(runs: Sequence[Run], count: int = 5) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _vocabulary(texts: pd.DataFrame) -> list[str]:
-    """Predicted notions, the most frequent first."""
-    said = texts["predicted_notions"].explode().dropna().astype(str).str.strip().str.lower()
+def vocabulary(run: Run) -> list[str]:
+    """Notions predicted at the first and the last validation, the most frequent first."""
+    if len(run.validations) < 2:
+        return []
+    said = (
+        pd.concat(_ends(run))["predicted_notions"]
+        .explode()
+        .dropna()
+        .astype(str)
+        .str.strip()
+        .str.lower()
+    )
     return [notion for notion in said.value_counts().index if notion][:_MOST_NOTIONS]
+
+
+def _ends(run: Run) -> list[pd.DataFrame]:
+    """Texts of the first and of the last validation."""
+    return [run.texts("val", int(run.validations["step"].iloc[i])) for i in (0, -1)]
 
 
 def _mentioned(texts: pd.Series, notions: Sequence[str]) -> np.ndarray:

@@ -25,7 +25,8 @@ td:first-child,th:first-child{position:sticky;left:0;background:#fff}
 img{max-width:100%;height:auto}
 em{color:#555}code,pre{font-size:.85rem}
 pre{background:#f6f6f6;padding:.7rem;white-space:pre-wrap;overflow-wrap:anywhere}
-@media(max-width:40rem){img{max-width:none;width:46rem}body{padding:.7rem}}
+@media(max-width:40rem){img{max-width:none;width:46rem}body{padding:.7rem}
+td:first-child,th:first-child{white-space:normal;max-width:8rem}}
 """
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from masa.analysis.load import SCORES, Run, run_labels
+from masa.analysis.scores import reward_weights
 from masa.analysis.statistics import (
     Estimate,
     Floats,
@@ -31,7 +32,8 @@ def gains(run: Run) -> pd.DataFrame:
     """One row per held-out prompt and validation after the first.
 
     `step`, `prompt_id`, `gain` (pass rate now minus at the first validation), the changes of the
-    mean component scores `difficulty`, `length`, `notion`, and of their mean, `reward`.
+    mean component scores `difficulty`, `length`, `notion`, and of `reward`, their mean under the
+    run's weights.
     """
     rows = run.prompts[(run.prompts["split"] == "val") & (run.prompts["samples"] > 0)]
     rows = rows.dropna(subset=list(SCORES))
@@ -43,7 +45,7 @@ def gains(run: Run) -> pd.DataFrame:
     table = pd.DataFrame(change, columns=["gain", *FEATURES[:3]])
     table.insert(0, "step", later["step"].to_numpy(float))
     table.insert(1, "prompt_id", later["prompt_id"].to_numpy())
-    return table.assign(reward=table[list(FEATURES[:3])].mean(axis=1))
+    return table.assign(reward=table[list(FEATURES[:3])] @ reward_weights(run))
 
 
 def shapley_r2(x: ArrayLike, y: ArrayLike) -> Floats:

@@ -78,12 +78,13 @@ HELD_OUT_NOTE = (
 )
 LENGTH_NOTE = (
     "Error: (mean actual length of the prompt's solutions of that verdict - mean predicted length) "
-    "/ standard deviation of the predicted lengths; prompts whose predictions do not vary are left "
-    "out. Last column: share of the solutions that the cutoff would stop; of correct ones they "
-    "are answers lost."
+    "/ standard deviation of the predicted lengths. Kept: share of the prompts with such solutions "
+    "whose predictions vary, the others have no error. Last column: share of the solutions that "
+    "the cutoff would stop; of correct ones they are answers lost."
 )
 PAIRED_NOTE = (
-    "Meta reward: mean of difficulty, length and notion score. R2 shares: Shapley values of a "
+    "Meta reward: mean of difficulty, length and notion score under the run's weights "
+    "(`algorithm.meta.*_weight`). R2 shares: Shapley values of a "
     "linear model of the gain on the changes of the three scores and the step, averaged over all "
     "orders. Gain and scores come from the same solutions, so part of the relation is arithmetic, "
     "not cause."

@@ -6,10 +6,11 @@ is averaged over them first, so an interval covers both the seeds and the rollou
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import exp, isnan, log, nan
+from math import exp, inf, isnan, log, nan
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ from masa.analysis.tables import NOT_REACHED, crossing
 
 _SETTINGS = ("algorithm", "optimizer", "task", "model", "trainer")
 _PER_RUN = ("run", "method", "seed", "prompts", "held-out prompts", "pairs")
+_SHARES = {
+    "accuracy", "actual", "predicted", "mae", "pass-rate MAE", "predicted pass rate",
+    "true pass rate", "difficulty score", "length in range", "notion score", "meta reward",
+    "meta share of tokens", "gate F1", "R2", "R2 share",
+}  # fmt: skip
 BUDGETS = ("step", *COSTS)
 TARGETS = (0.9, 1.0)
 
@@ -167,18 +173,27 @@ def over_seeds(
             row: dict[str, object] = {"method": group.label}
             row |= dict(zip(keys, key, strict=True)) | {"seeds": len(group.runs)}
             for name in part.columns.difference([*_PER_RUN, *keys], sort=False):
-                row[name] = _pooled(part[name].tolist(), len(group.runs))
+                row[name] = _pooled(part[name].tolist(), len(group.runs), limits(name))
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _pooled(cells: Sequence[Any], seeds: int) -> Estimate | int:
+def limits(column: str) -> tuple[float, float]:
+    """Between which numbers the quantity of a column lies."""
+    if re.search(r"\bcorr\b", column):
+        return -1.0, 1.0
+    return (0.0, 1.0) if column.partition(",")[0] in _SHARES else (-inf, inf)
+
+
+def _pooled(
+    cells: Sequence[Any], seeds: int, within: tuple[float, float] = (-inf, inf)
+) -> Estimate | int:
     if len(set(map(repr, cells))) == 1 and isinstance(cells[0], int | np.integer):
         return int(cells[0])
     estimates = [c if isinstance(c, Estimate) else Estimate(float(c)) for c in cells]
     known = [e for e in estimates if not isnan(e.value)]
     values = [e.value for e in known]
-    pooled = t_mean(values)
+    pooled = t_mean(values, within=within)
     if known and all(e.hits is not None for e in known):
         hits, n = [e.hits or 0 for e in known], [e.n or 0 for e in known]
         pooled = Estimate(sum(hits) / sum(n), hits=sum(hits), n=sum(n))
@@ -255,7 +270,9 @@ def at_budget(groups: Sequence[Group], base: int) -> pd.DataFrame:
                 "budget": budget,
                 "method": group.label,
                 "seeds": len(group.runs),
-                "accuracy": _pooled([found[run] for run in group.runs], len(group.runs)),
+                "accuracy": _pooled(
+                    [found[run] for run in group.runs], len(group.runs), limits("accuracy")
+                ),
             }
             pairs = _shared(group, groups[base])
             differences = [found[run] - found[other] for run, other in pairs]
@@ -312,7 +329,10 @@ def _no_ratio(pairs: Sequence[tuple[Run, Run]], goal: float) -> str:
         return f"reached before training ({mine[0]:.3f})"
     if mine.max() >= goal:
         return ""
-    best = t_mean([float(np.interp(steps[mine.argmax()], *curve(run, "step"))) for run in runs])
+    best = t_mean(
+        [float(np.interp(steps[mine.argmax()], *curve(run, "step"))) for run in runs],
+        within=limits("accuracy"),
+    )
     return f"{NOT_REACHED} (best {best})"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, floor, isnan, nan, sqrt
+from math import ceil, floor, inf, isnan, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -284,10 +284,13 @@ def t_quantile(n: int, level: float = 0.95) -> float:
     return float(t.ppf(0.5 + level / 2, n - 1))
 
 
-def t_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
+def t_mean(
+    values: ArrayLike, level: float = 0.95, within: tuple[float, float] = (-inf, inf)
+) -> Estimate:
     """Mean of one value per seed [S] with Student's t interval; no bounds for a single seed.
 
-    NaN are left out; `n` is the number of values that were not.
+    NaN are left out; `n` is the number of values that were not. The bounds are cut at `within`,
+    between which the quantity must lie.
     """
     x = np.asarray(values, float)
     x = x[np.isfinite(x)]
@@ -297,7 +300,7 @@ def t_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
     if len(x) < 2:
         return Estimate(mean, n=1)
     half = t_quantile(len(x), level) * float(x.std(ddof=1)) / sqrt(len(x))
-    return Estimate(mean, mean - half, mean + half, n=len(x))
+    return Estimate(mean, max(mean - half, within[0]), min(mean + half, within[1]), n=len(x))
 
 
 def jackknife(statistic: Callable[[Sequence[int]], float], n: int, level: float = 0.95) -> Estimate:

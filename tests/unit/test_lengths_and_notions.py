@@ -9,8 +9,9 @@ import torch
 from builders import group
 from synthetic_run import Rows, prompt_rows, write_run
 
-from masa.analysis import tables
+from masa.analysis import load_sweep, tables
 from masa.analysis.figures import length_calibration
+from masa.analysis.insights import notion_means
 from masa.analysis.lengths import length_errors, length_pairs, length_table
 from masa.analysis.load import load_run
 from masa.analysis.notions import mentions, notion_changes, notion_table
@@ -31,7 +32,9 @@ def test_length_errors_by_hand(tmp_path: Path) -> None:
     assert errors["a", "wrong"] == pytest.approx((90 - 68) / 4)
     assert errors.isna()["b", "wrong"]
     correct, wrong = (row for _, row in length_table([run]).iterrows())
-    assert correct["median error"].value == pytest.approx(-0.75) and correct["prompts"] == 1
+    assert correct["median error"].value == pytest.approx(-0.75)
+    assert str(correct["kept prompts"]).endswith("(1 of 1)")
+    assert str(wrong["kept prompts"]).endswith("(1 of 2)")
     assert (correct["longer than the cutoff"].hits, correct["longer than the cutoff"].n) == (1, 2)
     assert (wrong["longer than the cutoff"].hits, wrong["longer than the cutoff"].n) == (1, 2)
 
@@ -120,6 +123,26 @@ def test_notions_by_hand(tmp_path: Path) -> None:
     assert notion_table([run])["change"].map(str).tolist() == [
         "1.000 [1.000, 1.000]", "-1.000 [-1.000, -1.000]",
     ]  # fmt: skip
+
+
+def test_a_notion_is_looked_for_in_every_seed(tmp_path: Path) -> None:
+    for seed in range(4):
+        start = {"plain" if seed else "none": True, "no": False}
+        end = {"carry" if seed else "none": True, **({"no": False} if seed < 3 else {})}
+        rows = prompt_rows("train", 1, "t", [True], [0.5])
+        rows += _saying("val", 0, "v", start) + _saying("val", 2, "v", end)
+        for row in rows:
+            if row["kind"] == "meta":  # seed 1 alone predicts the other notion
+                row["predicted_notions"] = ["carry"] if seed != 1 else ["plain"]
+        write_run(tmp_path / str(seed), rows, method="masa", seed=seed)
+    (group,) = load_sweep(tmp_path)
+    table = notion_means(group, 3).set_index(["solutions", "notion"])
+    for notion, sign in (("carry", 1), ("plain", -1)):
+        row = table.loc[("correct", notion)]
+        assert row["change"].value == pytest.approx(sign * 0.75)
+        assert (row["seeds"], row["seeds that mention it"]) == (4, "3 of 4")
+        assert row["start"].low >= 0 and row["end"].high <= 1
+    assert "wrong" not in table.index.get_level_values("solutions")
 
 
 def test_flops_by_hand() -> None:

@@ -72,6 +72,16 @@ def test_gains_pair_questions_and_checkpoints(tmp_path: Path) -> None:
     assert (table[["length", "notion"]] == 0).all(axis=None)
 
 
+def test_gains_in_meta_reward_have_the_weights_of_the_run(tmp_path: Path) -> None:
+    run = load_run(write_run(tmp_path / "r", _rows()))
+    run.config["algorithm"]["meta"] = {
+        "difficulty_weight": 1.0, "length_weight": 0.0, "notion_weight": 0.0,
+    }  # fmt: skip
+    table = gains(run)
+    assert table["reward"].abs().max() > 0
+    assert table["reward"].tolist() == table["difficulty"].tolist()
+
+
 def test_bootstrap_of_shares_holds_the_point(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path / "r", _rows()))
     shares = shapley(run)

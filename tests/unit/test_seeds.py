@@ -12,8 +12,8 @@ import yaml
 from scipy import stats
 from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 
-from masa.analysis import load_sweep, seeds, tables
-from masa.analysis.curves import dynamics, epoch_ends
+from masa.analysis import load_sweep, report_sweep, seeds, tables
+from masa.analysis.curves import dynamics, epoch_ends, over_training
 from masa.analysis.insights import gate_figure
 from masa.analysis.load import RunError, load_run
 from masa.analysis.page import to_html
@@ -64,6 +64,21 @@ def test_paired_t_is_scipys() -> None:
     x, y = np.random.default_rng(2).normal(size=(2, 5))
     assert paired_t_test(x - y) == pytest.approx(stats.ttest_rel(x, y).pvalue)
     assert paired_t_test([0, 0]) == 1 and paired_t_test([1, 1]) == 0 and isnan(paired_t_test([1]))
+
+
+def test_bounds_of_shares_are_cut(tmp_path: Path) -> None:
+    for seed, right in enumerate((8, 8, 6)):
+        curve(tmp_path, "grpo", seed, {0: 2, 10: right})
+        curve(tmp_path, "masa", seed, {0: 2, 10: 8})
+    groups = load_sweep(tmp_path)
+    end = seeds.over_seeds(groups, tables.headline)["accuracy, end"][0]
+    assert t_mean([1, 1, 0.75]).high > 1 and end.high == 1 and end.low > 0.5
+    assert over_training(groups, "accuracy")[0]["high"].max() == 1
+    table = seeds.at_budget(groups, 0)
+    assert table["accuracy"].map(lambda e: e.high).max() == 1
+    assert seeds.limits("pass-rate corr, end") == (-1, 1)
+    assert seeds.limits("correct lost to cutoff") == seeds.limits("seconds") == (-np.inf, np.inf)
+    assert "held-out prompts are taken as fixed" in report_sweep._OVER_SEEDS
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
@@ -257,11 +272,14 @@ def test_one_page_without_external_parts(
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
     names = {"dynamics", "length_calibration", "ablation", "levels", "gate", "shapley"}
     assert names <= {Path(name).stem for name in pictures}
+    assert "The claim is at 90 %; 100 % is exploratory" in text
     assert "| predicted pass rate" in text and "| length in range" in text
     assert len(pictures) >= 12 and all((tmp_path / name).is_file() for name in pictures)
     sources = re.findall(r'src="([^"]{0,30})', html)
     assert len(sources) == len(pictures)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
+    narrow = html.split("@media(max-width:40rem)")[1]
+    assert "td:first-child,th:first-child{white-space:normal;max-width:8rem}" in narrow
     assert not re.findall(r"https?://|<script|<link", html) and 'name="viewport"' in html
     assert main([str(tmp_path), "--baseline", "nothing"]) == 2
     groups = load_sweep(tmp_path)
