@@ -15,6 +15,7 @@ from masa.analysis.statistics import (
     Estimate,
     bootstrap_mean,
     bootstrap_ratio,
+    clustered_wilson,
     holm,
     sign_flip_test,
     wilson,
@@ -147,13 +148,14 @@ def audits(runs: Sequence[Run]) -> pd.DataFrame:
             if not share.n and not lost.n:
                 continue
             precision, recall = audit.precision_recall(part)
+            constant = part.groupby("prompt_id")["zero_variance"].agg(["sum", "size"])
             spent, free = audit.solution_tokens(run, phase)
             rows.append(
                 {
                     "run": label,
                     "evidence": phase,
                     "gated share": share,
-                    "zero-variance share": wilson(int(part["zero_variance"].sum()), len(part)),
+                    "zero-variance share": clustered_wilson(constant["sum"], constant["size"]),
                     "gate precision": precision,
                     "gate recall": recall,
                     "gate F1": audit.f1(part),
