@@ -63,7 +63,7 @@ def alignment_table(runs: Sequence[Run]) -> pd.DataFrame:
     """
     parts = []
     for run, label in zip(runs, run_labels(runs), strict=True):
-        known = run.validations[[bool(e.n) for e in run.validations["mae"]]]
+        known = run.validations[np.array([bool(e.n) for e in run.validations["mae"]], bool)]
         places = np.linspace(0, len(known) - 1, min(_SHOWN, len(known))).round().astype(int)
         names = {
             "step": "rollout", "predicted": "predicted pass rate", "actual": "true pass rate",
