@@ -62,9 +62,11 @@ def test_every_cell_shows_something(path, monkeypatch):
     ExecutePreprocessor(timeout=300, kernel_name="python3").preprocess(notebook, where)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            (shown,) = [o for o in cell.outputs if o.output_type == "execute_result"]
-            drawn = {"text/html", "image/png"} & set(shown["data"])
-            assert drawn or "the table says why" in shown["data"]["text/plain"], cell.source
+            shown = [o for o in cell.outputs if o.output_type in ("execute_result", "display_data")]
+            assert shown, cell.source
+            for output in shown:
+                drawn = {"text/html", "text/markdown", "image/png"} & set(output["data"])
+                assert drawn or "the table says why" in output["data"]["text/plain"], cell.source
 
 
 @pytest.mark.slow
