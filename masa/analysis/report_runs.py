@@ -68,7 +68,8 @@ AUDIT_NOTE = (
     "such prompts that were gated (to be read beside their share of all prompts); correct lost: "
     "share of correct solutions longer than the cutoff, of prompts that an acting gate let through "
     "(interval at the effective sample size, since solutions of a prompt share its cutoff). "
-    "Solution tokens per prompt: 95 % bootstrap."
+    "Solution tokens per prompt: shadow while neither acts, audited while either does; "
+    "95 % bootstrap."
 )
 HELD_OUT_NOTE = (
     "The same verdicts on held-out prompts at the last validation, all of which are rolled out. "

@@ -12,6 +12,7 @@ import pandas as pd
 from masa.algorithm.gating import PredictiveGate
 from masa.algorithm.step import reward
 from masa.analysis.statistics import (
+    Estimate,
     bootstrap_correlation,
     bootstrap_mean,
     bootstrap_ratio,
@@ -62,8 +63,8 @@ def calibration(
     plain = {name.removeprefix("meta/"): v for name, v in meta_metrics(groups).items()}
     return {
         **plain,
-        "pass_rate_mae": [mae.value, mae.low, mae.high],
-        "pass_rate_corr": [corr.value, corr.low, corr.high],
+        "pass_rate_mae": _with_bounds(mae),
+        "pass_rate_corr": _with_bounds(corr),
         "pass_rate_ece": expected_calibration_error(curve),
         "reliability": curve,
         "gate": gating(
@@ -123,12 +124,16 @@ def gating(
     recall = clustered_wilson(sums["hit"], sums["constant"])
     f1 = bootstrap_ratio(2 * counts["hit"], gated + constant, clusters)
     return {
-        "precision": [precision.value, precision.low, precision.high],
-        "recall": [recall.value, recall.low, recall.high],
-        "f1": [f1.value, f1.low, f1.high],
+        "precision": _with_bounds(precision),
+        "recall": _with_bounds(recall),
+        "f1": _with_bounds(f1),
         "would_skip": float(gated.mean()),
         "zero_variance": float(constant.mean()),
     }
+
+
+def _with_bounds(estimate: Estimate) -> list[float]:
+    return [estimate.value, estimate.low, estimate.high]
 
 
 def _group(
