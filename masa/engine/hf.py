@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -52,6 +53,9 @@ class HfEngine:
         dtype: dtype of the weights in the engine.
         max_num_seqs: sequences decoded at once.
         trust_remote_code: run the code that comes with the model.
+
+    Raises:
+        ConfigError: the model has no key-value cache.
     """
 
     def __init__(
@@ -72,6 +76,11 @@ class HfEngine:
             attn_implementation=faithful_attention(config),
             trust_remote_code=trust_remote_code,
         )
+        if "past_key_values" not in signature(self.model.forward).parameters:
+            raise ConfigError(
+                f"engine=hf needs a model with a key-value cache, {config.model_type} has none: "
+                "use engine=vllm"
+            )
         self.model.to(self.device).eval()
         self.eos_token_ids = tuple(eos_token_ids)
         self.temperature = temperature

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from masa.config import ConfigError
 from masa.data.cost import ModelSize
@@ -133,6 +134,7 @@ class HubModel:
             raise ConfigError(f"model.name={self.name} cannot be loaded: {said}") from error
         faithful_attention(config, self.attn_implementation)
         _require_attention(self.attn_implementation)
+        _refuse_recurrent(MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None), where)
         if folder.exists():
             if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
                 raise ConfigError(
@@ -162,12 +164,23 @@ class HubModel:
         model = load_policy(
             path, getattr(torch, self.dtype), self.attn_implementation, self.trust_remote_code
         )
+        _refuse_recurrent(model, path)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.train()  # it is off in evaluation mode
         if self.lora.rank is not None:
             add_adapter(model, self.lora)
         return model
+
+
+def _refuse_recurrent(model: object, where: str | Path) -> None:
+    """Raise ConfigError for a class of models whose layers carry a state from token to token: a
+    row holds several sequences, and one's state would leak into the next."""
+    if getattr(model, "_is_stateful", False):
+        raise ConfigError(
+            f"model.name={where}: recurrent layers (Mamba, gated DeltaNet and the like) cannot be "
+            "trained on packed sequences: use a model with attention alone"
+        )
 
 
 def _require_attention(wanted: str | None) -> None:

@@ -3,9 +3,10 @@
 import families
 import pytest
 from builders import meta_text, prompt
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from masa.config import ConfigError
+from masa.engine.hf import HfEngine
 from masa.tasks.templates import Templates, TextDialogue
 from masa.training.models import HubModel, generation_eos, load_tokenizer
 
@@ -170,6 +171,14 @@ def test_attention_without_the_soft_cap_is_refused(tmp_path):
     plain = HubModel(str(tmp_path))
     plain.check(None)
     assert plain.load(tmp_path).config._attn_implementation == "eager"
+
+
+def test_recurrent_layers_are_refused(tmp_path):
+    config = MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, state_size=4)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    refused(lambda: HubModel(str(tmp_path)).check(None), str(tmp_path), "packed sequences")
+    refused(lambda: HubModel(str(tmp_path)).load(tmp_path), str(tmp_path), "packed sequences")
+    refused(lambda: HfEngine(tmp_path, [0], 64), "engine=hf", "mamba", "engine=vllm")
 
 
 def test_an_impossible_dtype_is_refused():
