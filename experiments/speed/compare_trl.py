@@ -235,7 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=bench.SHAPES, default=["1M", "10M", "50M"])
     parser.add_argument("--responses", nargs="+", type=int, default=[64, 192])
-    parser.add_argument("--prompts", type=int, default=8, help="per step")
+    parser.add_argument("--prompts", type=int, default=4, help="per step")
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--steps", type=int, help="the first is left out; by size if not given")
     parser.add_argument("--repetitions", type=int, help="by size and response if not given")
