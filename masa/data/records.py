@@ -47,13 +47,17 @@ SCHEMA = pa.schema(
         ("version", pa.int32()),
     ]
 )
-"""One row per completion. Null: no verdict (meta), no prediction (solution), no truth (reward)."""
+"""One row per completion. Null: no verdict (meta), no prediction (solution), no truth (reward).
+
+A prompt that was skipped without one, as a gate by history does, has a row of the kind `none`.
+"""
 
 
 def rows(
     groups: Iterable[RolloutGroup], step: int, split: str, meta_limit: int
 ) -> list[dict[str, Any]]:
-    """All completions of the groups, solutions after predictions, as rows of `SCHEMA`."""
+    """All completions of the groups, solutions after predictions, as rows of `SCHEMA`, and the
+    prompts without any."""
     table = []
     for group in groups:
         common = {
@@ -96,6 +100,8 @@ def rows(
                 "advantage": group.solution_advantages[i],
             }
             table.append(row)
+        if not group.meta and not group.solutions:
+            table.append(common | {"kind": "none", "sample": 0, "prompt_tokens": 0, "tokens": 0})
     return table
 
 

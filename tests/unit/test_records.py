@@ -15,8 +15,10 @@ from builders import (
     prompt,
     prompts,
 )
+from synthetic_run import prompt_rows, write_run
 
 from masa.algorithm.step import collect
+from masa.analysis import load_run, tables
 from masa.checks import TrainingError
 from masa.data import records
 
@@ -140,3 +142,23 @@ def test_a_skipped_prompt_keeps_its_predictions():
     (row,) = records.rows([made], 1, "train", 10)
     assert not any(isinstance(v, float) and math.isnan(v) for v in row.values())
     assert row["kind"] == "meta" and row["skipped"] and "reward" not in row
+
+
+def test_a_prompt_skipped_without_a_prediction_is_on_record(tmp_path):
+    gated = plan(gated=True, gating=True, limit=0)
+    made = [
+        group((), decided=gated, prompt=prompt("a")),
+        group(
+            decided=plan(gating=True), prompt=prompt("b"),
+            solution_rewards=(1, 0), solution_advantages=(1, -1),
+        ),
+    ]  # fmt: skip
+    run = write_run(tmp_path / "run", prompt_rows("val", 1, "v", [True, False]), method="greso")
+    records.write(records.rows(made, 1, "train", 10), run / "rollouts" / "train-000001.parquet")
+    loaded = load_run(run)
+    first, second = (row for _, row in loaded.prompts.query("split == 'train'").iterrows())
+    assert (first["samples"], first["skipped"], first["gated"]) == (0, True, True)
+    assert (second["samples"], second["skipped"]) == (2, False)
+    share = tables.headline([loaded]).iloc[0]["skipped share, gate in force"]
+    assert (share.hits, share.n) == (1, 2)
+    assert set(loaded.texts("train", 1)["kind"]) == {"none", "solution"}
