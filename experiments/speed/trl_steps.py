@@ -55,7 +55,8 @@ class Stopwatch(TrainerCallback):
 
 def make_vllm_run() -> None:
     """What TRL's weight sync needs on a CPU: it writes into parameters that vLLM's oneDNN path has
-    packed and thrown away. Without graph capture, as on our side; compilation is off by
+    packed and thrown away. Without graph capture and in float32, as on our side: TRL leaves the
+    dtype to vLLM, which takes 16 bits for weights of 32. Compilation is off by
     TORCH_COMPILE_DISABLE (`bench.ENVIRONMENT`), which is read when trl is imported, above."""
     import os
     from functools import partial
@@ -65,7 +66,7 @@ def make_vllm_run() -> None:
     import vllm._custom_ops as ops
 
     ops._supports_onednn = False
-    generation.LLM = partial(generation.LLM, enforce_eager=True)
+    generation.LLM = partial(generation.LLM, enforce_eager=True, dtype="float32")
 
 
 def half_right(completions: list[str], **kwargs: Any) -> list[float]:
