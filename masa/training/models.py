@@ -175,7 +175,8 @@ class HubModel:
 
 def _refuse_recurrent(model: object, where: str | Path) -> None:
     """Raise ConfigError for a class of models whose layers carry a state from token to token: a
-    row holds several sequences, and one's state would leak into the next."""
+    packed row holds several sequences, and one's state would leak into the next. Padded rows hold
+    one, but are refused as well, being untested."""
     if getattr(model, "_is_stateful", False):
         raise ConfigError(
             f"model.name={where}: recurrent layers (Mamba, gated DeltaNet and the like) cannot be "
