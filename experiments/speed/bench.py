@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from record import Failed
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
@@ -74,9 +75,11 @@ class StepClock(Logger):
     name = property(lambda self: "")
     version = property(lambda self: "")
 
+    @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The run has them."""
 
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Called once per rollout, and per validation, which is no step."""
         if "timing_s/step" in metrics:

@@ -1,9 +1,10 @@
 """Where a step's time goes, and how much of it the framework costs.
 
-Two pieces. Runs of the embedded experiment with vLLM: shares of the step, and tokens per second of
+Three pieces. The embedded experiment with vLLM: shares of the step, and tokens per second of
 forward and backward over those of a plain loop without padding. The engine: tokens per second in
-the framework over those of the bare engine with the same requests. Of two sides the other one
-begins every second time, and each is the median of its steps.
+the framework over those of the bare engine with the same requests. Ranks: one process with all
+threads, and a process for each of them. Of two sides the other one begins every second time, and
+each is the median of its steps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ RESTS = {
     "between steps": "loop, checkpoints, progress",
 }
 MICRO_BATCH_TOKENS = 4096
-REPETITIONS = {"experiment": 3, "engine": 5}
+REPETITIONS = {"experiment": 3, "engine": 5, "ranks": 3}
+SPLIT = {"wall": "s per step", "generate": "generate", "train": "train"}
 REST_AT_MOST = 0.05
 TRAINING_AT_LEAST = 0.9
 ENGINE_AT_LEAST = 0.95
@@ -81,13 +84,15 @@ def alone(what: str, settings: dict[str, Any], out: Path, threads: int) -> Any:
     return written["seconds"]
 
 
-def embedded(out: Path, rollouts: int, threads: int) -> list[dict[str, float]]:
+def embedded(
+    out: Path, rollouts: int, threads: int, more: Sequence[str] = ()
+) -> list[dict[str, float]]:
     """Steps of the embedded experiment, validation left out, after two that warm up."""
     command = [
         sys.executable, str(bench.HERE / "steps_only.py"), "experiment=arithmetic",
         "algorithm=masa", "engine=vllm", f"hydra.run.dir={out}", f"trainer.max_rollouts={rollouts}",
         f"trainer.micro_batch_tokens={MICRO_BATCH_TOKENS}",
-        *bench.clocked(out),
+        *bench.clocked(out), *more,
     ]  # fmt: skip
     bench.run(command, out / "output.txt", threads)
     return checked(bench.rows_of(out)[1:], threads)
@@ -193,6 +198,16 @@ def engine_ratio(
     }  # fmt: skip
 
 
+def split(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Seconds of the middle step, of its generation with the weight sync, and of its update."""
+    sides = {
+        "wall": [row["wall"] for row in rows],
+        "generate": [row["timing_s/generate"] + row["timing_s/weight_sync"] for row in rows],
+        "train": [row["timing_s/update"] for row in rows],
+    }
+    return {name: statistics.median(values) for name, values in sides.items()}
+
+
 def warm_started() -> Path:
     """The embedded experiment's first model, trained now where it is not there yet."""
     from hydra import compose, initialize_config_dir
@@ -228,10 +243,7 @@ def main() -> None:
         for piece in args.pieces:
             repetitions = args.repetitions or REPETITIONS[piece]
             with pieces.piece(piece, [names.index(piece)], pieces=piece) as report:
-                if piece == "experiment":
-                    measure_experiment(report, scratch, repetitions, args)
-                else:
-                    measure_engine(report, scratch, repetitions, args)
+                MEASURES[piece](report, scratch, repetitions, args)
     pieces.end()
 
 
@@ -303,6 +315,47 @@ def measure_engine(
     report(f"The bare engine without seeds and log-probs: {record.shown(plain)} tokens per second.")
 
 
+def measure_ranks(
+    report: record.Report, scratch: Path, repetitions: int, args: argparse.Namespace
+) -> None:
+    """The step of one process and of several on the same cores."""
+    with record.noted("warm start"):
+        warm_started()
+    several = ["strategy=ddp", f"strategy.devices={args.threads}", "trainer.accelerator=cpu"]
+    sides = {
+        f"one process, {args.threads} threads": (args.threads, []),
+        f"{args.threads} processes of one thread (`{' '.join(several)}`)": (1, several),
+    }
+
+    def steps_of(index: int, repetition: int, threads: int, more: list[str]) -> dict[str, float]:
+        with record.noted(list(sides)[index]):
+            out = scratch / f"ranks-{index}-{repetition}"
+            return split(embedded(out, args.rollouts, threads, more))
+
+    runs = []
+    for repetition in range(repetitions):
+        measures = {
+            name: partial(steps_of, index, repetition, *side)
+            for index, (name, side) in enumerate(sides.items())
+        }
+        runs.append(in_turn(repetition, measures))
+    report.data = {"runs": runs}
+    report(
+        f"Processes: the embedded experiment, algorithm=masa, engine=vllm, {repetitions} runs of "
+        f"{args.rollouts} rollouts of each, median (lowest to highest run)."
+    )
+    report()
+    report(f"| | {' | '.join(SPLIT.values())} |")
+    report(f"|---|{'---|' * len(SPLIT)}")
+    for name in sides:
+        cells = [record.shown(record.spread([run[name][part] for run in runs])) for part in SPLIT]
+        report(f"| {name} | {' | '.join(cells)} |")
+    one, other = sides
+    ratio = record.spread([run[other]["wall"] / run[one]["wall"] for run in runs])
+    report()
+    report(f"A step of several processes over one of one process: {record.shown(ratio)}.")
+
+
 def table(
     report: record.Report, what: str, runs: Sequence[Mapping[str, float]], at_least: float
 ) -> None:
@@ -316,6 +369,10 @@ def table(
     verdict = record.met(ratio["median"], at_least=at_least)
     report(f"| {what} | {' | '.join(cells)} | {verdict} |")
 
+
+MEASURES = {
+    "experiment": measure_experiment, "engine": measure_engine, "ranks": measure_ranks
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from masa.types import OBJECTIVES, MicroBatch, Sample, Update
 SumOverRanks = Callable[[Sequence[float]], list[float]]
 MaxOverRanks = Callable[[int], int]
 
-PADDING = 0.1
+PADDING = 0.05
 """Largest share of padding in a micro-batch."""
 
 

@@ -26,7 +26,7 @@ from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import has_adapter, merged, without_adapter
 from masa.training.models import model_size
-from masa.training.sharding import full_parameters, shard
+from masa.training.sharding import agree_over_copies, full_parameters, shard
 from masa.types import MicroBatch, StepBatch, Update
 
 
@@ -184,9 +184,11 @@ class MasaModule(L.LightningModule):
         optimizers = self.optimizers()
         optimizer = optimizers[update.optimizer] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
+        assert self.policy is not None
         totals = _Totals()
         with self._timed("forward_backward"):
-            for micro_batch in update:
+            for number, micro_batch in enumerate(update, 1):
+                agree_over_copies(self.policy, number == len(update.micro_batches))
                 totals.add(self._backward(micro_batch.to(self.device)))
         measured = totals.over_ranks()
         with self._timed("optimizer"):

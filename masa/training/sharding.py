@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
+    FSDPModule,
     MixedPrecisionPolicy,
     OffloadPolicy,
     fully_shard,
@@ -71,6 +72,13 @@ def shard(
     for layer in _layers(model):
         fully_shard(layer, **options)
     fully_shard(model, **options)
+
+
+def agree_over_copies(model: torch.nn.Module, agree: bool) -> None:
+    """Whether the next backward pass sums gradients over the copies of the parameters (hybrid
+    sharding): of the micro-batches of one step only the last needs to."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_all_reduce(agree)
 
 
 def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:

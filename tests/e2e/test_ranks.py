@@ -54,15 +54,31 @@ def test_the_same_losses_and_gradients(one_and_two_ranks):
 
 def test_the_same_weights_after_three_updates(one_and_two_ranks, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("MASA_CACHE", str(cache))
+    require_same_weights(one_and_two_ranks, tmp_path)
+
+
+def test_whole_copies_instead_of_shards(one_and_two_ranks, cache, tmp_path, monkeypatch):
+    """Gradients of several micro-batches are summed over the copies once, before the step."""
+    one, copies = one_and_two_ranks[0], tmp_path / "copies"
+    options = ["strategy=ddp", "trainer.accelerator=cpu"]
+    runs.masa_train(copies, cache, *runs.MASA, *STEPS, *options, ranks=2)
+    expected, found = (pd.read_csv(run / "metrics.csv") for run in (one, copies))
+    pd.testing.assert_frame_equal(expected[SAME], found[SAME], rtol=1e-4, atol=1e-6)
+    monkeypatch.setenv("MASA_CACHE", str(cache))
+    require_same_weights((one, copies), tmp_path / "exported")
+
+
+def require_same_weights(folders, out):
+    """Fails where the exported weights of two runs differ."""
     weights = []
-    for run in one_and_two_ranks:
-        export(run, tmp_path / run.name)
-        weights.append(load_file(tmp_path / run.name / "model.safetensors"))
-    one, two = weights
-    assert one.keys() == two.keys()
+    for run in folders:
+        export(run, out / run.name)
+        weights.append(load_file(out / run.name / "model.safetensors"))
+    one, other = weights
+    assert one.keys() == other.keys()
     for name, tensor in one.items():
         # an Adam step of lr 1e-3 moves a weight by up to that, however small its gradient
-        torch.testing.assert_close(tensor, two[name], rtol=0, atol=1e-4)
+        torch.testing.assert_close(tensor, other[name], rtol=0, atol=1e-4)
 
 
 def test_engine_and_policy_agree_on_every_rank(one_and_two_ranks):
