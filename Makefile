@@ -11,7 +11,7 @@ SEEDS ?= 0 1 2 3 4
 CLAIM_M ?= 4
 # test files that run at a time; each takes a core and up to 4 GB
 WORKERS ?= 2
-ABLATIONS ?= components bc start_step gating cutoff audit hints
+ABLATIONS ?= components bc start_step gating cutoff control audit hints
 ABLATION_SEEDS ?= 0,1,2
 ABLATION_ARGS ?= trainer.max_rollouts=50 trainer.val_every=10 algorithm.meta.group_size=$(CLAIM_M)
 
