@@ -353,7 +353,10 @@ def measure_ranks(
     one, other = sides
     ratio = record.spread([run[other]["wall"] / run[one]["wall"] for run in runs])
     report()
-    report(f"A step of several processes over one of one process: {record.shown(ratio)}.")
+    report(
+        f"A step of several processes over one of one process: {record.shown(ratio)}. All but the "
+        "first of several processes count as other processes below."
+    )
 
 
 def table(
