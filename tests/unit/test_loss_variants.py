@@ -114,7 +114,7 @@ def test_weights_by_hand():
 def test_an_engine_that_agrees_needs_no_correction(mismatch):
     config = algorithm(mismatch=mismatch)
     samples = [weighed(s, config) for s in random_samples(6, objectives="s")]
-    (batch,) = build_update(samples, config, 10_000, 0)
+    (batch,) = build_update(samples, config, 10_000, 0, layout="packed")
     gradients = []
     for chosen in (config, replace(config, mismatch="none")):
         logprobs = batch.behaviour_logprobs.clone().requires_grad_()
