@@ -14,6 +14,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from masa.algorithm.losses import total_loss
 from masa.data.packing import (
+    PADDING,
     build_update,
     pack,
     pad,
@@ -153,7 +154,7 @@ def test_micro_batches_stay_within_the_budget(layout, count, seed, budget):
         rows = 1 if layout == "packed" else held
         assert len(batch.input_ids) == rows
         padding = 1 - batch.attention_mask.float().mean()
-        assert padding <= (0 if layout == "packed" else 0.05 + 1e-6)
+        assert padding <= (0 if layout == "packed" else PADDING + 1e-6)
 
 
 def test_packed_rows_hold_the_samples_one_after_another():
