@@ -52,9 +52,10 @@ def require_enough_prompts(task: Task, config: RunConfig) -> None:
 def run(cfg: DictConfig) -> None:
     """One training run."""
     config = load(cfg)
-    from masa.training.devices import check_devices
+    from masa.training.devices import check_devices, keep_freed_memory
 
     check_devices(config.strategy, config.trainer.accelerator)
+    keep_freed_memory(config.trainer.accelerator)
     out = Path(config.output_dir)
     cli.quiet(out / "log.txt")
     import lightning as L

@@ -45,6 +45,9 @@ ENVIRONMENT = {
     # what `masa-train` sets for itself, for both sides: threads that spin for long while waiting
     # stop each other as soon as anything else runs on the machine
     "GOMP_SPINCOUNT": "20000",
+    # `devices.keep_freed_memory`, likewise for both sides
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     # as our engine has it on a CPU: it would compile for seconds, and save nothing
     "TORCH_COMPILE_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -65,10 +65,27 @@ def shares(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     return found | {"rest": sum(found[name] for name in RESTS)}
 
 
-def sequences_of(out: Path, step: int) -> int:
-    """Sequences that the update of rollout `step` ran: those with an advantage."""
-    table = pq.read_table(out / "rollouts" / f"train-{step:06d}.parquet", columns=["advantage"])
-    return sum(bool(value) for value in table["advantage"].to_pylist())
+def lengths_of(out: Path, step: int) -> list[int]:
+    """Tokens of the sequences that the update of rollout `step` ran: those with an advantage."""
+    table = pq.read_table(
+        out / "rollouts" / f"train-{step:06d}.parquet",
+        columns=["advantage", "prompt_tokens", "tokens"],
+    )
+    rows = table.to_pylist()
+    return [row["prompt_tokens"] + row["tokens"] for row in rows if row["advantage"]]
+
+
+def row_lengths(lengths: Sequence[int]) -> dict[str, int]:
+    """Length of rows without padding that stand for sequences of such lengths.
+
+    Attention takes the squares of lengths: rows of the mean length have less of it than the
+    sequences, and rows of the mean that weighs each sequence by its tokens have as much.
+    """
+    tokens = sum(lengths)
+    return {
+        "rows of the mean length": round(tokens / len(lengths)),
+        "rows with as much attention": round(sum(n * n for n in lengths) / tokens),
+    }
 
 
 def alone(what: str, settings: dict[str, Any], out: Path, threads: int) -> Any:
@@ -105,14 +122,20 @@ def checked(rows: list[dict[str, float]], threads: int) -> list[dict[str, float]
     return rows
 
 
-def plain_loop(out: Path, rows: Sequence[dict[str, float]], model: Path) -> dict[str, Any]:
-    """Settings of a plain loop over about as many tokens, in as long sequences, as those steps."""
-    tokens = sum(row["step/cost/tokens_trained"] for row in rows)
-    sequences = sum(sequences_of(out, int(row["step"])) for row in rows)
-    length = round(tokens / sequences)
-    batch = MICRO_BATCH_TOKENS // length
-    batches = max(1, round(tokens / len(rows) / (batch * length)))
-    return {"model": str(model), "rows": batch, "length": length, "batches": batches, "steps": 5}
+def plain_loops(
+    out: Path, rows: Sequence[dict[str, float]], model: Path
+) -> dict[str, dict[str, Any]]:
+    """Settings of plain loops over about as many tokens per step as those steps."""
+    tokens = statistics.mean(row["step/cost/tokens_trained"] for row in rows)
+    lengths = [n for row in rows for n in lengths_of(out, int(row["step"]))]
+    found = {}
+    for way, length in row_lengths(lengths).items():
+        batch = MICRO_BATCH_TOKENS // length
+        batches = max(1, round(tokens / (batch * length)))
+        found[way] = {
+            "model": str(model), "rows": batch, "length": length, "batches": batches, "steps": 5
+        }  # fmt: skip
+    return found
 
 
 def median_rate(tokens: float | Sequence[float], seconds: Sequence[float]) -> float:
@@ -127,14 +150,18 @@ def in_turn(repetition: int, sides: Mapping[str, Callable[[], Any]]) -> dict[str
     return {name: sides[name]() for name in (names[::-1] if repetition % 2 else names)}
 
 
-def experiment_and_loop(
-    scratch: Path, repetition: int, first: Path, settings: dict[str, Any], args: argparse.Namespace
-) -> tuple[list[dict[str, float]], dict[str, float]]:
-    """Steps of the embedded experiment, and its training over the plain loop.
+def experiment_and_loops(
+    scratch: Path,
+    repetition: int,
+    first: Path,
+    settings: dict[str, dict[str, Any]],
+    args: argparse.Namespace,
+) -> tuple[list[dict[str, float]], dict[str, dict[str, float]]]:
+    """Steps of the embedded experiment, and its training over the plain loops.
 
     Args:
-        first: model that both begin with.
-        settings: of the loop; filled by the first repetition, in which the experiment begins.
+        first: model that all begin with.
+        settings: of the loops; filled by the first repetition, in which the experiment begins.
     """
     out = scratch / f"run-{repetition}"
 
@@ -142,25 +169,29 @@ def experiment_and_loop(
         with record.noted("embedded experiment"):
             rows = embedded(out, args.rollouts, args.threads)
         if not settings:
-            settings.update(plain_loop(out, rows, first))
+            settings.update(plain_loops(out, rows, first))
         return rows
 
-    def loop() -> list[float]:
-        with record.noted("plain training loop"):
-            return alone("training", settings, out / "bare", args.threads)
+    def loops() -> dict[str, float]:
+        rates = {}
+        for number, (way, of_loop) in enumerate(settings.items()):
+            with record.noted(f"plain training loop, {way}"):
+                seconds = alone("training", of_loop, out / f"bare-{number}", args.threads)
+            tokens = of_loop["batches"] * of_loop["rows"] * of_loop["length"]
+            rates[way] = median_rate(tokens, seconds)
+        return rates
 
-    found = in_turn(repetition, {"framework": framework, "loop": loop})
+    found = in_turn(repetition, {"framework": framework, "loops": loops})
     rows = found["framework"]
     ours = median_rate(
         [row["step/cost/tokens_trained"] for row in rows],
         [row["timing_s/forward_backward"] for row in rows],
     )
-    tokens = settings["batches"] * settings["rows"] * settings["length"]
-    theirs = median_rate(tokens, found["loop"])
+    padding = statistics.mean(row["padding_share"] for row in rows)
     return rows, {
-        "framework": ours, "alone": theirs, "ratio": ours / theirs,
-        "padding": statistics.mean(row["padding_share"] for row in rows),
-    }  # fmt: skip
+        way: {"framework": ours, "alone": theirs, "ratio": ours / theirs, "padding": padding}
+        for way, theirs in found["loops"].items()
+    }
 
 
 def engine_ratio(
@@ -253,16 +284,16 @@ def measure_experiment(
     """Shares of the step, and the training ratio."""
     with record.noted("warm start"):
         first = warm_started()
-    settings: dict[str, Any] = {}
+    settings: dict[str, dict[str, Any]] = {}
     runs = [
-        experiment_and_loop(scratch, repetition, first, settings, args)
+        experiment_and_loops(scratch, repetition, first, settings, args)
         for repetition in range(repetitions)
     ]
     steps = [parts_of(rows) for rows, _ in runs]
     seconds = [{n: statistics.median(s[n] for s in run) for n in run[0]} for run in steps]
     of_runs = [shares(run) for run in steps]
     trained = [found for _, found in runs]
-    report.data = {"seconds": seconds, "shares": of_runs, "training": trained, "loop": settings}
+    report.data = {"seconds": seconds, "shares": of_runs, "training": trained, "loops": settings}
     report(
         f"The embedded experiment, algorithm=masa, engine=vllm, {args.threads} threads, "
         f"{repetitions} runs of {args.rollouts} rollouts, median (lowest to highest)."
@@ -283,13 +314,22 @@ def measure_experiment(
         f"| {shown} % | |"
     )
     report()
-    table(report, "per second forward and backward", trained, TRAINING_AT_LEAST)
-    padding = record.spread([100 * found["padding"] for found in trained])
+    table(
+        report,
+        {
+            f"per second forward and backward; {way}, {of_loop['length']} tokens": [
+                found[way] for found in trained
+            ]
+            for way, of_loop in settings.items()
+        },
+        TRAINING_AT_LEAST,
+    )
+    padding = record.spread([100 * found[way]["padding"] for found in trained for way in settings])
     report()
     report(
-        f"The plain loop has no padding, in rows of {settings['length']} tokens, and takes the "
-        "logits of all positions, of which the framework takes those it trains on; of the "
-        f"framework's positions {record.shown(padding)} % are padding."
+        "The plain loops have no padding and take the logits of all positions, of which the "
+        "framework takes those it trains on; of the framework's positions "
+        f"{record.shown(padding)} % are padding."
     )
 
 
@@ -309,7 +349,7 @@ def measure_engine(
         f"{args.response} tokens per response, {repetitions} repetitions of {args.steps} steps."
     )
     report()
-    table(report, "generated per second", runs, ENGINE_AT_LEAST)
+    table(report, {"generated per second": runs}, ENGINE_AT_LEAST)
     plain = record.spread([found["without seeds and log-probs"] for found in runs])
     report()
     report(f"The bare engine without seeds and log-probs: {record.shown(plain)} tokens per second.")
@@ -360,17 +400,18 @@ def measure_ranks(
 
 
 def table(
-    report: record.Report, what: str, runs: Sequence[Mapping[str, float]], at_least: float
+    report: record.Report, runs: Mapping[str, Sequence[Mapping[str, float]]], at_least: float
 ) -> None:
-    """Both sides, their ratio and whether it reaches its goal."""
-    ours, theirs, ratio = (
-        record.spread([found[key] for found in runs]) for key in ("framework", "alone", "ratio")
-    )
+    """Both sides, their ratio and whether it reaches its goal, a row for each comparison."""
     report(f"| tokens | in the framework | alone | ratio | goal: at least {at_least} |")
     report("|---|---|---|---|---|")
-    cells = [record.shown(side) for side in (ours, theirs, ratio)]
-    verdict = record.met(ratio["median"], at_least=at_least)
-    report(f"| {what} | {' | '.join(cells)} | {verdict} |")
+    for what, found in runs.items():
+        ours, theirs, ratio = (
+            record.spread([run[key] for run in found]) for key in ("framework", "alone", "ratio")
+        )
+        cells = [record.shown(side) for side in (ours, theirs, ratio)]
+        verdict = record.met(ratio["median"], at_least=at_least)
+        report(f"| {what} | {' | '.join(cells)} | {verdict} |")
 
 
 MEASURES = {

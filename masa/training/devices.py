@@ -1,8 +1,10 @@
-"""Whether this machine has the devices that a run asks for."""
+"""Whether this machine has the devices that a run asks for, and what a CPU needs to be one."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -42,3 +44,27 @@ def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
             f"strategy.devices is {strategy.devices}, but this machine shows {gpus} GPUs: lower it "
             "or set trainer.accelerator=cpu",
         )
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt(3)."""
+
+
+def keep_freed_memory(accelerator: str) -> None:
+    """Have a process that trains on a CPU take freed memory again instead of giving it back.
+
+    Activations of every micro-batch have another size. Where glibc returns them to the system,
+    most of the next ones are new pages, each of which costs a fault; vLLM's many small allocations
+    in between make it worse. Elsewhere than on Linux with glibc nothing is done.
+
+    Args:
+        accelerator: `trainer.accelerator`. With a GPU the process gives back what it loaded.
+    """
+    on_cpu = accelerator == "cpu" or not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    )
+    if on_cpu and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        # without both, glibc moves the first one about by itself
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

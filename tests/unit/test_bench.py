@@ -146,6 +146,13 @@ def test_every_size_is_given_the_same_number_of_sequences():
     assert compare_trl.minutes(works[:1], compare_trl.CONTESTANTS) < for_all / 5
 
 
+def test_rows_of_a_plain_loop_have_the_tokens_or_also_the_attention_of_the_sequences():
+    mean, weighted = step.row_lengths([10, 30]).values()
+    assert mean == 20
+    assert weighted == 25  # of 40 tokens: 25 * 40 = 10**2 + 30**2
+    assert len(set(step.row_lengths([7, 7, 7]).values())) == 1
+
+
 def test_a_rate_is_the_middle_of_those_of_the_steps():
     assert step.median_rate(12, [1, 2, 12]) == 6
     assert step.median_rate([10, 100, 12], [1, 2, 12]) == 10
