@@ -54,8 +54,8 @@ def keep_freed_memory(accelerator: str) -> None:
     """Have a process that trains on a CPU take freed memory again instead of giving it back.
 
     Activations of every micro-batch have another size. Where glibc returns them to the system,
-    most of the next ones are new pages, each of which costs a fault; vLLM's many small allocations
-    in between make it worse. Elsewhere than on Linux with glibc nothing is done.
+    most of the next ones are new pages, each of which costs a fault, ten times as many in a process
+    that also generates. Elsewhere than on Linux with glibc nothing is done.
 
     Args:
         accelerator: `trainer.accelerator`. With a GPU the process gives back what it loaded.
@@ -65,6 +65,6 @@ def keep_freed_memory(accelerator: str) -> None:
     )
     if on_cpu and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        # without both, glibc moves the first one about by itself
+        # one alone still gives back large blocks, or the end of the heap
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
