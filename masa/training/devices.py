@@ -12,6 +12,9 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasti
 from masa.checks import require
 from masa.config import StrategyConfig
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt(3)."""
+
 
 def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
     """Raise ConfigError where devices are missing, or a launcher started other processes.
@@ -44,10 +47,6 @@ def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
             f"strategy.devices is {strategy.devices}, but this machine shows {gpus} GPUs: lower it "
             "or set trainer.accelerator=cpu",
         )
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's mallopt(3)."""
 
 
 def keep_freed_memory(accelerator: str) -> None:
