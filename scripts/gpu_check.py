@@ -17,6 +17,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 from masa.algorithm.losses import total_loss  # noqa: E402
 from masa.config import AlgorithmConfig, conf_dir  # noqa: E402
-from masa.data.packing import build_update, padding_share, real_tokens  # noqa: E402
+from masa.data.packing import build_update, padding_share  # noqa: E402
 from masa.engine.hf import HfEngine  # noqa: E402
 from masa.training.logprobs import head_logprobs, token_logprobs  # noqa: E402
 from masa.types import Request, Sample, Update  # noqa: E402
@@ -55,20 +56,23 @@ tied embeddings."""
 
 
 class Figures:
-    """What a part found, saved after every figure.
+    """What a part found, saved with machine and command after every figure.
 
     Args:
-        path: JSON file.
+        path: JSON file; figures that it holds stay.
+        command: that measures them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, command: str) -> None:
         self.path = path
-        self.rows: list[dict[str, Any]] = []
+        before = json.loads(path.read_text()) if path.exists() else {}
+        self.rows: list[dict[str, Any]] = before.get("rows", [])
+        self.origin = {"machine": machine(), "command": command}
 
     def add(self, what: str, value: float, unit: str = "", limit: float | None = None) -> None:
         """One figure; with a limit it must be finite and at most that."""
         kept = None if limit is None else math.isfinite(value) and value <= limit
-        self._save({"what": what, "value": value, "unit": unit, "limit": limit, "kept": kept})
+        self.save({"what": what, "value": value, "unit": unit, "limit": limit, "kept": kept})
 
     @contextmanager
     def attempt(self, what: str, may_lack_memory: bool = False) -> Iterator[None]:
@@ -79,15 +83,16 @@ class Figures:
             traceback.print_exc()
             lacking = may_lack_memory and isinstance(error, torch.OutOfMemoryError)
             reason = "out of memory" if lacking else f"{type(error).__name__}: {error}"
-            self._save({"what": what, "error": reason[:300], "kept": None if lacking else False})
+            self.save({"what": what, "error": reason[:300], "kept": None if lacking else False})
         finally:
             gc.collect()
             if DEVICE == "cuda":
                 torch.cuda.empty_cache()
 
-    def _save(self, row: dict[str, Any]) -> None:
+    def save(self, row: dict[str, Any]) -> None:
+        """Keep a figure and print it."""
         self.rows.append(row)
-        self.path.write_text(json.dumps(self.rows, indent=1) + "\n")
+        self.path.write_text(json.dumps(self.origin | {"rows": self.rows}, indent=1) + "\n")
         print(line(row), flush=True)
 
 
@@ -380,31 +385,40 @@ def finish(*processes: Any) -> None:
 # shapes
 
 
-def shapes(figures: Figures, quick: bool) -> None:
+WAYS = {
+    "packed rows, flex_attention": ("packed", "flex_attention", False),
+    "padded rows, sdpa": ("padded", "sdpa", False),
+    "padded rows, sdpa, gradient checkpointing": ("padded", "sdpa", True),
+}
+"""Layout of the micro-batches, attention, and whether activations are computed anew."""
+
+
+def shapes(figures: Figures, quick: bool, sizes: Sequence[str] = tuple(SHAPES)) -> None:
     """Part 2: speed and memory of Qwen3's shapes."""
     entries = 256 if quick else ENTRIES
     flops = matrix_product(entries)
     figures.add(f"matrix product of {entries:,} x {entries:,} in bfloat16", flops / 1e12, "TFLOP/s")
-    for name, shape in SHAPES.items():
+    with figures.attempt("log-prob kernel"):
+        kernels(figures, quick)
+    for name in sizes:
+        shape = SHAPES[name]
         if quick:
             shape = {"hidden_size": 64, "intermediate_size": 128, "layers": 2, "heads": 8}
         config = qwen3(**shape, vocabulary=512 if quick else 151_936)
         with figures.attempt(name):
             one_shape(figures, name, config, flops, quick)
-    with figures.attempt("log-prob kernel"):
-        kernels(figures, quick)
 
 
-def seconds(work: Callable[[], Any], repetitions: int = 3) -> float:
-    """Median time of `work` after one run that warms up (s)."""
+def seconds(work: Callable[[], Any], repetitions: int = 3, warm: bool = False) -> float:
+    """Median time of `work` (s), after one run that warms up unless it is `warm`."""
     times = []
-    for _ in range(repetitions + 1):
+    for _ in range(repetitions + (not warm)):
         synchronize()
         started = time.perf_counter()
         work()
         synchronize()
         times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    return statistics.median(times[-repetitions:])
 
 
 def synchronize() -> None:
@@ -439,36 +453,41 @@ def one_shape(figures: Figures, name: str, shape: Qwen3Config, flops: float, qui
     """Update, weight sync and generation of one shape."""
     config = algorithm()
     limit, count = (64, 8) if quick else (4096, 64)
-    lengths = [(128 if not quick else 8, n) for n in response_lengths(count, limit / 4, limit)]
-    update = build_update(
-        random_samples(lengths, shape.vocab_size), config, limit * 4, 0, layout="padded"
-    )
+    lengths = [(8 if quick else 128, n) for n in response_lengths(count, limit / 4, limit)]
+    samples = random_samples(lengths, shape.vocab_size)
     policy = random_model(shape, torch.bfloat16)
     parameters = sum(p.numel() for p in policy.parameters())
-    tokens = real_tokens([update])
+    tokens = sum(map(sum, lengths))
     figures.add(f"{name}, parameters", parameters / 1e9, "billion")
-    figures.add(f"{name}, padding", padding_share([update]), "of the positions")
-    attention = sum(
+    scores = sum(
         12 * shape.num_hidden_layers * shape.num_attention_heads * shape.head_dim * n * n / 2
         for n in map(sum, lengths)
     )
-    needed = 6 * parameters * tokens + attention
-    for way in ("", ", gradient checkpointing"):
-        with figures.attempt(f"{name}{way}, forward and backward", may_lack_memory=True):
-            if way:
+    needed = 6 * parameters * tokens + scores
+    for way, (layout, attention, checkpointing) in WAYS.items():
+        if attention == "flex_attention" and DEVICE == "cpu":
+            continue
+        what = f"{name}, {way}"
+        with figures.attempt(what, may_lack_memory=True):
+            update = build_update(samples, config, limit * 4, 0, layout=layout)
+            policy.set_attn_implementation(attention)
+            if checkpointing:
                 policy.gradient_checkpointing_enable({"use_reentrant": False})
                 policy.train()
 
-            def work() -> None:
+            def work(update: Update = update) -> None:
                 policy.zero_grad(set_to_none=True)
                 backward(policy, update, config)
 
             held = peak(work)
-            taken = seconds(work, 1)
-            figures.add(f"{name}{way}, forward and backward", tokens / taken, "tokens/s")
-            figures.add(f"{name}{way}, MFU", needed / taken / flops, "of the matrix product")
-            figures.add(f"{name}{way}, memory of weights, gradients, activations", held, "GiB")
+            taken = seconds(work, 1, warm=True)
+            figures.add(f"{what}, micro-batches", len(update.micro_batches))
+            figures.add(f"{what}, padding", padding_share([update]), "of the positions")
+            figures.add(f"{what}, forward and backward", tokens / taken, "tokens/s")
+            figures.add(f"{what}, MFU", needed / taken / flops, "of the matrix product")
+            figures.add(f"{what}, memory of weights, gradients, activations", held, "GiB")
         policy.zero_grad(set_to_none=True)
+    policy.set_attn_implementation("sdpa")
     with figures.attempt(f"{name}, optimizer", may_lack_memory=True):
         optimizer(figures, name, policy)
     with figures.attempt(f"{name}, engine=hf"):
@@ -537,12 +556,13 @@ def task(figures: Figures, quick: bool) -> None:
     rollouts = 2 if quick else 60
     more = ["model.warmstart.steps=20", "algorithm=masa", "task.config.train_size=200"]
     folder = figures.path.parent
-    (folder / "run").mkdir(exist_ok=True)
+    shutil.rmtree(folder / "run", ignore_errors=True)
     run = masa_train(
         folder,
         "run",
         "experiment=arithmetic",
         f"trainer.max_rollouts={rollouts}",
+        "trainer.val_every=30",
         *(more if quick else ["algorithm=masa_efficient"]),
     )
     failure = ""
@@ -573,7 +593,11 @@ def task(figures: Figures, quick: bool) -> None:
         raise RuntimeError(failure)
 
 
-PARTS = {"correctness": correctness, "shapes": shapes, "task": task}
+PARTS: dict[str, Callable[..., None]] = {
+    "correctness": correctness,
+    "shapes": shapes,
+    "task": task,
+}
 
 
 def machine() -> dict[str, str]:
@@ -585,24 +609,16 @@ def machine() -> dict[str, str]:
     return found
 
 
-def table(out: Path, parts: Sequence[str], command: str) -> str:
-    """Everything the parts saved, as Markdown."""
-    stand = machine()
-    lines = [
-        f"{stand.pop('device')}; " + ", ".join(f"{k} {v}" for k, v in stand.items()),
-        f"\n`{command}`",
-    ]
-    for part in parts:
-        rows = rows_of(out, part)
-        lines += [f"\n## {part.capitalize()}\n", "| what | value | limit |", "|---|---|---|"]
-        lines += [line(row) for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def rows_of(out: Path, part: str) -> list[dict[str, Any]]:
-    """What a part saved."""
-    path = out / f"{part}.json"
-    return json.loads(path.read_text()) if path.exists() else []
+def table(out: Path) -> str:
+    """Everything that was saved in `out`, as Markdown."""
+    lines = []
+    for path in sorted(out.glob("*.json")):
+        saved = json.loads(path.read_text())
+        stand = dict(saved["machine"])
+        where = f"{stand.pop('device')}, " + ", ".join(f"{k} {v}" for k, v in stand.items())
+        lines += [f"\n### {path.stem}\n", f"`{saved['command']}` on {where}\n"]
+        lines += ["| what | value | limit |", "|---|---|---|", *map(line, saved["rows"])]
+    return "\n".join(lines).strip() + "\n"
 
 
 def main() -> int:
@@ -610,41 +626,54 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/gpu_check"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--limit", type=float, default=240, help="seconds that a part may take")
+    parser.add_argument("--limit", type=float, default=300, help="seconds that a part may take")
     parser.add_argument("--quick", action="store_true", help="try the script itself")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--table", action="store_true", help="only print what --out holds")
     args = parser.parse_args()
+    if args.table:
+        print(table(args.out), end="")
+        return 0
     if DEVICE == "cpu" and not args.quick:
         parser.error("PyTorch finds no CUDA device here; --quick tries the script without one")
     args.out.mkdir(parents=True, exist_ok=True)
+    command = f"python scripts/gpu_check.py {shlex.join(sys.argv[1:])}"
     if args.part:
-        figures = Figures(args.out / f"{args.part}.json")
+        figures = Figures(args.out / f"{args.part}.json", command)
+        more = {"sizes": args.sizes} if args.part == "shapes" else {}
         with figures.attempt(args.part):
-            PARTS[args.part](figures, args.quick)
+            PARTS[args.part](figures, args.quick, **more)
         return 0
     for part in args.parts:
         (args.out / f"{part}.json").unlink(missing_ok=True)
         print(f"\n{part}", flush=True)
-        started = time.perf_counter()
-        command = [sys.executable, __file__, f"--part={part}", f"--out={args.out}"]
-        try:
-            done = subprocess.run(
-                [*command, *(["--quick"] if args.quick else [])],
-                env=os.environ | {"PYTHONPATH": _path()},
-                timeout=args.limit,
-            )
-            problem = f"exit status {done.returncode}" if done.returncode else ""
-        except subprocess.TimeoutExpired:
-            problem = f"not finished after {args.limit:g} s"
-        figures = Figures(args.out / f"{part}.json")
-        figures.rows = rows_of(args.out, part)
+        problem = run_part(part, args)
         if problem:
-            figures._save({"what": part, "error": problem, "kept": False})
-        figures.add("seconds", time.perf_counter() - started, "s")
-    page = table(args.out, args.parts, f"python scripts/gpu_check.py {shlex.join(sys.argv[1:])}")
-    (args.out / "table.md").write_text(page)
-    print(page)
-    return any(row["kept"] is False for part in args.parts for row in rows_of(args.out, part))
+            Figures(args.out / f"{part}.json", command).save(
+                {"what": part, "error": problem, "kept": False}
+            )
+    (args.out / "table.md").write_text(table(args.out))
+    print(f"\n{table(args.out)}")
+    rows = [row for part in args.parts for row in rows_of(args.out / f"{part}.json")]
+    return any(row["kept"] is False for row in rows)
+
+
+def run_part(part: str, args: argparse.Namespace) -> str:
+    """Run one part to its end or its limit; returns what was wrong, else nothing."""
+    command = [sys.executable, __file__, f"--part={part}", f"--out={args.out}", "--sizes"]
+    command += [*args.sizes, *(["--quick"] if args.quick else [])]
+    try:
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": _path()}, timeout=args.limit)
+    except subprocess.TimeoutExpired:
+        return f"not finished after {args.limit:g} s"
+    return f"exit status {done.returncode}" if done.returncode else ""
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The figures in a file."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
+    return rows
 
 
 if __name__ == "__main__":
