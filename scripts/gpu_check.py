@@ -629,6 +629,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=300, help="seconds that a part may take")
     parser.add_argument("--quick", action="store_true", help="try the script itself")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--command", default="", help=argparse.SUPPRESS)
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--table", action="store_true", help="only print what --out holds")
     args = parser.parse_args()
@@ -640,7 +641,7 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     command = f"python scripts/gpu_check.py {shlex.join(sys.argv[1:])}"
     if args.part:
-        figures = Figures(args.out / f"{args.part}.json", command)
+        figures = Figures(args.out / f"{args.part}.json", args.command)
         more = {"sizes": args.sizes} if args.part == "shapes" else {}
         with figures.attempt(args.part):
             PARTS[args.part](figures, args.quick, **more)
@@ -648,7 +649,7 @@ def main() -> int:
     for part in args.parts:
         (args.out / f"{part}.json").unlink(missing_ok=True)
         print(f"\n{part}", flush=True)
-        problem = run_part(part, args)
+        problem = run_part(part, args, command)
         if problem:
             Figures(args.out / f"{part}.json", command).save(
                 {"what": part, "error": problem, "kept": False}
@@ -659,10 +660,10 @@ def main() -> int:
     return any(row["kept"] is False for row in rows)
 
 
-def run_part(part: str, args: argparse.Namespace) -> str:
+def run_part(part: str, args: argparse.Namespace, given: str) -> str:
     """Run one part to its end or its limit; returns what was wrong, else nothing."""
-    command = [sys.executable, __file__, f"--part={part}", f"--out={args.out}", "--sizes"]
-    command += [*args.sizes, *(["--quick"] if args.quick else [])]
+    command = [sys.executable, __file__, f"--part={part}", f"--command={given}"]
+    command += [f"--out={args.out}", "--sizes", *args.sizes, *(["--quick"] if args.quick else [])]
     try:
         done = subprocess.run(command, env=os.environ | {"PYTHONPATH": _path()}, timeout=args.limit)
     except subprocess.TimeoutExpired:
