@@ -18,6 +18,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -549,7 +550,7 @@ def kernels(figures: Figures, quick: bool) -> None:
 # task
 
 
-def task(figures: Figures, quick: bool) -> None:
+def task(figures: Figures, quick: bool, limit: float = math.inf) -> None:
     """Part 3: the built-in task, as `make train` runs it but with engine=hf."""
     import pandas as pd
 
@@ -567,7 +568,11 @@ def task(figures: Figures, quick: bool) -> None:
     )
     failure = ""
     try:
+        run.wait(None if math.isinf(limit) else limit)
         finish(run)
+    except subprocess.TimeoutExpired:
+        failure = f"not finished after {limit:g} s"
+        run.kill()
     except RuntimeError as error:
         failure = str(error)
     metrics = pd.read_csv(folder / "run" / "metrics.csv")
@@ -642,9 +647,10 @@ def main() -> int:
     command = f"python scripts/gpu_check.py {shlex.join(sys.argv[1:])}"
     if args.part:
         figures = Figures(args.out / f"{args.part}.json", args.command)
-        more = {"sizes": args.sizes} if args.part == "shapes" else {}
+        # the task needs some seconds of its limit to read what its run left
+        more = {"shapes": {"sizes": args.sizes}, "task": {"limit": args.limit - 20}}
         with figures.attempt(args.part):
-            PARTS[args.part](figures, args.quick, **more)
+            PARTS[args.part](figures, args.quick, **more.get(args.part, {}))
         return 0
     for part in args.parts:
         (args.out / f"{part}.json").unlink(missing_ok=True)
@@ -663,12 +669,26 @@ def main() -> int:
 def run_part(part: str, args: argparse.Namespace, given: str) -> str:
     """Run one part to its end or its limit; returns what was wrong, else nothing."""
     command = [sys.executable, __file__, f"--part={part}", f"--command={given}"]
-    command += [f"--out={args.out}", "--sizes", *args.sizes, *(["--quick"] if args.quick else [])]
+    command += [
+        f"--out={args.out}",
+        f"--limit={args.limit}",
+        "--sizes",
+        *args.sizes,
+        *(["--quick"] if args.quick else []),
+    ]
+    process = subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": _path()}, start_new_session=True
+    )
     try:
-        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": _path()}, timeout=args.limit)
+        status = process.wait(args.limit)
     except subprocess.TimeoutExpired:
         return f"not finished after {args.limit:g} s"
-    return f"exit status {done.returncode}" if done.returncode else ""
+    finally:
+        # what a part started would run beside the next one
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return f"exit status {status}" if status else ""
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
