@@ -150,8 +150,9 @@ def _check_wandb(node: DictConfig) -> None:
     offline, mode = node.get("offline"), node.get("mode", os.environ.get("WANDB_MODE"))
     if mode is not None and mode not in modes:
         raise ConfigError(f"W&B's mode is {mode!r}, it must be one of {', '.join(modes[:4])}")
-    online = mode in ("online", "shared", "run") or (mode is None and offline is False)
-    if online and not offline and not _logged_in():
+    if offline or mode in ("offline", "disabled", "dryrun"):
+        return
+    if not _logged_in() and not (offline is None and mode is None):
         wanted = "logger.wandb.offline is false" if mode is None else f"W&B's mode is {mode}"
         raise ConfigError(
             f"{wanted}, but nobody has logged in to W&B here: run `wandb login`, set "
@@ -189,7 +190,17 @@ def _wandb_id(path: Path) -> str:
 
 
 def _logged_in() -> bool:
-    """True where WANDB_API_KEY or the netrc file has a key for the server; asks nobody."""
+    """True where WANDB_API_KEY or the netrc file has a key for the server; asks nobody.
+
+    Raises:
+        ConfigError: what is there cannot be a key.
+    """
     import wandb
 
-    return bool(wandb.login(prompt=False, verify=False))
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except (wandb.errors.Error, ValueError) as error:
+        raise ConfigError(
+            f"W&B's login cannot be used ({' '.join(str(error).split())}): run `wandb login`, "
+            "correct WANDB_API_KEY, or set logger.wandb.offline=true"
+        ) from error
