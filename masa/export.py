@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from masa import cli
 from masa.config import ConfigError
 
+SETTINGS = ("out", "ckpt", "dtype")
 USAGE = "masa-export RUN out=DIR [ckpt=last|best|PATH] [dtype=float32|bfloat16]"
 _PREFIX = "policy."
 
@@ -180,16 +182,21 @@ def _plain(task: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Console script."""
-    runs = [argument for argument in sys.argv[1:] if "=" not in argument]
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
-    if len(runs) != 1 or runs[0].startswith("-") or "out" not in given:
+    runs: list[str] = []
+    given: dict[str, str] = {}
+    for argument in sys.argv[1:]:
+        name, equals, value = argument.partition("=")
+        if equals and name in SETTINGS and (runs or not os.path.isdir(argument)):
+            given[name] = value
+        elif equals and name.isidentifier() and not os.path.exists(argument):
+            cli.fail("masa-export", f"there is no setting {name}, nor a run {argument}; {USAGE}")
+        else:
+            runs.append(argument)
+    if len(runs) != 1 or not given.get("out"):
         cli.fail("masa-export", f"usage: {USAGE}")
-    unknown = given.keys() - {"out", "ckpt", "dtype"}
-    if unknown:
-        cli.fail("masa-export", f"there is no setting {', '.join(sorted(unknown))}; {USAGE}")
-    out = Path(given["out"])
+    run, out = Path(runs[0]).expanduser(), Path(given["out"]).expanduser()
     try:
-        export(Path(runs[0]), out, given.get("ckpt", "last"), given.get("dtype"))
+        export(run, out, given.get("ckpt", "last"), given.get("dtype"))
     except ConfigError as error:
         cli.fail("masa-export", str(error))
     except OSError as error:
