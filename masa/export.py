@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from masa import cli
+from masa.arguments import make_directory
 from masa.config import ConfigError
 
 SETTINGS = ("out", "ckpt", "dtype")
@@ -34,7 +35,8 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     Raises:
         ConfigError: there is no such run, checkpoint or model, or `out` holds something.
     """
-    if not (run / "config.yaml").is_file():
+    out = Path(os.path.abspath(out))
+    if not os.path.isfile(run / "config.yaml"):
         raise ConfigError(f"{run} is no run directory: it has no config.yaml")
     if (out / "config.json").exists():
         raise ConfigError(f"{out} holds a model already: choose another out")
@@ -42,6 +44,10 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
         raise ConfigError(f"dtype is {dtype!r}, it must be float32 or bfloat16")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} holds files already: choose another out")
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make_directory(partial, "out")
+    partial.rmdir()
     import torch
     from hydra.utils import instantiate
     from transformers.utils import logging
@@ -53,7 +59,8 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from masa.training.models import generation_eos, load_policy, load_tokenizer
 
     logging.disable_progress_bar()
-    checkpoint = find_checkpoint(ckpt, run)
+    logging.set_verbosity_error()
+    checkpoint = find_checkpoint(os.path.expanduser(ckpt), run)
     assert checkpoint is not None
     cfg = OmegaConf.load(run / "config.yaml")
     assert isinstance(cfg, DictConfig)
@@ -64,8 +71,6 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     require_same_model(checkpoint, policy)
     load_weights(policy, checkpoint)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
         if has_adapter(policy):
             policy.save_pretrained(partial / "adapter")
@@ -201,7 +206,8 @@ def main() -> None:
         cli.fail("masa-export", str(error))
     except OSError as error:
         said = error.strerror or error
-        cli.fail("masa-export", f"{out} could not be written ({said}): free space there", status=1)
+        message = f"{out} could not be written ({said}): free space there, or choose another out"
+        cli.fail("masa-export", message, status=1)
     print(out)
 
 

@@ -170,7 +170,7 @@ class EvaluationConfig:
 def is_run(model: str) -> bool:
     """True where `model` is a run directory of masa-train."""
     # a name that is too long is no error here, as it would be of pathlib's
-    return os.path.isfile(Path(model).expanduser() / "config.yaml")
+    return os.path.isfile(os.path.join(os.path.expanduser(model), "config.yaml"))
 
 
 def of_run(model: str | None, setting: str, otherwise: int) -> int:

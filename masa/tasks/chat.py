@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from masa.config import ConfigError
 
 _DATE = "26 Jul 2024"
+_QUESTION = "a question of the user"
 _ANSWER = "an answer of the assistant"
 
 
@@ -16,12 +17,17 @@ def in_chat(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """`text` as a user's message, up to where the assistant begins to speak.
 
     Raises:
-        ConfigError: the template fails, or leaves the text out.
+        ConfigError: the template fails.
     """
-    rendered = _render(tokenizer, [{"role": "user", "content": text}], add_generation_prompt=True)
-    if text.strip() not in rendered:
-        raise _refused(tokenizer, "leaves out or changes what the user says")
-    return rendered
+    return _render(tokenizer, [{"role": "user", "content": text}], add_generation_prompt=True)
+
+
+def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ConfigError where there is a chat template that fails or leaves messages out."""
+    if tokenizer.chat_template:
+        _end_of_turn(tokenizer)
+        if _QUESTION not in in_chat(tokenizer, _QUESTION):
+            raise _refused(tokenizer, "leaves out what the user says")
 
 
 def leading_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
