@@ -19,9 +19,7 @@ from masa.config import ConfigError
 _PATH = re.compile(r"(.+\.)?(path|(\w+_)?(sub)?dir)|(model\.|sweep\.)?name|ckpt")
 """Settings that hold a path, or a part of one."""
 _SWEPT_NEVER = re.compile(r"hydra\..*dir")
-_PLAIN = re.compile(
-    r"(?!(null|true|false|nan|inf)$)[A-Za-z_./~][\w./~-]*", re.ASCII | re.IGNORECASE
-)
+_PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_./][\w./-]*", re.ASCII | re.IGNORECASE)
 """Values that Hydra reads as the text they are."""
 
 
@@ -54,6 +52,11 @@ def path_arguments(argv: Sequence[str]) -> list[str]:
             argument = f"{key}={','.join(quoted_path(part, not whole) for part in parts)}"
         taken.append(argument)
     return taken
+
+
+def expanded(path: str) -> str:
+    """A path as it is where it exists, else with ~ as the home directory."""
+    return path if os.path.exists(path) else os.path.expanduser(path)
 
 
 def quoted_path(path: str, only_existing: bool = False) -> str:

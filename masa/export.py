@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from masa import cli
-from masa.arguments import make_directory
+from masa.arguments import expanded, make_directory
 from masa.config import ConfigError
 
 SETTINGS = ("out", "ckpt", "dtype")
@@ -60,7 +60,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    checkpoint = find_checkpoint(os.path.expanduser(ckpt), run)
+    checkpoint = find_checkpoint(expanded(ckpt), run)
     assert checkpoint is not None
     cfg = OmegaConf.load(run / "config.yaml")
     assert isinstance(cfg, DictConfig)
@@ -199,7 +199,7 @@ def main() -> None:
             runs.append(argument)
     if len(runs) != 1 or not given.get("out"):
         cli.fail("masa-export", f"usage: {USAGE}")
-    run, out = Path(runs[0]).expanduser(), Path(given["out"]).expanduser()
+    run, out = Path(expanded(runs[0])), Path(expanded(given["out"]))
     try:
         export(run, out, given.get("ckpt", "last"), given.get("dtype"))
     except ConfigError as error:

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,7 +182,6 @@ class Source:
             ConfigError: there is no such data set, or it cannot be read.
         """
         import datasets
-        from pyarrow import ArrowException
 
         datasets.disable_progress_bars()
         try:
@@ -191,11 +189,11 @@ class Source:
                 if not isinstance(row, Mapping):
                     raise ValueError(f"it must hold a list of objects, not {row!r}")
                 yield row
-        except (
-            OSError, EOFError, ValueError, OverflowError, lzma.LZMAError, zlib.error,
-            ArrowException, datasets.exceptions.DatasetsError,
-        ) as error:  # fmt: skip
-            reason = " ".join(str(error.__cause__ or error).split())[:160]
+        # anybody's file, and what fetches it has errors of its own
+        except Exception as error:
+            plain = isinstance(error, OSError | ValueError | csv.Error)
+            kind = "" if plain else f"{type(error).__name__}: "
+            reason = " ".join(f"{kind}{error.__cause__ or error}".split())[:160]
             where = "" if self.is_local or "://" in self.path else f" (split {self.split})"
             raise ConfigError(f"cannot read {self.path}{where}: {reason}") from error
 
@@ -209,6 +207,7 @@ class Source:
             if not files:
                 raise FileNotFoundError("there is no such file")
         elif "://" in self.path:
+            _reader(self.path)
             files = [datasets.DownloadManager().download(self.path)]
         elif self.files:
             files = [
@@ -226,11 +225,15 @@ class Source:
             return
         for file in files:
             # what was downloaded from an address has lost its ending
-            ending = _ENDINGS.search(self.path if "://" in self.path else file)
-            if ending is None:
-                raise ValueError(f"it must end in {', '.join(READERS)}, or that with .gz or .zst")
-            packed = (ending["packed"] or "").lower()
-            yield from READERS[ending["kind"].lower()](Path(file), packed)
+            yield from _reader(self.path if "://" in self.path else file)(Path(file))
+
+
+def _reader(name: str) -> Callable[[Path], Iterator[Row]]:
+    ending = _ENDINGS.search(name)
+    if ending is None:
+        raise ValueError(f"it must end in {', '.join(READERS)}, or that with .gz or .zst")
+    reader, packed = READERS[ending["kind"].lower()], (ending["packed"] or "").lower()
+    return lambda path: reader(path, packed)
 
 
 def is_missing(value: Any) -> bool:

@@ -156,6 +156,7 @@ class HubModel:
         _require_attention(self.attn_implementation)
         _refuse_recurrent(model_class, where)
         if there:
+            _check_weights(self.name, folder)
             generation_eos(folder)
             load_tokenizer(folder, self.trust_remote_code)
 
@@ -210,13 +211,17 @@ def _loading(what: str, remedy: str = "") -> Iterator[None]:
 
 
 def _check_folder(name: str, folder: Path) -> None:
-    """Raise ConfigError for a folder that holds no whole model; no weights are loaded."""
+    """Raise ConfigError for what is no folder of a model."""
     if not folder.is_dir():
         raise ConfigError(f"model.name={name} is a file, not the folder of a model")
     if not (folder / "config.json").is_file():
         run = (folder / "config.yaml").is_file()
         hint = ": it is a run, of which masa-export makes a model" if run else ""
         raise ConfigError(f"model.name={name}: the folder has no config.json{hint}")
+
+
+def _check_weights(name: str, folder: Path) -> None:
+    """Raise ConfigError where files of weights are missing or cut off; they are not loaded."""
     weights = [path for pattern in WEIGHTS for path in sorted(folder.glob(pattern))]
     if not weights:
         raise ConfigError(f"model.name={name}: the folder has no weights ({', '.join(WEIGHTS)})")
