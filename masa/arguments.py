@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from masa.config import ConfigError
+from masa.config import ConfigError, conf_dir
 
 _PATH = re.compile(r"(.+\.)?(path|(\w+_)?(sub)?dir)|(model\.|sweep\.)?name|ckpt")
 """Settings that hold a path, or a part of one."""
@@ -37,7 +37,7 @@ def path_arguments(argv: Sequence[str]) -> list[str]:
     """A command line with its paths quoted for Hydra, and ~ taken for the home directory.
 
     What is quoted already stays, and so does null, unless there is such a path. In a sweep `a,b`
-    is two values, unless there is a path of that name.
+    is two values, unless there is a path of that name. `model` may be a folder, of model=hub.
 
     Raises:
         ConfigError: an existing path holds `${`, which a configuration never takes for text.
@@ -46,6 +46,10 @@ def path_arguments(argv: Sequence[str]) -> list[str]:
     taken = []
     for argument in argv:
         key, _, value = argument.partition("=")
+        preset = conf_dir() / "model" / f"{value}.yaml"
+        if key == "model" and os.path.exists(value) and not os.path.isfile(preset):
+            taken.append("model=hub")
+            key = "model.name"
         if value and _PATH.fullmatch(key.lstrip("+")):
             whole = not sweep or os.path.exists(value) or _SWEPT_NEVER.fullmatch(key.lstrip("+"))
             parts = [value] if whole else value.split(",")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -32,8 +33,10 @@ def arguments(argv: Sequence[str]) -> list[str]:
             argument = f"benchmark=[{value}]"
         elif key == "model" and not os.path.isfile(conf_dir() / "model" / f"{value}.yaml"):
             argument = f"model.name={value}"
-        elif key == "compare" and value.startswith("[") and value.endswith("]"):
-            argument = f"compare=[{','.join(map(quoted_path, _folders(value[1:-1])))}]"
+        elif key == "compare" and not multirun:
+            listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
+            folders = _folders(listed[1] if listed and not os.path.exists(value) else value)
+            argument = f"compare=[{','.join(map(quoted_path, folders))}]"
         taken.append(argument)
     return path_arguments(taken)
 

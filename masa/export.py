@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from masa import cli
 from masa.arguments import expanded, make_directory
@@ -62,7 +63,12 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     logging.set_verbosity_error()
     checkpoint = find_checkpoint(expanded(ckpt), run)
     assert checkpoint is not None
-    cfg = OmegaConf.load(run / "config.yaml")
+    try:
+        cfg = OmegaConf.load(run / "config.yaml")
+    except (OSError, ValueError, YAMLError) as error:
+        raise ConfigError(
+            f"{run}/config.yaml cannot be read: {' '.join(str(error).split())}"
+        ) from error
     assert isinstance(cfg, DictConfig)
     model, task = instantiate(cfg.model), instantiate(cfg.task)
     model.check(task)

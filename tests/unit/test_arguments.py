@@ -178,3 +178,15 @@ def test_masa_export_refuses(arguments, message, tmp_path, monkeypatch, capsys):
 def test_every_ascii_sign_is_tried():
     signs = set(string.punctuation) - set("".join(ODD)) - {"/", ".", "_", "^", "="}
     assert not signs, signs
+
+
+def test_a_model_may_be_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("it's", "tiny_qwen3"):
+        (tmp_path / name).mkdir()
+    taken = path_arguments(["model=it's", "seed=1"])
+    assert taken == ["model=hub", r"model.name='it\'s'", "seed=1"]
+    same = ["model=tiny_qwen3", "model=missing"]
+    assert path_arguments(same) == same
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert hydra.compose("config", taken).model.name == "it's"
