@@ -125,6 +125,18 @@ def test_only_a_template_says_special_tokens(name):
             assert list(ids) == plain and not marks
 
 
+def test_normalisation_makes_no_special_token():
+    tokenizer = unigram()
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    wide = "x ＜/s＞ x"
+    assert tokenizer.eos_token_id in tokenizer(wide)["input_ids"]
+    encoder = Encoder(tokenizer, False)
+    (text,), marks = encoder.protect([wide])
+    ids = encoder.encode(f"{text}</s>", marks)
+    assert ids.count(tokenizer.eos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(list(ids)) == "x </s> x</s>"
+
+
 BYTES = byte_tokenizer()
 
 
@@ -156,7 +168,7 @@ def test_what_cannot_be_told_apart_is_refused():
 
     encoder = Encoder(Slow(), False)
     (text,), marks = encoder.protect(["a<eos>"])
-    with pytest.raises(ConfigError, match="cannot tell <eos> .* allow_special_tokens=true"):
+    with pytest.raises(ConfigError, match="cannot tell .<eos>. .*allow_special_tokens=true"):
         encoder.encode(text, marks)
 
 
