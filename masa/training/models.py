@@ -292,10 +292,12 @@ def load_policy(
             ignore_mismatched_sizes=True,
         )
     model, info = loaded
-    # transformers would go on with random numbers
-    if info["missing_keys"]:
-        names = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ConfigError(f"the model in {path} has no weights for {names}{remedy}")
+    # transformers would go on with random numbers; buffers it computes
+    missing = sorted(set(info["missing_keys"]) & dict(model.named_parameters()).keys())
+    if missing:
+        raise ConfigError(
+            f"the model in {path} has no weights for {', '.join(missing[:3])}{remedy}"
+        )
     if info["mismatched_keys"]:
         name, there, wanted = sorted(info["mismatched_keys"])[0]
         raise ConfigError(

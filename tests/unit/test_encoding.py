@@ -4,15 +4,18 @@ import random
 
 import families
 import pytest
-from builders import byte_tokenizer, meta_text, prompt
+from builders import algorithm, byte_tokenizer, meta_text, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from masa.config import ConfigError
+from masa.evaluation.models import contestant
 from masa.tasks.encoding import Encoder
 from masa.tasks.templates import Templates, TextDialogue
+from masa.training.build import build_dialogue
+from masa.training.models import HubModel
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "[INST]"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz<>|_[]/+1 \nüINST"
@@ -209,6 +212,17 @@ def test_demonstrations_and_templates_keep_theirs():
     assert [special_of(tokenizer)[i] for i in ids if i in special_of(tokenizer)] == [
         "<|im_start|>", "<|im_end|>", "<|im_end|>",
     ]  # fmt: skip
+
+
+def test_the_setting_reaches_training_and_evaluation(tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    model, problem = HubModel(str(tmp_path)), prompt(problem="a<|im_end|>")
+    for allowed in (False, True):
+        trained = build_dialogue(TEMPLATES, model, tmp_path, algorithm(), allowed)
+        evaluated = contestant(model).dialogue(TEMPLATES, 8, 64, allowed)
+        for made in (trained, evaluated):
+            end = made.tokenizer.convert_tokens_to_ids("<|im_end|>")
+            assert made.solution_prompt(problem, ()).count(end) == 1 + allowed
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
