@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -25,6 +27,24 @@ from masa.config import ConfigError, TrainingError, conf_dir
 
 Check = Callable[[DictConfig], object]
 Arguments = Callable[[Sequence[str]], list[str]]
+NAME_LENGTH = 80
+"""Characters of a directory's name that say what a command changed."""
+
+
+def changes(overrides: str) -> str:
+    """Overrides as the end of a directory's name: `optimizer.lr=1e-3,seed=1` -> `_lr-1e-3_seed-1`.
+
+    What file systems or shells take badly becomes a hyphen; a long name ends in a digest.
+    """
+    parts = [re.sub(r"^[^=]*\.", "", part) for part in overrides.split(",")]
+    name = "".join("_" + re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts if part)
+    if len(name) <= NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{name[: NAME_LENGTH - 9]}-{digest}"
+
+
+OmegaConf.register_new_resolver("changes", changes, replace=True)
 
 
 def hydra_main(
@@ -91,6 +111,31 @@ def hydra_main(
         failed = (directory / sweep.FAILED).read_text().rstrip()
         count = failed.count("\n") + 1
         fail(program, f"{count} job{'s' if count > 1 else ''} failed:\n{failed}", status=1)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Have `directory` to this process, or to the ranks of its job.
+
+    Raises:
+        ConfigError: another process works there.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / ".lock", blocking=False)
+    try:
+        # the ranks of a job share its directory, and one of them speaks for all
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            lock.acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"another run is at work in {directory}: wait for it, or choose another hydra.run.dir"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def fail(program: str, message: str, status: int = 2) -> NoReturn:

@@ -86,14 +86,9 @@ def run(cfg: DictConfig) -> None:
     if config.compare:
         _compare(config, out)
         return
-    cli.quiet(out / "log.txt")
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(out / ".lock", timeout=0):
-            _evaluate(cfg, config, out)
-    except Timeout as error:
-        raise ConfigError(f"another masa-eval is at work in {out}") from error
+    with cli.locked(out):
+        cli.quiet(out / "log.txt")
+        _evaluate(cfg, config, out)
 
 
 def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:

@@ -118,7 +118,8 @@ def run_directory(config_name: str, arguments: Sequence[str]) -> Path:
     Raises:
         ConfigError: it cannot be made or written to.
     """
-    cfg = _compose(config_name, _parse(arguments))
+    # as Hydra composes it: the directory may be named after what the arguments change
+    cfg = hydra.compose(config_name, list(arguments), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     directory = Path(cfg.hydra.run.dir)
     make_directory(directory, "hydra.run.dir")

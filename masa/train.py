@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ def check(cfg: DictConfig) -> RunConfig:
 
     from masa.engine.check import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
+    from masa.training.loggers import check_loggers
 
     try:
         task = instantiate(cfg.task)
@@ -33,8 +33,7 @@ def check(cfg: DictConfig) -> RunConfig:
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
-    if "tensorboard" in (cfg.logger or {}) and find_spec("tensorboard") is None:
-        raise ConfigError("logger=tensorboard: pip install tensorboard")
+    check_loggers(cfg.logger or {})
     require_enough_prompts(task, config)
     check_benchmarks(config.benchmark)
     return config
@@ -57,7 +56,13 @@ def run(cfg: DictConfig) -> None:
     check_devices(config.strategy, config.trainer.accelerator)
     keep_freed_memory(config.trainer.accelerator)
     out = Path(config.output_dir)
-    cli.quiet(out / "log.txt")
+    with cli.locked(out):
+        cli.quiet(out / "log.txt")
+        train(cfg, config, out)
+
+
+def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
+    """The run, once its directory is its own."""
     import lightning as L
     from hydra.utils import instantiate
 
@@ -71,6 +76,7 @@ def run(cfg: DictConfig) -> None:
         DirectCheckpointIO,
         find_checkpoint,
         ranked,
+        require_rollouts_left,
         require_same_model,
         require_strategy,
         step_of,
@@ -92,6 +98,7 @@ def run(cfg: DictConfig) -> None:
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
         require_strategy(ckpt, config.strategy.name)
+        require_rollouts_left(ckpt, config.trainer.max_rollouts)
         refuse_another_run(cfg, out / "config.yaml")
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer

@@ -44,11 +44,13 @@ MASA = [
 
 
 def environment(cache: Path) -> dict[str, str]:
-    return os.environ | {
+    """Of a user who has never logged in to W&B."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    return kept | {
         "MASA_CACHE": str(cache),
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
         "OMP_NUM_THREADS": "1",
-        "WANDB_MODE": "offline",
+        "NETRC": str(cache / "no-netrc"),
     }
 
 

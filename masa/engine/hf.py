@@ -70,18 +70,20 @@ class HfEngine:
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
-        self.model = AutoModelForCausalLM.from_config(
-            config,
-            dtype=getattr(torch, dtype),
-            attn_implementation=faithful_attention(config),
-            trust_remote_code=trust_remote_code,
-        )
+        # weights come later: those drawn here would take minutes on a CPU for billions of them
+        with self.device:
+            self.model = AutoModelForCausalLM.from_config(
+                config,
+                dtype=getattr(torch, dtype),
+                attn_implementation=faithful_attention(config),
+                trust_remote_code=trust_remote_code,
+            )
         if "past_key_values" not in signature(self.model.forward).parameters:
             raise ConfigError(
                 f"engine=hf needs a model with a key-value cache, {config.model_type} has none: "
                 "use engine=vllm"
             )
-        self.model.to(self.device).eval()
+        self.model.eval()
         self.eos_token_ids = tuple(eos_token_ids)
         self.temperature = temperature
         self.max_num_seqs = max_num_seqs

@@ -254,6 +254,22 @@ def require_strategy(checkpoint: Path, strategy: str) -> None:
         )
 
 
+def require_rollouts_left(checkpoint: Path, max_rollouts: int) -> None:
+    """Raise ConfigError where a run that is longer already is to be made shorter; say in one line
+    that there is nothing to do where it is as long."""
+    done = step_of(checkpoint)
+    if done > max_rollouts:
+        raise ConfigError(
+            f"trainer.max_rollouts is {max_rollouts}, but {checkpoint} is of rollout {done}: raise "
+            "it, or go on from an earlier checkpoint"
+        )
+    if done == max_rollouts and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        print(
+            f"{checkpoint.parent.parent} is finished; for more rollouts raise "
+            f"trainer.max_rollouts (it is {done})"
+        )
+
+
 def require_same_model(checkpoint: Path, policy: torch.nn.Module) -> None:
     """Raise ConfigError where the checkpoint's weights do not fit the policy."""
     manifest = read_manifest(checkpoint)

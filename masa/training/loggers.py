@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class, instantiate
 from lightning.pytorch import loggers
+from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from masa.config import ConfigError, TrainingError
 from masa.training.manifest import manifest_path
 from masa.types import RolloutGroup
 
@@ -41,12 +44,34 @@ class WandbLogger(loggers.WandbLogger):
         table_prompts: int = 6,
         **others: Any,
     ) -> None:
-        if offline is None:
-            # with WANDB_MODE set wandb itself goes by it
-            offline = "WANDB_MODE" not in os.environ and not _logged_in()
-        super().__init__(offline=offline, **others)
+        # with a mode set wandb itself goes by it
+        if offline is None and "WANDB_MODE" not in os.environ and "mode" not in others:
+            offline = not _logged_in()
+        if offline:
+            # Lightning sets WANDB_MODE, too late where wandb has read its settings
+            others.setdefault("mode", "offline")
+        super().__init__(offline=bool(offline), **others)
         self.upload_best = upload_best
         self.table_prompts = table_prompts
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """W&B's run, begun when first asked for.
+
+        Raises:
+            TrainingError: W&B cannot begin it.
+        """
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.errors.Error as error:
+            raise TrainingError(
+                f"W&B could not begin a run ({' '.join(str(error).split())}): set "
+                "logger.wandb.offline=true and send it later with `wandb sync`, or leave out "
+                "logger=wandb"
+            ) from error
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -110,6 +135,31 @@ def prediction_rows(groups: Iterable[RolloutGroup]) -> list[list[Any]]:
     ]  # fmt: skip
 
 
+def check_loggers(nodes: Mapping[str, DictConfig]) -> None:
+    """Raise ConfigError for a logger that is not installed or would ask for a login."""
+    for node in nodes.values():
+        kind = get_class(node._target_)
+        if issubclass(kind, loggers.TensorBoardLogger) and find_spec("tensorboard") is None:
+            raise ConfigError("logger=tensorboard: pip install tensorboard")
+        if issubclass(kind, loggers.WandbLogger):
+            _check_wandb(node)
+
+
+def _check_wandb(node: DictConfig) -> None:
+    modes = ("online", "offline", "disabled", "shared", "dryrun", "run")
+    offline, mode = node.get("offline"), node.get("mode", os.environ.get("WANDB_MODE"))
+    if mode is not None and mode not in modes:
+        raise ConfigError(f"W&B's mode is {mode!r}, it must be one of {', '.join(modes[:4])}")
+    if offline or mode in ("offline", "disabled", "dryrun"):
+        return
+    if not _logged_in() and not (offline is None and mode is None):
+        wanted = "logger.wandb.offline is false" if mode is None else f"W&B's mode is {mode}"
+        raise ConfigError(
+            f"{wanted}, but nobody has logged in to W&B here: run `wandb login`, set "
+            "WANDB_API_KEY, or set logger.wandb.offline=true"
+        )
+
+
 def build_loggers(
     nodes: Iterable[DictConfig], run_dir: Path, resume_step: int | None
 ) -> list[loggers.Logger]:
@@ -140,7 +190,17 @@ def _wandb_id(path: Path) -> str:
 
 
 def _logged_in() -> bool:
-    """True where WANDB_API_KEY or the netrc file has a key for the server; asks nobody."""
+    """True where WANDB_API_KEY or the netrc file has a key for the server; asks nobody.
+
+    Raises:
+        ConfigError: what is there cannot be a key.
+    """
     import wandb
 
-    return bool(wandb.login(prompt=False, verify=False))
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except (wandb.errors.Error, ValueError) as error:
+        raise ConfigError(
+            f"W&B's login cannot be used ({' '.join(str(error).split())}): run `wandb login`, "
+            "correct WANDB_API_KEY, or set logger.wandb.offline=true"
+        ) from error

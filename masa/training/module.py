@@ -279,9 +279,11 @@ class MasaModule(L.LightningModule):
         checkpoint["masa_nonfinite_in_a_row"] = self._nonfinite_in_a_row
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Inverse of `on_save_checkpoint`."""
+        """Inverse of `on_save_checkpoint`; a run that had ended can be longer now."""
         self.version = checkpoint["masa_version"]
         self._nonfinite_in_a_row = checkpoint["masa_nonfinite_in_a_row"]
+        # else Lightning takes the epoch for done, however long the loader is now
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
 
 class _Totals:

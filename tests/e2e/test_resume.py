@@ -199,6 +199,57 @@ def test_killed_twice_and_a_checkpoint_damaged(uninterrupted, cache, tmp_path):
     assert_same(run, reference)
 
 
+def test_a_finished_run_can_be_longer_and_no_shorter(uninterrupted, cache, tmp_path):
+    run, reference = tmp_path / "run", uninterrupted("hf")
+    for rollouts in (4, STEPS):
+        code, said = Life(run, cache, "engine=hf", f"trainer.max_rollouts={rollouts}").end()
+        assert code == 0, said
+        assert last_step(run) == rollouts
+    # the last rollout of the first command is validated as well
+    ours, theirs = (
+        pd.read_csv(r / "metrics.csv").set_index("step").drop(4).sort_index(axis=1)
+        for r in (run, reference)
+    )
+    pd.testing.assert_frame_equal(ours, theirs)
+    trained = [runs.rollouts(r) for r in (run, reference)]
+    pd.testing.assert_frame_equal(*trained)
+    weights = [runs.weights(r, STEPS) for r in (run, reference)]
+    assert_equal(*weights, "weights")
+
+    before = runs.metrics(run)
+    code, said = Life(run, cache, "engine=hf", f"trainer.max_rollouts={STEPS - 1}").end()
+    assert code == 2
+    assert f"trainer.max_rollouts is {STEPS - 1}, but" in said and "Traceback" not in said
+    again = Life(run, cache, "engine=hf")
+    assert again.end()[0] == 0
+    assert runs.metrics(run) == before
+    assert f"max_rollouts: {STEPS}\n" in (run / "config.yaml").read_text()
+
+
+def test_a_directory_holds_one_run_at_a_time(cache, tmp_path):
+    run = tmp_path / "run"
+    first = Life(run, cache, "engine=hf", "trainer.max_rollouts=1000")
+    first.wait_for(lambda: last_step(run) > 0)
+    config = (run / "config.yaml").read_text()
+    refused = subprocess.run(
+        runs.command(run, *RUN, "engine=hf", "seed=1"),
+        env=runs.environment(cache),
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"masa-train: error: another run is at work in {run}: wait for it, or choose another "
+        "hydra.run.dir\n"
+    )
+    assert (run / "config.yaml").read_text() == config
+    # a killed run leaves no lock behind
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.end()
+    code, said = Life(run, cache, "engine=hf", f"trainer.max_rollouts={last_step(run)}").end()
+    assert code == 0, said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["generation", "validation", "training"])
 def test_told_to_stop(uninterrupted, cache, tmp_path, moment):

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masa import cli, export
+from masa import cli, export, sweep
 from masa.arguments import make_directory, path_arguments, quoted
 from masa.config import ConfigError, conf_dir
 
@@ -190,3 +190,10 @@ def test_a_model_may_be_a_folder(tmp_path, monkeypatch):
     assert path_arguments(same) == same
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         assert hydra.compose("config", taken).model.name == "it's"
+
+
+def test_a_default_directory_is_named_after_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        made = sweep.run_directory("config", path_arguments(["seed=1", "optimizer.lr=1e-3"]))
+    assert made.is_dir() and made.name.endswith("_lr-1e-3")

@@ -534,3 +534,21 @@ def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(tmp_path):
     with pytest.raises(TrainingError, match="engine.gpu_memory_utilization") as caught:
         rollout.on_fit_start(SimpleNamespace(is_global_zero=True), module)
     assert "is less than desired" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides, name",
+    [
+        ("", ""),
+        ("optimizer.lr=1e-3,trainer.max_rollouts=3", "_lr-1e-3_max_rollouts-3"),
+        ("model.name=/a b/c=d,task.path='x y'", "_name-a-b-c-d_path-x-y"),
+        ("+task.rewards={a: 1}", "_rewards-a-1"),
+    ],
+)
+def test_a_directory_is_named_after_what_a_command_changed(overrides, name):
+    assert cli.changes(overrides) == name
+
+
+def test_long_names_of_directories_stay_apart():
+    names = {cli.changes("model.name=" + 300 * "x" + str(i)) for i in range(9)}
+    assert len(names) == 9 and max(map(len, names)) <= cli.NAME_LENGTH

@@ -1,7 +1,9 @@
+import pytest
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from masa.training.loggers import build_loggers
+from masa.config import ConfigError
+from masa.training.loggers import build_loggers, check_loggers
 
 
 def test_tensorboard_forgets_what_came_after_the_checkpoint(tmp_path):
@@ -48,3 +50,41 @@ def test_wandb_goes_on_with_the_same_run_and_takes_no_rollout_twice(tmp_path, mo
     (later,) = build_loggers([node], tmp_path, 6)
     assert later.experiment.id == run_id
     wandb.finish()
+
+
+KEY = "0123456789" * 4
+
+
+@pytest.mark.parametrize(
+    "settings, environment, refused",
+    [
+        ({}, {}, None),
+        ({"offline": True}, {}, None),
+        ({}, {"WANDB_MODE": "disabled"}, None),
+        ({}, {"WANDB_MODE": "offline", "WANDB_API_KEY": "short"}, None),
+        ({"offline": False}, {"WANDB_API_KEY": KEY}, None),
+        ({"offline": True}, {"WANDB_MODE": "online"}, None),
+        ({"offline": False}, {}, "logger.wandb.offline is false, but nobody has logged in"),
+        ({}, {"WANDB_MODE": "online"}, "mode is online, but nobody has logged in"),
+        ({"mode": "online"}, {}, "mode is online, but nobody has logged in"),
+        ({}, {"WANDB_MODE": "onlin"}, "mode is 'onlin', it must be one of online"),
+        ({}, {"WANDB_API_KEY": "short"}, "login cannot be used"),
+    ],
+)
+def test_wandb_is_refused_where_it_would_ask_for_a_login(
+    settings, environment, refused, monkeypatch, tmp_path
+):
+    import wandb
+
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    wandb.teardown()  # what it read of another environment
+    node = OmegaConf.create({"_target_": "masa.training.loggers.WandbLogger", **settings})
+    if refused is None:
+        check_loggers({"wandb": node})
+        return
+    with pytest.raises(ConfigError, match=refused):
+        check_loggers({"wandb": node})
