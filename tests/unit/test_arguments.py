@@ -40,8 +40,8 @@ def test_a_path_that_exists_is_a_path(key, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (name, f"{tmp_path}/{name}"):
         os.makedirs(path, exist_ok=True)
-        for sweep in ([], ["-m"]):
-            *_, taken = path_arguments([*sweep, f"{key}={path}"])
+        for flags in ([], ["-m"]):
+            *_, taken = path_arguments([*flags, f"{key}={path}"])
             assert read(taken) == path
             assert path_arguments([taken]) == [taken]
 
