@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -22,9 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from masa import sweep
+from masa.arguments import is_multirun, path_arguments, quoted_path
 from masa.config import ConfigError, TrainingError, conf_dir
 
 Check = Callable[[DictConfig], object]
+Arguments = Callable[[Sequence[str]], list[str]]
 NAME_LENGTH = 80
 """Characters of a directory's name that say what a command changed."""
 
@@ -46,7 +48,11 @@ OmegaConf.register_new_resolver("changes", changes, replace=True)
 
 
 def hydra_main(
-    program: str, config_name: str, check: Check, run: Callable[[DictConfig], object]
+    program: str,
+    config_name: str,
+    check: Check,
+    run: Callable[[DictConfig], object],
+    arguments: Arguments = path_arguments,
 ) -> None:
     """Run a Hydra application on `conf/`.
 
@@ -56,14 +62,19 @@ def hydra_main(
         check: raises ConfigError for a config that cannot be run; called for every combination of a
             multirun before the first job starts.
         run: one job.
+        arguments: makes of a command line one that Hydra takes.
     """
     # threads that spin for long while waiting stop each other where something else runs as well:
     # 30 times slower was seen; threads that never spin lose half of the speed on small operators
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     folder = str(conf_dir())
+    try:
+        sys.argv[1:] = arguments(sys.argv[1:])
+    except ConfigError as error:
+        fail(program, str(error))
     overrides = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
-    sweeps = bool({"-m", "--multirun"} & set(sys.argv[1:]))
+    sweeps = is_multirun(sys.argv[1:])
     directory: Path | None = None
     if not {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
         try:
@@ -73,7 +84,10 @@ def hydra_main(
                     check(hydra.compose(config_name, [*combination, "++output_dir=."]))
                 if sweeps:
                     directory = sweep.sweep_directory(config_name, overrides)
-                    sys.argv.append(f"hydra.sweep.dir='{directory}'")
+                    sys.argv.append(f"hydra.sweep.dir={quoted_path(str(directory))}")
+                else:
+                    made = sweep.run_directory(config_name, overrides)
+                    sys.argv.append(f"hydra.run.dir={quoted_path(str(made))}")
         except (ConfigError, TrainingError, HydraException, OmegaConfBaseException) as error:
             fail(program, _one_line(error, folder, config_name))
 

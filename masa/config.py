@@ -324,6 +324,8 @@ class RunConfig:
     seed: int = 0
     allow_unsafe_execution: bool = False
     """Run programs that a benchmark of `benchmark` asks for where there is no sandbox."""
+    allow_special_tokens: bool = False
+    """Read special tokens in a problem's text as such; else they are words like others."""
     ckpt: str | None = None
     """null: a new run; last: go on in `output_dir`; auto: go on where there is a checkpoint, else
     afresh; best: go back to the best of `output_dir`; a path: go on from that checkpoint."""
@@ -334,16 +336,13 @@ class RunConfig:
             type(self.seed) is int and self.seed >= 0,
             f"seed is {self.seed!r}, it must be an integer >= 0",
         )
-        _require(
-            type(self.allow_unsafe_execution) is bool,
-            f"allow_unsafe_execution is {self.allow_unsafe_execution!r}, it must be true or false",
-        )
+        for name in ("allow_unsafe_execution", "allow_special_tokens"):
+            value = getattr(self, name)
+            _require(type(value) is bool, f"{name} is {value!r}, it must be true or false")
         for name in ("output_dir", "name", "ckpt"):
             value = getattr(self, name)
-            _require(
-                isinstance(value, str) or (name == "ckpt" and value is None),
-                f"{name} is {value!r}, it must be a text",
-            )
+            is_text = isinstance(value, str) or (name == "ckpt" and value is None)
+            _require(is_text, f"{name} is {value!r}, it must be a text")
         _require(
             not self.algorithm.steers
             or self.algorithm.control.start_step < self.trainer.max_rollouts,

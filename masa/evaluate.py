@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
-import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,40 +14,41 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from masa import cli
+from masa.arguments import is_multirun, path_arguments, quoted_path
 from masa.config import ConfigError, conf_dir
 from masa.evaluation.settings import EvaluationConfig, is_run, load
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
-    """The command line as Hydra takes it.
+    """The command line as Hydra takes it, but for the paths among its settings.
 
     Outside of a multirun `benchmark=a,b` means both, where Hydra would see a sweep; and `model` may
-    be a folder or a hub id beside an option of its group. Folders such as `seed=0` are quoted.
+    be a folder or a hub id beside an option of its group.
     """
-    multirun = bool({"-m", "--multirun"} & set(argv))
+    multirun = is_multirun(argv)
     taken = []
     for argument in argv:
         key, _, value = argument.partition("=")
         if key == "benchmark" and "," in value and not value.startswith("[") and not multirun:
             argument = f"benchmark=[{value}]"
-        elif key == "model" and not (conf_dir() / "model" / f"{value}.yaml").is_file():
+        elif key == "model" and not os.path.isfile(conf_dir() / "model" / f"{value}.yaml"):
             argument = f"model.name={value}"
-        key, _, value = argument.partition("=")
-        if key == "compare" and value.startswith("[") and value.endswith("]"):
-            value = ",".join(_quoted(part.strip()) for part in value[1:-1].split(","))
-            argument = f"compare=[{value}]"
-        elif key in ("model.name", "hydra.run.dir") and not multirun:
-            argument = f"{key}={_quoted(value)}"
+        elif key == "compare" and not multirun:
+            listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
+            folders = _folders(listed[1] if listed and not os.path.exists(value) else value)
+            argument = f"compare=[{','.join(map(quoted_path, folders))}]"
         taken.append(argument)
-    return taken
+    return path_arguments(taken)
 
 
-def _quoted(value: str) -> str:
-    """A text with `=` in it as Hydra's grammar wants it; what is quoted stays."""
-    if "=" not in value or value[0] in "'\"":
-        return value
-    escaped = value.replace("'", r"\'")
-    return f"'{escaped}'"
+def _folders(listed: str) -> list[str]:
+    """The folders of a list; a comma in a name is told from one between two by what is there."""
+    parts = listed.split(",")
+    for i in range(1, len(parts)):
+        pair = [",".join(parts[:i]).strip(), ",".join(parts[i:]).strip()]
+        if all(map(os.path.isdir, pair)):
+            return pair
+    return [part.strip() for part in parts]
 
 
 def check(cfg: DictConfig) -> EvaluationConfig:
@@ -117,7 +118,12 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     samplers = [
         Sampler(
             benchmark,
-            evaluated.dialogue(benchmark.templates, config.min_length, config.max_tokens),
+            evaluated.dialogue(
+                benchmark.templates,
+                config.min_length,
+                config.max_tokens,
+                config.allow_special_tokens,
+            ),
             config,
             store,
         )
@@ -172,7 +178,9 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
     """What the samples depend on, beside the questions."""
     model = OmegaConf.to_container(cfg.model, resolve=True)
     assert isinstance(model, dict)
-    return {
+    # samples of before it was a setting go on
+    special = {"allow_special_tokens": True} if config.allow_special_tokens else {}
+    return special | {
         "model": model["name"] or f"replay of {cfg.engine.answers} answers",
         "revision": model.get("revision"),
         "engine": cfg.engine._target_,
@@ -205,9 +213,8 @@ def _environment(cfg: DictConfig) -> dict[str, str]:
 
 def main() -> None:
     """Console script."""
-    sys.argv[1:] = arguments(sys.argv[1:])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    cli.hydra_main("masa-eval", "evaluate", check, run)
+    cli.hydra_main("masa-eval", "evaluate", check, run, arguments)
 
 
 if __name__ == "__main__":

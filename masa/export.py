@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from masa import cli
+from masa.arguments import expanded, make_directory
 from masa.config import ConfigError
 
+SETTINGS = ("out", "ckpt", "dtype")
 USAGE = "masa-export RUN out=DIR [ckpt=last|best|PATH] [dtype=float32|bfloat16]"
 _PREFIX = "policy."
 
@@ -32,7 +36,8 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     Raises:
         ConfigError: there is no such run, checkpoint or model, or `out` holds something.
     """
-    if not (run / "config.yaml").is_file():
+    out = Path(os.path.abspath(out))
+    if not os.path.isfile(run / "config.yaml"):
         raise ConfigError(f"{run} is no run directory: it has no config.yaml")
     if (out / "config.json").exists():
         raise ConfigError(f"{out} holds a model already: choose another out")
@@ -40,6 +45,10 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
         raise ConfigError(f"dtype is {dtype!r}, it must be float32 or bfloat16")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} holds files already: choose another out")
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make_directory(partial, "out")
+    partial.rmdir()
     import torch
     from hydra.utils import instantiate
     from transformers.utils import logging
@@ -51,9 +60,15 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from masa.training.models import generation_eos, load_policy, load_tokenizer
 
     logging.disable_progress_bar()
-    checkpoint = find_checkpoint(ckpt, run)
+    logging.set_verbosity_error()
+    checkpoint = find_checkpoint(expanded(ckpt), run)
     assert checkpoint is not None
-    cfg = OmegaConf.load(run / "config.yaml")
+    try:
+        cfg = OmegaConf.load(run / "config.yaml")
+    except (OSError, ValueError, YAMLError) as error:
+        raise ConfigError(
+            f"{run}/config.yaml cannot be read: {' '.join(str(error).split())}"
+        ) from error
     assert isinstance(cfg, DictConfig)
     model, task = instantiate(cfg.model), instantiate(cfg.task)
     model.check(task)
@@ -62,8 +77,6 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     require_same_model(checkpoint, policy)
     load_weights(policy, checkpoint)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
         if has_adapter(policy):
             policy.save_pretrained(partial / "adapter")
@@ -180,21 +193,27 @@ def _plain(task: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Console script."""
-    runs = [argument for argument in sys.argv[1:] if "=" not in argument]
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
-    if len(runs) != 1 or runs[0].startswith("-") or "out" not in given:
+    runs: list[str] = []
+    given: dict[str, str] = {}
+    for argument in sys.argv[1:]:
+        name, equals, value = argument.partition("=")
+        if equals and name in SETTINGS and (runs or not os.path.isdir(argument)):
+            given[name] = value
+        elif equals and name.isidentifier() and not os.path.exists(argument):
+            cli.fail("masa-export", f"there is no setting {name}, nor a run {argument}; {USAGE}")
+        else:
+            runs.append(argument)
+    if len(runs) != 1 or not given.get("out"):
         cli.fail("masa-export", f"usage: {USAGE}")
-    unknown = given.keys() - {"out", "ckpt", "dtype"}
-    if unknown:
-        cli.fail("masa-export", f"there is no setting {', '.join(sorted(unknown))}; {USAGE}")
-    out = Path(given["out"])
+    run, out = Path(expanded(runs[0])), Path(expanded(given["out"]))
     try:
-        export(Path(runs[0]), out, given.get("ckpt", "last"), given.get("dtype"))
+        export(run, out, given.get("ckpt", "last"), given.get("dtype"))
     except ConfigError as error:
         cli.fail("masa-export", str(error))
     except OSError as error:
         said = error.strerror or error
-        cli.fail("masa-export", f"{out} could not be written ({said}): free space there", status=1)
+        message = f"{out} could not be written ({said}): free space there, or choose another out"
+        cli.fail("masa-export", message, status=1)
     print(out)
 
 

@@ -29,6 +29,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
+from masa.arguments import make_directory, quoted
 from masa.config import ConfigError
 
 CONSOLE = "console.txt"
@@ -104,8 +105,24 @@ def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
             f"{directory} holds jobs already: go on with sweep.resume=true, or choose another "
             "sweep.name"
         )
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory, "hydra.sweep.dir")
     (directory / FAILED).unlink(missing_ok=True)
+    return directory
+
+
+def run_directory(config_name: str, arguments: Sequence[str]) -> Path:
+    """Where a single run goes, made where it is missing.
+
+    To be called with Hydra initialised.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    # as Hydra composes it: the directory may be named after what the arguments change
+    cfg = hydra.compose(config_name, list(arguments), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    directory = Path(cfg.hydra.run.dir)
+    make_directory(directory, "hydra.run.dir")
     return directory
 
 
@@ -214,11 +231,11 @@ def _command(program: str, cfg: DictConfig) -> list[str]:
     job = HydraConfig.get()
     overrides = list(job.overrides.task)
     if cfg.sweep.name is None:
-        overrides.append(f"sweep.name='{Path(job.sweep.dir).name}'")
+        overrides.append(f"sweep.name={quoted(Path(job.sweep.dir).name)}")
     if cfg.sweep.resume:
         overrides.append("ckpt=auto")
     module = program.replace("-", ".")
-    where = f"hydra.run.dir='{job.runtime.output_dir}'"
+    where = f"hydra.run.dir={quoted(job.runtime.output_dir)}"
     return [sys.executable, "-m", module, *overrides, where]
 
 

@@ -110,12 +110,13 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     )
     model = instantiate(cfg.model)
     model_path = model.resolve(task)
-    dialogue = build_dialogue(task.templates, model, model_path, algorithm)
+    special = config.allow_special_tokens
+    dialogue = build_dialogue(task.templates, model, model_path, algorithm, special)
     task = LimitedTask(task, dialogue, algorithm.prompt_limit)
     require_enough_prompts(task, config)
     held_out = [HeldOut("", task.validation, dialogue, task.verify)]
     for benchmark in benchmarks:
-        said = build_dialogue(benchmark.templates, model, model_path, algorithm)
+        said = build_dialogue(benchmark.templates, model, model_path, algorithm, special)
         held_out.append(HeldOut(benchmark.name, benchmark.prompts, said, benchmark.verify))
     longest_prompt = max(task.longest_prompt, *(held.longest_prompt for held in held_out))
     longest = longest_sequence(longest_prompt, model, model_path, algorithm)
@@ -246,8 +247,12 @@ def refuse_another_run(cfg: DictConfig, saved: Path, finished: bool = False) -> 
         set() if finished else {"trainer.max_rollouts"}
     )
     groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")
+    single = ("engine._target_", "engine.dtype", "allow_special_tokens")
+    for settings in (before, now):
+        # runs of before it was one
+        settings.setdefault("allow_special_tokens", False)
     for key in sorted(before.keys() | now.keys()):
-        counts = key.split(".")[0] in groups or key in ("engine._target_", "engine.dtype")
+        counts = key.split(".")[0] in groups or key in single
         if counts and key not in free and before.get(key) != now.get(key):
             raise ConfigError(
                 f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "

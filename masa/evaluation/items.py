@@ -14,7 +14,7 @@ from typing import Any
 from masa.algorithm.seeding import derive_seed
 from masa.config import ConfigError
 from masa.evaluation.settings import BenchmarkConfig
-from masa.tasks.sources import Row, cell
+from masa.tasks.sources import Row, cell, is_missing
 from masa.types import Prompt
 from masa.verifiers import code
 
@@ -115,8 +115,9 @@ Made = tuple[str, Any, str]
 
 def _math(get: _Reader, name: str) -> Made:
     answer = get("answer")
-    # a list of answers: all of them are asked for
-    gold = ", ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
+    # a list of answers: all of them are asked for, and none may be missing
+    answers = answer if isinstance(answer, list) else [answer]
+    gold = "" if any(map(is_missing, answers)) else ", ".join(map(str, answers))
     return str(get("question")).strip(), gold, gold
 
 
@@ -131,7 +132,13 @@ def _number(get: _Reader, name: str) -> Made:
 
 def _choice(get: _Reader, name: str) -> Made:
     config = get.config
-    options = _unlettered([str(option).strip() for option in get("options")])
+    listed = get("options")
+    if not isinstance(listed, list):
+        raise ConfigError(
+            f"benchmark.{config.name}: the options of question {name} are {str(listed)[:40]!r}, "
+            "they must be a list"
+        )
+    options = _unlettered([str(option).strip() for option in listed])
     gold = _gold_option(get, name, len(options))
     order = list(range(len(options)))
     # a right option in a column of its own would stand first: nothing may keep it there

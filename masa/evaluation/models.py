@@ -30,9 +30,17 @@ class Contestant:
     """Folder of the model; unused where answers are replayed."""
     trust_remote_code: bool
 
-    def dialogue(self, templates: Templates, min_length: int, max_length: int) -> TextDialogue:
+    def dialogue(
+        self,
+        templates: Templates,
+        min_length: int,
+        max_length: int,
+        allow_special_tokens: bool = False,
+    ) -> TextDialogue:
         """Templates over the model's tokenizer; see `TextDialogue`."""
-        return TextDialogue(templates, self.tokenizer, min_length, max_length, self.eos)
+        return TextDialogue(
+            templates, self.tokenizer, min_length, max_length, self.eos, allow_special_tokens
+        )
 
     def engine(self, config: DictConfig, longest: int, temperature: float) -> Engine:
         """The engine, holding the model's weights.

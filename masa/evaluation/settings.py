@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -128,6 +129,8 @@ class EvaluationConfig:
     """The gate whose precision and recall are reported."""
     allow_unsafe_execution: bool = False
     """Run generated programs where there is no sandbox."""
+    allow_special_tokens: bool = False
+    """Read special tokens in a question's text as such; else they are words like others."""
     compare: list[str] = field(default_factory=list)
     """Two evaluation directories to compare instead of sampling."""
 
@@ -166,7 +169,8 @@ class EvaluationConfig:
 
 def is_run(model: str) -> bool:
     """True where `model` is a run directory of masa-train."""
-    return (Path(model).expanduser() / "config.yaml").is_file()
+    # a name that is too long is no error here, as it would be of pathlib's
+    return os.path.isfile(os.path.join(os.path.expanduser(model), "config.yaml"))
 
 
 def of_run(model: str | None, setting: str, otherwise: int) -> int:

@@ -136,7 +136,8 @@ class Store:
             ConfigError: this is no evaluation directory.
         """
         path = self.directory / "settings.json"
-        if not path.is_file():
+        # a name that is too long is no error here, as it would be of pathlib's
+        if not os.path.isfile(path):
             raise ConfigError(f"{self.directory} is no directory of masa-eval: no settings.json")
         return _read_json(path)
 

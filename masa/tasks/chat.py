@@ -6,13 +6,28 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from masa.config import ConfigError
+
 _DATE = "26 Jul 2024"
+_QUESTION = "a question of the user"
 _ANSWER = "an answer of the assistant"
 
 
 def in_chat(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """`text` as a user's message, up to where the assistant begins to speak."""
+    """`text` as a user's message, up to where the assistant begins to speak.
+
+    Raises:
+        ConfigError: the template fails.
+    """
     return _render(tokenizer, [{"role": "user", "content": text}], add_generation_prompt=True)
+
+
+def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ConfigError where there is a chat template that fails or leaves messages out."""
+    if tokenizer.chat_template:
+        _end_of_turn(tokenizer)
+        if _QUESTION not in in_chat(tokenizer, _QUESTION):
+            raise _refused(tokenizer, "leaves out what the user says")
 
 
 def leading_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -33,6 +48,7 @@ def ending_tokens(
 
     Raises:
         ValueError: the tokenizer has no end-of-sequence token.
+        ConfigError: the template fails.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end-of-sequence token")
@@ -43,7 +59,9 @@ def ending_tokens(
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
-    rest = _render(tokenizer, messages).rpartition(_ANSWER)[2]
+    _, answered, rest = _render(tokenizer, messages).rpartition(_ANSWER)
+    if not answered:
+        return int(tokenizer.eos_token_id)
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids = tokenizer(rest, add_special_tokens=False)["input_ids"]
     return int(next((i for i in ids if i in special), tokenizer.eos_token_id))
@@ -54,11 +72,23 @@ def _render(
     messages: list[dict[str, str]],
     add_generation_prompt: bool = False,
 ) -> str:
-    # some templates tell today's date, and a resumed run would have other prompts than before
-    text = tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        date_string=_DATE,
-    )
+    try:
+        text = tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            # some templates tell today's date, and a resumed run would have other prompts
+            date_string=_DATE,
+        )
+    # a template is a program, which may raise anything
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise _refused(tokenizer, f"fails ({reason[:200]})") from error
     return str(text)
+
+
+def _refused(tokenizer: PreTrainedTokenizerBase, problem: str) -> ConfigError:
+    return ConfigError(
+        f"{tokenizer.name_or_path}: the tokenizer's chat template {problem}: correct its "
+        "chat_template, or remove it for plain prompts"
+    )

@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any
 
 from masa.config import ConfigError
 from masa.tasks.curation import contaminated, digest, is_held_out
-from masa.tasks.sources import Column, Source, cell
+from masa.tasks.sources import Column, Source
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 from masa.verifiers import choice, math
@@ -47,7 +48,7 @@ class Columns:
     problem: str
     answer: str
     id: str | None = None
-    """A stable id; without one the problem's text gives it."""
+    """A stable id; where there is none the problem's text gives it."""
     level: str | None = None
     """Difficulty; the first number in it counts."""
 
@@ -235,6 +236,7 @@ def _read(source: Source, config: HubConfig, seen: set[str], dropped: Counter[st
     problems = Column(columns.problem, "task.columns.problem")
     answers = Column(columns.answer, "task.columns.answer")
     levels = Column(columns.level or "", "task.columns.level")
+    names = Column(columns.id or "", "task.columns.id")
     prompts = []
     for row in source.rows(config.max_examples):
         problem = problems.of(row)
@@ -251,9 +253,10 @@ def _read(source: Source, config: HubConfig, seen: set[str], dropped: Counter[st
             dropped["with an unusable answer"] += 1
         else:
             seen.add(key)
-            name = cell(row, columns.id, "task.columns.id") if columns.id else key
+            name = _text(names.of(row)) if columns.id else None
+            name = name if _is_text(name) else key
             prompts.append(Prompt(f"{source.label}/{name}", problem, answer, _number(level)))
-    for column in (problems, answers, levels):
+    for column in (problems, answers, levels, names):
         column.require()
     return prompts
 
@@ -263,7 +266,7 @@ def _is_text(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     try:
-        return bool(value.encode().strip())
+        return bool(value.encode()) and bool(value.strip())
     except UnicodeEncodeError:
         return False
 
@@ -315,13 +318,24 @@ def _number(level: Any) -> int:
 
 
 def _text(value: Any) -> str | None:
-    """The value as a gold answer; all members of a list must be found."""
+    """The value as a gold answer; all members of a list must be found.
+
+    None for what is no answer: a truth value, a record, bytes, a date, a list in a list, and what
+    stands for a missing number, as `nan` does in a table written by pandas.
+    """
     if isinstance(value, list):
-        members = [_text(member) for member in value]
+        members = [None if isinstance(member, list) else _text(member) for member in value]
         return None if not members or None in members else ", ".join(map(str, members))
-    if value is None or isinstance(value, (bool, dict)):
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        exact = Decimal(repr(value) if isinstance(value, float) else value) or Decimal(0)
+        if not exact.is_finite():
+            return None
+        # 3 in a column of floats is 3.0, and a small number 1e-05
+        whole = exact.to_integral_value()
+        return f"{whole if exact == whole else exact:f}"
+    if not isinstance(value, str) or value.strip().lower() == "nan":
         return None
-    return str(value).strip() or None
+    return value.strip() or None
 
 
 def _last_box(value: Any) -> str | None:
@@ -330,7 +344,9 @@ def _last_box(value: Any) -> str | None:
 
 
 def _after_hashes(value: Any) -> str | None:
-    return value.rpartition("####")[2].strip() or None if "####" in str(value) else None
+    if not isinstance(value, str) or "####" not in value:
+        return None
+    return value.rpartition("####")[2].strip() or None
 
 
 GOLD: dict[str, Callable[[Any], str | None]] = {

@@ -2,52 +2,142 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import glob
+import gzip
+import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+import lzma
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TextIO
+from urllib.parse import urlsplit
 
 from masa.config import ConfigError
 
 Row = Mapping[str, Any]
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+_ENDINGS = re.compile(
+    r"(?P<kind>\.(parquet|jsonl|ndjson|json|csv|tsv))(?P<packed>\.(gz|bz2|xz|zst))?(?=$|[?&#])",
+    re.IGNORECASE,
+)
+
+
+def _parquet(path: Path, packed: str) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
+    with _binary(path, packed) as file:
+        source = io.BytesIO(file.read()) if packed else path
+        for batch in pq.ParquetFile(source).iter_batches():
+            yield from batch.to_pylist()
 
 
-def _csv(path: Path) -> Iterator[Row]:
+def _table(path: Path, packed: str, delimiters: str) -> Iterator[Row]:
     # the limit is meant for spreadsheets: a problem may be longer than its 128 KiB
     csv.field_size_limit(2**31 - 1)
-    with path.open(newline="", encoding="utf-8") as file:
-        yield from csv.DictReader(file)
+    with _text(path, packed) as file:
+        lines = iter(file)
+        first = next(lines, "")
+        # the first that splits the header
+        found = [d for d in delimiters if len(next(csv.reader([first], delimiter=d), ())) > 1]
+        delimiter = found[0] if found else delimiters[0]
+        reader = csv.DictReader(chain([first], lines), delimiter=delimiter, strict=True)
+        try:
+            for row in reader:
+                if None in row:
+                    raise csv.Error("more fields than the header has")
+                yield row
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from None
 
 
-def _lines(path: Path) -> Iterator[Row]:
-    # not str.splitlines: a text may hold separators that end no line of JSON
-    with path.open(newline="\n", encoding="utf-8") as file:
-        yield from (json.loads(line) for line in file if line.strip())
+def _lines(path: Path, packed: str) -> Iterator[Row]:
+    with _text(path, packed) as file:
+        # a text may hold separators that end no line of JSON
+        yield from _objects(file)
 
 
-def _json(path: Path) -> Iterator[Row]:
-    text = path.read_text(encoding="utf-8")
-    yield from json.loads(text) if text.lstrip().startswith("[") else _lines(path)
+def _objects(lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        # a mark stands before each of several files that were joined
+        line = line.strip("\ufeff \t\r\n")
+        if line:
+            try:
+                yield _parsed(line)
+            except json.JSONDecodeError as error:
+                where = f"line {number}, column {error.colno}"
+                raise ValueError(f"{where}: {error.msg}") from None
 
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+def _json(path: Path, packed: str) -> Iterator[Row]:
+    with _text(path, packed) as file:
+        text = file.read()
+    if text.lstrip().startswith("["):
+        yield from _parsed(text)
+        return
+    try:
+        rows: Iterable[Row] = [_parsed(text)]
+    except json.JSONDecodeError:
+        rows = _objects(text.split("\n"))
+    yield from rows
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _integer(digits: str) -> int | str:
+    # longer ones Python does not read
+    return int(digits) if len(digits) <= sys.int_info.default_max_str_digits else digits
+
+
+def _binary(path: Path, packed: str) -> IO[bytes]:
+    if packed == ".zst":
+        import pyarrow as pa
+
+        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")  # type: ignore[no-any-return]
+    openers: dict[str, Callable[[Path], Any]] = {
+        ".gz": gzip.open,
+        ".bz2": bz2.open,
+        ".xz": lzma.open,
+    }
+    file: IO[bytes] = openers[packed](path) if packed else path.open("rb")
+    return file
+
+
+@contextmanager
+def _text(path: Path, packed: str) -> Iterator[TextIO]:
+    """The file's characters, in UTF-8, -16 or -32 with or without a byte order mark. Only \\n ends
+    a line."""
+    with _binary(path, packed) as file:
+        encoding = json.detect_encoding(file.read(4))
+    with _binary(path, packed) as file:
+        yield io.TextIOWrapper(file, encoding=encoding, newline="\n")
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
     ".parquet": _parquet,
     ".jsonl": _lines,
+    ".ndjson": _lines,
     ".json": _json,
-    ".csv": _csv,
+    ".csv": partial(_table, delimiters=",;\t"),
+    ".tsv": partial(_table, delimiters="\t"),
 }
-"""Local files by their ending; .json holds a list, or an object per line."""
+"""Files by their ending, in small or capital letters, and .gz, .bz2, .xz or .zst after it; .json
+holds a list, or an object per line; a header without commas tells of semicolons or tabs."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +145,8 @@ class Source:
     """One split of one data set."""
 
     path: str
-    """Repository of the hub, address of a file, or a .parquet, .jsonl, .json or .csv file; * and ?
-    are patterns."""
+    """Repository of the hub, address of a file, or a file that `READERS` knows; where there is none
+    of that very name, * ? [ ] are patterns."""
     split: str = "train"
     """Split of a data set of the hub."""
     name: str | None = None
@@ -69,14 +159,21 @@ class Source:
     @property
     def is_local(self) -> bool:
         """True where the path names files, whether they exist or not."""
-        return "://" not in self.path and Path(self.path).suffix in READERS
+        ending = _ENDINGS.search(self.path)
+        named = ending is not None and ending.end() == len(self.path)
+        return "://" not in self.path and (named or os.path.isfile(self._expanded))
 
     @property
     def label(self) -> str:
         """Short name, the beginning of every prompt's id."""
         if self.is_local:
-            return Path(self.path).stem
-        return f"{self.path.rpartition('/')[2]}/{self.split.partition('[')[0]}"
+            return _ENDINGS.sub("", Path(self.path).name)
+        name = urlsplit(self.path).path if "://" in self.path else self.path
+        return f"{name.rpartition('/')[2]}/{self.split.partition('[')[0]}"
+
+    @property
+    def _expanded(self) -> str:
+        return os.path.expanduser(self.path)
 
     def rows(self, max_examples: int | None = None) -> Iterator[Row]:
         """The rows in the order of the source; only the first `max_examples` are fetched.
@@ -85,18 +182,18 @@ class Source:
             ConfigError: there is no such data set, or it cannot be read.
         """
         import datasets
-        from pyarrow import ArrowException
 
         datasets.disable_progress_bars()
         try:
             for row in islice(self._load(streaming=max_examples is not None), max_examples):
                 if not isinstance(row, Mapping):
-                    raise ValueError("it must hold a list of objects")
+                    raise ValueError(f"it must hold a list of objects, not {row!r}")
                 yield row
-        except (
-            OSError, ValueError, csv.Error, ArrowException, datasets.exceptions.DatasetsError
-        ) as error:  # fmt: skip
-            reason = " ".join(str(error.__cause__ or error).split())[:160]
+        # anybody's file, and what fetches it has errors of its own
+        except Exception as error:
+            plain = isinstance(error, OSError | ValueError | csv.Error)
+            kind = "" if plain else f"{type(error).__name__}: "
+            reason = " ".join(f"{kind}{error.__cause__ or error}".split())[:160]
             where = "" if self.is_local or "://" in self.path else f" (split {self.split})"
             raise ConfigError(f"cannot read {self.path}{where}: {reason}") from error
 
@@ -105,10 +202,12 @@ class Source:
         from huggingface_hub import hf_hub_download
 
         if self.is_local:
-            files = sorted(glob.glob(str(Path(self.path).expanduser())))
+            there = os.path.exists(self._expanded)
+            files = [self._expanded] if there else sorted(glob.glob(self._expanded))
             if not files:
                 raise FileNotFoundError("there is no such file")
         elif "://" in self.path:
+            _reader(self.path)
             files = [datasets.DownloadManager().download(self.path)]
         elif self.files:
             files = [
@@ -126,8 +225,20 @@ class Source:
             return
         for file in files:
             # what was downloaded from an address has lost its ending
-            named = self.path if "://" in self.path else file
-            yield from READERS[Path(named).suffix](Path(file))
+            yield from _reader(self.path if "://" in self.path else file)(Path(file))
+
+
+def _reader(name: str) -> Callable[[Path], Iterator[Row]]:
+    ending = _ENDINGS.search(name)
+    if ending is None:
+        raise ValueError(f"it must end in {', '.join(READERS)}, or that with .gz or .zst")
+    reader, packed = READERS[ending["kind"].lower()], (ending["packed"] or "").lower()
+    return lambda path: reader(path, packed)
+
+
+def is_missing(value: Any) -> bool:
+    """True for null, and for the numbers that stand for it in tables: NaN and infinities."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def cell(row: Row, column: str, setting: str) -> Any:
@@ -192,5 +303,5 @@ def _look_up(row: Row, column: str) -> tuple[bool, Any]:
             elif value is not None:
                 break
         else:
-            return True, value
+            return True, None if is_missing(value) else value
     return False, None

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from transformers import PreTrainedTokenizerBase
 
 from masa.tasks.chat import ending_tokens, in_chat, leading_token
+from masa.tasks.encoding import Encoder, Marks
 from masa.types import MetaPrediction, Prompt
 
 END_OF_REASONING = "</meta>"
@@ -161,6 +162,8 @@ class TextDialogue:
         tokenizer: the policy's tokenizer; needs an end-of-sequence token.
         min_length, max_length: range of solution lengths that may be predicted (tokens).
         eos_token_ids: what else ends a completion, from the model's generation config.
+        allow_special_tokens: take special tokens in problems and notions for what they are; else
+            they stay the text that they are written as.
     """
 
     def __init__(
@@ -170,10 +173,12 @@ class TextDialogue:
         min_length: int,
         max_length: int,
         eos_token_ids: Sequence[int] = (),
+        allow_special_tokens: bool = False,
     ) -> None:
         self.eos_token_ids = ending_tokens(tokenizer, eos_token_ids)
         self.templates = templates
         self.tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer, allow_special_tokens)
         self.min_length = min_length
         self.max_length = max_length
         self.chat = bool(tokenizer.chat_template)
@@ -195,12 +200,14 @@ class TextDialogue:
 
     def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of q_meta."""
-        text = self.templates.meta_text(prompt.problem, self.min_length, self.max_length)
-        return self._prompt(text)
+        (problem,), marks = self._encoder.protect([prompt.problem])
+        text = self.templates.meta_text(problem, self.min_length, self.max_length)
+        return self._prompt(text, marks)
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
         """Token ids of q_sol; hinted notions are appended to the problem."""
-        return self._prompt(self.templates.solution_text(prompt.problem, hints))
+        (problem, *hints), marks = self._encoder.protect([prompt.problem, *hints])
+        return self._prompt(self.templates.solution_text(problem, hints), marks)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Decoded text without special tokens."""
@@ -219,15 +226,16 @@ class TextDialogue:
         rewritten = rewrite_meta(text, pass_rate, length)
         if rewritten is None:
             return None
-        return (*self._encode(rewritten), self.eos_token_ids[0])
+        return self.turn(rewritten)
 
-    def _prompt(self, text: str) -> tuple[int, ...]:
+    def turn(self, text: str) -> tuple[int, ...]:
+        """Token ids of what the assistant might have said, and the token that ends its turn."""
+        return (*self._encoder.encode_foreign(text), self.eos_token_ids[0])
+
+    def _prompt(self, text: str, marks: Marks) -> tuple[int, ...]:
         if self.chat:
-            return self._encode(in_chat(self.tokenizer, text))
-        ids = self._encode(text)
+            return self._encoder.encode(in_chat(self.tokenizer, text), marks)
+        ids = self._encoder.encode(text, marks)
         if self._bos is None or ids[:1] == (self._bos,):
             return ids
         return (self._bos, *ids)
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -16,15 +16,20 @@ from masa.types import Engine
 
 
 def build_dialogue(
-    templates: Templates, model: Model, model_path: Path, algorithm: AlgorithmConfig
+    templates: Templates,
+    model: Model,
+    model_path: Path,
+    algorithm: AlgorithmConfig,
+    allow_special_tokens: bool = False,
 ) -> TextDialogue:
-    """Templates over the model's tokenizer."""
+    """Templates over the model's tokenizer; see `TextDialogue`."""
     return TextDialogue(
         templates,
         load_tokenizer(model_path, model.trust_remote_code),
         algorithm.meta.min_length,
         algorithm.response_limit,
         generation_eos(model_path),
+        allow_special_tokens,
     )
 
 

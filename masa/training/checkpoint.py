@@ -216,7 +216,7 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
         return None
     if ckpt not in ("last", "auto", "best"):
         path = Path(ckpt)
-        if not path.exists():
+        if not os.path.exists(path):
             raise ConfigError(f"ckpt={ckpt}: no such checkpoint")
         # the rollout to go on after is read from the name
         if not re.fullmatch(r"step-\d+\.ckpt", path.name):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,9 +30,11 @@ from masa.config import ConfigError
 from masa.data.cost import ModelSize
 from masa.engine.hf import faithful_attention
 from masa.tasks.arithmetic import ArithmeticTask
+from masa.tasks.chat import check_chat_template
 from masa.training.lora import LoraConfig, add_adapter
 from masa.training.warmstart import WarmstartConfig, cached_warm_start
 
+_log = logging.getLogger(__name__)
 WEIGHTS = ("*.safetensors", "*.bin")
 """Files of weights."""
 
@@ -111,6 +119,8 @@ class HubModel:
     ) -> None:
         if dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"model.dtype is {dtype!r}, it must be float32 or bfloat16")
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"model.name is {name!r}, it must name a folder or a hub id")
         self.name = name
         self.revision = revision
         self.dtype = dtype
@@ -121,42 +131,51 @@ class HubModel:
 
     def check(self, task: object) -> None:
         """Raise ConfigError where there is no such model, or none that can be trained so."""
-        folder = Path(self.name).expanduser()
-        if folder.exists() and not (folder / "config.json").is_file():
-            raise ConfigError(f"model.name={self.name}: the folder has no config.json")
-        where = str(folder) if folder.exists() else self.name
+        folder = Path(os.path.expanduser(self.name))
+        there = os.path.exists(folder)
+        if there:
+            _check_folder(self.name, folder)
+        else:
+            try:
+                validate_repo_id(self.name)
+            except HFValidationError as error:
+                raise ConfigError(
+                    f"model.name={self.name}: there is no such folder, and it is no repository of "
+                    "the hub (ORG/NAME)"
+                ) from error
+        where = str(folder) if there else self.name
         options = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
-        try:
+        with _loading(f"model.name={self.name}" + ("" if there else " is no folder here and")):
             config = AutoConfig.from_pretrained(where, **options)
-        except (OSError, ValueError) as error:
-            # the folder or id, then what the hub said to it; a remedy may be among the words
-            said = " ".join(str(error).split())
-            raise ConfigError(f"model.name={self.name} cannot be loaded: {said}") from error
+        model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+        if model_class is None and not self.trust_remote_code:
+            raise ConfigError(
+                f"model.name={self.name}: {config.model_type} is no causal language model"
+            )
         faithful_attention(config, self.attn_implementation)
         _require_attention(self.attn_implementation)
-        _refuse_recurrent(MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None), where)
-        if folder.exists():
-            if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-                raise ConfigError(
-                    f"model.name={self.name}: the folder has no weights ({', '.join(WEIGHTS)})"
-                )
+        _refuse_recurrent(model_class, where)
+        if there:
+            _check_weights(self.name, folder)
+            generation_eos(folder)
             load_tokenizer(folder, self.trust_remote_code)
 
     def resolve(self, task: object) -> Path:
         """Local folder of the model, downloaded where it is not there yet."""
-        folder = Path(self.name).expanduser()
-        if folder.is_dir():
+        folder = Path(os.path.expanduser(self.name))
+        if os.path.isdir(folder):
             return folder
         from huggingface_hub import snapshot_download
 
         # some repositories hold the weights a second time in their maker's own format
         wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md"]
-        path = snapshot_download(
-            self.name,
-            revision=self.revision,
-            allow_patterns=wanted,
-            ignore_patterns=["original/*", "consolidated*"],
-        )
+        with _loading(f"model.name={self.name}"):
+            path = snapshot_download(
+                self.name,
+                revision=self.revision,
+                allow_patterns=wanted,
+                ignore_patterns=["original/*", "consolidated*"],
+            )
         return Path(path)
 
     def load(self, path: Path) -> PreTrainedModel:
@@ -171,6 +190,53 @@ class HubModel:
         if self.lora.rank is not None:
             add_adapter(model, self.lora)
         return model
+
+
+@contextmanager
+def _loading(what: str, remedy: str = "") -> Iterator[None]:
+    """Raise ConfigError where something cannot be loaded.
+
+    A folder's files are anybody's, and may bring code of their own: there is nothing that reading
+    them may not raise.
+    """
+    try:
+        yield
+    except (ConfigError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # of OSError the message alone: it says what the hub answered, and maybe a remedy
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
+        raise ConfigError(f"{what} cannot be loaded ({reason[:400]}){remedy}") from error
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    """Raise ConfigError for what is no folder of a model."""
+    if not folder.is_dir():
+        raise ConfigError(f"model.name={name} is a file, not the folder of a model")
+    if not (folder / "config.json").is_file():
+        run = (folder / "config.yaml").is_file()
+        hint = ": it is a run, of which masa-export makes a model" if run else ""
+        raise ConfigError(f"model.name={name}: the folder has no config.json{hint}")
+
+
+def _check_weights(name: str, folder: Path) -> None:
+    """Raise ConfigError where files of weights are missing or cut off; they are not loaded."""
+    weights = [path for pattern in WEIGHTS for path in sorted(folder.glob(pattern))]
+    if not weights:
+        raise ConfigError(f"model.name={name}: the folder has no weights ({', '.join(WEIGHTS)})")
+    for index in folder.glob("*.index.json"):
+        with _loading(str(index)):
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(shards - {path.name for path in weights})
+        if missing:
+            raise ConfigError(f"model.name={name}: the folder has no {', '.join(missing)}")
+    for path in weights:
+        if path.suffix == ".safetensors":
+            with _loading(str(path), ": it is damaged, or not the file itself; fetch it again"):
+                # reads the header, and compares it with the size of the file
+                with safe_open(path, "pt"):
+                    pass
 
 
 def _refuse_recurrent(model: object, where: str | Path) -> None:
@@ -213,23 +279,31 @@ def load_policy(
     Raises:
         ConfigError: it cannot be loaded so.
     """
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
+    remedy = ": correct the folder, or change model.name or model.attn_implementation"
+    with _loading(f"the model in {path}", remedy):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             attn_implementation=faithful_attention(config, attn_implementation),
             trust_remote_code=trust_remote_code,
+            generation_config=generation_config(path),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    except torch.OutOfMemoryError:
-        raise
-    # a damaged file, weights of other shapes, attention that is not installed or not known
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+    model, info = loaded
+    # transformers would go on with random numbers; buffers it computes
+    missing = sorted(set(info["missing_keys"]) & dict(model.named_parameters()).keys())
+    if missing:
         raise ConfigError(
-            f"the model in {path} cannot be loaded ({said[:200]}): mend the folder, or change "
-            "model.name or model.attn_implementation"
-        ) from error
+            f"the model in {path} has no weights for {', '.join(missing[:3])}{remedy}"
+        )
+    if info["mismatched_keys"]:
+        name, there, wanted = sorted(info["mismatched_keys"])[0]
+        raise ConfigError(
+            f"the model in {path} has weights of another shape than its config.json says: {name} "
+            f"is {list(there)}, not {list(wanted)}{remedy}"
+        )
     assert isinstance(model, PreTrainedModel)
     return model
 
@@ -249,20 +323,74 @@ def load_tokenizer(path: Path, trust_remote_code: bool = False) -> PreTrainedTok
     """The tokenizer in `path`.
 
     Raises:
-        ConfigError: it has no end-of-sequence token.
+        ConfigError: it cannot be loaded, has no end-of-sequence token, or a chat template that
+            fails.
     """
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    with _loading(f"the tokenizer in {path}"):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        words = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
+    if not words:
+        # transformers makes an empty one where files are missing
+        raise ConfigError(f"the tokenizer in {path} knows no words: the folder lacks its files")
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             f"the tokenizer in {path} has no end-of-sequence token: set eos_token in its "
             "tokenizer_config.json"
         )
+    check_chat_template(tokenizer)
     return tokenizer
 
 
 def generation_eos(path: Path) -> list[int]:
-    """`eos_token_id` of the model's generation config, a list in several model families."""
-    if not (path / "generation_config.json").is_file():
-        return []
-    ids = GenerationConfig.from_pretrained(path).eos_token_id
-    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+    """`eos_token_id` of the model's generation config, a list in several model families.
+
+    Raises:
+        ConfigError: that file cannot be read, or holds something else.
+    """
+    ids = _settings(path / "generation_config.json").get("eos_token_id")
+    listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
+    if not all(type(i) is int for i in listed):
+        raise ConfigError(f"{path}/generation_config.json: eos_token_id is {ids}, no token ids")
+    return listed
+
+
+def generation_config(path: Path) -> GenerationConfig:
+    """The model's generation config, without settings that transformers reads and ignores but
+    refuses to write, such as a temperature without sampling.
+
+    Raises:
+        ConfigError: as for `generation_eos`.
+    """
+    kept: dict[str, Any] = {}
+    left_out = []
+    # what others depend on comes first
+    switches = ("do_sample", "num_beams", "return_dict_in_generate")
+    settings = _settings(path / "generation_config.json")
+    if not settings:
+        # older models have them there
+        known = GenerationConfig().to_dict().keys() - {"transformers_version"}
+        config = _settings(path / "config.json")
+        settings = {name: value for name, value in config.items() if name in known}
+    for name in sorted(settings, key=lambda name: name not in switches):
+        try:
+            GenerationConfig(**kept, **{name: settings[name]}).validate(strict=True)
+        except (ValueError, TypeError, AttributeError):
+            left_out.append(name)
+        else:
+            kept[name] = settings[name]
+    if left_out:
+        _log.info("%s/generation_config.json: left out %s", path, ", ".join(left_out))
+    return GenerationConfig(**kept)
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """What a file of a model says, nothing where it is missing."""
+    if not file.is_file():
+        return {}
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8-sig"))
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}): correct or remove it") from error
+    return settings

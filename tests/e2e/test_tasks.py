@@ -8,7 +8,9 @@ import builders
 import pandas as pd
 import pytest
 import runs
+from transformers import AutoModelForCausalLM
 
+RUN = 'run ü, seed=0 ("1")'
 SMALL = [
     "~experiment",
     "model=hub",
@@ -28,7 +30,11 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return builders.model_folder(tmp_path_factory.mktemp("model"))
+    folder = builders.model_folder(tmp_path_factory.mktemp("model") / "it's {one}, ü=(1)")
+    # transformers reads these and refuses to write them
+    settings = {"do_sample": False, "temperature": 0.6, "eos_token_id": 0}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    return folder
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def train(model, cache, tmp_path):
     def run(*overrides, code=0):
         command = [
             sys.executable, "-m", "masa.train", *SMALL, f"model.name={model}", *overrides,
-            f"hydra.run.dir={tmp_path}/run",
+            f"hydra.run.dir={tmp_path}/{RUN}",
         ]  # fmt: skip
         done = subprocess.run(
             command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
@@ -52,15 +58,16 @@ def sums(tmp_path):
     rows = [{"question": f"What is {i} plus {i}?", "gold": 2 * i} for i in range(40)]
     rows += [rows[0], {"question": "What is lost?", "gold": None}]
     rows += [{"question": "Add these. " + "1 + " * 300, "gold": 300}]
-    file = tmp_path / "sums.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = tmp_path / "sums [v1] & $x.JSONL"
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    file.write_text(text, encoding="utf-8-sig")
     columns = ["task.columns.problem=question", "task.columns.answer=gold"]
     return ["task=hub", f"task.path={file}", *columns, "task.validation.fraction=0.2"]
 
 
 def test_training_on_a_file(train, sums, tmp_path):
     done = train(*sums, "algorithm.prompt_limit=1200")
-    report = json.loads((tmp_path / "run" / "data.json").read_text())
+    report = json.loads((tmp_path / RUN / "data.json").read_text())
     assert report["dropped"] == {
         "duplicate": 1,
         "without an answer": 1,
@@ -70,17 +77,41 @@ def test_training_on_a_file(train, sums, tmp_path):
     assert report["longest_prompt"] <= 1200
     line = f"data: {report['train']} to train on, {report['validation']} held out; dropped: 1 dupl"
     assert done.stdout.count(line) == 1
-    metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    metrics = pd.read_csv(tmp_path / RUN / "metrics.csv")
     assert metrics["step"].tolist() == [0, 1, 2]
-    seen = set(runs.rollouts(tmp_path / "run")["prompt_id"])
-    held = set(runs.rollouts(tmp_path / "run", "val")["prompt_id"])
+    seen = set(runs.rollouts(tmp_path / RUN)["prompt_id"])
+    held = set(runs.rollouts(tmp_path / RUN, "val")["prompt_id"])
     assert len(seen) == 8 and len(held) == report["validation"] and not seen & held
-    assert all(name.startswith("sums/") for name in seen | held)
+    assert all(name.startswith("sums [v1] & $x/") for name in seen | held)
+
+
+def test_what_it_made_is_exported_and_evaluated(train, sums, tmp_path, cache):
+    def masa(module, *arguments):
+        command = [sys.executable, "-m", f"masa.{module}", *arguments]
+        done = subprocess.run(
+            command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+    train(*sums, "trainer.max_rollouts=1")
+    run, out = tmp_path / RUN, tmp_path / "out=a, b"
+    masa("export", str(run), f"out={out}", f"ckpt={run}/checkpoints/step-000001.ckpt")
+    AutoModelForCausalLM.from_pretrained(out).generation_config.validate(strict=True)
+    masa("report", str(run), "--out", str(tmp_path / "a [report]"))
+    asked = ["engine=hf", "benchmark=aime25", "n=2", "k=[1]", "limit=2", "max_tokens=8"]
+    asked += [f"benchmark.aime25.path={tmp_path}/sums.csv"]
+    (tmp_path / "sums.csv").write_text("problem,answer\n1+1,2\n1+2,3\n", encoding="utf-16")
+    first, second = tmp_path / "ü, a", tmp_path / "[b]"
+    masa("evaluate", f"model={run}", *asked, f"hydra.run.dir={first}")
+    masa("evaluate", f"model={out}", *asked, f"hydra.run.dir={second}")
+    masa("evaluate", f"compare=[{first},{second}]", f"hydra.run.dir={tmp_path}/(a & b)")
+    compared = json.loads((tmp_path / "(a & b)" / "comparison.json").read_text())
+    assert compared["aime25"]["first"] == compared["aime25"]["second"]
 
 
 def test_training_on_the_gym(train, tmp_path):
     train("task=gym", "task.train_size=20", "task.validation_size=5")
-    assert json.loads((tmp_path / "run" / "data.json").read_text())["train"] == 20
+    assert json.loads((tmp_path / RUN / "data.json").read_text())["train"] == 20
 
 
 @pytest.mark.slow
@@ -97,6 +128,6 @@ def test_bad_data_is_refused_in_one_line_before_anything_starts(train, sums, tmp
     for mistake, message in mistakes.items():
         error = train(*sums, mistake, code=2).stderr
         assert message in error and len(error.strip().splitlines()) == 1, error
-        assert not (tmp_path / "run").exists()
+        assert not (tmp_path / RUN).exists()
     error = train(*sums, "algorithm.prompt_limit=50", code=2).stderr
     assert "have over algorithm.prompt_limit=50 tokens" in error

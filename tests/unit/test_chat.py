@@ -3,6 +3,7 @@
 import families
 import pytest
 from builders import meta_text, prompt
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from masa.config import ConfigError
@@ -160,8 +161,84 @@ def test_an_unknown_model_is_refused(tmp_path):
     )
     (tmp_path / "empty").mkdir()
     refused(lambda: HubModel(str(tmp_path / "empty")).check(None), "no config.json")
+    (tmp_path / "empty" / "config.yaml").touch()
+    refused(lambda: HubModel(str(tmp_path / "empty")).check(None), "is a run", "masa-export")
+    (tmp_path / "weights.gguf").touch()
+    refused(lambda: HubModel(str(tmp_path / "weights.gguf")).check(None), "is a file")
     (tmp_path / "config.json").write_text('{"model_type": "never-heard-of"}')
     refused(lambda: HubModel(str(tmp_path)).check(None), str(tmp_path), "never-heard-of")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/no/such/folder", "./no", "../no", "~/no", "~nobody/no", "a/b/c", "ü", "a b", "x" * 999],
+)
+def test_a_folder_that_is_not_there_is_called_so(name):
+    refused(lambda: HubModel(name).check(None), f"model.name={name}: there is no such folder")
+
+
+@pytest.mark.parametrize("name", [None, "", 7])
+def test_a_name_is_a_text(name):
+    refused(lambda: HubModel(name), "model.name is", "folder or a hub id")
+
+
+FILES = {
+    "config.json": ["{", "[]", "", "{}", '{"model_type": "qwen3", "hidden_size": "many"}'],
+    "generation_config.json": ["{", "[]", '{"eos_token_id": "x"}', '{"eos_token_id": [[1]]}'],
+    "tokenizer.json": ["{", "{}", "[]", None],
+    "tokenizer_config.json": ["{", "[]"],
+    "chat_template.jinja": [
+        "{% if %}", "{{ raise_exception('no') }}", "{{ 1 / 0 }}", "{{ messages[9].content }}", "hi",
+        "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}",
+    ],
+    "model.safetensors": ["", "version https://git-lfs.github.com/spec/v1\n", 1000, -10],
+    "model.safetensors.index.json": ["{", '{"weight_map": {"a": "model-2.safetensors"}}'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_broken_file_is_refused_before_weights_are_loaded(name, tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    file = tmp_path / name
+    whole = file.read_bytes() if file.exists() else b""
+    for content in FILES[name]:
+        if content is None:
+            file.unlink()
+            (tmp_path / "tokenizer_config.json").unlink()
+        else:
+            cut = whole[:content] if isinstance(content, int) else content.encode()
+            file.write_bytes(cut)
+        refused(lambda: HubModel(str(tmp_path)).check(None), str(tmp_path))
+
+
+def test_a_model_that_is_no_causal_one_is_refused(tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    refused(lambda: HubModel(str(tmp_path)).check(None), "t5 is no causal language model")
+
+
+def test_weights_that_are_missing_or_of_another_shape_are_refused(tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    weights, name = load_file(tmp_path / "model.safetensors"), "model.layers.1.mlp.up_proj.weight"
+    for change in ({}, {name: weights[name][:5].clone()}):
+        rest = {key: value for key, value in weights.items() if key != name}
+        save_file(rest | change, tmp_path / "model.safetensors", {"format": "pt"})
+        HubModel(str(tmp_path)).check(None)
+        refused(lambda: HubModel(str(tmp_path)).load(tmp_path), str(tmp_path), name)
+
+
+def test_a_chat_template_that_leaves_out_answers_falls_back_on_eos():
+    own = (
+        "<|start_header_id|>{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    )
+    made = dialogue("llama", True, chat_template=own)
+    assert made.eos_token_ids == (made.tokenizer.eos_token_id,)
+
+
+def test_a_chat_template_that_fails_on_one_problem_says_so():
+    own = "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('no x') }}{% endif %}"
+    made = dialogue("llama", True, chat_template=own + "{{ m.content }}{% endfor %}")
+    refused(lambda: made.solution_prompt(prompt(problem="x"), ()), "chat template fails", "no x")
 
 
 def test_attention_without_the_soft_cap_is_refused(tmp_path):

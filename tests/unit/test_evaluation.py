@@ -1,5 +1,6 @@
 """Sampling that can stop anywhere, scores, comparison and calibration."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -388,6 +389,21 @@ def test_folders_with_an_equals_sign_reach_hydra_quoted():
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = hydra.compose("evaluate", [taken[0], taken[2], "output_dir=."])
     assert (cfg.model.name, cfg.compare) == ("runs/seed=0", ["runs/seed=0", "runs/b"])
+
+
+def test_folders_to_compare_may_be_called_anything(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["a,b", "ü", "it's", "[c]", "d, e", "x=1"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    for pair in itertools.permutations(names, 2):
+        for written in (f"[{pair[0]},{pair[1]}]", ", ".join(pair)):
+            (taken,) = arguments([f"compare={written}"])
+            with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                cfg = hydra.compose("evaluate", [taken, "output_dir=."])
+            assert cfg.compare == list(pair), written
+    with pytest.raises(ConfigError, match="no directory of masa-eval"):
+        Store(tmp_path / ("x" * 300)).settings()
 
 
 def test_only_one_evaluation_works_in_a_directory(tmp_path, monkeypatch):

@@ -1,17 +1,19 @@
 """A run becomes a Hugging Face folder, whole or not at all."""
 
+import json
 import os
 
 import pytest
 import torch
 from builders import model_folder
 from omegaconf import OmegaConf
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from masa.checks import ConfigError
 from masa.export import export, last_validation
 from masa.training.checkpoint import shapes
 from masa.training.manifest import Manifest, digests, write_manifest
+from masa.training.models import generation_eos
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_what_fails_on_the_way_leaves_nothing(run, tmp_path, monkeypatch):
 
 def test_a_model_that_is_not_where_the_run_had_it_is_said(run, tmp_path):
     (tmp_path / "model").rename(tmp_path / "elsewhere")
-    with pytest.raises(ConfigError, match="model.name=.* cannot be loaded"):
+    with pytest.raises(ConfigError, match="model.name=.*: there is no such folder"):
         export(run, tmp_path / "out")
 
 
@@ -102,3 +104,45 @@ def test_a_folder_with_files_is_left_alone(run, tmp_path):
     (tmp_path / "out" / "notes.txt").touch()
     with pytest.raises(ConfigError, match="holds files already"):
         export(run, tmp_path / "out")
+
+
+INVALID = {
+    "do_sample": False, "temperature": 0.6, "top_p": 0.9, "top_k": 20, "length_penalty": 2.0,
+    "early_stopping": True, "num_return_sequences": 4, "max_new_tokens": 0, "output_scores": True,
+    "cache_implementation": "unknown", "pad_token_id": -1, "logits_processor": [1],
+}  # fmt: skip
+FATAL = ("max_new_tokens", "cache_implementation")
+"""With these in config.json transformers makes no model."""
+
+
+@pytest.mark.parametrize("place", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize("names", [[name] for name in INVALID] + [["do_sample", "temperature"]])
+def test_generation_settings_that_do_not_validate_are_left_out(run, tmp_path, place, names):
+    file = tmp_path / "model" / place
+    settings = json.loads(file.read_text())
+    if place == "config.json":
+        (tmp_path / "model" / "generation_config.json").unlink()
+    file.write_text(json.dumps(settings | {name: INVALID[name] for name in names}))
+    if place == "config.json" and names[0] in FATAL:
+        with pytest.raises(ConfigError, match="cannot be loaded"):
+            export(run, tmp_path / "out")
+        return
+    export(run, tmp_path / "out")
+    GenerationConfig.from_pretrained(tmp_path / "out").validate(strict=True)
+    assert generation_eos(tmp_path / "out") == [0]
+
+
+def test_generation_settings_that_validate_are_kept(run, tmp_path):
+    kept = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 7}
+    file = tmp_path / "model" / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | kept))
+    exported(run, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert written.items() >= kept.items()
+
+
+def test_a_place_that_takes_no_files_is_refused_before_weights_are_loaded(run, tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "x", tmp_path / ("x" * 250), tmp_path / ("x" * 300)):
+        with pytest.raises((ConfigError, OSError), match="cannot be written|too long|Not a dir"):
+            export(run, out)

@@ -204,6 +204,38 @@ def test_unusable_rows_are_dropped_and_counted(tmp_path):
     }
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_numbers_that_stand_for_nothing_are_dropped_and_counted(tmp_path, suffix):
+    rows = [{"problem": f"p{i}", "answer": float(i)} for i in range(60)]
+    bad = [{"problem": f"b{x}", "answer": float(x)} for x in ("nan", "inf", "-inf")]
+    task = task_of(write(tmp_path / f"sums.{suffix}", rows + bad), "validation.fraction=0.3")
+    assert task.report["dropped"] == {"without an answer": 3}
+    assert {p.answer for p in (*task.train, *task.validation)} == {str(i) for i in range(60)}
+
+
+def test_values_of_any_kind_are_read_or_dropped(tmp_path):
+    values = [7, 7.5, "7", None, True, [1, 2], [[1], [2]], [], {"a": 1}, "", " ", "NaN", 10**400]
+    rows = [{"problem": f"p{i}", "answer": value} for i, value in enumerate(values)]
+    rows += [{"problem": value, "answer": "1"} for value in (7, ["x"], {"a": "x"}, "\u3000", True)]
+    task = task_of(write(tmp_path / "sums.jsonl", rows + ROWS), "validation.fraction=0.3")
+    assert task.report["dropped"] == {"without an answer": 8, "without a problem": 5}
+    kept = {p.answer for p in (*task.train, *task.validation) if p.problem.startswith("p")}
+    assert kept == {"7", "7.5", "1, 2", str(10**400)}
+    for answer_format in ("gsm8k", "boxed"):
+        task = task_of(tmp_path / "sums.jsonl", f"answer_format={answer_format}")
+        with pytest.raises(ConfigError, match="no prompt to train on"):
+            assert task.train
+
+
+def test_ids_that_are_missing_are_those_of_the_text(tmp_path):
+    rows = [row | {"key": key} for row, key in zip(ROWS, [None, "", "\ud800", 3.0], strict=False)]
+    file = write(tmp_path / "sums.jsonl", rows + ROWS[4:])
+    task = task_of(file, "columns.id=key", "validation.fraction=0.3")
+    plain = task_of(file, "validation.fraction=0.3")
+    found, texts = ({*ids(t.train), *ids(t.validation)} for t in (task, plain))
+    assert len(found) == 60 and found - texts == {"sums/3"}
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_row_without_the_key_counts_as_unusable(tmp_path, first):
     bad = [{"answer": "1"}, {"problem": "unsolved"}, {"problem": "x \ud800", "answer": "1"}]

@@ -208,6 +208,13 @@ def test_a_run_goes_on_only_under_settings_that_leave_its_numbers(tmp_path, fini
     refuse_another_run(settings_of(**FREE), saved, finished)
 
 
+def test_special_tokens_are_read_as_before(tmp_path):
+    OmegaConf.save(settings_of(), tmp_path / "config.yaml")
+    refuse_another_run(settings_of(allow_special_tokens=False), tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="allow_special_tokens is True, but .* with False"):
+        refuse_another_run(settings_of(allow_special_tokens=True), tmp_path / "config.yaml")
+
+
 def test_an_unfinished_run_may_grow_and_a_finished_one_is_not_a_longer_one(tmp_path):
     OmegaConf.save(settings_of(), tmp_path / "config.yaml")
     longer = settings_of(**{"trainer.max_rollouts": 100})
