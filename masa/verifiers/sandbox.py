@@ -55,6 +55,7 @@ for name, (soft, hard) in order["limits"].items():
         soft, hard = min(soft, ceiling), min(hard, ceiling)
     resource.setrlimit(getattr(resource, name), (soft, hard))
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
+sys.set_int_max_str_digits(0)  # the limit on CPU time bounds what that guards against
 sys.path += order["packages"]
 builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "end of file")
 with open(order["program"], encoding="utf-8") as file:
