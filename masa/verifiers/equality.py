@@ -1,5 +1,6 @@
 """Is a given answer the gold answer? By form first, then by number, then by algebra."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from masa.verifiers.expressions import (
     same_expression,
     same_number,
 )
-from masa.verifiers.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
+from masa.verifiers.latex import ANSWER_WORDS, MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
 from masa.verifiers.numerals import TOLERANCE, read_number
 from masa.verifiers.quantities import Quantity, ratio, split_quantity
 from masa.verifiers.sets import FLIPPED, real_set, text_of, variables
@@ -36,7 +37,10 @@ _BASES = {
     for base, name in enumerate("two three four five six seven eight nine ten".split(), start=2)
 } | {"sixteen": 16, "twelve": 12}
 _ARGUMENT = r"(?:\([^()]*\)|\[[^\[\]]*\])"
-_LETTER = r"(?:[a-zA-Z]|\\(?!frac|sqrt)[a-zA-Z]+(?:\{\s*\w+\s*\})?\s*[a-zA-Z]{0,3})"
+_LETTER = (
+    r"(?:[a-zA-Z]|\\(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho"
+    r"|sigma|tau|phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)(?![a-zA-Z]))"
+)
 _SCRIPTS = r"(?:_(?:\{[^{}]*\}|\\?\w)|\^\{-1\}|'|\^\*)*"
 _NAME = re.compile(
     rf"(?:{_LETTER}{_SCRIPTS}{_ARGUMENT}?|[A-Z]{{2,4}}|[a-zA-Z][a-z]{{3,}}{_ARGUMENT}?"
@@ -47,6 +51,7 @@ _NAME = re.compile(
     r"|\\(?:lim|sum|prod|int|max|min|det|gcd)(?![a-zA-Z]).*)"
 )
 """What an equation may name on its left: x, f(2), a_{10}, AB, an angle, words, a limit."""
+_WORDS = re.compile(r"\\text\{[^{}]*\}")
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
 _CLOCK = re.compile(
     r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:\\text\{\s*)?([ap]\.?\s*m\.?)?\s*\}?", re.IGNORECASE
@@ -130,11 +135,10 @@ class _Comparison:
             return True
         if isinstance(gold, Leaf) and isinstance(given, Leaf):
             return self._leaves(gold.text, given.text)
-        for side in (gold, given):
-            if isinstance(side, Several) and len(side.items) == 1 and side is not gold:
-                return self.same(gold, side.items[0])
-        if isinstance(gold, Several) and len(gold.items) == 1 and isinstance(given, Leaf):
-            return gold.joined != "{" or self.same(gold.items[0], given)
+        if isinstance(gold, Several) and len(gold.items) == 1:
+            return self.same(gold.items[0], given)
+        if isinstance(given, Several) and len(given.items) == 1:
+            return self.same(gold, given.items[0])
         if isinstance(gold, Congruence) or isinstance(given, Congruence):
             return self._congruences(gold, given)
         if isinstance(gold, Relation) or isinstance(given, Relation):
@@ -228,15 +232,17 @@ class _Comparison:
     def _leaves(self, gold: str, given: str) -> bool:
         if key(gold) == key(given):
             return True
-        words = word_key(gold)
-        if words is not None and words == word_key(given):
+        words = word_key(gold), word_key(given)
+        if words[0] is not None and words[0] == words[1]:
             return True
-        if ":" in gold or ":" in given:
+        if set(words) & ANSWER_WORDS:
+            return False
+        if ":" in _WORDS.sub("", gold) or ":" in _WORDS.sub("", given):
             return self._ratios(gold, given)
         based = self._bases(gold, given)
         if based is not None:
             return based
-        gold_has_letters = re.search(r"[a-zA-Z]", re.sub(r"\\text\{[^{}]*\}|\\[a-zA-Z]+", "", gold))
+        gold_has_letters = re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", _WORDS.sub("", gold)))
         one, other = split_quantity(gold, False), split_quantity(given, not gold_has_letters)
         if gold_has_letters and one.unit and not other.unit:
             other = split_quantity(given, True)
@@ -267,10 +273,7 @@ class _Comparison:
         """One side in percent: the same part of one, or the same number of more than one percent."""
         if gold.unit or given.unit:
             return False
-        hundredth = (
-            (rf"\frac{{{gold.text}}}{{100}}" if gold.percent else gold.text),
-            (rf"\frac{{{given.text}}}{{100}}" if given.percent else given.text),
-        )
+        hundredth = [_hundredth(side) if side.percent else side.text for side in (gold, given)]
         if self._values(*hundredth):
             return True
         number = read_number(gold.text)
@@ -279,17 +282,17 @@ class _Comparison:
     def _ratios(self, gold: str, given: str) -> bool:
         """Times of day and ratios; `12:00` is no ratio, as nothing is to zero."""
         clocks = _CLOCK.fullmatch(gold.strip()), _CLOCK.fullmatch(given.strip())
-        if clocks[0] and clocks[1]:
-            return _same_time(clocks[0], clocks[1])
-        parts = [[part.strip() for part in re.split(r"[:/]", side)] for side in (gold, given)]
-        if ":" not in gold or ":" not in given:
-            fractions = [re.fullmatch(r"\\frac\{(.*)\}\{(.*)\}", s.strip()) for s in (gold, given)]
-            parts = [list(f.groups()) if f else p for f, p in zip(fractions, parts, strict=True)]
+        if clocks[0] and (clocks[1] or math.gcd(int(clocks[0][1]), int(clocks[0][2])) > 1):
+            return clocks[1] is not None and _same_time(clocks[0], clocks[1])
+        parts = [[part.strip() for part in side.split(":")] for side in (gold, given)]
         if any(clocks) and any(
             part.startswith("0") for clock, side in zip(clocks, parts, strict=True) if clock for part in side
         ):
             return False
-        if len(parts[0]) != len(parts[1]) or len(parts[0]) < 2:
+        if sorted(map(len, parts)) == [1, 2]:
+            one, other = (p[0] if len(p) == 1 else rf"\frac{{{p[0]}}}{{{p[1]}}}" for p in parts)
+            return self._values(one, other)
+        if len(parts[0]) != len(parts[1]):
             return False
         return all(
             self._values(rf"\frac{{{a}}}{{{b}}}", rf"\frac{{{c}}}{{{d}}}")
@@ -351,6 +354,8 @@ class _Comparison:
 
     def _stated(self, equation: Relation) -> list[Node]:
         r"""The values that `x = 4`, `1 + 2 = 3` or `x = \sqrt2 \approx 1.41` state; [] for `2x = 4`."""
+        if len(equation.sides) == 2 and _is_name(equation.sides[1]):
+            equation = Relation(equation.operators, equation.sides[::-1])
         first, *rest = equation.sides
         if not _is_name(first):
             rest = list(equation.sides)
@@ -368,7 +373,7 @@ class _Comparison:
                 return []
         exact = [place for place, sign in enumerate(equation.operators) if sign == "approx"]
         before = equation.sides[exact[0]] if exact else None
-        stated = [rest[-1]]
+        stated = [rest[-1]] if _is_name(first) or before is None else []
         if before is not None and not _is_name(before):
             stated.append(before)
         return stated
@@ -476,6 +481,13 @@ def _same_time(gold: re.Match[str], given: re.Match[str]) -> bool:
         return True
     loose = bool(gold[4]) is not bool(given[4])  # one of them leaves it to the question
     return loose and (int(gold[1]), gold[2], gold[3]) == (int(given[1]), given[2], given[3])
+
+
+def _hundredth(side: Quantity) -> str:
+    number = read_number(side.text)
+    if number is None:
+        return rf"\frac{{{side.text}}}{{100}}"
+    return rf"\frac{{{number.value.numerator}}}{{{100 * number.value.denominator}}}"
 
 
 def _radians(side: Quantity) -> str:

@@ -22,12 +22,14 @@ from masa.verifiers.values import Undefined, value
 
 _CASED = ConversionConfig(lowercase_symbols=False)
 _POINTS = tuple(
-    tuple(Fraction(numerator + 2 * k, 7 + 3 * k) * (-1 if k % period == 1 else 1) * sign for k in
-          range(12))
-    for numerator, period, sign in ((9, 99, 1), (5, 99, 1), (17, 99, 1), (11, 2, -1), (23, 2, 1), (13, 3, -1))
+    tuple(Fraction(numerator + 2 * k, 7 + 3 * k) * (-1) ** (k // run * odd + sign) for k in range(12))
+    for numerator, run, odd, sign in (
+        (9, 1, 0, 0), (5, 1, 0, 0), (17, 1, 0, 0), (3, 1, 0, 0), (11, 1, 1, 1), (23, 1, 1, 0),
+        (13, 2, 1, 1), (2, 2, 1, 1),
+    )
 )  # fmt: skip
-"""Per point a value for each of up to 12 variables: three points positive, the others of all signs."""
-_COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (3, 5, 8, 4, 6, 7))
+"""Per point a value for each of up to 12 variables: four points positive, the others of all signs."""
+_COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (3, 5, 8, 4, 6, 7, 2, 9))
 """Points where variables bound a sum or are integers by their place."""
 _DIGITS = (60, 2000)
 """First a glance, then enough to tell 2^4950 from 2^4950 + 1."""
@@ -71,6 +73,7 @@ def _readable(text: str) -> str:
     text = re.sub(r"\\text\{([a-zA-Z]+)\}", r"\\mathrm{\1}", text)
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     text = _DERIVATIVE.sub(derivative, text)
+    text = re.sub(r"\\cdot\s*(?=\\(?:log|ln|sin|cos|tan|cot|sec|csc))", " ", text)
     text = _PRIMED.sub(
         lambda m: rf"{m[1]}_{{{m[2] or ''}prime{len(m[3])}}}", text
     )  # else a prime is dropped
@@ -111,9 +114,10 @@ def _is_algebra(text: str) -> bool:
     if not environments <= {"pmatrix", "bmatrix", "matrix"}:
         return False
     rest = re.sub(r"\\(?:begin|end)\{\w+\}|\\\\|&", " ", text) if environments else text
-    commands = _COMMAND.findall(rest)
+    commands = _COMMAND.findall(rest.replace(r"\operatorname{lcm}", ""))
     if not all(command in _ALLOWED for command in commands):
         return False
+    rest = rest.replace(r"\operatorname{lcm}", "")
     rest = re.sub(r"\\mathrm\{[a-zA-Z]+\}|_\{\w*(?:prime|by)\w+\}|_\{[a-zA-Z]=", "", rest)
     rest = _COMMAND.sub(" ", rest)
     return bool(_PLAIN.fullmatch(rest)) and not _WORD.search(rest)
@@ -196,65 +200,54 @@ def _is_approximate(expression: Any) -> bool:
     return bool(expression.atoms(sympy.Float))
 
 
-def _is_real(number: Any) -> bool:
-    return isinstance(number, mpf) or abs(number.imag) <= mpf(10) ** -40 * abs(number)
+def _has_i(expression: Any) -> bool:
+    return sympy.Symbol("i") in expression.free_symbols or bool(expression.has(sympy.I))
 
 
-class _Pair:
-    """Two expressions and how their values are to be compared."""
-
-    def __init__(self, gold: Any, given: Any) -> None:
-        self.gold, self.given = gold, given
-        self.complex = any(
-            sympy.Symbol("i") in side.free_symbols or side.has(sympy.I) for side in (gold, given)
-        )
-        self.strict = gold.has(sympy.Abs) is not given.has(sympy.Abs)
-        self.loose = gold.has(sympy.Integral) or given.has(sympy.Integral)
-
-    def values(self, point: dict[str, Any], digits: int) -> tuple[Any | None, Any | None]:
-        found = []
-        for side in (self.gold, self.given):
-            try:
-                found.append(value(side, point, digits, real_roots=not self.complex))
-            except Undefined:
-                found.append(None)
-        return found[0], found[1]
+def _values(sides: tuple[Any, Any], point: Any, digits: int, real: bool) -> list[Any | None]:
+    """The values of both sides at a point, None for what has none there."""
+    found: list[Any | None] = []
+    for side in sides:
+        try:
+            found.append(value(side, point, digits, real))
+        except Undefined:
+            found.append(None)
+    return found
 
 
 def same_value(gold: Any, given: Any, tolerance: float = TOLERANCE) -> bool:
     """Do two SymPy expressions have the same values wherever both have real ones?
 
-    Where neither is real anywhere, or the imaginary unit occurs, the complex values decide. With an
+    Where there are no such points, or the imaginary unit occurs, the complex values decide. With an
     absolute value on one side alone both have to be real at the same points: ln|x| is not ln x.
     """
-    pair = _Pair(gold, given)
-    points = list(_points(gold, given))
+    sides = (gold, given)
     constant = not names(gold, given)
-    approximate = constant and (_is_approximate(gold) or _is_approximate(given))
-    equal = {True: 0, False: 0}  # points with real values, with complex ones
-    unequal = False
-    for place, point in enumerate(points):
-        thorough = place == 0 and not approximate and not pair.loose
-        for digits in _DIGITS if thorough else _DIGITS[:1]:
-            one, other = pair.values(point, digits)
-            reals = one is not None and _is_real(one), other is not None and _is_real(other)
-            if one is None or other is None or (reals[0] is not reals[1] and not pair.complex):
-                if (constant or pair.strict) and (one, other) != (None, None):
+    approximate = constant and any(map(_is_approximate, sides))
+    loose = any(side.has(sympy.Integral) for side in sides)
+    strict = gold.has(sympy.Abs) is not given.has(sympy.Abs)
+    points = list(_points(gold, given))
+    enough = 1 if constant else 2
+    for real in (False,) if any(map(_has_i, sides)) else (True, False):
+        equal = 0
+        for place, point in enumerate(points):
+            thorough = place == 0 and not approximate and not loose
+            for digits in _DIGITS if thorough else _DIGITS[:1]:
+                one, other = _values(sides, point, digits, real)
+                if one is None or other is None:
+                    if strict and real and (one is None) is not (other is None):
+                        return False
+                    break  # outside the domain of one of them
+                precision = 25 if loose else digits
+                relative = mpf(tolerance) if approximate else mpf(10) ** (15 - precision)
+                floor = mpf(0) if approximate else mpf(10) ** (20 - precision)
+                if not _near(one, other, relative, floor):
                     return False
-                break  # outside the domain of one of them
-            precision = 25 if pair.loose else digits
-            relative = mpf(tolerance) if approximate else mpf(10) ** (15 - precision)
-            floor = mpf(0) if approximate else mpf(10) ** (20 - precision)
-            if not _near(one, other, relative, floor):
-                if all(reals) or pair.complex:
-                    return False
-                unequal = True
-                break
-        else:
-            equal[all(reals)] += 1
-    if constant:
-        return bool(sum(equal.values())) and not unequal
-    return equal[True] > 1 or (not unequal and sum(equal.values()) > 1)
+            else:
+                equal += 1
+        if equal >= enough:
+            return True
+    return False
 
 
 def same_number(number: Number, expression: Any, tolerance: float = TOLERANCE) -> bool:
@@ -264,7 +257,7 @@ def same_number(number: Number, expression: Any, tolerance: float = TOLERANCE) -
     rational = sympy.Rational(number.value.numerator, number.value.denominator)
     if number.exact or names(expression):
         return same_value(rational, expression, tolerance)
-    one, other = _Pair(rational, expression).values({}, _DIGITS[0])
+    one, other = _values((rational, expression), {}, _DIGITS[0], not _has_i(expression))
     return one is not None and other is not None and _near(one, other, mpf(tolerance), mpf(0))
 
 
@@ -280,7 +273,19 @@ def same_expression(gold: Any, given: Any, tolerance: float = TOLERANCE) -> bool
                 for one, other in zip(gold.flat(), given.flat(), strict=True)
             )
         )
+    given = _recased(gold, given)
     return same_value(gold, given, tolerance) or _same_antiderivative(gold, given)
+
+
+def _recased(gold: Any, given: Any) -> Any:
+    """Arbitrary constants C_1, C_2 as c_1, c_2, where the gold answer writes them so."""
+    wanted = set(names(gold))
+    renamed = {
+        sympy.Symbol(name): sympy.Symbol(name.swapcase())
+        for name in names(given)
+        if re.fullmatch(r"[cC]_\d", name) and name not in wanted and name.swapcase() in wanted
+    }
+    return given.xreplace(renamed) if renamed else given
 
 
 _CONSTANTS = {sympy.Symbol(name) for name in ("C", "c", "K", "k", "C_1", "c_1", "C_0")}
@@ -301,7 +306,7 @@ def _same_antiderivative(gold: Any, given: Any) -> bool:
         return False
     gaps = []
     for point in _points(*rests):
-        one, other = _Pair(*rests).values(point, _DIGITS[0])
+        one, other = _values((rests[0], rests[1]), point, _DIGITS[0], True)
         if one is not None and other is not None:
             gaps.append(one - other)
     return len(gaps) > 1 and all(abs(gap - gaps[0]) < mpf(10) ** -40 for gap in gaps)
@@ -316,10 +321,9 @@ def proportional(gold: Any, given: Any, positive: bool) -> bool:
         return False
     ratios = []
     for point in _points(gold, given):
-        one, other = _Pair(gold, given).values(point, _DIGITS[0])
-        if one is None or other is None or not (_is_real(one) and _is_real(other)) or other == 0:
-            continue
-        ratios.append((one / other).real)
+        one, other = _values((gold, given), point, _DIGITS[0], True)
+        if one is not None and other is not None and other != 0:
+            ratios.append(one / other)
     if len(ratios) < 3 or ratios[0] == 0 or (positive and ratios[0] < 0):
         return False
     approximate = _is_approximate(gold) or _is_approximate(given)

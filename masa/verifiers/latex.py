@@ -6,6 +6,7 @@ the length of an answer, which is at most MAX_LENGTH.
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_LENGTH = 2000
 """Characters beyond which an answer is compared letter by letter, never parsed."""
@@ -49,7 +50,8 @@ _COMMANDS = {
     "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
     "varnothing": r"\emptyset ", "infin": r"\infty ", "degree": r"^\circ ", "ast": r"\cdot ",
     "cdotp": r"\cdot ", "div": "/", "colon": ":", "quad": " ", "qquad": " ", "enspace": " ",
-    "thinspace": " ", "displaystyle": " ", "textstyle": " ", "limits": "", "nolimits": "",
+    "thinspace": " ", "displaystyle": " ", "textstyle": " ", "scriptstyle": " ", "tiny": " ",
+    "small": " ", "normalsize": " ", "large": " ", "Large": " ", "LARGE": " ", "huge": " ", "Huge": " ", "limits": "", "nolimits": "",
     "phantom": "", "rm": "", "bf": "", "it": "", "sim": r"\approx ", "approxeq": r"\approx ",
     "simeq": r"\approx ", "land": r"\text{and}", "wedge": r"\text{and}", "lor": r"\text{or}",
     "vee": r"\text{or}", "backslash": r"\setminus ", "varphi": r"\phi ",
@@ -82,59 +84,65 @@ _ALIGNED = re.compile(
     r"\\(?:begin|end)\{(?:aligned|align|gathered|gather|split|equation|multline|displaymath)\*?\}"
 )
 _SEPARATOR = re.compile(r"[,;\s]*\b(and|or)\b[,;\s]*", re.IGNORECASE)
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES = {
+    "dozen": "12", "hundred": "10^{2}", "thousand": "10^{3}", "million": "10^{6}",
+    "billion": "10^{9}", "trillion": "10^{12}",
+}  # fmt: skip
 _SCALE = re.compile(r"(?<=[\d.}])\s*(" + "|".join(_SCALES) + r")\b")
 _FUNCTIONS = "|".join(
-    "sin cos tan cot sec csc log ln exp arcsin arccos arctan sinh cosh tanh gcd max min".split()
+    "sin cos tan cot sec csc log ln exp arcsin arccos arctan sinh cosh tanh".split()
 )
 _INTEGER = r"\s*(?:is|are|being)?\s*(?:an|any|all|some)?\s*integers?\s*"
-_PLAIN = (
-    (re.compile(r"\*\*"), "^"),
-    (re.compile(r"<="), r"\\le "),
-    (re.compile(r">="), r"\\ge "),
-    (re.compile(r"!="), r"\\neq "),
-    (re.compile(r"\\not\s*(?:=|\\equiv)"), r"\\neq "),
-    (re.compile(r"\\not\s*\\in(?![a-zA-Z])"), r"\\notin "),
-    (re.compile(r"\^\s*\{\s*('+)\s*\}|\^\s*('+)"), r"\1\2"),
-    (re.compile(r"(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", re.IGNORECASE), r"\\infty "),
-    (re.compile(r"\\text\{infinity\}", re.IGNORECASE), r"\\infty "),
-    (re.compile(r"(?<![\\a-zA-Z])(pi|theta|alpha|beta)(?![a-zA-Z])"), r"\\\1 "),
-    (re.compile(rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?=\s*[(^])"), r"\\\1"),
-    (re.compile(rf"\\text\{{({_FUNCTIONS})\}}(?=\s*\()"), r"\\\1 "),
-    (re.compile(r"\\text\{(sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan)\}"), r"\\\1 "),
-    (re.compile(r"\^\s*\{\s*\\circ\s*\}"), r"^\\circ "),
-    (re.compile(r"(?<!\\)\\[,;:> ]|~"), " "),
-    (re.compile(r"(?<!\\)\\!"), ""),
-    (re.compile(r"\\(?=[%#&])"), ""),
-    (re.compile(r"\{,\}(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(?<=\d)\{[,.]\}(?=\d)"), "."),
-    (re.compile(r"\{([:;,])\}"), r"\1"),
-    (re.compile(r"(?<=\d)\s*\\text\{to\}\s*(?=\d)"), ":"),
-    (re.compile(r"\\p?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+|[a-zA-Z]))"), r"\\pmod{\1\2}"),
-    (re.compile(r"\(?\s*\\text\{mod\}\s*(\d+|[a-zA-Z])\s*\)?"), r"\\pmod{\1}"),
-    (re.compile(r"\(\s*(?=\\pmod\{[^{}]*\}\s*\))"), ""),
-    (re.compile(r"(\\pmod\{[^{}]*\})\s*\)(?=$)"), r"\1"),
-    (re.compile(r"\\text\{(?:where|for|with)\}"), ","),
-    (
-        re.compile(rf"\\text\{{(?:(?:where|for|with)\s+)?([a-zA-Z]){_INTEGER}\}}"),
-        r", \1\\in\\mathbb{Z}",
-    ),
-    (
-        re.compile(rf"\\text\{{for{_INTEGER}\}}\s*([a-zA-Z])"),
-        r", \1\\in\\mathbb{Z}",
-    ),
-    (re.compile(rf"(?<=[\s,])([a-zA-Z])\s*\\text\{{{_INTEGER}\}}"), r"\1\\in\\mathbb{Z}"),
-    (re.compile(r"\(\s*([a-zA-Z]\s*\\in\s*\\mathbb\{[A-Z]\})\s*\)"), r", \1"),
-)
+_DECLARED = r", \1\\in\\mathbb{Z}"
+_REWRITTEN = [
+    (needle, re.compile(pattern), replacement)
+    for needle, pattern, replacement in (
+        ("**", r"\*\*", "^"),
+        ("<=", r"<=", r"\\le "),
+        (">=", r">=", r"\\ge "),
+        ("!=", r"!=", r"\\neq "),
+        ("\\not", r"\\not\s*(?:=|\\equiv)", r"\\neq "),
+        ("\\not", r"\\not\s*\\in(?![a-zA-Z])", r"\\notin "),
+        ("'", r"\^\s*\{\s*('+)\s*\}|\^\s*('+)", r"\1\2"),
+        ("", r"(?i)(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
+        ("", r"(?<![\\a-zA-Z])(pi|theta|alpha|beta)(?![a-zA-Z])", r"\\\1 "),
+        ("", rf"(?<![\\a-zA-Z])({_FUNCTIONS}|max|min|gcd)(?=\s*[(^])", r"\\\1"),
+        ("\\text{", rf"\\text\{{({_FUNCTIONS}|(?:max|min|gcd)(?=\}}\s*\())\}}", r"\\\1 "),
+        ("\\text{", r"\\text\{lcm\}(?=\s*\()", r"\\operatorname{lcm}"),
+        ("\\", r"\\(mathbb|hat|vec|overline|tilde|d?dot)\s*([a-zA-Z]|\\[a-z]+)", r"\\\1{\2}"),
+        ("\\circ", r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
+        ("\\", r"(?<!\\)\\[,;:> ]", " "),
+        ("~", r"~", " "),
+        ("\\!", r"(?<!\\)\\!", ""),
+        ("\\", r"\\(?=[%#&])", ""),
+        ("{,}", r"\{,\}(?=\d{3}(?!\d))", ""),
+        ("{", r"(?<=\d)\{[,.]\}(?=\d)", "."),
+        ("{", r"\{([:;,])\}", r"\1"),
+        ("\\text{to}", r"(?<=\d)\s*\\text\{to\}\s*(?=\d)", ":"),
+        ("mod", r"\\p?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+|[a-zA-Z]))", r"\\pmod{\1\2}"),
+        ("\\text{mod}", r"\(?\s*\\text\{mod\}\s*(\d+|[a-zA-Z])\s*\)?", r"\\pmod{\1}"),
+        ("\\pmod", r"\(\s*(\\pmod\{[^{}]*\})\s*\)", r"\1"),
+        ("\\text{", r"\\text\{(?:where|for|with)\}", ","),
+        ("integer", rf"\\text\{{(?:(?:where|for|with)\s+)?([a-zA-Z]){_INTEGER}\}}", _DECLARED),
+        ("integer", rf"\\text\{{for{_INTEGER}\}}\s*([a-zA-Z])", _DECLARED),
+        ("integer", rf"(?<=[\s,])([a-zA-Z])\s*\\text\{{{_INTEGER}\}}", r"\1\\in\\mathbb{Z}"),
+        ("\\in", r"\(\s*([a-zA-Z]\s*\\in\s*\\mathbb\{[A-Z]\})\s*\)", r", \1"),
+    )
+]
+"""Where the first is found, the pattern becomes the replacement, one after the other."""
 _ALL_REALS = re.compile(
-    r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?(?:reals?|real numbers?|real x)\}?"
+    r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?(?:reals?|real numbers?|real x)\}?(?:\s*[a-z])?"
     r"(?:\s*(?:\\text\{)?\s*(?:except|but|other than)\s*(?:for )?\}?\s*(.*?)\}?)?",
     re.IGNORECASE,
+)
+_ALL_INTEGERS = re.compile(
+    r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?integers\}?(?:\s*[a-z])?", re.IGNORECASE
 )
 _NO_SOLUTION = re.compile(
     r"(?:\\text\{)?(?:there (?:is|are) )?(?:no (?:real )?solutions?|the empty set|empty set)\}?",
     re.IGNORECASE,
 )
+_DIGITS_ALONE = re.compile(r"\s*-?\d+(?:\.\d+)?(?:\s*/\s*\d+)?\s*")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,^_{}])(?<![\d.,^_{}] )\d{1,3}(?: \d{3})+(?![\d])(?! \d)")
 
 
@@ -237,7 +245,7 @@ def _words(inside: str) -> str:
     first, _, rest = words.partition(" ")
     if first.lower() in _SCALES:
         unit = rf"\text{{{rest}}}" if rest else ""
-        return rf"\times 10^{{{_SCALES[first.lower()]}}}{unit}"
+        return rf"\times {_SCALES[first.lower()]}{unit}"
     if words.lower() in ("percent", "per cent"):
         return "%"
     if re.fullmatch(r"[\d\s.,+*/=()<>%^-]+|[eidx]", words) and not re.fullmatch(r"[*/^\s]+", words):
@@ -262,6 +270,10 @@ def _arguments(text: str) -> str:
             continue
         out.append(text[position : match.start()] + "\\" + match[1])
         position = match.end()
+        if match[1] == "sqrt" and text[position : position + 1] == "[":
+            end = closing(text, position) + 1
+            out.append(text[position:end])
+            position = end or position
         for _ in range(1 if match[1] == "sqrt" else 2):
             while text[position : position + 1] == " ":
                 position += 1
@@ -296,6 +308,7 @@ def _second_arguments(text: str) -> str:
     return "".join(out) + text[position:]
 
 
+@lru_cache(maxsize=1024)
 def normalise(text: str) -> str:
     r"""One spelling: no `$`, `\left`, `\dfrac`, unicode signs, spacing macros, short fractions.
 
@@ -303,6 +316,8 @@ def normalise(text: str) -> str:
     """
     if len(text) > MAX_LENGTH or depth(text) > MAX_DEPTH:
         return text.strip()
+    if _DIGITS_ALONE.fullmatch(text):
+        return re.sub(r"\s+", " ", text.strip())
     text = strip_outer(_dollars(_from_unicode(text)))
     text = _SIZES.sub("", text)
     text = text.replace("\n", " ").replace("\t", " ")
@@ -311,10 +326,11 @@ def normalise(text: str) -> str:
     text = re.sub(r",\\!(?=\d{3})", "", text)
     text = _COMMAND.sub(lambda match: _COMMANDS[match[1]], text)
     text = _macros(text)
-    for pattern, replacement in _PLAIN:
-        text = pattern.sub(replacement, text)
+    for needle, pattern, replacement in _REWRITTEN:
+        if needle in text:
+            text = pattern.sub(replacement, text)
     text = re.sub(r"(?<![\\a-zA-Z])sqrt(?=\s*[({\d])", r"\\sqrt", text)
-    text = _SCALE.sub(lambda match: rf"\times 10^{{{_SCALES[match[1]]}}}", text.replace("$", ""))
+    text = _SCALE.sub(lambda match: rf"\times {_SCALES[match[1]]}", text.replace("$", ""))
     if not re.search(r"[a-zA-Z]{3,}\s+(?:and|or)\s+[a-zA-Z]{3,}", text):
         text = re.sub(
             r"[,;\s]+(and|or)[,;\s]+", lambda match: rf" \text{{{match[1].lower()}}} ", text, flags=re.I
@@ -326,6 +342,8 @@ def normalise(text: str) -> str:
     text = strip_outer(text)
     if match := _ALL_REALS.fullmatch(text):
         return r"\mathbb{R}" + (rf"\setminus\{{{match[1]}\}}" if match[1] else "")
+    if _ALL_INTEGERS.fullmatch(text):
+        return r"\mathbb{Z}"
     return r"\emptyset" if _NO_SOLUTION.fullmatch(text) else text
 
 
@@ -337,7 +355,7 @@ def key(text: str) -> str:
     return re.sub(r"([_^])\{(\w)\}", r"\1\2", re.sub(r"\s+", "", text))
 
 
-_ANSWERS = {"yes", "no", "true", "false", "none", "odd", "even", "am", "pm"}
+ANSWER_WORDS = {"yes", "no", "true", "false", "none", "odd", "even", "am", "pm"}
 
 
 def word_key(text: str) -> str | None:
@@ -346,14 +364,15 @@ def word_key(text: str) -> str | None:
     Words are in `\text{}`, or as long as no product of variables is.
     """
     marked = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
-    if "\\" in marked or re.search(r"[=<>+*/^_{}|!\[\]]", marked):
+    if "\\" in marked or marked.lstrip()[:1].isdigit() or re.search(r"[=<>+*/^_{}|!\[\]]", marked):
         return None
     pieces = re.findall(r"[a-zA-Z']+", marked)
     bare = re.sub(r"\\text\{[^{}]*\}", " ", text)
     plain = all(
-        re.fullmatch(r"[A-Z]?[a-z]{3,}", piece) or piece.lower() in _ANSWERS for piece in pieces
+        re.fullmatch(r"[A-Z]?[a-z]{3,}", piece) or piece.lower() in ANSWER_WORDS for piece in pieces
     )
     if not pieces or (re.search(r"[a-zA-Z]", bare) and not plain):
         return None
     folded = re.sub(r"(?<=[a-z]{2})-(?=[a-z]{3})", "", marked.casefold())
-    return re.sub(r"[\s.,;:()\"]+", " ", folded).strip()
+    words = re.sub(r"[\s.,;:()\"]+", " ", folded).strip()
+    return "does not exist" if words == "dne" else words

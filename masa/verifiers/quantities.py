@@ -69,7 +69,7 @@ _NO_UNIT = re.compile(
     r"\b(?:or|not|and|if|else|except|otherwise|plus|minus|less|more|greater|least|most|over|above"
     r"|below|under|squared|cubed|factorial|half|dozen|score|mod|modulo|base|root|negative|infinity"
     r"|no|never|than|when|where|divided|multiplied|but|only if|cannot|undefined|to|with|remainder"
-    r"|hundreds?|thousands?|millions?|billions?|trillions?|x|y|z|n)\b",
+    r"|hundreds?|thousands?|millions?|billions?|trillions?)\b",
     re.IGNORECASE,
 )
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))"
@@ -98,7 +98,8 @@ _SYMBOL_TAIL = re.compile(
     rf"(?:(?:\s*/\s*|\s+|\s*\\cdot\s*)(?:[msghLNJWVAKCFT]|Pa|eV|kg|mol|cm){_POWER}?)*$"
 )
 _PREFIX = re.compile(
-    r"^(?:\\approx|\\text\{(?:approx(?:imately)?\.?|about|around|roughly|exactly|us)\}"
+    r"^(?:\\approx|\\text\{(?:approx(?:imately)?\.?|about|around|roughly|exactly|us"
+    r"|(?:the )?(?:final )?answer(?: is)?:?)\}"
     r"|(?:approximately|about|exactly)(?=\s*\d))\s*",
     re.IGNORECASE,
 )

@@ -108,6 +108,8 @@ def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
     Commas before three digits group them where all commas do, outside brackets; or where the
     commas that separate show it by the space after them, as in `(1,000, 2)`.
     """
+    if separator not in text:
+        return [text]
     places, level = [], 0
     for position, character in enumerate(text):
         level += (character in _OPEN) - (character in _CLOSE)
@@ -122,7 +124,8 @@ def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
         }
         others = [place for place in places if place not in grouping]
         spaced = bool(others) and all(text[place + 1 : place + 2] == " " for place in others)
-        if spaced or (not others and not bracketed):
+        zeros = re.search(r"(?<![\d.])\d{1,3},0\d\d(?!\d)", text)
+        if spaced or (not others and (zeros or not bracketed)):
             places = others
     cuts = [-1, *places, len(text)]
     return [text[a + 1 : b] for a, b in zip(cuts, cuts[1:], strict=False)]
@@ -130,7 +133,7 @@ def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
 
 def as_list(text: str) -> "Several | None":
     """`100,200,300` read as three numbers."""
-    if not re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+", text):
+    if not re.fullmatch(r"[+-]?\d{1,3}(?:,[1-9]\d\d)+", text):
         return None
     return Several(tuple(Leaf(part) for part in text.split(",")), ",")
 
@@ -186,15 +189,17 @@ def _cases(text: str) -> "Node | None":
 def parse(text: str) -> Node:
     """The outer form of a normalised answer. Never fails: what has no form is a Leaf."""
     text = strip_outer(text)
-    found = _cases(text) or _matrix(text)
-    if found:
-        return found
-    if match := _CONGRUENCE.fullmatch(text):
+    if r"\begin" in text:
+        found = _cases(text) or _matrix(text)
+        if found:
+            return found
+    match = _CONGRUENCE.fullmatch(text) if r"\pmod" in text else None
+    if match:
         if int(match["modulus"]) > 0:
             return Congruence(
                 match["name"] or "", int(match["residue"]), int(match["modulus"])
             )
-    for word, pattern in _CONJUNCTION.items():
+    for word, pattern in _CONJUNCTION.items() if r"\text{" in text else ():
         if marks := _top_level(text, pattern):
             items = [part.strip(" ,;") for part in _pieces(text, marks)]
             return _several([parse(item) for item in items if item], word)
@@ -210,8 +215,9 @@ def parse(text: str) -> Node:
         upper = _SIGNS.sub(lambda m: "+" if m[1] == "pm" else "-", text)
         lower = _SIGNS.sub(lambda m: "-" if m[1] == "pm" else "+", text)
         return _several([parse(_lone_plus(upper)), parse(_lone_plus(lower))], ",")
-    if match := re.fullmatch(r"\]([^\[\]]*)\[", text):  # ]1,2[
-        return _bracketed("(", match[1], ")")
+    if match := re.fullmatch(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])", text):  # ]1,2[
+        opening, ending = "(" if match[1] == "]" else "[", ")" if match[3] == "[" else "]"
+        return _bracketed(opening, match[2], ending)
     if signs := _top_level(text, _CUP):
         operators = {sign[1] for sign in signs}
         if len(operators) == 1 or "setminus" not in operators:

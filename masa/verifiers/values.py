@@ -45,21 +45,22 @@ _CONSTANTS = {
 }  # fmt: skip
 
 
-def value(expression: Any, point: Point, digits: int, real_roots: bool) -> Any:
+def value(expression: Any, point: Point, digits: int, real: bool) -> Any:
     """The value as an mpf or mpc of `digits` decimal digits.
 
     Args:
         expression: a SymPy expression; it may be unevaluated.
         point: a value for every free symbol but `i`, which is the imaginary unit.
         digits: working precision.
-        real_roots: an odd root of a negative number is the real one, as at school.
+        real: compute with real numbers alone, where an odd root of a negative number is real and an
+            even one or a logarithm is none.
 
     Raises:
-        Undefined: there is no finite value, or none within bounds.
+        Undefined: there is no finite value, no real one, or none within bounds.
     """
     with mp.workdps(digits):
         try:
-            found = _Walk(point, real_roots).value(expression)
+            found = _Walk(point, real).value(expression)
             if not mpmath.isfinite(found):
                 raise Undefined("not finite")
         except (ArithmeticError, TypeError, mpmath.libmp.NoConvergence) as error:
@@ -68,9 +69,17 @@ def value(expression: Any, point: Point, digits: int, real_roots: bool) -> Any:
 
 
 class _Walk:
-    def __init__(self, point: Point, real_roots: bool) -> None:
+    def __init__(self, point: Point, real: bool) -> None:
         self.point = dict(point)
-        self.real_roots = real_roots
+        self.real = real
+
+    def checked(self, number: Any) -> Any:
+        """The number, if it may occur."""
+        if self.real and isinstance(number, mp.mpc):
+            if number.imag != 0:
+                raise Undefined("not real")
+            return number.real
+        return number
 
     def value(self, node: Any) -> Any:
         if isinstance(node, sympy.Float):
@@ -86,7 +95,7 @@ class _Walk:
         if isinstance(node, sympy.Mul):
             return mpmath.fprod([self.value(factor) for factor in node.args])
         if isinstance(node, sympy.Pow):
-            return self._power(node)
+            return self.checked(self._power(node))
         if isinstance(node, sympy.Sum | sympy.Product):
             return self._series(node)
         if isinstance(node, sympy.Integral):
@@ -95,7 +104,7 @@ class _Walk:
             return self._derivative(node)
         if isinstance(node, AppliedUndef):
             return self._unknown_function(node)
-        return self._function(node)
+        return self.checked(self._function(node))
 
     def _symbol(self, name: str) -> Any:
         if name in self.point:
@@ -110,7 +119,7 @@ class _Walk:
             raise Undefined("zero to a power that is not positive")
         if base != 0 and abs(exponent) * abs(mpmath.log(abs(base), 2)) > _MOST_BITS:
             raise Undefined("too large")
-        root = _rational(node.exp) if self.real_roots else None
+        root = _rational(node.exp) if self.real else None
         negative = isinstance(base, mp.mpf) and base < 0
         if root and negative and root.denominator > 1 and root.denominator % 2:
             return (-1) ** (root.numerator % 2) * mpmath.power(-base, exponent)
@@ -157,7 +166,7 @@ class _Walk:
         return mpmath.fsum(terms) if isinstance(node, sympy.Sum) else mpmath.fprod(terms)
 
     def _at(self, symbol: Any, number: Any, expression: Any) -> Any:
-        return _Walk({**self.point, symbol.name: mp.mpf(number)}, self.real_roots).value(expression)
+        return _Walk({**self.point, symbol.name: mp.mpf(number)}, self.real).value(expression)
 
     def _integral(self, node: Any) -> Any:
         (symbol, *bounds), *more = node.limits
