@@ -51,6 +51,8 @@ _NAME = re.compile(
     r"|\\(?:lim|sum|prod|int|max|min|det|gcd)(?![a-zA-Z]).*)"
 )
 """What an equation may name on its left: x, f(2), a_{10}, AB, an angle, words, a limit."""
+_ARC = re.compile(r"\\pi|\\arc|\\(?:sin|cos|tan)\^\{?-1")
+"""What tells that an angle is in radians."""
 _WORDS = re.compile(r"\\text\{[^{}]*\}")
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
 _CLOCK = re.compile(
@@ -265,7 +267,7 @@ class _Comparison:
         if self._values(gold.text, given.text):
             return True
         angle = gold.unit or given.unit
-        if angle and angle.powers == (("°", 1),) and r"\pi" in gold.text + given.text:
+        if angle and angle.powers == (("°", 1),) and _ARC.search(gold.text + given.text):
             return self._values(_radians(gold), _radians(given))
         return False
 
@@ -354,7 +356,7 @@ class _Comparison:
 
     def _stated(self, equation: Relation) -> list[Node]:
         r"""The values that `x = 4`, `1 + 2 = 3` or `x = \sqrt2 \approx 1.41` state; [] for `2x = 4`."""
-        if len(equation.sides) == 2 and _is_name(equation.sides[1]):
+        if len(equation.sides) == 2 and _is_name(equation.sides[1]) and not _is_name(equation.sides[0]):
             equation = Relation(equation.operators, equation.sides[::-1])
         first, *rest = equation.sides
         if not _is_name(first):

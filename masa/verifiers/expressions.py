@@ -65,6 +65,8 @@ def _readable(text: str) -> str:
         order, name, variable, again = match.groups()
         if order != again:
             return match[0]
+        if name in "yf" and variable == "x":
+            return rf"{name}_{{prime{order or 1}}}"
         return rf"{name}_{{by{variable * int(order or 1)}}}"
 
     text = _REPEATING.sub(fraction, text)
@@ -120,7 +122,7 @@ def _is_algebra(text: str) -> bool:
     rest = rest.replace(r"\operatorname{lcm}", "")
     rest = re.sub(r"\\mathrm\{[a-zA-Z]+\}|_\{\w*(?:prime|by)\w+\}|_\{[a-zA-Z]=", "", rest)
     rest = _COMMAND.sub(" ", rest)
-    return bool(_PLAIN.fullmatch(rest)) and not _WORD.search(rest)
+    return bool(_PLAIN.fullmatch(rest)) and not _WORD.search(rest) and "!!" not in rest
 
 
 @lru_cache(maxsize=512)

@@ -38,7 +38,7 @@ _UNICODE = {
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "ℂ": r"\mathbb{C}", "⟨": r"\langle ", "⟩": r"\rangle ", "∠": r"\angle ", "∑": r"\sum ",
     "∏": r"\prod ", "∫": r"\int ", "∂": r"\partial ", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
-    "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "∧": r"\text{and}", "∨": r"\text{or}",
+    "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "∧": r"\land ", "∨": r"\lor ",
     "→": r"\to ", "∛": r"\sqrt[3]", "％": "%", "€": r"\text{euros}", "£": r"\text{pounds sterling}",
     "¥": r"\text{yen}", "₹": r"\text{rupees}",
 }  # fmt: skip
@@ -53,8 +53,7 @@ _COMMANDS = {
     "thinspace": " ", "displaystyle": " ", "textstyle": " ", "scriptstyle": " ", "tiny": " ",
     "small": " ", "normalsize": " ", "large": " ", "Large": " ", "LARGE": " ", "huge": " ", "Huge": " ", "limits": "", "nolimits": "",
     "phantom": "", "rm": "", "bf": "", "it": "", "sim": r"\approx ", "approxeq": r"\approx ",
-    "simeq": r"\approx ", "land": r"\text{and}", "wedge": r"\text{and}", "lor": r"\text{or}",
-    "vee": r"\text{or}", "backslash": r"\setminus ", "varphi": r"\phi ",
+    "simeq": r"\approx ", "backslash": r"\setminus ", "varphi": r"\phi ",
     "varepsilon": r"\epsilon ", "vartheta": r"\theta ", "varrho": r"\rho ", "bigcup": r"\cup ",
     "bigcap": r"\cap ", "langle": "(", "rangle": ")", "longrightarrow": r"\to ", "rightarrow": r"\to ", "boxed": "", "fbox": "",
     "framebox": "", "euro": r"\text{euros}", "pounds": r"\text{pounds sterling}",
@@ -81,7 +80,9 @@ _COLOR = re.compile(
     r"\\(?:color|textcolor|colorbox)\s*(?:\[\w+\])?\{[^{}]*\}|\\(?:h|v)space\*?\{[^{}]*\}|\\tag\*?\{[^{}]*\}"
 )
 _ALIGNED = re.compile(
-    r"\\(?:begin|end)\{(?:aligned|align|gathered|gather|split|equation|multline|displaymath)\*?\}"
+    r"\\begin\{(aligned|align|gathered|gather|split|equation|multline|displaymath)(\*?)\}(.*?)"
+    r"\\end\{\1\2\}",
+    re.DOTALL,
 )
 _SEPARATOR = re.compile(r"[,;\s]*\b(and|or)\b[,;\s]*", re.IGNORECASE)
 _SCALES = {
@@ -94,6 +95,8 @@ _FUNCTIONS = "|".join(
 )
 _INTEGER = r"\s*(?:is|are|being)?\s*(?:an|any|all|some)?\s*integers?\s*"
 _DECLARED = r", \1\\in\\mathbb{Z}"
+_CONDITION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![a-zA-Z])")
+_LOGIC = re.compile(r"\\(?:(land|wedge)|(lor|vee))(?![a-zA-Z])")
 _REWRITTEN = [
     (needle, re.compile(pattern), replacement)
     for needle, pattern, replacement in (
@@ -104,6 +107,8 @@ _REWRITTEN = [
         ("\\not", r"\\not\s*(?:=|\\equiv)", r"\\neq "),
         ("\\not", r"\\not\s*\\in(?![a-zA-Z])", r"\\notin "),
         ("'", r"\^\s*\{\s*('+)\s*\}|\^\s*('+)", r"\1\2"),
+        ("\\log_", r"(?<=\\log_)(\d)(?=\d)", r"{\1}"),
+        ("\\choose", r"\{([^{}]+)\\choose([^{}]+)\}", r"\\binom{\1}{\2}"),
         ("", r"(?i)(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
         ("", r"(?<![\\a-zA-Z])(pi|theta|alpha|beta)(?![a-zA-Z])", r"\\\1 "),
         ("", rf"(?<![\\a-zA-Z])({_FUNCTIONS}|max|min|gcd)(?=\s*[(^])", r"\\\1"),
@@ -212,7 +217,7 @@ def _from_unicode(text: str) -> str:
 
 def _macros(text: str) -> str:
     """Fonts and colours away, `\text{}` and its kin as `\text{}` without braces inside."""
-    text = _ALIGNED.sub(" ", _COLOR.sub(" ", text))
+    text = _ALIGNED.sub(_rows, _COLOR.sub(" ", text))
     out, position = [], 0
     for match in _MACRO.finditer(text):
         if match.start() < position:
@@ -226,6 +231,12 @@ def _macros(text: str) -> str:
         out.append(" " + _macros(inside) if font else _words(inside))
         position = end + 1
     return "".join(out) + text[position:]
+
+
+def _rows(match: re.Match[str]) -> str:
+    """The rows of an aligned formula as a list; a row that begins with a sign goes on."""
+    rows = [row.replace("&", " ").strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[3])]
+    return re.sub(r",\s*(?==)", " ", " , ".join(row for row in rows if row))
 
 
 def _words(inside: str) -> str:
@@ -246,6 +257,9 @@ def _words(inside: str) -> str:
     if first.lower() in _SCALES:
         unit = rf"\text{{{rest}}}" if rest else ""
         return rf"\times {_SCALES[first.lower()]}{unit}"
+    amount = re.fullmatch(r"([-+]?[\d.,/]*\d)\s+([^\d]+)", words)
+    if amount and not re.search(r"\b(?:and|or|to)\b", words):
+        return f"{amount[1]} " + _words(amount[2])
     if words.lower() in ("percent", "per cent"):
         return "%"
     if re.fullmatch(r"[\d\s.,+*/=()<>%^-]+|[eidx]", words) and not re.fullmatch(r"[*/^\s]+", words):
@@ -322,10 +336,12 @@ def normalise(text: str) -> str:
     text = _SIZES.sub("", text)
     text = text.replace("\n", " ").replace("\t", " ")
     if not re.search(r"matrix|array|cases|aligned|gathered|split", text):
-        text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)
+        text = re.sub(r"\\\\(?=[a-zA-Z{}])", r"\\", text)
     text = re.sub(r",\\!(?=\d{3})", "", text)
     text = _COMMAND.sub(lambda match: _COMMANDS[match[1]], text)
     text = _macros(text)
+    if _CONDITION.search(text):
+        text = _LOGIC.sub(lambda m: r"\text{and}" if m[1] else r"\text{or}", text)
     for needle, pattern, replacement in _REWRITTEN:
         if needle in text:
             text = pattern.sub(replacement, text)

@@ -68,7 +68,7 @@ _COUNTED = set(
 _NO_UNIT = re.compile(
     r"\b(?:or|not|and|if|else|except|otherwise|plus|minus|less|more|greater|least|most|over|above"
     r"|below|under|squared|cubed|factorial|half|dozen|score|mod|modulo|base|root|negative|infinity"
-    r"|no|never|than|when|where|divided|multiplied|but|only if|cannot|undefined|to|with|remainder"
+    r"|no|never|wrong|incorrect|impossible|invalid|false|maybe|perhaps|possibly|probably|unsure|than|when|where|divided|multiplied|but|only if|cannot|undefined|to|with|remainder"
     r"|hundreds?|thousands?|millions?|billions?|trillions?)\b",
     re.IGNORECASE,
 )

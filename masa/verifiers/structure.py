@@ -273,9 +273,10 @@ def _relation(text: str, found: list[re.Match[str]]) -> Node:
     if not all(sides):
         return Leaf(text)
     parsed = tuple(parse(side) for side in sides)
-    if operators == ["="] and isinstance(parsed[1], Several) and parsed[1].joined != "{":
+    if operators in (["="], ["neq"]) and isinstance(parsed[1], Several) and parsed[1].joined != "{":
+        joined = parsed[1].joined if operators == ["="] else "and"
         return Several(
-            tuple(Relation(("=",), (parsed[0], item)) for item in parsed[1].items), parsed[1].joined
+            tuple(Relation(tuple(operators), (parsed[0], item)) for item in parsed[1].items), joined
         )
     if operators == ["="] and all(isinstance(side, Ordered) for side in parsed):
         names, values = (side.items for side in parsed if isinstance(side, Ordered))
