@@ -81,7 +81,7 @@ def same_answer(gold: str, given: str, tolerance: float = TOLERANCE) -> bool:
     words = word_key(gold)
     if words is not None and words == word_key(given):
         return True
-    if _letter(gold) and _letter(gold) == _letter(given) and r"\text" in gold + given:
+    if _letter(gold) and _letter(gold) == _letter(given) and r"\text" in gold:
         return True
     return _Comparison(tolerance).same(*_renamed(parse(gold), parse(given)))
 

@@ -37,14 +37,14 @@ _FUNCTION_NAMES = set("fghpqruvyFGHPQRSTWL")
 _ALLOWED = set(
     """frac sqrt pi infty cdot times sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh
     tanh coth ln log exp binom sum prod int lim max min gcd lfloor rfloor lceil rceil left right to
-    mathrm overline hat bar vec tilde circ partial begin end
+    mathrm overline hat bar vec tilde dot ddot circ partial begin end
     alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon
     phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar""".split()
 )
 _COMMAND = re.compile(r"\\([a-zA-Z]+|.)", re.DOTALL)
 _PLAIN = re.compile(r"[0-9a-zA-Z+\-*/^_{}()\[\]|!., ]*")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
-_PRIMED = re.compile(r"(?<![a-zA-Z\\])([a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
+_PRIMED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
 _DERIVATIVE = re.compile(
     r"\\frac\{d(?:\^\{?(\d)\}?)?([a-zA-Z])\}\{d([a-zA-Z])(?:\^\{?(\d)\}?)?\}"
 )
@@ -160,7 +160,9 @@ def _products(expression: Any) -> Any:
     calls = {
         call: sympy.Mul(sympy.Symbol(type(call).__name__), *call.args, evaluate=False)
         for call in expression.atoms(AppliedUndef)
-        if type(call).__name__[:1] not in _FUNCTION_NAMES and len(call.args) == 1
+        if type(call).__name__[:1] not in _FUNCTION_NAMES
+        and len(call.args) == 1
+        and not call.args[0].is_number  # I(0) is a current at the start
     }
     return expression.xreplace(calls) if calls else expression
 
@@ -193,9 +195,8 @@ def _points(*expressions: Any) -> Iterator[dict[str, Any]]:
             return
 
 
-def _near(one: Any, other: Any, relative: Any, floor: Any) -> bool:
-    gap = abs(one - other)
-    return bool(gap <= relative * max(abs(one), abs(other)) or gap <= floor)
+def _near(one: Any, other: Any, relative: Any) -> bool:
+    return bool(abs(one - other) <= relative * max(abs(one), abs(other)))
 
 
 def _is_approximate(expression: Any) -> bool:
@@ -242,8 +243,7 @@ def same_value(gold: Any, given: Any, tolerance: float = TOLERANCE) -> bool:
                     break  # outside the domain of one of them
                 precision = 25 if loose else digits
                 relative = mpf(tolerance) if approximate else mpf(10) ** (15 - precision)
-                floor = mpf(0) if approximate else mpf(10) ** (20 - precision)
-                if not _near(one, other, relative, floor):
+                if not _near(one, other, relative):
                     return False
             else:
                 equal += 1
@@ -260,7 +260,7 @@ def same_number(number: Number, expression: Any, tolerance: float = TOLERANCE) -
     if number.exact or names(expression):
         return same_value(rational, expression, tolerance)
     one, other = _values((rational, expression), {}, _DIGITS[0], not _has_i(expression))
-    return one is not None and other is not None and _near(one, other, mpf(tolerance), mpf(0))
+    return one is not None and other is not None and _near(one, other, mpf(tolerance))
 
 
 def same_expression(gold: Any, given: Any, tolerance: float = TOLERANCE) -> bool:

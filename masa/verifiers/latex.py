@@ -112,6 +112,10 @@ _REWRITTEN = [
         ("", r"(?i)(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
         ("", r"(?<![\\a-zA-Z])(pi|theta|alpha|beta)(?![a-zA-Z])", r"\\\1 "),
         ("", rf"(?<![\\a-zA-Z])({_FUNCTIONS}|max|min|gcd)(?=\s*[(^])", r"\\\1"),
+        ("", rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?=\s+[a-zA-Z\d\\])", r"\\\1"),
+        ("\\over", r"\{([^{}]+)\\over(?![a-z])([^{}]+)\}", r"\\frac{\1}{\2}"),
+        ("\\over", r"^([^{}]+)\\over(?![a-z])([^{}]+)$", r"\\frac{\1}{\2}"),
+        ("\\{", r"\\(max|min|gcd)\s*\\\{([^{}]*)\\\}", r"\\\1(\2)"),
         ("\\text{", rf"\\text\{{({_FUNCTIONS}|(?:max|min|gcd)(?=\}}\s*\())\}}", r"\\\1 "),
         ("\\text{", r"\\text\{lcm\}(?=\s*\()", r"\\operatorname{lcm}"),
         ("\\", r"\\(mathbb|hat|vec|overline|tilde|d?dot)\s*([a-zA-Z]|\\[a-z]+)", r"\\\1{\2}"),
@@ -159,6 +163,8 @@ def strip_outer(text: str) -> str:
         text = text.strip().rstrip(".,;:").strip()
         if len(text) > 4 and text.startswith("**") and text.endswith("**"):
             text = text[2:-2]
+        if len(text) > 2 and text[0] == text[-1] == '"':
+            text = text[1:-1]
         if text.endswith("\\"):
             text = text.rstrip("\\")
         for start, end in ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$")):

@@ -19,6 +19,7 @@ Point = Mapping[str, Any]
 
 _MOST_BITS = 1e6
 _MOST_TERMS = 2000
+_LARGEST_FACTORIAL = 1e5
 _QUADRATURE_DIGITS = 30
 
 
@@ -63,7 +64,7 @@ def value(expression: Any, point: Point, digits: int, real: bool) -> Any:
             found = _Walk(point, real).value(expression)
             if not mpmath.isfinite(found):
                 raise Undefined("not finite")
-        except (ArithmeticError, TypeError, mpmath.libmp.NoConvergence) as error:
+        except (ArithmeticError, TypeError, ValueError, mpmath.libmp.NoConvergence) as error:
             raise Undefined(str(error)) from error
         return found
 
@@ -91,7 +92,8 @@ class _Walk:
         if node in _CONSTANTS:
             return +_CONSTANTS[node]()
         if isinstance(node, sympy.Add):
-            return mpmath.fsum(self.value(term) for term in node.args)
+            terms = [self.value(term) for term in node.args]
+            return _without_noise(mpmath.fsum(terms), max(map(abs, terms)))
         if isinstance(node, sympy.Mul):
             return mpmath.fprod([self.value(factor) for factor in node.args])
         if isinstance(node, sympy.Pow):
@@ -131,11 +133,10 @@ class _Walk:
         if name == "log":
             if any(argument == 0 for argument in arguments):
                 raise Undefined("logarithm of zero")
-            return mpmath.ln(arguments[0]) / (
-                mpmath.ln(arguments[1]) if len(arguments) > 1 else mp.mpf(1)
-            )
+            logarithm = _without_noise(mpmath.ln(arguments[0]), 1)
+            return logarithm / mpmath.ln(arguments[1]) if len(arguments) > 1 else logarithm
         if name in ("factorial", "gamma", "binomial"):
-            if any(abs(argument) > _MOST_TERMS for argument in arguments):
+            if any(abs(argument) > _LARGEST_FACTORIAL for argument in arguments):
                 raise Undefined("too large")
             return getattr(mpmath, name)(*arguments)
         if name in _REAL:
@@ -147,6 +148,8 @@ class _Walk:
         if any(abs(argument) > _MOST_BITS for argument in arguments):
             raise Undefined("too large")
         result = _FUNCTIONS[name](*arguments)
+        if name in ("sin", "cos", "tan", "cot"):
+            result = _without_noise(result, min(1, abs(arguments[0])))
         if name in ("tan", "sec", "cot", "csc") and abs(result) > mp.mpf(10) ** (mp.dps // 2):
             raise Undefined("a pole")
         return result
@@ -198,6 +201,11 @@ class _Walk:
             weights = [_number_of(f"{name}{place}{k}", mp.mpf(0)) for k in range(2)]
             result += weights[0] * number + weights[1] * number**2
         return result
+
+
+def _without_noise(number: Any, size: Any) -> Any:
+    """Zero where a number is nothing but the rounding of what it was computed from."""
+    return mp.mpf(0) if abs(number) < size * mp.mpf(10) ** (12 - mp.dps) else number
 
 
 def _number_of(name: str, zero: Any) -> Any:
