@@ -57,6 +57,7 @@ _PREFIX = re.compile(
 _ADDED = re.compile(
     r"\s*\(?\s*(?:\\text\{\s*)?\(?(?:approx(?:imately|\.)?|rounded)\)?\s*\}?\)?\s*$", re.I
 )
+_PRICE = re.compile(r"^([+-]?)\s*(\\text\{[a-z ]+\})\s*([\d.].*)$")
 _EQUAL = re.compile(r"=|\\approx(?![a-zA-Z])")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|neq|in|to)(?![a-zA-Z])")
 _NAME = re.compile(r"\\text\{[^{}]*\}|\\[a-zA-Z]+|[a-zA-Z]")
@@ -77,12 +78,12 @@ class Quantity(NamedTuple):
 
 
 def _spell(text: str) -> str:
-    r"""`\num{3}`, `\SI{3}{\metre}` and numbers in groups of three as everything else is written."""
+    r"""`\num{3}`, `\SI{3}{\metre}`, digits in groups of three, prices, as all else is written."""
     text = re.sub(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1 \2", text)
     text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\ang\s*\{([^{}]*)\}", r"\1^\\circ", text)
     text = re.sub(r"\\mathring\s*\{\s*(?:\\text\s*\{)?A\}?\s*\}", "Å", text)
-    text = normalise(text)
+    text = _PRICE.sub(r"\1\3 \2", normalise(text))
     if whole := re.fullmatch(r"\\text\{([^{}]*)\}", text):
         text = whole[1].strip()
     text = re.sub(r"\{\s*10\s*\}(?=\s*\^)", "10", text)
