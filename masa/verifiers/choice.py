@@ -253,7 +253,7 @@ class _Reader:
                 low
                 and None in labels
                 or low
-                and not _STATED.search(text[max(0, start - 300) : start])
+                and not _STATED.search(text[max(0, start - 90) : start])
             ):
                 continue
             yield _Group(start, end, frozenset(labels), bare)
@@ -289,16 +289,17 @@ class _Reader:
 
     def says(self, group: _Group, before: str, after: str) -> bool:
         """Is a group of labels stated to be the choice?"""
-        if group.bare and None in group.labels and not _ANSWERED.search(before):
+        near = before[-20:]  # a search takes time for every character that it may start at
+        if group.bare and None in group.labels and not _ANSWERED.search(before[-80:]):
             return False
-        if _STATED.search(before):
+        if _STATED.search(before[-90:]):
             return not (group.bare and re.search(r"\bthat\s+is\s*\Z", before, re.I))
-        if _CONCLUDED.search(before) and (not group.bare or _END.match(after)):
+        if _CONCLUDED.search(before[-50:]) and (not group.bare or _END.match(after)):
             return True
         if _AFFIRMED.match(after):
-            return bool(_MAY_STAND_BEFORE.search(before))
-        if not group.bare and _MAY_STAND_BEFORE.search(before):
-            broken_off = _BROKEN_OFF.search(before) and before.strip() and _END.match(after)
+            return bool(_MAY_STAND_BEFORE.search(near))
+        if not group.bare and _MAY_STAND_BEFORE.search(near):
+            broken_off = _BROKEN_OFF.search(near) and before.strip() and _END.match(after)
             return bool(_FITS.match(after) or broken_off)
         return False
 
