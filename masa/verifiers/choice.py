@@ -22,7 +22,7 @@ _FONT = re.compile(
     r"|boldsymbol|bm|mbox|textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\})\s*\{([^{}]*)\}"
 )
 _SWITCH = re.compile(r"\\(?:color\s*\{[^{}]*\}|(?:large|Large|huge|bf|rm|checkmark|left|right)\b)")
-_SPACE = re.compile(r"\\(?:[,;:! ()\[\]]|q?quad(?![a-z]))|~(?!~)")
+_SPACE = re.compile(r"\\+(?:[,;:! ()\[\]]|q?quad(?![a-z]))|~(?!~)")
 _TAG = re.compile(r"</?(?:b|i|u|p|em|strong|span|div|br)(?:\s[^<>]*)?/?>|<\|[^<>|]*\|>|</?s>")
 _SCRIPTS = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af"
 """Scripts that put no space between words."""
@@ -31,7 +31,7 @@ _QUOTES = "\"'`“”„‟«»‹›‘’「」『』"
 _MAYBE = r"(?:also|maybe|possibly|perhaps|even|both)"
 _JOIN = (
     rf"\s*\(?\s*(?:,?\s*\b(?:and/or|or|and|as\s+well\s+as|plus|{_MAYBE})\b|[,;/&|])"
-    rf"\s*(?:\b(?:and|or|{_MAYBE})\s+)*(?:(?i:option|choice|answer)\s+)?"
+    rf"\s*(?:\b(?:and|or|{_MAYBE})\s+)*(?:(?i:option|choice)\s+)?"
 )
 _FILL = (
     r"(?:(?:(?:the|a)\s+)?(?:most\s+likely|likely|probably|clearly|definitely|certainly|obviously"
@@ -45,16 +45,17 @@ _BE = (
 )
 _ANSWER = (
     r"(?:answers?|ans\.?|respuesta|réponse|antwort|resposta|risposta|ответ"
-    r"|答案|答え|正解|정답|选择|选)"
+    r"|答案|回答|答え|正解|정답|选择|选)"
 )
 _STATED = re.compile(
     r"(?:"
     # the answer is B; answer (B); final answer - B
     rf"(?<![a-zA-Z]){_ANSWER}(?:\s+(?:to|for|among|of|in|from|here|given|based)\b[^.,;:!?\n]{{0,40}}?"
     r"(?=\s*(?:is|are|:)))?(?:,\s*(?:then|therefore|thus|hence|of\s+course|however),)?"
-    rf"(?:\s*(?:[:=：]\s*(?:[-–—]\s)?|[-–—→]+>?\s)|,?\s*{_BE}\b|[是为は])?\s*[:：]?\s*"
+    rf"(?:\s*(?:[:=：]\s*(?:[-–—]\s)?|[-–—→]+>?\s)|,?\s*(?:correct\w*\s+)?(?:{_BE}|es|est|ist)\b|[是为は은는])?\s*[:：]?\s*"
     # the best option is B; my final choice: B
     r"|\b(?:option|choice|selection|pick|guess|alternative|statement|response|letter|match|one)"
+    r"(?:\s+(?:that|which|matching|with|among|for|of|here)\b[^.,;:!?\n]{0,40}?(?=\s+(?:is|are)\b))?"
     rf"(?:\s*(?:[:=]|[-–—]+\s)|\s*{_BE}\b)\s*:?\s*"
     r"|\b(?:choose|choosing|select|selecting|pick|picking|go(?:ing)?\s+with|opt(?:ing)?\s+for"
     r"|settle\s+on|vote\s+for|I(?:['’]d|\s+would)?\s+say)\s+"
@@ -75,15 +76,15 @@ _END = re.compile(r"\s*(?:[.!;。]|\Z|\n|,\s)")
 _AFFIRMED = re.compile(
     rf"\s+(?:{_BE}|seems|looks)\s+(?:(?:the|my|an?|also|indeed|clearly|therefore|thus|definitely"
     r"|only|single|final|obviously|actually|most|both)\s+)*"
-    r"(?:correct|right|best|true|answers?|choices?|option|valid|accurate|appropriate|suitable|likely"
-    r"|plausible|reasonable|closest)\b",
+    r"(?:(?:right|best|true)\b(?!\s+(?:of|in|at|to|for|on)\b)|correct|answers?|choices?|option|valid|accurate|appropriate|suitable|likely"
+    r"|plausible|reasonable|closest)\b|\s*(?:选项)?是?正确",
     re.I,
 )
 _FITS = re.compile(r"\s+(?:fits|works|matches|holds|remains|it\s+is)\b", re.I)
 _ALSO = re.compile(r"\b(?:also|too|as\s+well)\b", re.I)
 _MAY_STAND_BEFORE = re.compile(
     r"(?:^|[.,;:!?(\n]|\b(?:so|thus|hence|therefore|that|option|choice|answer|letter|and|but|only"
-    r"|statement|then|because|since|both|either|think|believe|conclude|alternative|is|be))\s*\Z",
+    r"|statement|then|because|since|both|either|think|believe|conclude|alternative|is|be)|选项)\s*\Z",
     re.I,
 )
 _NOT = re.compile(
@@ -98,7 +99,8 @@ _DENIED_AFTER = re.compile(
     r"(?:(?:clearly|also|both|all|therefore|just|simply|a|an|the|obviously)\s+)*)?"
     r"(?:wrong|false|incorrect|impossible|not\b|(?:ruled|crossed)\s+out|eliminated|excluded|isn['’]t"
     r"|aren['’]t|cannot|can['’]t|fails?\b|do(?:es)?n['’]t|do(?:es)?\s+not|invalid|out\b|unlikely"
-    r"|(?:common\s+)?(?:distractor|trap|mistake|decoy)|tempting)",
+    r"|(?:common\s+)?(?:distractor|trap|mistake|decoy)|tempting)"
+    r"|\s*(?:选项)?是?(?:错误|不正确|不对)",
     re.I,
 )
 _SUPPOSED = re.compile(
@@ -161,7 +163,10 @@ def extract(response: str, letters: Sequence[str] = "ABCD") -> str | None:
     chosen = {reader.label(box) for box in boxes}
     last = chosen.pop() if len(chosen) == 1 else None
     start = max(text.rfind(command) for command in (r"\boxed", r"\fbox", r"\framebox"))
-    after = text[max(start, 0) :].partition(boxes[-1])[2] if start >= 0 else text
+    after = text[start:].partition(boxes[-1])[2] if start >= 0 else text
+    clause = _CLAUSE.split(_plain(text[max(0, start - 200) : max(0, start)]))[-1]
+    if _NOT.search(clause) or re.match(r"[\s}$)\\\]]*\?", after):
+        last = None  # not \boxed{A}
     # a word after the box may take it back, and a box with something else than a label may stand
     # before the choice
     return reader.stated("\n" + _plain(after).lstrip("} "), last, boxed=True)
@@ -191,6 +196,8 @@ def _plain(text: str) -> str:
         text = _FONT.sub(r"\1", text)
     text = re.sub(rf"[{_QUOTES}]{{1,2}}\s*(\(?\w\)?[.,]?)\s*[{_QUOTES}]{{1,2}}", r" \1 ", text)
     text = _SPACE.sub(" ", re.sub(r"\*\*|__|\$|`|^[ \t]*(?:#+|>)[ \t]+", "", text, flags=re.M))
+    text = re.sub(rf"[{_QUOTES}](?=\(?[A-Za-z]\)?[.):]\s)", " ", text)
+    text = re.sub(r"(?<![\w*])[*_](\(?\w\)?\.?)[*_](?![\w*])", r"\1", text)
     return text.replace("。", ". ").replace("、", ", ").replace(r"\{", "{").replace(r"\}", "}")
 
 
@@ -205,10 +212,10 @@ class _Reader:
         bracketed = r"\d+" if digits else rf"[A-Za-z]|{offered}"
         follows = (
             rf"(?![^\W{_SCRIPTS}]|[('’^_+*=&%°\\]|[-–—](?=\w)|\.\w|/(?!\s*[(\[]?(?:{any_one})\b)|\s*[=<>+*^?\\|]|\s*:\s*(?:{any_one})\b"
-            rf"|\s+(?:{any_one})\b|\s+(?!{_FOLLOWING}\b)[a-z])"
+            rf"|\s+(?:{any_one})\b)(?(option)|(?!\s+(?!{_FOLLOWING}\b)[a-z]))"
         )
         self.one = re.compile(
-            rf"(?<![^\W{_SCRIPTS}])(?<![\'’^_+*=\\-])(?P<option>(?i:option|choice|answer)\s+)?"
+            rf"(?<![^\W{_SCRIPTS}])(?<![\'’^_+*=\\-])(?P<option>(?i:option|choice)\s+)?"
             rf"(?:[(\[{{]\s*(?P<named>{bracketed})\s*[)\]}}](?![\w(])"
             rf"|(?P<bare>{any_one})\)?+{follows}"
             rf"|(?P<low>{'(?!)' if digits else '[a-z]'})"
