@@ -15,7 +15,7 @@ from masa.verifiers.expressions import (
 )
 from masa.verifiers.latex import ANSWER_WORDS, MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
 from masa.verifiers.numerals import TOLERANCE, read_number
-from masa.verifiers.quantities import Quantity, ratio, split_quantity
+from masa.verifiers.quantities import Quantity, angle, converted, split_quantity
 from masa.verifiers.sets import FLIPPED, real_set, text_of, variables
 from masa.verifiers.structure import (
     Cases,
@@ -244,30 +244,25 @@ class _Comparison:
         based = self._bases(gold, given)
         if based is not None:
             return based
-        gold_has_letters = re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", _WORDS.sub("", gold)))
-        one, other = split_quantity(gold, False), split_quantity(given, not gold_has_letters)
-        if gold_has_letters and one.unit and not other.unit:
-            other = split_quantity(given, True)
-        return self._quantities(one, other)
+        one = split_quantity(gold, False)
+        letters = bool(re.search("[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", _WORDS.sub("", one.text))))
+        other = split_quantity(given, not letters)
+        bare = (one.unit or other.unit) and not re.search(r"\\text|\\circ|%", gold + given)
+        # kT/m may be a product as well as a unit
+        return bool(bare and self._values(gold, given)) or self._quantities(one, other)
 
     def _quantities(self, gold: Quantity, given: Quantity) -> bool:
         if gold.percent is not given.percent:
             return self._percent(gold, given)
-        if gold.unit and given.unit:
-            angles = [(("°", 1),), (("rad", 1),)]
-            if gold.unit.powers != given.unit.powers and all(
-                side.unit and side.unit.powers in angles for side in (gold, given)
-            ):
-                return self._values(_radians(gold), _radians(given))
-            times = ratio(gold.unit, given.unit)
-            if times is None:
-                return False
-            scaled = given.text if times == 1 else rf"\frac{{{times.numerator}}}{{{times.denominator}}}\cdot({given.text})"
-            return self._values(gold.text, scaled)
-        if self._values(gold.text, given.text):
+        if {angle(gold.unit), angle(given.unit)} == {"degree", "radian"}:
+            return self._values(_radians(gold), _radians(given))
+        text = converted(given, gold)
+        if text is None:
+            return False
+        if self._values(gold.text, text):
             return True
-        angle = gold.unit or given.unit
-        if angle and angle.powers == (("°", 1),) and _ARC.search(gold.text + given.text):
+        degrees = "degree" in (angle(gold.unit), angle(given.unit))
+        if degrees and not (gold.unit and given.unit) and _ARC.search(gold.text + given.text):
             return self._values(_radians(gold), _radians(given))
         return False
 
@@ -493,7 +488,7 @@ def _hundredth(side: Quantity) -> str:
 
 
 def _radians(side: Quantity) -> str:
-    degrees = side.unit is not None and side.unit.powers == (("°", 1),)
+    degrees = angle(side.unit) == "degree"
     return rf"({side.text}) \cdot \frac{{\pi}}{{180}}" if degrees else side.text
 
 

@@ -84,6 +84,11 @@ _ALIGNED = re.compile(
     r"\\end\{\1\2\}",
     re.DOTALL,
 )
+_AMOUNT = re.compile(
+    r"(\\text\{(?:dollars|euros|pounds sterling|yen|rupees)\})\s*(\d(?:[\d.,]|\\!|\{,\})*)"
+    r"(\s*(?:\\text\{\s*)?(?:thousand|million|billion|trillion)(?:\s*\})?)?"
+)
+"""A currency before its number."""
 _SEPARATOR = re.compile(r"[,;\s]*\b(and|or)\b[,;\s]*", re.IGNORECASE)
 _SCALES = {
     "dozen": "12", "hundred": "10^{2}", "thousand": "10^{3}", "million": "10^{6}",
@@ -278,7 +283,7 @@ def _dollars(text: str) -> str:
     text = text.replace(r"\$", r"\text{dollars}")
     if text.count("$") % 2 and re.match(r"\s*[-+]?\$\s*[\d.]", text):
         text = text.replace("$", r"\text{dollars}", 1)
-    return text
+    return _AMOUNT.sub(r"\2\3 \1 ", text)
 
 
 def _arguments(text: str) -> str:
