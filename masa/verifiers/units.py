@@ -3,7 +3,6 @@ r"""Units of measurement, and what else stands around a number and is not part o
 The names and sizes of units are pint's; masa.verifiers.unit_text reads how they are written.
 """
 
-import re
 from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
