@@ -75,7 +75,7 @@ def tables(train: Path | None) -> dict[str, list[Case]]:
             (gold, rf"so \boxed{{{answer}}}", right)
             for gold, answer, right in getattr(math_answers, name)
         ]
-        for name in ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS")
+        for name in ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED")
     }
     if train:
         found |= math_train(train)

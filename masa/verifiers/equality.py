@@ -1,6 +1,5 @@
 """Is a given answer the gold answer? By form first, then by number, then by algebra."""
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -10,12 +9,11 @@ from masa.verifiers.expressions import (
     names,
     proportional,
     read_expression,
-    same_expression,
-    same_number,
 )
-from masa.verifiers.latex import ANSWER_WORDS, MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
+from masa.verifiers.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
+from masa.verifiers.leaves import Values
 from masa.verifiers.numerals import TOLERANCE, read_number
-from masa.verifiers.quantities import Quantity, ratio, split_quantity
+from masa.verifiers.quantities import split_quantity
 from masa.verifiers.sets import FLIPPED, real_set, text_of, variables
 from masa.verifiers.structure import (
     Cases,
@@ -31,11 +29,6 @@ from masa.verifiers.structure import (
     parse,
 )
 
-_BASE = re.compile(r"\(?(-?[0-9A-Fa-f]+)\)?_\{?(?:\\text\{)?(\d{1,2}|[a-z]{3,8})\}?\}?")
-_BASES = {
-    name: base
-    for base, name in enumerate("two three four five six seven eight nine ten".split(), start=2)
-} | {"sixteen": 16, "twelve": 12}
 _ARGUMENT = r"(?:\([^()]*\)|\[[^\[\]]*\])"
 _LETTER = (
     r"(?:[a-zA-Z]|\\(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho"
@@ -51,13 +44,7 @@ _NAME = re.compile(
     r"|\\(?:lim|sum|prod|int|max|min|det|gcd)(?![a-zA-Z]).*)"
 )
 """What an equation may name on its left: x, f(2), a_{10}, AB, an angle, words, a limit."""
-_ARC = re.compile(r"\\pi|\\arc|\\(?:sin|cos|tan)\^\{?-1")
-"""What tells that an angle is in radians."""
-_WORDS = re.compile(r"\\text\{[^{}]*\}")
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
-_CLOCK = re.compile(
-    r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:\\text\{\s*)?([ap]\.?\s*m\.?)?\s*\}?", re.IGNORECASE
-)
 _MOST_ITEMS = 100
 _ROUNDED = 0.05
 """How far what follows an approximation sign may be from what precedes it."""
@@ -130,13 +117,13 @@ class _Comparison:
     """Recursive comparison of two forms under one tolerance."""
 
     def __init__(self, tolerance: float) -> None:
-        self.tolerance = tolerance
+        self.values = Values(tolerance)
 
     def same(self, gold: Node, given: Node) -> bool:
         if gold == given:
             return True
         if isinstance(gold, Leaf) and isinstance(given, Leaf):
-            return self._leaves(gold.text, given.text)
+            return self.values.same(gold.text, given.text)
         if isinstance(gold, Several) and len(gold.items) == 1:
             return self.same(gold.items[0], given)
         if isinstance(given, Several) and len(given.items) == 1:
@@ -185,7 +172,8 @@ class _Comparison:
             return self._in_any_order(gold.items, given.items)
         one, other = assigned[0] or gold.items, assigned[1] or given.items
         for side, found in ((gold, assigned[0]), (given, assigned[1])):
-            if isinstance(side, Several) and not found and (side.joined != "," or _has_conditions(side)):
+            plain = found or (isinstance(side, Several) and side.joined == ",")
+            if isinstance(side, Several) and (not plain or _has_conditions(side)):
                 return _real_sets(gold, given)
             if isinstance(side, Ordered) and (side.opening, side.ending) != ("(", ")"):
                 return _real_sets(gold, given)
@@ -214,7 +202,7 @@ class _Comparison:
     def _matrices(self, gold: Node, given: Node) -> bool:
         rows = [_rows(gold), _rows(given)]
         if rows[0] is None or rows[1] is None:
-            return self._values(_written(gold), _written(given))
+            return self.values.plain(_written(gold), _written(given))
         if len(rows[0]) == len(rows[1]):
             return all(map(self._in_order, rows[0], rows[1]))
         flat = [[cell for row in side for cell in row] for side in (rows[0], rows[1])]
@@ -231,111 +219,6 @@ class _Comparison:
         number = read_number(text_of(gold))  # the remainder asked for
         return number is not None and number.value == given.residue
 
-    def _leaves(self, gold: str, given: str) -> bool:
-        if key(gold) == key(given):
-            return True
-        words = word_key(gold), word_key(given)
-        if words[0] is not None and words[0] == words[1]:
-            return True
-        if set(words) & ANSWER_WORDS:
-            return False
-        if ":" in _WORDS.sub("", gold) or ":" in _WORDS.sub("", given):
-            return self._ratios(gold, given)
-        based = self._bases(gold, given)
-        if based is not None:
-            return based
-        gold_has_letters = re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", _WORDS.sub("", gold)))
-        one, other = split_quantity(gold, False), split_quantity(given, not gold_has_letters)
-        if gold_has_letters and one.unit and not other.unit:
-            other = split_quantity(given, True)
-        return self._quantities(one, other)
-
-    def _quantities(self, gold: Quantity, given: Quantity) -> bool:
-        if gold.percent is not given.percent:
-            return self._percent(gold, given)
-        if gold.unit and given.unit:
-            angles = [(("°", 1),), (("rad", 1),)]
-            if gold.unit.powers != given.unit.powers and all(
-                side.unit and side.unit.powers in angles for side in (gold, given)
-            ):
-                return self._values(_radians(gold), _radians(given))
-            times = ratio(gold.unit, given.unit)
-            if times is None:
-                return False
-            scaled = given.text if times == 1 else rf"\frac{{{times.numerator}}}{{{times.denominator}}}\cdot({given.text})"
-            return self._values(gold.text, scaled)
-        if self._values(gold.text, given.text):
-            return True
-        angle = gold.unit or given.unit
-        if angle and angle.powers == (("°", 1),) and _ARC.search(gold.text + given.text):
-            return self._values(_radians(gold), _radians(given))
-        return False
-
-    def _percent(self, gold: Quantity, given: Quantity) -> bool:
-        """One side in percent: the same part of one, or the same number of more than one percent."""
-        if gold.unit or given.unit:
-            return False
-        hundredth = [_hundredth(side) if side.percent else side.text for side in (gold, given)]
-        if self._values(*hundredth):
-            return True
-        number = read_number(gold.text)
-        return number is not None and abs(number.value) > 1 and self._values(gold.text, given.text)
-
-    def _ratios(self, gold: str, given: str) -> bool:
-        """Times of day and ratios; `12:00` is no ratio, as nothing is to zero."""
-        clocks = _CLOCK.fullmatch(gold.strip()), _CLOCK.fullmatch(given.strip())
-        if clocks[0] and (clocks[1] or math.gcd(int(clocks[0][1]), int(clocks[0][2])) > 1):
-            return clocks[1] is not None and _same_time(clocks[0], clocks[1])
-        parts = [[part.strip() for part in side.split(":")] for side in (gold, given)]
-        if any(clocks) and any(
-            part.startswith("0") for clock, side in zip(clocks, parts, strict=True) if clock for part in side
-        ):
-            return False
-        if sorted(map(len, parts)) == [1, 2]:
-            one, other = (p[0] if len(p) == 1 else rf"\frac{{{p[0]}}}{{{p[1]}}}" for p in parts)
-            return self._values(one, other)
-        if len(parts[0]) != len(parts[1]):
-            return False
-        return all(
-            self._values(rf"\frac{{{a}}}{{{b}}}", rf"\frac{{{c}}}{{{d}}}")
-            and not self._values(a, "0")
-            for a, b, c, d in zip(parts[0], parts[0][1:], parts[1], parts[1][1:], strict=False)
-        )
-
-    def _bases(self, gold: str, given: str) -> bool | None:
-        """Numbers of a stated base; None where there is none."""
-        one, other = _based(gold), _based(given)
-        if one and other:
-            if one[1] == other[1]:
-                return _digits(one[0]) == _digits(other[0])
-            values = _in_base(*one), _in_base(*other)
-            return 10 in (one[1], other[1]) and values[0] is not None and values[0] == values[1]
-        if one:
-            if one[1] == 10:
-                return self._values(one[0], given)
-            return _digits(key(given).strip("()")) == _digits(one[0])  # the question names the base
-        if other:
-            value = _in_base(*other)
-            return value is not None and self._values(gold, str(value))
-        return None
-
-    def _values(self, gold: str, given: str) -> bool:
-        """Two values without units."""
-        if key(gold) == key(given):
-            return True
-        one, other = read_number(gold), read_number(given)
-        if one and other:
-            return one.equals(other, self.tolerance)
-        read_gold = None if one else read_expression(gold)
-        read_given = None if other else read_expression(given)
-        if one:
-            return read_given is not None and same_number(one, read_given, self.tolerance)
-        if other:
-            return read_gold is not None and same_number(other, read_gold, self.tolerance)
-        if read_gold is None or read_given is None:
-            return False
-        return same_expression(read_gold, read_given, self.tolerance)
-
     def _relations(self, gold: Node, given: Node) -> bool:
         if isinstance(gold, Relation) and isinstance(given, Relation):
             if _is_equation(gold) and _is_equation(given):
@@ -348,37 +231,32 @@ class _Comparison:
             return any(self.same(gold, side) for side in self._stated(given))
         if isinstance(gold, Relation) and _is_equation(gold):
             return _is_name(gold.sides[0]) and self.same(gold.sides[-1], given)
-        for one, other in ((gold, given), (given, gold)):
-            if isinstance(one, Relation) and one.operators == ("in",) and variables(one):
-                if not isinstance(other, Relation):
-                    return self.same(*((one.sides[1], given) if one is gold else (gold, one.sides[1])))
+        if isinstance(gold, Relation) and gold.operators == ("in",) and variables(gold):
+            return self.same(gold.sides[1], given)
+        if isinstance(given, Relation) and given.operators == ("in",) and variables(given):
+            return self.same(gold, given.sides[1])
         return _real_sets(gold, given)
 
     def _stated(self, equation: Relation) -> list[Node]:
-        r"""The values that `x = 4`, `1 + 2 = 3` or `x = \sqrt2 \approx 1.41` state; [] for `2x = 4`."""
-        if len(equation.sides) == 2 and _is_name(equation.sides[1]) and not _is_name(equation.sides[0]):
-            equation = Relation(equation.operators, equation.sides[::-1])
-        first, *rest = equation.sides
-        if not _is_name(first):
-            rest = list(equation.sides)
-        if any(_is_name(side) for side in rest[:-1] if isinstance(side, Leaf)):
-            rest = [side for side in rest if not _is_name(side)] or rest[-1:]
-        constants = [_constant(side) for side in rest]
-        if not _is_name(first) and constants[0] is None:
+        r"""The values that an equation states: `x = 4`, `1 + 2 = 3`, `x = \sqrt2 \approx 1.41`.
+
+        None where it is one to be solved, as `2x = 4`, or where two of its constants differ.
+        """
+        sides, signs = list(equation.sides), list(equation.operators)
+        if len(sides) == 2 and _is_name(sides[1]) and not _is_name(sides[0]):
+            sides.reverse()
+        named = _is_name(sides[0])
+        while len(sides) > 1 and _is_name(sides[0]) and (len(sides) > 2 or named):
+            sides.pop(0), signs.pop(0)  # x = y = 4
+        if not named and not _is_constant(sides[0]):
             return []
-        offset = len(equation.sides) - len(rest)
-        for place in range(len(rest) - 1):
-            if constants[place] is None or constants[place + 1] is None:
-                continue
-            rounded = "approx" in equation.operators[max(0, offset + place - 1) : offset + place + 1]
-            if not (_Comparison(_ROUNDED) if rounded else self).same(rest[place], rest[place + 1]):
+        for one, sign, other in zip(sides, signs[-len(sides) + 1 :], sides[1:], strict=False):
+            comparison = _Comparison(_ROUNDED) if sign == "approx" else self
+            constants = _is_constant(one) and _is_constant(other)
+            if constants and not comparison.same(one, other):
                 return []
-        exact = [place for place, sign in enumerate(equation.operators) if sign == "approx"]
-        before = equation.sides[exact[0]] if exact else None
-        stated = [rest[-1]] if _is_name(first) or before is None else []
-        if before is not None and not _is_name(before):
-            stated.append(before)
-        return stated
+        rounded = signs[-1:] == ["approx"] and len(sides) > 1
+        return ([sides[-1]] if named or not rounded else []) + (sides[-2:-1] if rounded else [])
 
     def _equations(self, gold: Relation, given: Relation) -> bool:
         named = [_is_name(side.sides[0]) for side in (gold, given)]
@@ -473,50 +351,6 @@ def _has_conditions(node: Node) -> bool:
     return isinstance(node, Relation) and not _is_equation(node)
 
 
-def _same_time(gold: re.Match[str], given: re.Match[str]) -> bool:
-    times = []
-    for clock in (gold, given):
-        half = (clock[4] or "").lower()[:1]
-        hour = int(clock[1]) % 12 + (12 if half == "p" else 0) if half else int(clock[1])
-        times.append((hour, clock[2], clock[3]))
-    if times[0] == times[1]:
-        return True
-    loose = bool(gold[4]) is not bool(given[4])  # one of them leaves it to the question
-    return loose and (int(gold[1]), gold[2], gold[3]) == (int(given[1]), given[2], given[3])
-
-
-def _hundredth(side: Quantity) -> str:
-    number = read_number(side.text)
-    if number is None:
-        return rf"\frac{{{side.text}}}{{100}}"
-    return rf"\frac{{{number.value.numerator}}}{{{100 * number.value.denominator}}}"
-
-
-def _radians(side: Quantity) -> str:
-    degrees = side.unit is not None and side.unit.powers == (("°", 1),)
-    return rf"({side.text}) \cdot \frac{{\pi}}{{180}}" if degrees else side.text
-
-
-def _based(text: str) -> tuple[str, int] | None:
-    match = _BASE.fullmatch(key(text))
-    if not match:
-        return None
-    base = int(match[2]) if match[2].isdigit() else _BASES.get(match[2], 0)
-    return (match[1], base) if 2 <= base <= 36 else None
-
-
-def _digits(number: str) -> str:
-    """Without leading zeros, in one case."""
-    return re.sub(r"^(-?)0+(?=.)", r"\1", number).casefold()
-
-
-def _in_base(digits: str, base: int) -> int | None:
-    try:
-        return int(digits, base)
-    except ValueError:
-        return None
-
-
 def _is_name(node: Node) -> bool:
     return bool(_NAME.fullmatch(text_of(node).strip()))
 
@@ -532,13 +366,13 @@ def _is_equation(relation: Relation) -> bool:
     return set(relation.operators) <= {"=", "approx"}
 
 
-def _constant(node: Node) -> sympy.Expr | bool | None:
-    """Something to compare a side by; None where it holds variables or cannot be read."""
+def _is_constant(node: Node) -> bool:
+    """A value without variables, which can be read."""
     text = split_quantity(text_of(node), True).text
     if read_number(text):
         return True
     read = read_expression(text) if text else None
-    return read if isinstance(read, sympy.Expr) and not names(read) else None
+    return isinstance(read, sympy.Expr) and not names(read)
 
 
 def _difference(relation: Relation, place: int) -> sympy.Expr | None:

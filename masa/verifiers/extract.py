@@ -4,7 +4,9 @@ import re
 from typing import NamedTuple
 
 _BOX = r"\\+(?:boxed|fbox|framebox|bbox)"  # backslashes may be doubled
-_TOKEN = re.compile(rf"{_BOX}(?:\s*\[[^\]\n]{{0,40}}\])?\s*\{{|{_BOX}(?![a-zA-Z{{])|\\.|[{{}}]", re.DOTALL)
+_TOKEN = re.compile(
+    rf"{_BOX}(?:\s*\[[^\]\n]{{0,40}}\])?\s*\{{|{_BOX}(?![a-zA-Z{{])|\\.|[{{}}]", re.DOTALL
+)
 _BARE = re.compile(
     r"\s*(?P<number>[-+−]?\d[\d.,/]*)(?![\w{^\\])"
     r"|\s*(?P<formula>[^\s$\n][^$\n]{0,60}?)\s*(?:\$|\\\)|\\\])"

@@ -51,18 +51,20 @@ _COMMANDS = {
     "varnothing": r"\emptyset ", "infin": r"\infty ", "degree": r"^\circ ", "ast": r"\cdot ",
     "cdotp": r"\cdot ", "div": "/", "colon": ":", "quad": " ", "qquad": " ", "enspace": " ",
     "thinspace": " ", "displaystyle": " ", "textstyle": " ", "scriptstyle": " ", "tiny": " ",
-    "small": " ", "normalsize": " ", "large": " ", "Large": " ", "LARGE": " ", "huge": " ", "Huge": " ", "limits": "", "nolimits": "",
+    "small": " ", "normalsize": " ", "large": " ", "Large": " ", "LARGE": " ",
+    "huge": " ", "Huge": " ", "limits": "", "nolimits": "",
     "phantom": "", "rm": "", "bf": "", "it": "", "sim": r"\approx ", "approxeq": r"\approx ",
     "simeq": r"\approx ", "backslash": r"\setminus ", "varphi": r"\phi ",
     "varepsilon": r"\epsilon ", "vartheta": r"\theta ", "varrho": r"\rho ", "bigcup": r"\cup ",
-    "bigcap": r"\cap ", "langle": "(", "rangle": ")", "longrightarrow": r"\to ", "rightarrow": r"\to ", "boxed": "", "fbox": "",
+    "bigcap": r"\cap ", "langle": "(", "rangle": ")",
+    "longrightarrow": r"\to ", "rightarrow": r"\to ", "boxed": "", "fbox": "",
     "framebox": "", "euro": r"\text{euros}", "pounds": r"\text{pounds sterling}",
     "checkmark": "", "square": "", "blacksquare": "", "qed": "", "prime": "'", "tg": r"\tan ",
     "ctg": r"\cot ", "arctg": r"\arctan ", "lg": r"\log_{10} ", "bmod": r"\mod ",
     "dots": r"\ldots ", "cdots": r"\ldots ", "dotsc": r"\ldots ", "ohm": r"\Omega ",
     "micro": r"\mu ", "celsius": r"^\circ\text{C}", "percent": "%", "lnot": r"\neg ",
     "vdots": r"\ldots ", "overrightarrow": r"\vec", "bar": r"\overline", "smallsetminus":
-    r"\setminus ", "tfrac": r"\frac", "R": r"\mathbb{R}", "Z": r"\mathbb{Z}",
+    r"\setminus ", "R": r"\mathbb{R}", "Z": r"\mathbb{Z}",
 }  # fmt: skip
 _COMMAND = re.compile(
     r"\\(" + "|".join(sorted(_COMMANDS, key=len, reverse=True)) + r")(?![a-zA-Z])"
@@ -84,6 +86,11 @@ _ALIGNED = re.compile(
     r"\\end\{\1\2\}",
     re.DOTALL,
 )
+_AMOUNT = re.compile(
+    r"(\\text\{(?:dollars|euros|pounds sterling|yen|rupees)\})\s*(\d(?:[\d.,]|\\!|\{,\})*)"
+    r"(\s*(?:\\text\{\s*)?(?:thousand|million|billion|trillion)(?:\s*\})?)?"
+)
+"""A currency before its number."""
 _SEPARATOR = re.compile(r"[,;\s]*\b(and|or)\b[,;\s]*", re.IGNORECASE)
 _SCALES = {
     "dozen": "12", "hundred": "10^{2}", "thousand": "10^{3}", "million": "10^{6}",
@@ -140,7 +147,8 @@ _REWRITTEN = [
 ]
 """Where the first is found, the pattern becomes the replacement, one after the other."""
 _ALL_REALS = re.compile(
-    r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?(?:reals?|real numbers?|real x)\}?(?:\s*[a-z])?"
+    r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?(?:reals?|real numbers?|real x)\}?"
+    r"(?:\s*[a-z])?"
     r"(?:\s*(?:\\text\{)?\s*(?:except|but|other than)\s*(?:for )?\}?\s*(.*?)\}?)?",
     re.IGNORECASE,
 )
@@ -278,7 +286,7 @@ def _dollars(text: str) -> str:
     text = text.replace(r"\$", r"\text{dollars}")
     if text.count("$") % 2 and re.match(r"\s*[-+]?\$\s*[\d.]", text):
         text = text.replace("$", r"\text{dollars}", 1)
-    return text
+    return _AMOUNT.sub(r"\2\3 \1 ", text)
 
 
 def _arguments(text: str) -> str:
@@ -355,7 +363,9 @@ def normalise(text: str) -> str:
     text = _SCALE.sub(lambda match: rf"\times {_SCALES[match[1]]}", text.replace("$", ""))
     if not re.search(r"[a-zA-Z]{3,}\s+(?:and|or)\s+[a-zA-Z]{3,}", text):
         text = re.sub(
-            r"[,;\s]+(and|or)[,;\s]+", lambda match: rf" \text{{{match[1].lower()}}} ", text, flags=re.I
+            r"(?i)[,;\s]+(and|or)[,;\s]+",
+            lambda match: rf" \text{{{match[1].lower()}}} ",
+            text,
         )
     text = re.sub(r"[,;\s]*\\text\{(and|or)\}[,;\s]*", r" \\text{\1} ", text)
     text = _second_arguments(_arguments(text))

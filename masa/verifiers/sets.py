@@ -144,12 +144,12 @@ def _one_sided(operator: str, side: Node, absolute: bool) -> sympy.Set | None:
 
 
 def _interval(low: Node, high: Node, left_open: bool, right_open: bool) -> sympy.Set | None:
-    bounds = _bound(low), _bound(high)
-    if any(bound is None or not bound.is_extended_real for bound in bounds):
+    least, most = _bound(low), _bound(high)
+    if least is None or most is None or not (least.is_extended_real and most.is_extended_real):
         return None
-    if bounds[0].is_finite and bounds[1].is_finite and not bounds[0] < bounds[1]:  # a point (3, 1)
+    if least.is_finite and most.is_finite and not least < most:  # a point (3, 1)
         return None
-    return sympy.Interval(*bounds, left_open, right_open)
+    return sympy.Interval(least, most, left_open, right_open)
 
 
 def _bound(node: Node) -> sympy.Expr | None:
@@ -164,4 +164,3 @@ def _bound(node: Node) -> sympy.Expr | None:
     if not isinstance(read, sympy.Expr) or read.free_symbols:
         return None
     return read.doit()
-

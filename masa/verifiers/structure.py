@@ -196,9 +196,7 @@ def parse(text: str) -> Node:
     match = _CONGRUENCE.fullmatch(text) if r"\pmod" in text else None
     if match:
         if int(match["modulus"]) > 0:
-            return Congruence(
-                match["name"] or "", int(match["residue"]), int(match["modulus"])
-            )
+            return Congruence(match["name"] or "", int(match["residue"]), int(match["modulus"]))
     for word, pattern in _CONJUNCTION.items() if r"\text{" in text else ():
         if marks := _top_level(text, pattern):
             items = [part.strip(" ,;") for part in _pieces(text, marks)]
@@ -285,9 +283,7 @@ def _relation(text: str, found: list[re.Match[str]]) -> Node:
             for name in names
         ):
             return Several(
-                tuple(
-                    Relation(("=",), pair) for pair in zip(names, values, strict=True)
-                ),
+                tuple(Relation(("=",), pair) for pair in zip(names, values, strict=True)),
                 "and",
             )
     return Relation(tuple(operators), parsed)

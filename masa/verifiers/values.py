@@ -1,4 +1,4 @@
-"""The value of a SymPy expression at a point, by mpmath: one walk over the tree, nothing simplified.
+"""The value of a SymPy expression at a point by mpmath: one walk over the tree, no algebra.
 
 Bounded: what would take more than a million bits, or thousands of terms, has no value here.
 """
