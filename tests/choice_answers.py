@@ -279,7 +279,8 @@ CHOICES = {
         (r"Is it \boxed{A}?", None), (r"\boxed{B}. The answer is B.", "B"),
         ("\\boxed{B}\n\nFinal answer: C", "C"), (r"\boxed{C} (not B)", "C"),
         ("A. The sun\nB. The moon\n\nThe sun is brighter, so A.", "A"),
-        ("Let me go through the options:\nA) wrong because x\nB) correct because y\nC) wrong\nD) wrong\n\nSo the answer is B.",
+        ("Let me go through the options:\nA) wrong because x\nB) correct because y\nC) wrong\n"
+         "D) wrong\n\nSo the answer is B.",
          "B"),
         ("A) No.\nB) Yes.\nC) No.", None),
         ("- A is false\n- B is true\n- C is false\n\n**B**", "B"),

@@ -22,7 +22,7 @@ _FONT = re.compile(
     r"|boldsymbol|bm|mbox|textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\})\s*\{([^{}]*)\}"
 )
 _SWITCH = re.compile(r"\\(?:color\s*\{[^{}]*\}|(?:large|Large|huge|bf|rm|checkmark|left|right)\b)")
-_SPACE = re.compile(r"\\+(?:[,;:! ()\[\]]|q?quad(?![a-z]))|~(?!~)")
+_SPACE = re.compile(r"\\{1,2}(?:[,;:! ()\[\]]|q?quad(?![a-z]))|~(?!~)")
 _TAG = re.compile(r"</?(?:b|i|u|p|em|strong|span|div|br)(?:\s[^<>]*)?/?>|<\|[^<>|]*\|>|</?s>")
 _SCRIPTS = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af"
 """Scripts that put no space between words."""

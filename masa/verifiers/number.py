@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from masa.verifiers.extract import answer_boxes
-from masa.verifiers.latex import normalise
+from masa.verifiers.latex import MAX_LENGTH, normalise
 from masa.verifiers.numerals import close, read_number
 from masa.verifiers.pool import shared_pool
 from masa.verifiers.units import Unit, parse_unit
@@ -171,6 +171,8 @@ def read_quantities(box: str) -> list[Quantity]:
 
     The first side of an equation is a name or a formula: `2x = 4` does not say what x is.
     """
+    if len(box) > MAX_LENGTH:
+        return []
     text = _spell(box)
     if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
         text = text[1:-1] if not re.search(r"[,;]", text) else text

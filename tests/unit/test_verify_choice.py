@@ -65,7 +65,17 @@ def test_letters_are_alike(letters):
 
 
 def test_hostile_responses_end():
-    for part in ("(A) ", "A, ", "The answer is A? ", "<answer>", "answer to ", "A) 1\n", "\n", "'"):
+    for part in (
+        "(A) ",
+        "A, ",
+        "The answer is A? ",
+        "<answer>",
+        "answer to ",
+        "A) 1\n",
+        "\n",
+        "'",
+        "\\",
+    ):
         assert choice.extract(part * 8000) in (None, "A")
 
 
