@@ -40,7 +40,7 @@ _FILL = (
     r"\b\s*[:,]?\s*)*"
 )
 _BE = (
-    r"(?:is|are|['’]s|(?:should|would|must|will|has\s+to|have\s+to|ought\s+to|can\s+only|seems\s+to"
+    r"(?:is|are|remains|stays|['’]s|(?:should|would|must|will|has\s+to|have\s+to|ought\s+to|can\s+only|seems\s+to"
     r"|appears\s+to)\s+be)"
 )
 _ANSWER = (
@@ -54,11 +54,11 @@ _STATED = re.compile(
     r"(?=\s*(?:is|are|:)))?(?:,\s*(?:then|therefore|thus|hence|of\s+course|however),)?"
     rf"(?:\s*(?:[:=：]\s*(?:[-–—]\s)?|[-–—→]+>?\s)|,?\s*(?:correct\w*\s+)?(?:{_BE}|es|est|ist)\b|[是为は은는])?\s*[:：]?\s*"
     # the best option is B; my final choice: B
-    r"|\b(?:option|choice|selection|pick|guess|alternative|statement|response|letter|match|one)"
+    r"|\b(?:option|choice|selection|pick|guess|alternative|statement|solution|response|letter|match|one)"
     r"(?:\s+(?:that|which|matching|with|among|for|of|here)\b[^.,;:!?\n]{0,40}?(?=\s+(?:is|are)\b))?"
     rf"(?:\s*(?:[:=]|[-–—]+\s)|\s*{_BE}\b)\s*:?\s*"
     r"|\b(?:choose|choosing|select|selecting|pick|picking|go(?:ing)?\s+with|opt(?:ing)?\s+for"
-    r"|settle\s+on|vote\s+for|I(?:['’]d|\s+would)?\s+say)\s+"
+    r"|settle\s+on|vote\s+for|I(?:['’]d|\s+would)?\s+(?:say|guess))\s+"
     # it must be B
     rf"|\b(?:it|this|which|correct|right|best|that)\s*{_BE}\s+"
     r"|\b(?:corresponds?\s+to|corresponding\s+to|match(?:es|ing)?|leads?\s+to|closest\s+to|leaves|leaving)\s+"
@@ -80,6 +80,7 @@ _AFFIRMED = re.compile(
     r"|plausible|reasonable|closest)\b|\s*(?:选项)?是?正确",
     re.I,
 )
+_SUBJECT = re.compile(r"\s+(?:is|are|has|was|were|lies)\b", re.I)
 _FITS = re.compile(r"\s+(?:fits|works|matches|holds|remains|it\s+is)\b", re.I)
 _ALSO = re.compile(r"\b(?:also|too|as\s+well)\b", re.I)
 _MAY_STAND_BEFORE = re.compile(
@@ -227,7 +228,8 @@ class _Reader:
             rf"(?:[(\[]\s*(?P<named>{bracketed})\s*[)\]]|(?P<bare>{bracketed}))\s*[.):,!]?\s*\Z"
         )
         self.listed = re.compile(
-            rf"\s*(?:[(\[]\s*(?P<named>{bracketed})\s*[)\]]|(?P<bare>{bracketed})\s*[.):])\s*[.:]?\s+\S"
+            rf"\s*(?:(?i:option|choice)\s+)?(?:[(\[]\s*(?P<named>{bracketed})\s*[)\]]"
+            rf"|(?P<bare>{bracketed})\s*[.):])\s*[.:]?\s+\S"
         )
 
     def known(self, match: re.Match[str]) -> str | None:
@@ -299,6 +301,8 @@ class _Reader:
         near = before[-20:]  # a search takes time for every character that it may start at
         if group.bare and None in group.labels and not _ANSWERED.search(before[-80:]):
             return False
+        if group.bare and _SUBJECT.match(after) and not _AFFIRMED.match(after):
+            return False  # solution: B is the midpoint
         if _STATED.search(before[-90:]):
             return not (group.bare and re.search(r"\bthat\s+is\s*\Z", before, re.I))
         if _CONCLUDED.search(before[-50:]) and (not group.bare or _END.match(after)):
