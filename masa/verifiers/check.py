@@ -16,7 +16,7 @@ from masa.verifiers.extract import answer_boxes
 from masa.verifiers.math import Verdict, judge_batch
 
 
-def _solution(row: dict[str, Any]) -> str:
+def solution(row: dict[str, Any]) -> str:
     """The column `solution`, at the top or where verl's format has it."""
     if "solution" in row:
         return str(row["solution"])
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("file", help="parquet with the column `solution`, or verl's reward_model")
     parser.add_argument("--rows", type=int, help="only so many rows")
     arguments = parser.parse_args()
-    solutions = [_solution(row) for row in parquet.read_table(arguments.file).to_pylist()]
+    solutions = [solution(row) for row in parquet.read_table(arguments.file).to_pylist()]
     solutions = solutions[: arguments.rows]
     boxed = [(text, boxes[-1]) for text in solutions if (boxes := answer_boxes(text))]
     print(f"{len(solutions)} solutions, {len(boxed)} with an answer in a box")

@@ -15,16 +15,16 @@ import pickle
 import re
 import socket
 import subprocess
-import textwrap
 import time
 import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from masa.verifiers.fences import extract_code
 from masa.verifiers.remote import free_names
 from masa.verifiers.sandbox import Sandbox, ending
 
@@ -33,7 +33,9 @@ Status = Literal["passed", "failed", "timeout", "no_code"]
 # the head of both programs of a function test
 REMOTE = Path(__file__).with_name("remote.py").read_text()
 MAX_CASES = 5
-FENCE = re.compile(r"^[ \t]*```+[ \t]*([\w+-]*)[^`]*$")
+# of ASCII, without what Decimal also takes: 1_0, nan, digits of other scripts; 007 is a text
+NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
+BLANKS = " \t\r\v\f"
 # LiveCodeBench's programs may use these without importing them
 CONTEST_IMPORTS = """
 import bisect, collections, copy, functools, heapq, io, itertools, json, math, operator, random
@@ -105,31 +107,6 @@ class Verdict:
         return self.status == "passed"
 
 
-def extract_code(text: str) -> str | None:
-    """The last complete fenced block, a Python one where there is any; after `</think>`.
-
-    A block that is never closed was cut off and does not count.
-    """
-    found: list[tuple[str, str]] = []
-    language: str | None = None
-    lines: list[str] = []
-    for line in text.rpartition("</think>")[2].splitlines():
-        fence = FENCE.match(line)
-        if language is None:
-            if fence:
-                language, lines = fence[1].lower(), []
-        elif fence and not fence[1]:
-            found.append((language, textwrap.dedent("\n".join(lines))))
-            language = None
-        else:
-            lines.append(line)
-    for languages in (("python", "python3", "py"), ("",)):
-        for spoken, code in reversed(found):
-            if spoken in languages:
-                return code
-    return None
-
-
 def verify(tests: Tests, response: str, sandbox: Sandbox) -> Verdict:
     """Judge the program in a response.
 
@@ -196,15 +173,17 @@ def _judge_output(tests: StdioTests, code: str, sandbox: Sandbox) -> tuple[Statu
             return "timeout", f"test {number}: time limit"
         if outcome.status != "exited":
             return "failed", f"test {number}: {outcome.status}"
-        if not same_output(outcome.stdout.decode("utf-8", "replace"), expected):
+        if not same_output(outcome.stdout.decode("utf-8", "surrogateescape"), expected):
             return "failed", f"test {number}: wrong output"
     return "passed", ""
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """Equal line by line, up to blanks around a line and the spelling of numbers (1.0 is 1)."""
+    """Equal line by line, up to blanks around a line and the spelling of numbers: where a line
+    holds numbers alone, 1.0 and +1 and 10e-1 are 1. Lines end at a line feed and nowhere else."""
     ours, theirs = (
-        [line.strip() for line in text.strip().splitlines()] for text in (printed, expected)
+        [line.strip(BLANKS) for line in text.strip(BLANKS + "\n").split("\n")]
+        for text in (printed, expected)
     )
     return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
 
@@ -212,13 +191,11 @@ def same_output(printed: str, expected: str) -> bool:
 def _same_line(ours: str, theirs: str) -> bool:
     if ours == theirs:
         return True
-    pairs = list(zip(ours.split(), theirs.split(), strict=False))
-    if len(ours.split()) != len(theirs.split()):
-        return False
-    try:
-        return all(Decimal(a) == Decimal(b) for a, b in pairs)
-    except InvalidOperation:
-        return False
+    one, other = ([item for item in re.split(f"[{BLANKS}]+", line)] for line in (ours, theirs))
+    return len(one) == len(other) and all(
+        NUMBER.fullmatch(a) and NUMBER.fullmatch(b) and Decimal(a) == Decimal(b)
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def mbpp_tests(row: Mapping[str, Any]) -> FunctionTests:
@@ -286,16 +263,21 @@ def livecodebench_tests(row: Mapping[str, Any]) -> Tests:
         return StdioTests(pairs, before=CONTEST_IMPORTS)
     name = json.loads(row["metadata"])["func_name"]
     calls = [
-        ([json.loads(line) for line in case["input"].splitlines()], json.loads(case["output"]))
+        ([line for line in case["input"].split("\n") if line.strip()], case["output"])
         for case in cases
     ]
+    for arguments, output in calls:
+        for text in (*arguments, output):
+            json.loads(text, parse_int=str)  # raises where it is no JSON; its numbers may be long
     method = "class Solution" in row["starter_code"]
     code = (
+        "import json\n\n"
         "def plain(value):\n"
         "    if isinstance(value, (list, tuple)):\n"
         "        return [plain(item) for item in value]\n"
         "    return value\n\n"
-        f"for args, expected in {calls!r}:\n"
+        f"for lines, output in {calls!r}:\n"
+        "    args, expected = map(json.loads, lines), json.loads(output)\n"
         f"    assert plain({'Solution().' if method else ''}{name}(*args)) == plain(expected)\n"
     )
     names = ("Solution",) if method else (name,)

@@ -5,18 +5,49 @@ from collections.abc import Sequence
 
 import sympy
 
-from masa.verifiers.expressions import proportional, read_expression, same_expression, same_number
-from masa.verifiers.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise
-from masa.verifiers.numerals import TOLERANCE, read_number
-from masa.verifiers.structure import Leaf, Matrix, Node, Ordered, Relation, Several, Union, parse
-from masa.verifiers.units import strip_units
-
-_BASE = re.compile(r"\(?(-?[0-9A-Fa-f]+)\)?_\{?(?:\\text\{)?(\d{1,2})\}?\}?")
-_VARIABLE = re.compile(
-    r"(?:\\?[a-zA-Z]+|\\text\{[^{}]*\})(?:_\{?\w+\}?)?'*(?:\([^()]*\))?(?:\^\{-1\}\([^()]*\))?"
+from masa.verifiers.expressions import (
+    names,
+    proportional,
+    read_expression,
 )
+from masa.verifiers.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
+from masa.verifiers.leaves import Values
+from masa.verifiers.numerals import TOLERANCE, read_number
+from masa.verifiers.quantities import split_quantity
+from masa.verifiers.sets import FLIPPED, real_set, text_of, variables
+from masa.verifiers.structure import (
+    Cases,
+    Combined,
+    Congruence,
+    Leaf,
+    Matrix,
+    Node,
+    Ordered,
+    Relation,
+    Several,
+    as_list,
+    parse,
+)
+
+_ARGUMENT = r"(?:\([^()]*\)|\[[^\[\]]*\])"
+_LETTER = (
+    r"(?:[a-zA-Z]|\\(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho"
+    r"|sigma|tau|phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)(?![a-zA-Z]))"
+)
+_SCRIPTS = r"(?:_(?:\{[^{}]*\}|\\?\w)|\^\{-1\}|'|\^\*)*"
+_NAME = re.compile(
+    rf"(?:{_LETTER}{_SCRIPTS}{_ARGUMENT}?|[A-Z]{{2,4}}|[a-zA-Z][a-z]{{3,}}{_ARGUMENT}?"
+    rf"|\\(?:angle|triangle|Delta|text)\s*(?:\{{[^{{}}]*\}}|[A-Za-z]{{1,4}}|\\[a-z]+){_SCRIPTS}{_ARGUMENT}?"
+    rf"|m\s*\\angle\s*[A-Z]{{1,3}}|\|[A-Z]{{2}}\||\\\|?\|?\[?[A-Z]{{3,5}}\]|\[[A-Z]{{3,5}}\]"
+    r"|\\(?:overline|vec|hat|tilde|mathcal|mathbb)\{[^{}]*\}(?:_\{?\w+\}?)?(?:\([^()]*\)|\[[^\[\]]*\])?"
+    r"|\\frac\{d(?:\^\{?\d\}?)?\s*[a-z]\}\{d\s*[a-z](?:\^\{?\d\}?)?\}"
+    r"|\\(?:lim|sum|prod|int|max|min|det|gcd)(?![a-zA-Z]).*)"
+)
+"""What an equation may name on its left: x, f(2), a_{10}, AB, an angle, words, a limit."""
+_VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
 _MOST_ITEMS = 100
-_FLIPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le"}
+_ROUNDED = 0.05
+"""How far what follows an approximation sign may be from what precedes it."""
 
 
 def same_answer(gold: str, given: str, tolerance: float = TOLERANCE) -> bool:
@@ -34,42 +65,119 @@ def same_answer(gold: str, given: str, tolerance: float = TOLERANCE) -> bool:
         return True
     if max(len(gold), len(given)) > MAX_LENGTH or max(depth(gold), depth(given)) > MAX_DEPTH:
         return False
-    return _Comparison(tolerance).same(parse(gold), parse(given))
+    words = word_key(gold)
+    if words is not None and words == word_key(given):
+        return True
+    if _letter(gold) and _letter(gold) == _letter(given) and r"\text" in gold:
+        return True
+    return _Comparison(tolerance).same(*_renamed(parse(gold), parse(given)))
+
+
+def _letter(text: str) -> str | None:
+    """The label of an option, `(C)`, in any case."""
+    match = re.fullmatch(r"\(?([a-zA-Z])\)?", key(text))
+    return match[1].casefold() if match else None
+
+
+def _renamed(gold: Node, given: Node) -> tuple[Node, Node]:
+    r"""`k\pi, k \in Z` and `n\pi, n \in Z` under one name, without the declaration."""
+    one, other = _integer(gold), _integer(given)
+    if not one or not (other or isinstance(given, Leaf | Relation | Several)):
+        return gold, given
+    form, declared = other or (given, one[1])
+    return one[0], form if declared == one[1] else _rename(form, declared, one[1])
+
+
+def _integer(node: Node) -> tuple[Node, str] | None:
+    r"""A list that ends in `k \in \mathbb{Z}`, without that, and the letter."""
+    if not isinstance(node, Several) or len(node.items) < 2:
+        return None
+    last = node.items[-1]
+    if not isinstance(last, Relation) or last.operators != ("in",):
+        return None
+    letter, domain = (text_of(side).strip() for side in last.sides)
+    if domain != r"\mathbb{Z}" or not re.fullmatch("[a-zA-Z]", letter):
+        return None
+    rest = node.items[:-1]
+    return (rest[0] if len(rest) == 1 else Several(rest, node.joined)), letter
+
+
+def _rename(node: Node, old: str, new: str) -> Node:
+    if isinstance(node, Leaf):
+        pieces = re.split(r"(\\[a-zA-Z]+)", node.text)
+        return Leaf("".join(p if p.startswith("\\") else p.replace(old, new) for p in pieces))
+    if isinstance(node, Several):
+        return Several(tuple(_rename(item, old, new) for item in node.items), node.joined)
+    if isinstance(node, Relation):
+        return Relation(node.operators, tuple(_rename(side, old, new) for side in node.sides))
+    return node
 
 
 class _Comparison:
     """Recursive comparison of two forms under one tolerance."""
 
     def __init__(self, tolerance: float) -> None:
-        self.tolerance = tolerance
+        self.values = Values(tolerance)
 
     def same(self, gold: Node, given: Node) -> bool:
         if gold == given:
             return True
+        if isinstance(gold, Leaf) and isinstance(given, Leaf):
+            return self.values.same(gold.text, given.text)
+        if isinstance(gold, Several) and len(gold.items) == 1:
+            return self.same(gold.items[0], given)
+        if isinstance(given, Several) and len(given.items) == 1:
+            return self.same(gold, given.items[0])
+        if isinstance(gold, Congruence) or isinstance(given, Congruence):
+            return self._congruences(gold, given)
         if isinstance(gold, Relation) or isinstance(given, Relation):
             return self._relations(gold, given)
+        if isinstance(gold, Cases) and isinstance(given, Cases):
+            return self._in_any_order(
+                [Ordered("(", row, ")") for row in gold.rows],
+                [Ordered("(", row, ")") for row in given.rows],
+            )
         if isinstance(gold, Matrix) or isinstance(given, Matrix):
             return self._matrices(gold, given)
-        if isinstance(gold, Leaf) and isinstance(given, Leaf):
-            return self._leaves(gold.text, given.text)
         if isinstance(gold, Ordered) and isinstance(given, Ordered):
-            return self._brackets(gold, given) and self._in_order(gold.items, given.items)
+            if self._brackets(gold, given) and self._in_order(gold.items, given.items):
+                return True
+            return _real_sets(gold, given)
+        if isinstance(gold, Several | Ordered) and isinstance(given, Several | Ordered):
+            return self._lists(gold, given)
+        if isinstance(gold, Combined) and isinstance(given, Combined):
+            if gold.operator == given.operator and self._in_any_order(gold.items, given.items):
+                return gold.operator != "setminus" or self._in_order(gold.items, given.items)
+        for one, other in ((gold, given), (given, gold)):
+            grouped = as_list(text_of(one))
+            if grouped and isinstance(other, Several):
+                return self._in_any_order(grouped.items, other.items)
+        return _real_sets(gold, given)
+
+    def _lists(self, gold: Several | Ordered, given: Several | Ordered) -> bool:
+        """Lists and sets of values in any order, conditions by what meets them, tuples in order."""
+        assigned = [_assigned(side) for side in (gold, given)]
+        if all(assigned):
+            return self._in_any_order(gold.items, given.items)
         if isinstance(gold, Several) and isinstance(given, Several):
-            if self._in_any_order(gold.items, given.items):
-                return True
-        elif isinstance(gold, Several) and isinstance(given, Ordered):
-            return not gold.braces and self._in_order(gold.items, given.items)
-        elif isinstance(gold, Ordered) and isinstance(given, Several):
-            point = gold.opening == "(" and gold.ending == ")"
-            return point and not given.braces and self._in_order(gold.items, given.items)
-        elif isinstance(gold, Several) and len(gold.items) == 1:
-            return self.same(gold.items[0], given)
-        elif isinstance(given, Several) and len(given.items) == 1:
-            return self.same(gold, given.items[0])
-        elif isinstance(gold, Union) and isinstance(given, Union):
-            if self._in_any_order(gold.items, given.items):
-                return True
-        return self._sets(gold, given)
+            if any(_has_conditions(side) for side in (gold, given)):
+                sets = real_set(gold), real_set(given)
+                if sets[0] is not None and sets[1] is not None:
+                    return _same_variable(gold, given) and bool(sets[0] == sets[1])
+                alike = (gold.joined == "or") is (given.joined == "or")
+                return alike and self._in_any_order(gold.items, given.items)
+            values = [side if side else None for side in assigned]
+            if any(values):  # 1, 2 and y = 1, x = 2
+                return self._in_order(values[0] or gold.items, values[1] or given.items)
+            return self._in_any_order(gold.items, given.items)
+        one, other = assigned[0] or gold.items, assigned[1] or given.items
+        for side, found in ((gold, assigned[0]), (given, assigned[1])):
+            plain = found or (isinstance(side, Several) and side.joined == ",")
+            if isinstance(side, Several) and (not plain or _has_conditions(side)):
+                return _real_sets(gold, given)
+            if isinstance(side, Ordered) and (side.opening, side.ending) != ("(", ")"):
+                return _real_sets(gold, given)
+        return self._in_order(one, other)
 
     @staticmethod
     def _brackets(gold: Ordered, given: Ordered) -> bool:
@@ -94,7 +202,7 @@ class _Comparison:
     def _matrices(self, gold: Node, given: Node) -> bool:
         rows = [_rows(gold), _rows(given)]
         if rows[0] is None or rows[1] is None:
-            return False
+            return self.values.plain(_written(gold), _written(given))
         if len(rows[0]) == len(rows[1]):
             return all(map(self._in_order, rows[0], rows[1]))
         flat = [[cell for row in side for cell in row] for side in (rows[0], rows[1])]
@@ -102,77 +210,63 @@ class _Comparison:
         loose = not (isinstance(gold, Matrix) and isinstance(given, Matrix))
         return vectors and loose and self._in_order(flat[0], flat[1])
 
-    def _leaves(self, gold: str, given: str) -> bool:
-        if key(gold) == key(given):
-            return True
-        based = self._bases(gold, given)
-        if based is not None:
-            return based
-        gold_has_letters = re.search(r"[a-zA-Z]", re.sub(r"\\text\{[^{}]*\}|\\[a-zA-Z]+", "", gold))
-        one, other = strip_units(gold), strip_units(given, symbols=not gold_has_letters)
-        if one.unit and other.unit and one.unit != other.unit:
+    def _congruences(self, gold: Node, given: Node) -> bool:
+        if isinstance(gold, Congruence) and isinstance(given, Congruence):
+            same = gold.modulus == given.modulus and key(gold.name) == key(given.name)
+            return same and (gold.residue - given.residue) % gold.modulus == 0
+        if not isinstance(given, Congruence):
             return False
-        if self._values(one.text, other.text):
-            return True
-        if one.percent is other.percent:
-            return False
-        hundredth = (
-            (rf"\frac{{{one.text}}}{{100}}" if one.percent else one.text),
-            (rf"\frac{{{other.text}}}{{100}}" if other.percent else other.text),
-        )
-        return self._values(*hundredth)
-
-    def _bases(self, gold: str, given: str) -> bool | None:
-        """Numbers of a stated base; None where there is none."""
-        one, other = _BASE.fullmatch(key(gold)), _BASE.fullmatch(key(given))
-        if one and other:
-            return one[2] == other[2] and _digits(one[1]) == _digits(other[1])
-        if one:
-            if one[2] == "10":
-                return self._values(one[1], given)
-            return _digits(key(given).strip("()")) == _digits(one[1])  # the question names the base
-        if other:
-            value = _in_base(other[1], int(other[2]))
-            return value is not None and self._values(gold, str(value))
-        return None
-
-    def _values(self, gold: str, given: str) -> bool:
-        """Two values without units."""
-        if key(gold) == key(given):
-            return True
-        one, other = read_number(gold), read_number(given)
-        if one and other:
-            return one.equals(other, self.tolerance)
-        read_gold = None if one else read_expression(gold)
-        read_given = None if other else read_expression(given)
-        if one:
-            return read_given is not None and same_number(one, read_given, self.tolerance)
-        if other:
-            return read_gold is not None and same_number(other, read_gold, self.tolerance)
-        if read_gold is None or read_given is None:
-            return False
-        return same_expression(read_gold, read_given, self.tolerance)
+        number = read_number(text_of(gold))  # the remainder asked for
+        return number is not None and number.value == given.residue
 
     def _relations(self, gold: Node, given: Node) -> bool:
         if isinstance(gold, Relation) and isinstance(given, Relation):
             if _is_equation(gold) and _is_equation(given):
                 return self._equations(gold, given)
-            if self._inequalities(gold, given):
-                return True
-            if _variable(gold) != _variable(given):
-                return False
-        elif isinstance(given, Relation) and _is_equation(given):
-            return self.same(gold, given.sides[-1])
-        elif isinstance(gold, Relation) and _is_equation(gold):
+            if gold.operators == given.operators == ("in",):
+                same_name = key(text_of(gold.sides[0])) == key(text_of(given.sides[0]))
+                return same_name and self.same(gold.sides[1], given.sides[1])
+            return self._inequalities(gold, given) or _real_sets(gold, given)
+        if isinstance(given, Relation) and _is_equation(given):
+            return any(self.same(gold, side) for side in self._stated(given))
+        if isinstance(gold, Relation) and _is_equation(gold):
             return _is_name(gold.sides[0]) and self.same(gold.sides[-1], given)
-        return self._sets(gold, given)
+        if isinstance(gold, Relation) and gold.operators == ("in",) and variables(gold):
+            return self.same(gold.sides[1], given)
+        if isinstance(given, Relation) and given.operators == ("in",) and variables(given):
+            return self.same(gold, given.sides[1])
+        return _real_sets(gold, given)
+
+    def _stated(self, equation: Relation) -> list[Node]:
+        r"""The values that an equation states: `x = 4`, `1 + 2 = 3`, `x = \sqrt2 \approx 1.41`.
+
+        None where it is one to be solved, as `2x = 4`, or where two of its constants differ.
+        """
+        sides, signs = list(equation.sides), list(equation.operators)
+        if len(sides) == 2 and _is_name(sides[1]) and not _is_name(sides[0]):
+            sides.reverse()
+        named = _is_name(sides[0])
+        while len(sides) > 1 and _is_name(sides[0]) and (len(sides) > 2 or named):
+            sides.pop(0), signs.pop(0)  # x = y = 4
+        if not named and not _is_constant(sides[0]):
+            return []
+        for one, sign, other in zip(sides, signs[-len(sides) + 1 :], sides[1:], strict=False):
+            comparison = _Comparison(_ROUNDED) if sign == "approx" else self
+            constants = _is_constant(one) and _is_constant(other)
+            if constants and not comparison.same(one, other):
+                return []
+        rounded = signs[-1:] == ["approx"] and len(sides) > 1
+        return ([sides[-1]] if named or not rounded else []) + (sides[-2:-1] if rounded else [])
 
     def _equations(self, gold: Relation, given: Relation) -> bool:
         named = [_is_name(side.sides[0]) for side in (gold, given)]
         if all(named):
-            names = [key(_text(side.sides[0])) for side in (gold, given)]
-            if names[0] == names[1] and self.same(gold.sides[-1], given.sides[-1]):
+            same_name = _name_key(gold.sides[0]) == _name_key(given.sides[0])
+            if same_name and any(self.same(gold.sides[-1], side) for side in self._stated(given)):
                 return True
+        if len(gold.sides) == len(given.sides) == 2:
+            if all(isinstance(side, Ordered) for side in (*gold.sides, *given.sides)):
+                return self._in_order(gold.sides, given.sides)
         one, other = _difference(gold, 0), _difference(given, 0)
         if len(gold.sides) != 2 or len(given.sides) != 2 or one is None or other is None:
             return False
@@ -183,7 +277,7 @@ class _Comparison:
         if len(gold.operators) != len(given.operators):
             return False
         backwards = Relation(
-            tuple(_FLIPPED.get(operator, operator) for operator in reversed(given.operators)),
+            tuple(FLIPPED.get(operator, operator) for operator in reversed(given.operators)),
             tuple(reversed(given.sides)),
         )
         for candidate in (given, backwards):
@@ -195,22 +289,27 @@ class _Comparison:
                 (_difference(gold, place), _difference(candidate, place))
                 for place in range(len(gold.operators))
             ]
-            if "in" not in gold.operators and all(
-                one is not None and other is not None and proportional(one, other, positive=True)
-                for one, other in pairs
+            if not {"in", "notin"} & set(gold.operators) and all(
+                one is not None
+                and other is not None
+                and proportional(one, other, positive=operator != "neq")
+                for (one, other), operator in zip(pairs, gold.operators, strict=True)
             ):
                 return True
         return False
 
-    def _sets(self, gold: Node, given: Node) -> bool:
-        """Intervals, unions and inequalities of one variable as sets of real numbers."""
-        one, other = _pieces(gold), _pieces(given)
-        if one is None or other is None:
-            return False
-        if (one, other) != ([gold], [given]) and self._in_any_order(one, other):
-            return True
-        left, right = _real_set(one), _real_set(other)
-        return left is not None and right is not None and bool(left == right)
+
+def _real_sets(gold: Node, given: Node) -> bool:
+    if not _same_variable(gold, given):
+        return False
+    left = real_set(gold)
+    right = None if left is None else real_set(given)
+    return right is not None and bool(left == right)
+
+
+def _same_variable(gold: Node, given: Node) -> bool:
+    one, other = variables(gold), variables(given)
+    return not one or not other or one == other
 
 
 def _rows(node: Node) -> tuple[tuple[Node, ...], ...] | None:
@@ -220,37 +319,60 @@ def _rows(node: Node) -> tuple[tuple[Node, ...], ...] | None:
         if all(isinstance(item, Ordered) for item in node.items):
             return tuple(item.items for item in node.items if isinstance(item, Ordered))
         return tuple((item,) for item in node.items)
-    return ((node,),) if isinstance(node, Leaf) else None
+    return None
 
 
-def _digits(number: str) -> str:
-    """Without leading zeros, in one case."""
-    return re.sub(r"^(-?)0+(?=.)", r"\1", number).casefold()
+def _written(node: Node) -> str:
+    """A matrix or a product with one, as LaTeX."""
+    if isinstance(node, Matrix):
+        rows = r"\\".join("&".join(text_of(cell) for cell in row) for row in node.rows)
+        return rf"\begin{{pmatrix}}{rows}\end{{pmatrix}}"
+    return text_of(node)
 
 
-def _in_base(digits: str, base: int) -> int | None:
-    try:
-        return int(digits, base) if 2 <= base <= 36 else None
-    except ValueError:
-        return None
+def _assigned(node: Several | Ordered) -> tuple[Node, ...]:
+    """The values of `y = 2, x = 1` in the order of the names; () where it is no such list."""
+    relations = [item for item in node.items if isinstance(item, Relation)]
+    if not isinstance(node, Several) or len(relations) != len(node.items) or node.joined == "or":
+        return ()
+    if any(item.operators != ("=",) for item in relations):
+        return ()
+    named = {key(text_of(item.sides[0])).lstrip("\\"): item.sides[1] for item in relations}
+    if len(named) != len(relations) or not all(
+        _VARIABLE.fullmatch(key(text_of(item.sides[0]))) for item in relations
+    ):
+        return ()
+    return tuple(named[name] for name in sorted(named))
 
 
-def _text(node: Node) -> str:
-    return node.text if isinstance(node, Leaf) else ""
+def _has_conditions(node: Node) -> bool:
+    if isinstance(node, Several):
+        return any(_has_conditions(item) for item in node.items)
+    return isinstance(node, Relation) and not _is_equation(node)
 
 
 def _is_name(node: Node) -> bool:
-    return bool(_VARIABLE.fullmatch(_text(node).replace(" ", "")))
+    return bool(_NAME.fullmatch(text_of(node).strip()))
+
+
+def _name_key(node: Node) -> str:
+    """dy/dx is y'."""
+    text = key(text_of(node))
+    match = re.fullmatch(r"\\frac\{d(\^2)?([a-z])\}\{d([a-z])(\^2)?\}", text)
+    return match[2] + ("''" if match[1] else "'") if match and match[1] == match[4] else text
 
 
 def _is_equation(relation: Relation) -> bool:
-    return set(relation.operators) == {"="}
+    return set(relation.operators) <= {"=", "approx"}
 
 
-def _variable(relation: Relation) -> str | None:
-    names = [key(_text(side)) for side in relation.sides if _is_name(side)]
-    names = [name for name in names if name not in (r"\infty", r"\pi", "e")]
-    return names[0] if len(names) == 1 else None
+def _is_constant(node: Node) -> bool:
+    """A value without variables, which can be read."""
+    text = split_quantity(text_of(node), True).text
+    if read_number(text):
+        return True
+    read = read_expression(text) if text else None
+    return isinstance(read, sympy.Expr) and not names(read)
 
 
 def _difference(relation: Relation, place: int) -> sympy.Expr | None:
@@ -260,81 +382,3 @@ def _difference(relation: Relation, place: int) -> sympy.Expr | None:
     if not all(isinstance(side, sympy.Expr) for side in read):
         return None
     return sympy.Add(read[0], sympy.Mul(-1, read[1], evaluate=False), evaluate=False)
-
-
-_LEAST, _MOST = Leaf(r"-\infty"), Leaf(r"\infty")
-
-
-def _pieces(node: Node) -> list[Node] | None:
-    """A set of real numbers as intervals, numbers and named sets; None if it is none."""
-    if isinstance(node, Ordered):
-        return [node] if len(node.items) == 2 else None
-    if isinstance(node, Leaf):
-        return [node] if node.text.startswith((r"\mathbb", r"\emptyset")) else None
-    if isinstance(node, Union) or (isinstance(node, Several) and not node.braces):
-        parts = [_pieces(item) for item in node.items]
-        return None if None in parts else [piece for part in parts for piece in part or ()]
-    if isinstance(node, Several):
-        return list(node.items)
-    if isinstance(node, Relation):
-        return _interval(node)
-    return None
-
-
-def _interval(relation: Relation) -> list[Node] | None:
-    """`a < x <= b` and its kin as intervals."""
-    name, operators, sides = _variable(relation), relation.operators, relation.sides
-    if name is None:
-        return None
-    if operators == ("in",):
-        return _pieces(sides[1])
-    if len(sides) == 2 and key(_text(sides[1])) == name:
-        operators, sides = (_FLIPPED.get(operators[0], operators[0]),), (sides[1], sides[0])
-    if len(sides) == 2:
-        bound, operator = sides[1], operators[0]
-        if operator == "neq":
-            return [Ordered("(", (_LEAST, bound), ")"), Ordered("(", (bound, _MOST), ")")]
-        if operator in ("<", "le"):
-            return [Ordered("(", (_LEAST, bound), ")" if operator == "<" else "]")]
-        if operator in (">", "ge"):
-            return [Ordered("(" if operator == ">" else "[", (bound, _MOST), ")")]
-        return None
-    if len(sides) != 3 or key(_text(sides[1])) != name:
-        return None
-    if set(operators) <= {">", "ge"}:
-        operators = (_FLIPPED[operators[1]], _FLIPPED[operators[0]])
-        sides = tuple(reversed(sides))
-    if not set(operators) <= {"<", "le"}:
-        return None
-    opening, ending = "(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]"
-    return [Ordered(opening, (sides[0], sides[2]), ending)]
-
-
-def _bound(node: Node) -> sympy.Expr | None:
-    number = read_number(_text(node))
-    if number:
-        return sympy.Rational(*number.value.as_integer_ratio())
-    read = read_expression(_text(node)) if isinstance(node, Leaf) else None
-    return read if isinstance(read, sympy.Expr) and not read.free_symbols else None
-
-
-def _real_set(pieces: Sequence[Node]) -> sympy.Set | None:
-    """The union of the pieces as SymPy merges it."""
-    whole: sympy.Set = sympy.S.EmptySet
-    for piece in pieces:
-        if isinstance(piece, Ordered):
-            low, high = (_bound(item) for item in piece.items)
-            if low is None or high is None or not (low.is_extended_real and high.is_extended_real):
-                return None
-            part: sympy.Set = sympy.Interval(low, high, piece.opening == "(", piece.ending == ")")
-        elif _text(piece) == r"\mathbb{R}":
-            part = sympy.S.Reals
-        elif _text(piece).strip() == r"\emptyset":
-            part = sympy.S.EmptySet
-        else:
-            value = _bound(piece)
-            if value is None:
-                return None
-            part = sympy.FiniteSet(value)
-        whole = sympy.Union(whole, part)
-    return whole

@@ -3,8 +3,16 @@
 import re
 from typing import NamedTuple
 
-_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?:boxed|fbox)(?![a-zA-Z{])|\\.|[{}]", re.DOTALL)
-_BARE = re.compile(r"\s+([^\s${}\\][^\n${}\\]{0,40}?)\s*(?:\$|\n|$)")
+_BOX = r"\\+(?:boxed|fbox|framebox|bbox)"  # backslashes may be doubled
+_TOKEN = re.compile(
+    rf"{_BOX}(?:\s*\[[^\]\n]{{0,40}}\])?\s*\{{|{_BOX}(?![a-zA-Z{{])|\\.|[{{}}]", re.DOTALL
+)
+_BARE = re.compile(
+    r"\s*(?P<number>[-+−]?\d[\d.,/]*)(?![\w{^\\])"
+    r"|\s*(?P<formula>[^\s$\n][^$\n]{0,60}?)\s*(?:\$|\\\)|\\\])"
+)
+_SENTENCE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}\s+[a-zA-Z]{2,}|[a-zA-Z]{4,}[.,;:!?]?\s")
+_THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _OR = re.compile(r"\bor\b|\beither\b|\balternatively\b|\bmaybe\b|\bperhaps\b", re.IGNORECASE)
 _NEW_SENTENCE = re.compile(r"[.!?]\s+\S|\n\s*\n")
 
@@ -16,8 +24,17 @@ class _Box(NamedTuple):
 
 
 def final_part(response: str) -> str:
-    """What follows the last `</think>`; the whole text where there is none."""
-    return response.rpartition("</think>")[2]
+    """What counts of a response: what follows its thinking, before any that it never ends.
+
+    The one place where that is decided, for every verifier.
+    """
+    start, end = 0, len(response)
+    for tag in _THINK.finditer(response):
+        if tag[1]:
+            start, end = tag.end(), len(response)
+        elif end == len(response):
+            end = tag.start()
+    return response[start:end]
 
 
 def _boxes(text: str) -> list[_Box]:
@@ -35,10 +52,11 @@ def _boxes(text: str) -> list[_Box]:
                     while found and found[-1].start > start:
                         found.pop()
                     found.append(_Box(start, token.end(), text[inside : token.start()].strip()))
-        elif kind in (r"\boxed", r"\fbox"):
+        elif kind[-1] in "dx" and len(kind) > 2:
             bare = _BARE.match(text, token.end())
-            if bare:
-                found.append(_Box(token.start(), bare.end(1), bare[1].rstrip(" .")))
+            content = (bare["number"] or bare["formula"]).rstrip(" .,") if bare else ""
+            if bare and content and not _SENTENCE.search(content):
+                found.append(_Box(token.start(), bare.end(bare.lastgroup or 0), content))
     return found
 
 

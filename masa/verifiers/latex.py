@@ -6,6 +6,7 @@ the length of an answer, which is at most MAX_LENGTH.
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_LENGTH = 2000
 """Characters beyond which an answer is compared letter by letter, never parsed."""
@@ -14,59 +15,151 @@ MAX_DEPTH = 40
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩϵϕ",
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau"
+        " upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega epsilon"
+        " phi".split(),
+        strict=True,
+    )
+)
 _UNICODE = {
     **dict.fromkeys("−–—‒﹣", "-"),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),
-    "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "÷": "/", "⁄": "/", "∕": "/",
-    "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\neq ", "≈": r"\approx ",
-    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "∓": r"\mp ",
-    "°": r"^\circ ", "º": r"^\circ ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "θ": r"\theta ",
-    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ",
-    "φ": r"\phi ", "ω": r"\omega ", "⟨": r"\langle ", "⟩": r"\rangle ", "％": "%",
-    "∖": r"\setminus ",
-    "€": "", "£": "",
+    **{letter: rf"\{name} " for letter, name in _GREEK.items()},
+    **dict.fromkeys("×✕", r"\times "), **dict.fromkeys("⋅·∙•", r"\cdot "),
+    **dict.fromkeys("÷⁄∕", "/"), **dict.fromkeys("′’ʹ", "'"), **dict.fromkeys("″”", "''"),
+    **dict.fromkeys("✓✔∎■□", ""), **dict.fromkeys("°º˚", r"^\circ "),
+    **dict.fromkeys("µ", r"\mu "), **dict.fromkeys("Ω", r"\Omega "),
+    "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\neq ",
+    "≈": r"\approx ", "≡": r"\equiv ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+    "∉": r"\notin ", "∅": r"\emptyset ", "±": r"\pm ", "∓": r"\mp ", "∖": r"\setminus ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+    "ℂ": r"\mathbb{C}", "⟨": r"\langle ", "⟩": r"\rangle ", "∠": r"\angle ", "∑": r"\sum ",
+    "∏": r"\prod ", "∫": r"\int ", "∂": r"\partial ", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
+    "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "∧": r"\land ", "∨": r"\lor ",
+    "→": r"\to ", "∛": r"\sqrt[3]", "％": "%", "€": r"\text{euros}", "£": r"\text{pounds sterling}",
+    "¥": r"\text{yen}", "₹": r"\text{rupees}",
 }  # fmt: skip
 _COMMANDS = {
     "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "dbinom": r"\binom",
-    "tbinom": r"\binom",
+    "tbinom": r"\binom", "nicefrac": r"\frac", "sfrac": r"\frac", "xfrac": r"\frac",
     "geq": r"\ge ", "geqslant": r"\ge ", "leq": r"\le ", "leqslant": r"\le ", "ne": r"\neq ",
     "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]",
     "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
     "varnothing": r"\emptyset ", "infin": r"\infty ", "degree": r"^\circ ", "ast": r"\cdot ",
     "cdotp": r"\cdot ", "div": "/", "colon": ":", "quad": " ", "qquad": " ", "enspace": " ",
-    "thinspace": " ", "displaystyle": " ", "textstyle": " ", "limits": "", "nolimits": "",
+    "thinspace": " ", "displaystyle": " ", "textstyle": " ", "scriptstyle": " ", "tiny": " ",
+    "small": " ", "normalsize": " ", "large": " ", "Large": " ", "LARGE": " ",
+    "huge": " ", "Huge": " ", "limits": "", "nolimits": "",
     "phantom": "", "rm": "", "bf": "", "it": "", "sim": r"\approx ", "approxeq": r"\approx ",
-    "simeq": r"\approx ", "land": r"\text{and}", "wedge": r"\text{and}", "lor": r"\text{or}",
-    "vee": r"\text{or}", "backslash": r"\setminus ", "varphi": r"\phi ", "bigcup": r"\cup ",
-    "longrightarrow": r"\to ", "rightarrow": r"\to ", "boxed": "", "fbox": "", "euro": "",
-    "pounds": "",
+    "simeq": r"\approx ", "backslash": r"\setminus ", "varphi": r"\phi ",
+    "varepsilon": r"\epsilon ", "vartheta": r"\theta ", "varrho": r"\rho ", "bigcup": r"\cup ",
+    "bigcap": r"\cap ", "langle": "(", "rangle": ")",
+    "longrightarrow": r"\to ", "rightarrow": r"\to ", "boxed": "", "fbox": "",
+    "framebox": "", "euro": r"\text{euros}", "pounds": r"\text{pounds sterling}",
+    "checkmark": "", "square": "", "blacksquare": "", "qed": "", "prime": "'", "tg": r"\tan ",
+    "ctg": r"\cot ", "arctg": r"\arctan ", "lg": r"\log_{10} ", "bmod": r"\mod ",
+    "dots": r"\ldots ", "cdots": r"\ldots ", "dotsc": r"\ldots ", "ohm": r"\Omega ",
+    "micro": r"\mu ", "celsius": r"^\circ\text{C}", "percent": "%", "lnot": r"\neg ",
+    "vdots": r"\ldots ", "overrightarrow": r"\vec", "bar": r"\overline", "smallsetminus":
+    r"\setminus ", "R": r"\mathbb{R}", "Z": r"\mathbb{Z}",
 }  # fmt: skip
 _COMMAND = re.compile(
     r"\\(" + "|".join(sorted(_COMMANDS, key=len, reverse=True)) + r")(?![a-zA-Z])"
 )
 _SIZES = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?")
-_TEXT = re.compile(
-    r"\\(?:text|textnormal|textrm|textbf|textit|textsf|texttt|mbox|hbox|mathrm|mathit|mathbf|mathsf"
-    r"|operatorname|boldsymbol|bm|emph)\*?\s*\{([^{}]*)\}"
+_WORDS = set(
+    "text textnormal textrm mbox hbox mathrm operatorname textup mathop emph textit textsf texttt"
+    " textsc textbf".split()
 )
-_SEPARATOR = re.compile(r"[,;\s]*\b(?:and|or)\b[,;\s]*", re.IGNORECASE)
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_PLAIN = (
-    (re.compile(r"\*\*"), "^"),
-    (re.compile(r"<="), r"\\le "),
-    (re.compile(r">="), r"\\ge "),
-    (re.compile(r"!="), r"\\neq "),
-    (re.compile(r"(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", re.IGNORECASE), r"\\infty "),
-    (re.compile(r"(?<![\\a-zA-Z])(pi|theta|alpha|beta)(?![a-zA-Z])"), r"\\\1 "),
-    (re.compile(r"(?<![\\a-zA-Z])(sin|cos|tan|log|ln|exp)(?=\s*[(^])"), r"\\\1"),
-    (re.compile(r"\^\s*\{\s*\\circ\s*\}"), r"^\\circ "),
-    (re.compile(r"(?<!\\)\\[,;:> ]|~"), " "),
-    (re.compile(r"(?<!\\)\\!"), ""),
-    (re.compile(r"\\(?=[$%#&])"), ""),
-    (re.compile(r"\{,\}(?=\d{3}(?!\d))"), ","),
-    (re.compile(r"(?<=\d)\{[,.]\}(?=\d)"), "."),
-    (re.compile(r",\s*(?=\\text\{,\})"), ""),
+_FONTS = {"mathbf", "mathit", "mathsf", "mathtt", "boldsymbol", "bm", "underline", "mathnormal"}
+_MACRO = re.compile(
+    r"\\(" + "|".join(sorted(_WORDS | _FONTS, key=len, reverse=True)) + r")\*?\s*\{"
 )
+_COLOR = re.compile(
+    r"\\(?:color|textcolor|colorbox)\s*(?:\[\w+\])?\{[^{}]*\}|\\(?:h|v)space\*?\{[^{}]*\}|\\tag\*?\{[^{}]*\}"
+)
+_ALIGNED = re.compile(
+    r"\\begin\{(aligned|align|gathered|gather|split|equation|multline|displaymath)(\*?)\}(.*?)"
+    r"\\end\{\1\2\}",
+    re.DOTALL,
+)
+_AMOUNT = re.compile(
+    r"(\\text\{(?:dollars|euros|pounds sterling|yen|rupees)\})\s*(\d(?:[\d.,]|\\!|\{,\})*)"
+    r"(\s*(?:\\text\{\s*)?(?:thousand|million|billion|trillion)(?:\s*\})?)?"
+)
+"""A currency before its number."""
+_SEPARATOR = re.compile(r"[,;\s]*\b(and|or)\b[,;\s]*", re.IGNORECASE)
+_SCALES = {
+    "dozen": "12", "hundred": "10^{2}", "thousand": "10^{3}", "million": "10^{6}",
+    "billion": "10^{9}", "trillion": "10^{12}",
+}  # fmt: skip
+_SCALE = re.compile(r"(?<=[\d.}])\s*(" + "|".join(_SCALES) + r")\b")
+_FUNCTIONS = "|".join(
+    "sin cos tan cot sec csc log ln exp arcsin arccos arctan sinh cosh tanh".split()
+)
+_INTEGER = r"\s*(?:is|are|being)?\s*(?:an|any|all|some)?\s*integers?\s*"
+_DECLARED = r", \1\\in\\mathbb{Z}"
+_CONDITION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![a-zA-Z])")
+_LOGIC = re.compile(r"\\(?:(land|wedge)|(lor|vee))(?![a-zA-Z])")
+_REWRITTEN = [
+    (needle, re.compile(pattern), replacement)
+    for needle, pattern, replacement in (
+        ("**", r"\*\*", "^"),
+        ("<=", r"<=", r"\\le "),
+        (">=", r">=", r"\\ge "),
+        ("!=", r"!=", r"\\neq "),
+        ("\\not", r"\\not\s*(?:=|\\equiv)", r"\\neq "),
+        ("\\not", r"\\not\s*\\in(?![a-zA-Z])", r"\\notin "),
+        ("'", r"\^\s*\{\s*('+)\s*\}|\^\s*('+)", r"\1\2"),
+        ("\\log_", r"(?<=\\log_)(\d)(?=\d)", r"{\1}"),
+        ("\\choose", r"\{([^{}]+)\\choose([^{}]+)\}", r"\\binom{\1}{\2}"),
+        ("", r"(?i)(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
+        ("", r"(?<![\\a-zA-Z])(pi|theta|alpha|beta)(?![a-zA-Z])", r"\\\1 "),
+        ("", rf"(?<![\\a-zA-Z])({_FUNCTIONS}|max|min|gcd)(?=\s*[(^])", r"\\\1"),
+        ("", rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?=\s+[a-zA-Z\d\\])", r"\\\1"),
+        ("\\over", r"\{([^{}]+)\\over(?![a-z])([^{}]+)\}", r"\\frac{\1}{\2}"),
+        ("\\over", r"^([^{}]+)\\over(?![a-z])([^{}]+)$", r"\\frac{\1}{\2}"),
+        ("\\{", r"\\(max|min|gcd)\s*\\\{([^{}]*)\\\}", r"\\\1(\2)"),
+        ("\\text{", rf"\\text\{{({_FUNCTIONS}|(?:max|min|gcd)(?=\}}\s*\())\}}", r"\\\1 "),
+        ("\\text{", r"\\text\{lcm\}(?=\s*\()", r"\\operatorname{lcm}"),
+        ("\\", r"\\(mathbb|hat|vec|overline|tilde|d?dot)\s*([a-zA-Z]|\\[a-z]+)", r"\\\1{\2}"),
+        ("\\circ", r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
+        ("\\", r"(?<!\\)\\[,;:> ]", " "),
+        ("~", r"~", " "),
+        ("\\!", r"(?<!\\)\\!", ""),
+        ("\\", r"\\(?=[%#&])", ""),
+        ("{,}", r"\{,\}(?=\d{3}(?!\d))", ""),
+        ("{", r"(?<=\d)\{[,.]\}(?=\d)", "."),
+        ("{", r"\{([:;,])\}", r"\1"),
+        ("\\text{to}", r"(?<=\d)\s*\\text\{to\}\s*(?=\d)", ":"),
+        ("mod", r"\\p?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+|[a-zA-Z]))", r"\\pmod{\1\2}"),
+        ("\\text{mod}", r"\(?\s*\\text\{mod\}\s*(\d+|[a-zA-Z])\s*\)?", r"\\pmod{\1}"),
+        ("\\pmod", r"\(\s*(\\pmod\{[^{}]*\})\s*\)", r"\1"),
+        ("\\text{", r"\\text\{(?:where|for|with)\}", ","),
+        ("integer", rf"\\text\{{(?:(?:where|for|with)\s+)?([a-zA-Z]){_INTEGER}\}}", _DECLARED),
+        ("integer", rf"\\text\{{for{_INTEGER}\}}\s*([a-zA-Z])", _DECLARED),
+        ("integer", rf"(?<=[\s,])([a-zA-Z])\s*\\text\{{{_INTEGER}\}}", r"\1\\in\\mathbb{Z}"),
+        ("\\in", r"\(\s*([a-zA-Z]\s*\\in\s*\\mathbb\{[A-Z]\})\s*\)", r", \1"),
+    )
+]
+"""Where the first is found, the pattern becomes the replacement, one after the other."""
+_ALL_REALS = re.compile(
+    r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?(?:reals?|real numbers?|real x)\}?"
+    r"(?:\s*[a-z])?"
+    r"(?:\s*(?:\\text\{)?\s*(?:except|but|other than)\s*(?:for )?\}?\s*(.*?)\}?)?",
+    re.IGNORECASE,
+)
+_ALL_INTEGERS = re.compile(
+    r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?integers\}?(?:\s*[a-z])?", re.IGNORECASE
+)
+_NO_SOLUTION = re.compile(
+    r"(?:\\text\{)?(?:there (?:is|are) )?(?:no (?:real )?solutions?|the empty set|empty set)\}?",
+    re.IGNORECASE,
+)
+_DIGITS_ALONE = re.compile(r"\s*-?\d+(?:\.\d+)?(?:\s*/\s*\d+)?\s*")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,^_{}])(?<![\d.,^_{}] )\d{1,3}(?: \d{3})+(?![\d])(?! \d)")
 
 
@@ -76,6 +169,10 @@ def strip_outer(text: str) -> str:
     while before != text:
         before = text
         text = text.strip().rstrip(".,;:").strip()
+        if len(text) > 4 and text.startswith("**") and text.endswith("**"):
+            text = text[2:-2]
+        if len(text) > 2 and text[0] == text[-1] == '"':
+            text = text[1:-1]
         if text.endswith("\\"):
             text = text.rstrip("\\")
         for start, end in ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$")):
@@ -132,24 +229,64 @@ def _from_unicode(text: str) -> str:
     return "".join(out)
 
 
-def _text_macro(match: re.Match[str]) -> str:
-    r"""`\text{...}`: a separator, a scale word, letters of mathematics, or words kept as words."""
-    words = match[1].strip()
+def _macros(text: str) -> str:
+    """Fonts and colours away, `\text{}` and its kin as `\text{}` without braces inside."""
+    text = _ALIGNED.sub(_rows, _COLOR.sub(" ", text))
+    out, position = [], 0
+    for match in _MACRO.finditer(text):
+        if match.start() < position:
+            continue
+        end = closing(text, match.end() - 1)
+        if end < 0:
+            break
+        out.append(text[position : match.start()])
+        inside = text[match.end() : end]
+        font = match[1] in _FONTS and not re.fullmatch(r"\s*[a-zA-Z ]{3,}\s*", inside)
+        out.append(" " + _macros(inside) if font else _words(inside))
+        position = end + 1
+    return "".join(out) + text[position:]
+
+
+def _rows(match: re.Match[str]) -> str:
+    """The rows of an aligned formula as a list; a row that begins with a sign goes on."""
+    rows = [row.replace("&", " ").strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[3])]
+    return re.sub(r",\s*(?==)", " ", " , ".join(row for row in rows if row))
+
+
+def _words(inside: str) -> str:
+    r"""What `\text{...}` holds: a separator, a scale, letters of mathematics, or words as words."""
+    words = _macros(inside).replace(r"\cdot", "·").replace(r"\times", "·")
+    words = words.replace(r"\mu", "μ").replace(r"\Omega", "Ω").replace("$", "")
+    words = re.sub(r"\\text\{([^{}]*)\}", r"\1", words)
+    words = re.sub(r"\\[,;:!> ]|~", " ", words).replace("{", "").replace("}", "").strip()
     if not words:
         return " "
-    if _SEPARATOR.fullmatch(words) or words == ",":
-        return r"\text{,}"
+    separator = _SEPARATOR.fullmatch(words)
+    if separator:
+        return rf" \text{{{separator[1].lower()}}} "
+    degrees = re.fullmatch(r"\^\s*\\circ\s*([CF]?)", words)
+    if degrees or words.lower() in ("deg", "degree", "degrees"):
+        return r"^\circ " + (rf"\text{{{degrees[1]}}}" if degrees and degrees[1] else "")
     first, _, rest = words.partition(" ")
     if first.lower() in _SCALES:
         unit = rf"\text{{{rest}}}" if rest else ""
-        return rf"\times 10^{{{_SCALES[first.lower()]}}}{unit}"
-    if words.lower() in ("deg", "degree", "degrees"):
-        return r"^\circ "
+        return rf"\times {_SCALES[first.lower()]}{unit}"
+    amount = re.fullmatch(r"([-+]?[\d.,/]*\d)\s+([^\d]+)", words)
+    if amount and not re.search(r"\b(?:and|or|to)\b", words):
+        return f"{amount[1]} " + _words(amount[2])
     if words.lower() in ("percent", "per cent"):
         return "%"
-    if re.fullmatch(r"[\d\s.,+*/=()<>%^-]+|[eidx]", words):
+    if re.fullmatch(r"[\d\s.,+*/=()<>%^-]+|[eidx]", words) and not re.fullmatch(r"[*/^\s]+", words):
         return words
     return rf"\text{{{words}}}"
+
+
+def _dollars(text: str) -> str:
+    r"""`\$5` and a lone `$5` are amounts; every other `$` delimits mathematics."""
+    text = text.replace(r"\$", r"\text{dollars}")
+    if text.count("$") % 2 and re.match(r"\s*[-+]?\$\s*[\d.]", text):
+        text = text.replace("$", r"\text{dollars}", 1)
+    return _AMOUNT.sub(r"\2\3 \1 ", text)
 
 
 def _arguments(text: str) -> str:
@@ -161,6 +298,10 @@ def _arguments(text: str) -> str:
             continue
         out.append(text[position : match.start()] + "\\" + match[1])
         position = match.end()
+        if match[1] == "sqrt" and text[position : position + 1] == "[":
+            end = closing(text, position) + 1
+            out.append(text[position:end])
+            position = end or position
         for _ in range(1 if match[1] == "sqrt" else 2):
             while text[position : position + 1] == " ":
                 position += 1
@@ -195,6 +336,7 @@ def _second_arguments(text: str) -> str:
     return "".join(out) + text[position:]
 
 
+@lru_cache(maxsize=1024)
 def normalise(text: str) -> str:
     r"""One spelling: no `$`, `\left`, `\dfrac`, unicode signs, spacing macros, short fractions.
 
@@ -202,36 +344,67 @@ def normalise(text: str) -> str:
     """
     if len(text) > MAX_LENGTH or depth(text) > MAX_DEPTH:
         return text.strip()
-    text = _from_unicode(text)
-    text = strip_outer(text)
+    if _DIGITS_ALONE.fullmatch(text):
+        return re.sub(r"\s+", " ", text.strip())
+    text = strip_outer(_dollars(_from_unicode(text)))
     text = _SIZES.sub("", text)
     text = text.replace("\n", " ").replace("\t", " ")
-    text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text) if "matrix" not in text else text
+    if not re.search(r"matrix|array|cases|aligned|gathered|split", text):
+        text = re.sub(r"\\\\(?=[a-zA-Z{}])", r"\\", text)
+    text = re.sub(r",\\!(?=\d{3})", "", text)
     text = _COMMAND.sub(lambda match: _COMMANDS[match[1]], text)
-    for _ in range(3):
-        text = _TEXT.sub(_text_macro, text)
-    for pattern, replacement in _PLAIN:
-        text = pattern.sub(replacement, text)
+    text = _macros(text)
+    if _CONDITION.search(text):
+        text = _LOGIC.sub(lambda m: r"\text{and}" if m[1] else r"\text{or}", text)
+    for needle, pattern, replacement in _REWRITTEN:
+        if needle in text:
+            text = pattern.sub(replacement, text)
     text = re.sub(r"(?<![\\a-zA-Z])sqrt(?=\s*[({\d])", r"\\sqrt", text)
-    text = text.replace("$", "")
-    if r"\text" not in text and not re.search(r"[a-zA-Z]{3,}\s+(?:and|or)\s+[a-zA-Z]{3,}", text):
-        text = re.sub(r"[,;\s]+\b(?:and|or)\b[,;\s]+", r"\\text{,}", text)
-    text = re.sub(r"[,;\s]*\\text\{,\}[,;\s]*", r" , ", text)
+    text = _SCALE.sub(lambda match: rf"\times {_SCALES[match[1]]}", text.replace("$", ""))
+    if not re.search(r"[a-zA-Z]{3,}\s+(?:and|or)\s+[a-zA-Z]{3,}", text):
+        text = re.sub(
+            r"(?i)[,;\s]+(and|or)[,;\s]+",
+            lambda match: rf" \text{{{match[1].lower()}}} ",
+            text,
+        )
+    text = re.sub(r"[,;\s]*\\text\{(and|or)\}[,;\s]*", r" \\text{\1} ", text)
     text = _second_arguments(_arguments(text))
     text = re.sub(r"\s+", " ", text)
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
-    return strip_outer(text)
+    text = strip_outer(text)
+    if match := _ALL_REALS.fullmatch(text):
+        return r"\mathbb{R}" + (rf"\setminus\{{{match[1]}\}}" if match[1] else "")
+    if _ALL_INTEGERS.fullmatch(text):
+        return r"\mathbb{Z}"
+    return r"\emptyset" if _NO_SOLUTION.fullmatch(text) else text
 
 
 def key(text: str) -> str:
-    r"""What two normalised answers are compared by, letter by letter.
+    r"""What two normalised answers are compared by, letter by letter: spaces count between digits
+    alone, and words lose their macro."""
+    text = re.sub(r"\\text\{([^{}]*)\}", lambda match: match[1].strip(), text)
+    text = re.sub(r"(?<=\d)\s+(?=\d)", "|", text.strip())
+    return re.sub(r"([_^])\{(\w)\}", r"\1\2", re.sub(r"\s+", "", text))
 
-    Spaces count between digits alone; words in `\text{}` lose the macro and their case.
+
+ANSWER_WORDS = {"yes", "no", "true", "false", "none", "odd", "even", "am", "pm"}
+
+
+def word_key(text: str) -> str | None:
+    r"""What two normalised answers in words are compared by, in any case; None for mathematics.
+
+    Words are in `\text{}`, or as long as no product of variables is.
     """
-    words = re.sub(r"\\text\{([^{}]*)\}", lambda match: match[1].strip(" .").casefold(), text)
-    words = re.sub(r"(?<=\d)\s+(?=\d)", "|", words.strip())
-    words = re.sub(r"\s+", "", words)
-    letters = re.sub(r"[()\s.,'\"-]", "", words)
-    if letters.isalpha() and "(" not in words[1:]:
-        return letters.casefold() if len(letters) > 1 else letters.upper()
-    return words
+    marked = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
+    if "\\" in marked or marked.lstrip()[:1].isdigit() or re.search(r"[=<>+*/^_{}|!\[\]]", marked):
+        return None
+    pieces = re.findall(r"[a-zA-Z']+", marked)
+    bare = re.sub(r"\\text\{[^{}]*\}", " ", text)
+    plain = all(
+        re.fullmatch(r"[A-Z]?[a-z]{3,}", piece) or piece.lower() in ANSWER_WORDS for piece in pieces
+    )
+    if not pieces or (re.search(r"[a-zA-Z]", bare) and not plain):
+        return None
+    folded = re.sub(r"(?<=[a-z]{2})-(?=[a-z]{3})", "", marked.casefold())
+    words = re.sub(r"[\s.,;:()\"]+", " ", folded).strip()
+    return "does not exist" if words == "dne" else words

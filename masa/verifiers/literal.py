@@ -6,7 +6,8 @@ import ast
 import re
 from typing import Any
 
-from masa.verifiers.code import extract_code
+from masa.verifiers.extract import final_part
+from masa.verifiers.fences import extract_code
 
 MAX_LENGTH = 20_000
 ANSWER = re.compile(r"\[ANSWER\](.*?)\[/ANSWER\]", re.DOTALL)
@@ -53,8 +54,8 @@ def literal(text: str) -> Any:
 
 
 def _prediction(response: str) -> str:
-    text = response.rpartition("</think>")[2].strip()
+    text = final_part(response).strip()
     if tagged := ANSWER.findall(text):
         return str(tagged[-1])
     block = extract_code(text)
-    return text.splitlines()[-1].strip("` ") if block is None and text else block or ""
+    return text.split("\n")[-1].strip("` ") if block is None and text else block or ""

@@ -1,45 +1,199 @@
-"""SciBench: a number within a relative tolerance, and the unit that its problem asks for.
+r"""SciBench: a number within a relative tolerance, and the unit that its problem asks for.
 
-A problem's unit may hold a power of ten (`10^{-19} J`, `$10^3$ kg`): the gold number then counts
-those, and a response may give the number with or without it.
+A response without a unit counts in the problem's. One with a unit is converted to it: 0.007 km/s
+is 7 m/s, 7 ft/s is not, and neither is 7 kg nor 7 with a unit that is not known. A problem's unit
+may hold a power of ten (`10^{-19} J`, `$10^3$ kg`): the gold number counts those, and a response
+without a unit may give the number with or without it.
 """
 
 import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 from masa.verifiers.extract import answer_boxes
-from masa.verifiers.latex import normalise
+from masa.verifiers.latex import MAX_LENGTH, normalise
 from masa.verifiers.numerals import close, read_number
 from masa.verifiers.pool import shared_pool
-from masa.verifiers.structure import Leaf, Relation, parse
-from masa.verifiers.units import strip_units
+from masa.verifiers.units import Unit, parse_unit
 
 CPU_SECONDS = 3.0
 """Per verdict; an ordinary one takes less than a millisecond."""
 MEMORY = 1 << 28
 """Bytes per worker beyond its imports."""
+LARGEST_UNCERTAINTY = Fraction(1, 5)
+r"""Of a number, relative to it; `3 \pm 2` is two numbers."""
 _JUDGE = "masa.verifiers.number:is_right"
-_POWER = re.compile(r"10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|([+-]?\d{1,3}))")
+
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+_DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
+_INTEGER = r"[+-]?\s*\d+"
+_TEN = rf"10\s*\^\s*(?:\{{\s*{_INTEGER}\s*\}}|{_INTEGER})"
+_EXPONENT = (
+    rf"(?:\s*(?:\\times|\\cdot|\*|[xX])\s*{_TEN}"
+    rf"|\s*[eE]\s*(?:\{{\s*{_INTEGER}\s*\}}|{_INTEGER}))"
+)
+_FRACTION = (
+    rf"(?:\d+\s*)?\\frac\{{\s*{_DIGITS}\s*\}}\{{\s*{_DIGITS}\s*\}}|(?:\d+ )?\d+/\d+"
+    r"|\d*\.\d*\\(?:overline|bar|dot)\s*\{?\d+\}?"
+)
+_UNCERTAINTY = rf"\s*(?:\\pm|\+/-)\s*(?P<about>{_DECIMAL})(?P<about_percent>\s*%)?"
+_NUMBER = re.compile(
+    rf"(?P<sign>[+-]?)\s*(?:(?P<ten>{_TEN})|(?P<fraction>{_FRACTION})|(?P<decimal>{_DECIMAL})"
+    r"(?:\((?P<digits>\d{1,3})\)|\s*\^\{\s*\+\s*[\d.]+\s*\}\s*_\{\s*-\s*[\d.]+\s*\}"
+    r"|\s*_\{\s*-\s*[\d.]+\s*\}\s*\^\{\s*\+\s*[\d.]+\s*\})?"
+    rf"(?P<exponent>{_EXPONENT})?)(?:{_UNCERTAINTY}(?P<error_exponent>{_EXPONENT})?)?"
+)
+_BRACKETED = re.compile(
+    rf"\(\s*(?P<sign>[+-]?)\s*(?P<decimal>{_DECIMAL}){_UNCERTAINTY}\s*\)"
+    rf"(?P<exponent>{_EXPONENT})?"
+)
+_REPEATED_UNIT = re.compile(
+    rf"(?P<unit>\D.*?)\s*(?:\\pm|\+/-)\s*(?P<about>{_DECIMAL})\s*(?P<again>.*)"
+)
+_POWER = re.compile(rf"(?:\\times|\\cdot|[xX*])?\s*(?P<ten>{_TEN})")
+_PREFIX = re.compile(
+    r"^(?:\\(?:approx|sim)(?![a-zA-Z])|(?:\\text\{\s*)?\b(?:approx(?:imately)?|about|around|roughly"
+    r"|ca|circa)\b\.?(?:\s*\})?)\s*",
+    re.I,
+)
+_ADDED = re.compile(
+    r"\s*\(?\s*(?:\\text\{\s*)?\(?(?:approx(?:imately|\.)?|rounded)\)?\s*\}?\)?\s*$", re.I
+)
+_E = re.compile(
+    r"(?<=[\d.])(?:\s|\\[,;:! ])*\\(?:text|mathrm)\s*\{\s*[eE]\s*([+-]?)\s*\}(?:\s|\\[,;:! ])*"
+    r"(?=\{?\s*[+-]?\s*\d)"
+)
+_PRICE = re.compile(r"^([+-]?)\s*(\\text\{[a-z ]+\})\s*([\d.].*)$")
+_EQUAL = re.compile(r"=|\\approx(?![a-zA-Z])")
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|neq|in|to)(?![a-zA-Z])")
+_NAME = re.compile(
+    r"(?:\\text\{[^{}]*\}|\\[a-zA-Z]+|[a-zA-Z])(?:_\{[^{}]*\}|_\w)?(?:\^\{?\\circ\}?)?(?:\([^()]*\))?"
+)
+_FUNCTION = re.compile(r"\\(?:sqrt|frac|cdot|times|ln|log|exp|sin|cos|tan)(?![a-zA-Z])")
+_OPERATION = re.compile(r"[-+*/!^\d]")
+_NO_NOUNS = set(
+    "and not but nor plus minus times more less than least most per over under the cos sin tan log"
+    " exp mod div hundred thousand million billion half third quarter double squared cubed".split()
+)
 
 
-def _scale(unit: str) -> int:
-    """The power of ten in a unit; 0 where there is none."""
-    match = _POWER.search(normalise(unit))
-    return int(match[1] or match[2]) if match else 0
+class Quantity(NamedTuple):
+    """A number and what stands after it."""
+
+    value: Fraction
+    unit: str
+    """As written; empty where there is none."""
 
 
-def _quantity(text: str) -> tuple[Fraction, str | None] | None:
-    """The number in a box and its unit where that is a known one; the last side of an equation."""
-    form = parse(normalise(text))
-    if isinstance(form, Relation) and set(form.operators) == {"="}:
-        form = form.sides[-1]
-    if not isinstance(form, Leaf):
+def _spell(text: str) -> str:
+    r"""`\num{3}`, `\SI{3}{\metre}`, digits in groups of three, prices, as all else is written."""
+    text = re.sub(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1 \2", text)
+    text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\ang\s*\{([^{}]*)\}", r"\1^\\circ", text)
+    text = re.sub(r"\\mathring\s*\{\s*(?:\\text\s*\{)?A\}?\s*\}", "Å", text)
+    text = _E.sub(r"e\1", text)
+    text = _PRICE.sub(r"\1\3 \2", normalise(text))
+    if whole := re.fullmatch(r"\\text\{([^{}]*)\}", text):
+        text = whole[1].strip()
+    text = re.sub(r"\{\s*10\s*\}(?=\s*\^)", "10", text)
+    while (joined := re.sub(r"(?<=\.)((?:\d{3})+) (?=\d{1,3}(?!\d))", r"\1", text)) != text:
+        text = joined
+    return text
+
+
+def _number(match: re.Match[str]) -> Fraction | None:
+    """The value of a match, None where it is no number or its uncertainty is as large."""
+    parts = match.groupdict()
+    sign = parts["sign"] + "1"
+    text = parts.get("ten") or parts.get("fraction") or parts["decimal"]
+    if parts.get("exponent"):
+        text += r"\times10^{" + _power(parts["exponent"]) + "}"
+    elif parts.get("ten"):
+        text = "10^{" + _power(text) + "}"
+    number = read_number(text)
+    if number is None:
         return None
-    found = strip_units(form.text, symbols=True)
-    number = read_number(found.text)
-    return (number.value, found.unit) if number else None
+    if parts["about"] and not _small(parts, number.value):
+        return None
+    return number.value * int(sign)
+
+
+def _small(parts: dict[str, str | None], value: Fraction) -> bool:
+    """Is the uncertainty small beside the number?"""
+    about = read_number(str(parts["about"]))
+    if about is None:
+        return False
+    if parts["about_percent"]:
+        return about.value <= 100 * LARGEST_UNCERTAINTY
+    own = parts.get("error_exponent")
+    if own:
+        scaled = read_number(f"{parts['about']}\\times10^{{{_power(own)}}}")
+        return scaled is not None and scaled.value <= LARGEST_UNCERTAINTY * value
+    decimal = read_number(str(parts.get("decimal") or parts.get("ten") or parts.get("fraction")))
+    return decimal is not None and about.value <= LARGEST_UNCERTAINTY * decimal.value
+
+
+def _power(text: str) -> str:
+    """The exponent in `\\times 10^{-19}` or `e-19`."""
+    digits = re.search(r"([+-]?)\s*(\d+)\s*\}?$", text)
+    assert digits is not None
+    return digits[1] + digits[2]
+
+
+def _quantity(text: str) -> Quantity | None:
+    """A number with its unit, where the text is one."""
+    text = _ADDED.sub("", _PREFIX.sub("", text.strip())).strip()
+    match = _BRACKETED.match(text) or _NUMBER.match(text)
+    value = _number(match) if match else None
+    if match is None or value is None:
+        return None
+    rest = text[match.end() :].strip()
+    if "." in match[0]:
+        rest = re.sub(r"^(?:\\[lc]?dots|\.\.\.|…)\s*", "", rest)
+    if repeated := _REPEATED_UNIT.fullmatch(rest):
+        again = repeated["again"].strip()
+        about = read_number(repeated["about"])
+        same = not again or parse_unit(again) == parse_unit(repeated["unit"])
+        if not same or about is None or about.value > LARGEST_UNCERTAINTY * abs(value):
+            return None
+        rest = repeated["unit"].strip()
+    # 5.2.1, 3,4 and 5(6) are no numbers; (6) m is one in brackets
+    follows = re.match(r"[\d.,;:(!|_]|\^(?!\\circ)", rest) and not re.match(
+        r"1\s*/\s*[\\a-zA-Z]", rest
+    )
+    return None if follows else Quantity(value, rest)
+
+
+def read_quantities(box: str) -> list[Quantity]:
+    """The number of a box; several where numbers are said to be equal, [] where there is none.
+
+    The first side of an equation is a name or a formula: `2x = 4` does not say what x is.
+    """
+    if len(box) > MAX_LENGTH:
+        return []
+    text = _spell(box)
+    if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
+        text = text[1:-1] if not re.search(r"[,;]", text) else text
+    text = _PREFIX.sub("", text)
+    if _RELATION.search(text):
+        return []
+    sides = [side.strip() for side in _EQUAL.split(text)]
+    sides = sides if sides[0] else sides[1:]
+    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.match(sides[0]):
+        sides.reverse()
+    found = [_quantity(side) for side in sides]
+    for place, given in enumerate(found[:-1]):
+        if given and given.unit and not parse_unit(given.unit):
+            found[place] = None  # 2x
+    if not sides or found[-1] is None:
+        return []
+    first = _FUNCTION.sub("/", sides[0])
+    alone = len(set(_NAME.findall(first))) == 1 and _OPERATION.search(_NAME.sub("", first))
+    if found[0] is None and alone:
+        return []
+    return [quantity for quantity in found if quantity is not None]
 
 
 def check_gold(gold: str | float) -> Fraction:
@@ -54,18 +208,73 @@ def check_gold(gold: str | float) -> Fraction:
     return number.value
 
 
+class _Asked:
+    """What a problem asks for: numbers in a unit."""
+
+    def __init__(self, gold: Fraction, unit: str, tolerance: float) -> None:
+        text = _spell(unit)
+        power = _POWER.search(text)
+        self.text = _POWER.sub("", text, count=1).strip()
+        self.unit = parse_unit(self.text) if self.text else None
+        scale = Fraction(10) ** int(_power(power["ten"])) if power else Fraction(1)
+        self.number, self.full, self.tolerance = gold, gold * scale, tolerance
+
+    def right(self, given: Quantity) -> bool:
+        """Is a quantity the one that was asked for?"""
+        if not given.unit:
+            return self._near(given.value, self.number) or self._near(given.value, self.full)
+        unit = parse_unit(given.unit)
+        if not self.text:  # a bare number: of all units only percent changes it
+            if unit is None and not _noun(given.unit):
+                return False
+            if unit is not None and not unit.dimension:
+                percent = abs(given.value) > 1 and self._near(given.value, self.full)
+                return percent or self._near(given.value * Fraction(unit.scale), self.full)
+            return self._near(given.value, self.full)
+        if self.unit is None or unit is None:
+            return _folded(self.text) == _folded(given.unit) and self._near(given.value, self.full)
+        return unit.comparable(self.unit) and self._near(
+            _converted(given.value, unit, self.unit), self.full
+        )
+
+    def compares(self, given: Quantity) -> bool:
+        """Can a quantity be compared with the one that was asked for?"""
+        unit = parse_unit(given.unit) if given.unit else None
+        return not given.unit or (unit and self.unit and unit.comparable(self.unit)) is True
+
+    def _near(self, value: Fraction, wanted: Fraction) -> bool:
+        return close(value, wanted, self.tolerance)
+
+
+def _converted(value: Fraction, unit: Unit, to: Unit) -> Fraction:
+    if unit == to:
+        return value
+    base = value * Fraction(unit.scale) + Fraction(unit.offset)
+    return (base - Fraction(to.offset)) / Fraction(to.scale)
+
+
+def _noun(text: str) -> bool:
+    """Is a text that is no unit one or two words all the same: 5 apples?"""
+    words = re.sub(r"\\text(?![a-zA-Z])|[{}]", " ", text).lower().split()
+    plain = all(re.fullmatch("[a-z]{3,}", word) and word not in _NO_NOUNS for word in words)
+    return plain and len(words) <= 2
+
+
+def _folded(unit: str) -> str:
+    """Letters and digits of a unit that is not known, without a plural."""
+    plain = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z0-9]", "", unit)
+    return plain.lower().removesuffix("s") or unit
+
+
 def is_right(item: tuple[str, str, list[str], float]) -> bool:
     """What the workers apply to a JSON item (gold, unit, boxes of the answer, tolerance)."""
     gold, unit, boxes, tolerance = item
-    wanted = check_gold(gold)
-    # the unit alone is no quantity, and a power of ten in it is no unit
-    asked = strip_units("1 " + _POWER.sub("", normalise(unit)).strip(), symbols=True).unit
-    numbers = {wanted * Fraction(10) ** scale for scale in (0, _scale(unit))}
+    asked = _Asked(check_gold(gold), unit, tolerance)
     for box in boxes:
-        found = _quantity(box)
-        if found is None or not any(close(found[0], number, tolerance) for number in numbers):
+        given = read_quantities(box)
+        if not given or not asked.right(given[-1]):
             return False
-        if asked and found[1] and asked != found[1]:
+        if any(asked.compares(other) and not asked.right(other) for other in given[:-1]):
             return False
     return bool(boxes)
 
@@ -94,8 +303,10 @@ def verify(gold: str | float, response: str, unit: str = "", tolerance: float = 
 
     Args:
         gold: `answer_number` of the problem, in units of `unit`.
-        response: the whole text. A unit in the box that is known, and not the problem's, is wrong.
-        unit: the problem's unit, with its power of ten if it has one.
+        response: the whole text. A unit in the box is converted to the problem's; one that is not
+            known, or of another kind than the problem's, is wrong.
+        unit: the problem's unit, with its power of ten if it has one; where it is empty, units are
+            not judged.
         tolerance: relative; SciBench allows 0.05.
 
     Raises:

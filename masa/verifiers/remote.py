@@ -76,7 +76,6 @@ class Line:
     """JSON messages over an inherited socket."""
 
     def __init__(self, fd: int) -> None:
-        sys.set_int_max_str_digits(0)
         self.incoming = os.fdopen(fd, "rb")
         self.outgoing = os.fdopen(os.dup(fd), "wb")
 

@@ -34,6 +34,9 @@ MB = 2**20
 MAX_PROCESSES = 8
 MAX_OPEN_FILES = 64
 TMPFS_MB = 64
+# package managers that keep every library in a folder of its own below these
+STORES = ("/nix/store", "/gnu/store")
+PACKAGES = ("site-packages", "dist-packages")
 # user ids that own nothing; a fresh one per program makes RLIMIT_NPROC count that program alone
 SPARE_UIDS = range(60_001, 65_000)
 
@@ -52,7 +55,8 @@ for name, (soft, hard) in order["limits"].items():
         soft, hard = min(soft, ceiling), min(hard, ceiling)
     resource.setrlimit(getattr(resource, name), (soft, hard))
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-sys.path.append(order["packages"])
+sys.set_int_max_str_digits(0)  # the limit on CPU time bounds what that guards against
+sys.path += order["packages"]
 builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "end of file")
 with open(order["program"], encoding="utf-8") as file:
     source = file.read()
@@ -62,9 +66,13 @@ if order["started"]:
 exec(compile(source, "<program>", "exec"), {"__name__": "__main__", "__builtins__": builtins})
 """
 
-# Says "bounded" where the process limit holds: the kernel exempts the real root from it.
+# Says "bounded" where the process limit holds, from which the kernel exempts the real root, and
+# where the standard library and the packages can be read.
 PROBE = f"""
 import decimal, os, sys, time
+for path in sys.path:
+    if os.path.basename(path) in {PACKAGES}:
+        os.listdir(path)
 children = []
 try:
     while len(children) <= {MAX_PROCESSES}:
@@ -249,12 +257,17 @@ def _command(
             "RLIMIT_NPROC": (MAX_PROCESSES,) * 2,
             "RLIMIT_CORE": (0, 0),
         },
-        "packages": sysconfig.get_paths()["purelib"],
+        "packages": _packages(),
         "program": program,
         "started": started,
     }
-    python = [sys.executable, "-I", "-S", "-X", "utf8", "-c", BOOT]
+    python = [_python() if prefix else sys.executable, "-I", "-S", "-X", "utf8", "-c", BOOT]
     return [*prefix, *python, json.dumps(order)]
+
+
+def _python() -> str:
+    """The interpreter behind an environment, whose links may lead through any folder."""
+    return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
 
 
 @cache
@@ -264,6 +277,8 @@ def _bubblewrap() -> tuple[tuple[str, ...], str]:
     otherwise = "or set allow_unsafe_execution=true to run generated code with your own rights"
     if program is None:
         return (), f"running generated code needs bubblewrap: apt install bubblewrap, {otherwise}"
+    # root runs programs under the ids of nobody
+    readable = " and may be read by every user (chmod -R o+rX)" if os.geteuid() == 0 else ""
     complaint = ""
     for privileges in _PRIVILEGES if os.geteuid() == 0 else _PRIVILEGES[1:]:
         prefix = (program, *privileges, *_SESSION, *_filesystem())
@@ -278,6 +293,12 @@ def _bubblewrap() -> tuple[tuple[str, ...], str]:
             return prefix, ""
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         complaint = lines[-1] if lines else "the process limit does not bind root here"
+        if lines and not complaint.startswith("bwrap:") or "execvp" in complaint:
+            return (), (
+                f"the interpreter {_python()} does not run inside bubblewrap ({complaint}), which "
+                f"shows it /usr, {', '.join(_needed())} and nothing else: see that all it needs "
+                "lies there" + readable + f", {otherwise}"
+            )
     return (), (
         f"bubblewrap does not work here ({complaint}): run as a user who may create user "
         "namespaces (containers forbid it by default; Docker: --security-opt "
@@ -297,6 +318,65 @@ _PRIVILEGES = (
 _SESSION = ("--die-with-parent", "--new-session", "--clearenv")
 
 
+def _packages() -> list[str]:
+    """Folders of installed packages that this interpreter imports from, as they really lie."""
+    return [
+        os.path.realpath(path)
+        for path in sys.path
+        if os.path.basename(path) in PACKAGES and os.path.isdir(path)
+    ]
+
+
+def _needed() -> list[str]:
+    """What the interpreter and its packages need of the disk beside /usr, without links.
+
+    The folders inside a prefix and not the prefix: that may be closed to the user id of a program.
+    """
+    needed = {_python(), *_packages()}
+    for prefix in (sys.base_prefix, str(Path(_python()).parents[1])):
+        needed |= {os.path.realpath(f"{prefix}/{name}") for name in ("lib", "lib64")}
+    library = sysconfig.get_config_var("LDLIBRARY")
+    needed |= {os.path.realpath(f"{folder}/{library}") for folder in _library_path()}
+    for folder in _packages():
+        for entry in os.scandir(folder):
+            if entry.is_symlink():
+                needed |= {_installed(target) for target in _targets(entry.path)}
+    for store in STORES:
+        if any(Path(path).is_relative_to(store) for path in needed):
+            needed.add(store)
+    kept: list[str] = []
+    for path in sorted(path for path in needed if os.path.exists(path)):
+        if not any(Path(path).is_relative_to(other) for other in ("/usr", *kept)):
+            kept.append(path)
+    return kept
+
+
+def _targets(link: str) -> list[str]:
+    """Every path that a link leads through, the last one without links."""
+    targets: list[str] = []
+    while os.path.islink(link) and len(targets) < 40:
+        link = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link)))
+        targets.append(link)
+    return [*targets, os.path.realpath(link)]
+
+
+def _installed(path: str) -> str:
+    """The folder of packages that a path lies in, so that a farm of links is one folder."""
+    folder = os.path.dirname(path)
+    return folder if os.path.basename(folder) in PACKAGES else path
+
+
+def _library_path() -> list[str]:
+    """Folders of LD_LIBRARY_PATH that hold the interpreter's own library."""
+    library = sysconfig.get_config_var("LDLIBRARY") or ""
+    folders = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    return [
+        folder
+        for folder in folders
+        if library.endswith(".so") and os.path.isfile(os.path.join(folder, library))
+    ]
+
+
 def _filesystem() -> list[str]:
     """bubblewrap's options for what a program sees: all of it read-only but /tmp."""
     options = ["--ro-bind", "/usr", "/usr"]
@@ -307,13 +387,14 @@ def _filesystem() -> list[str]:
             options += ["--ro-bind", name, name]
     options += ["--perms", "0755", "--dir", "/etc"]
     options += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    homes = {sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parents[1])}
-    for home in sorted(homes | {os.path.realpath(home) for home in homes}):
-        if not Path(home).is_relative_to("/usr"):
-            for parent in reversed(Path(home).parents[:-1]):
-                # bubblewrap would make them for its own user alone
-                options += ["--perms", "0755", "--dir", str(parent)]
-            options += ["--ro-bind", home, home]
-    options += ["--dev", "/dev", "--remount-ro", "/dev"]
+    options += ["--dev", "/dev"]
+    # before what may lie below it
     options += ["--perms", "1777", "--size", str(TMPFS_MB * MB), "--tmpfs", "/tmp"]
-    return [*options, "--chdir", "/tmp", "--remount-ro", "/"]
+    for path in _needed():
+        for parent in reversed(Path(path).parents[:-1]):
+            # bubblewrap would make them for its own user alone
+            options += ["--perms", "0755", "--dir", str(parent)]
+        options += ["--ro-bind", path, path]
+    if folders := _library_path():
+        options += ["--setenv", "LD_LIBRARY_PATH", ":".join(folders)]
+    return [*options, "--remount-ro", "/dev", "--chdir", "/tmp", "--remount-ro", "/"]

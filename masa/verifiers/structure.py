@@ -10,14 +10,27 @@ from masa.verifiers.latex import closing, strip_outer
 
 _OPEN, _CLOSE = "([{", ")]}"
 _MATRIX = re.compile(
-    r"^(?:\[|\()?\s*\\begin\{(?:[pbvBV]?(?:small)?matrix|array)\}(?:\{[clr|\s]*\})?(.*?)"
-    r"\\end\{(?:[pbvBV]?(?:small)?matrix|array)\}\s*(?:\]|\))?$",
+    r"^(?:\[|\()?\s*\\begin\{(?:[pbB]?(?:small)?matrix|array)\}(?:\{[clr|\s]*\})?(.*?)"
+    r"\\end\{(?:[pbB]?(?:small)?matrix|array)\}\s*(?:\]|\))?$",
     re.DOTALL,
 )
-_RELATION = re.compile(r"\\(le|ge|neq|approx|equiv|in)(?![a-zA-Z])|[<>=]")
-_CUP = re.compile(r"\\cup(?![a-zA-Z])")
+_CASES = re.compile(
+    r"^(?:\\\{\s*\\begin\{array\}(?:\{[clr|\s]*\})?|\\begin\{[dr]?cases\})(.*?)\\end\{(?:array|[dr]?cases)\}$",
+    re.DOTALL,
+)
+_CONDITION = re.compile(r"^\s*\\text\{(?:if|for|when|where)\s*([^{}]*)\}|^\s*(?:if|for|when)\b")
+_ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
+_RELATION = re.compile(r"\\(le|ge|neq|approx|equiv|in|notin)(?![a-zA-Z])|[<>=]")
+_CUP = re.compile(r"\\(cup|cap|setminus)(?![a-zA-Z])")
 _SIGNS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
-_WORDS = re.compile(r"\\text\{")
+_CONJUNCTION = {word: re.compile(rf"\\text\{{{word}\}}") for word in ("or", "and")}
+_BUILDER = re.compile(
+    r"\\\{\s*(?P<name>[a-zA-Z])\s*(?:\\in\s*\\mathbb\{R\})?\s*(?:\||:)\s*(?P<condition>.*)\\\}$"
+)
+_CONGRUENCE = re.compile(
+    r"(?:(?P<name>[^=<>]*?)\s*(?:\\equiv|=)\s*)?(?P<residue>-?\d+)\s*,?\s*\(?\s*\\pmod\{(?P<modulus>\d+)\}\s*\)?"
+)
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 
 
 @dataclass(frozen=True)
@@ -38,22 +51,42 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Several:
-    """A list without brackets, or a set: the order does not count."""
+    r"""A list without brackets, or a set: the order does not count.
+
+    `joined` is "," or "and" or "or", and "{" for a set.
+    """
 
     items: tuple["Node", ...]
-    braces: bool
+    joined: str
 
 
 @dataclass(frozen=True)
-class Union:
-    """Pieces joined by a union sign."""
+class Combined:
+    """Sets joined by `operator`: cup, cap or setminus."""
 
+    operator: str
     items: tuple["Node", ...]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """A value per condition; the order does not count."""
+
+    rows: tuple[tuple["Node", "Node"], ...]
+
+
+@dataclass(frozen=True)
+class Congruence:
+    """`name = residue` modulo `modulus`; the name may be empty."""
+
+    name: str
+    residue: int
+    modulus: int
 
 
 @dataclass(frozen=True)
 class Relation:
-    """`sides[0] operators[0] sides[1] ...`; operators are among = < > le ge neq in."""
+    """`sides[0] operators[0] sides[1] ...`; operators are among = < > le ge neq in notin approx."""
 
     operators: tuple[str, ...]
     sides: tuple["Node", ...]
@@ -66,35 +99,43 @@ class Matrix:
     rows: tuple[tuple["Node", ...], ...]
 
 
-Node = Leaf | Ordered | Several | Union | Relation | Matrix
+Node = Leaf | Ordered | Several | Combined | Cases | Congruence | Relation | Matrix
 
 
-def _split(text: str, separators: str) -> list[str]:
-    """Split at top-level separators, but not at the commas of 1,000,000."""
-    if re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*(?:[\\%a-zA-Z^].*)?", text):
-        head = re.match(r"[+-]?\d{1,3}(?:,\d{3})+", text)
-        assert head is not None
-        rest = _split(text[head.end() :], separators)
-        return [head[0] + rest[0], *rest[1:]]
-    parts, level, start = [], 0, 0
+def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
+    """Split at the top-level separators, but not at the commas of 1,000,000.
+
+    Commas before three digits group them where all commas do, outside brackets; or where the
+    commas that separate show it by the space after them, as in `(1,000, 2)`.
+    """
+    if separator not in text:
+        return [text]
+    places, level = [], 0
     for position, character in enumerate(text):
-        if character in _OPEN:
-            level += 1
-        elif character in _CLOSE:
-            level -= 1
-        elif character in separators and level == 0:
-            if character == "," and re.match(r",\d{3}(?!\d)", text[position:]):
-                before = re.search(r"(?<![\d,])\d{1,3}(?:,\d{3})*$", text[:position])
-                if before and (separators != "," or _thousands(text, before.start())):
-                    continue
-            parts.append(text[start:position])
-            start = position + 1
-    return [*parts, text[start:]]
+        level += (character in _OPEN) - (character in _CLOSE)
+        if character == separator and level == 0:
+            places.append(position)
+    if separator == ",":
+        grouping = {
+            match.start() + offset
+            for match in re.finditer(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d])", text)
+            for offset, character in enumerate(match[0])
+            if character == ","
+        }
+        others = [place for place in places if place not in grouping]
+        spaced = bool(others) and all(text[place + 1 : place + 2] == " " for place in others)
+        zeros = re.search(r"(?<![\d.])\d{1,3},0\d\d(?!\d)", text)
+        if spaced or (not others and (zeros or not bracketed)):
+            places = others
+    cuts = [-1, *places, len(text)]
+    return [text[a + 1 : b] for a, b in zip(cuts, cuts[1:], strict=False)]
 
 
-def _thousands(text: str, start: int) -> bool:
-    """Is the number that starts here grouped by commas, and not an item of a tight list?"""
-    return bool(re.match(r"[1-9]\d{0,2}(?:,\d{3})+(?![\d,])", text[start:]))
+def as_list(text: str) -> "Several | None":
+    """`100,200,300` read as three numbers."""
+    if not re.fullmatch(r"[+-]?\d{1,3}(?:,[1-9]\d\d)+", text):
+        return None
+    return Several(tuple(Leaf(part) for part in text.split(",")), ",")
 
 
 def _top_level(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
@@ -111,11 +152,8 @@ def _top_level(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
 
 def _inside(text: str) -> tuple[str, str, str] | None:
     r"""(opening, inside, ending) where one pair of brackets holds the whole text."""
-    for opening, ending in ((r"\langle", r"\rangle"), (r"\{", r"\}")):
-        if text.startswith(opening) and text.endswith(ending):
-            if opening == r"\langle" or closing(text, 1) == len(text) - 1:
-                return opening, text[len(opening) : -len(ending)], ending
-            return None
+    if text.startswith(r"\{") and text.endswith(r"\}"):
+        return (r"\{", text[2:-2], r"\}") if closing(text, 1) == len(text) - 1 else None
     if text[:1] in ("(", "[") and closing(text, 0) == len(text) - 1:
         return text[0], text[1:-1], text[-1]
     return None
@@ -125,35 +163,78 @@ def _matrix(text: str) -> Matrix | None:
     match = _MATRIX.match(text)
     if not match or r"\begin" in match[1]:
         return None
-    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[1]) if row.strip()]
+    rows = [row for row in _ROW.split(match[1]) if row.strip()]
     cells = tuple(tuple(parse(cell) for cell in row.split("&")) for row in rows)
     if not cells or len({len(row) for row in cells}) != 1:
         return None
     return Matrix(cells)
 
 
+def _cases(text: str) -> "Node | None":
+    match = _CASES.match(text)
+    if not match or r"\begin" in match[1]:
+        return None
+    rows = [row.split("&", 1) for row in _ROW.split(match[1]) if row.strip()]
+    if all(len(row) == 1 or not row[0].strip() for row in rows):
+        return _several([parse(" ".join(row)) for row in rows], "and")
+    if any("=" in row[-1] and len(row) == 2 and row[1].strip().startswith("=") for row in rows):
+        return _several([parse("".join(row)) for row in rows], "and")
+    if not all(len(row) == 2 for row in rows):
+        return None
+    return Cases(
+        tuple((parse(value), parse(_CONDITION.sub(r"\1", condition))) for value, condition in rows)
+    )
+
+
 def parse(text: str) -> Node:
     """The outer form of a normalised answer. Never fails: what has no form is a Leaf."""
     text = strip_outer(text)
-    if matrix := _matrix(text):
-        return matrix
-    for separators in (";", ","):
-        items = [part for part in (p.strip() for p in _split(text, separators)) if part]
+    if r"\begin" in text:
+        found = _cases(text) or _matrix(text)
+        if found:
+            return found
+    match = _CONGRUENCE.fullmatch(text) if r"\pmod" in text else None
+    if match:
+        if int(match["modulus"]) > 0:
+            return Congruence(match["name"] or "", int(match["residue"]), int(match["modulus"]))
+    for word, pattern in _CONJUNCTION.items() if r"\text{" in text else ():
+        if marks := _top_level(text, pattern):
+            items = [part.strip(" ,;") for part in _pieces(text, marks)]
+            return _several([parse(item) for item in items if item], word)
+    for separator in (";", ","):
+        items = [part for part in (p.strip() for p in _split(text, separator)) if part]
         if len(items) > 1:
-            return _several([parse(item) for item in items], braces=False)
+            return _several([parse(item) for item in items], ",")
+    if builder := _BUILDER.match(text):
+        return parse(builder["condition"])
     if relations := _top_level(text, _RELATION):
         return _relation(text, relations)
     if _SIGNS.search(text):
         upper = _SIGNS.sub(lambda m: "+" if m[1] == "pm" else "-", text)
         lower = _SIGNS.sub(lambda m: "-" if m[1] == "pm" else "+", text)
-        return _several([parse(_lone_plus(upper)), parse(lower)], braces=False)
-    if cups := _top_level(text, _CUP):
-        cuts = [0, *(position for cup in cups for position in cup.span()), len(text)]
-        parts = [text[a:b] for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
-        return Union(tuple(parse(part) for part in parts))
+        return _several([parse(_lone_plus(upper)), parse(_lone_plus(lower))], ",")
+    if match := re.fullmatch(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])", text):  # ]1,2[
+        opening, ending = "(" if match[1] == "]" else "[", ")" if match[3] == "[" else "]"
+        return _bracketed(opening, match[2], ending)
+    if signs := _top_level(text, _CUP):
+        operators = {sign[1] for sign in signs}
+        if len(operators) == 1 or "setminus" not in operators:
+            # \cap binds more tightly than \cup
+            operator = "cup" if "cup" in operators else operators.pop()
+            marks = [sign for sign in signs if sign[1] == operator]
+            return Combined(operator, tuple(parse(part) for part in _pieces(text, marks)))
+        last = signs[-1]
+        parts = [text[: last.start()], text[last.end() :]]
+        return Combined(last[1], tuple(parse(part) for part in parts))
     if inside := _inside(text):
         return _bracketed(*inside)
-    return Leaf(text)
+    return Leaf(_lone_plus(text))
+
+
+def _pieces(text: str, marks: list[re.Match[str]]) -> list[str]:
+    """What lies between the marks."""
+    cuts = [0, *(position for mark in marks for position in mark.span()), len(text)]
+    return [text[a:b] for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
 
 
 def _lone_plus(text: str) -> str:
@@ -161,39 +242,48 @@ def _lone_plus(text: str) -> str:
     return re.sub(r"(^|[(,=\[])\s*\+", r"\1", text)
 
 
-def _several(items: list[Node], braces: bool) -> Node:
+def _several(items: list[Node], joined: str) -> Node:
     flat: list[Node] = []
     for item in items:
-        inner = item.items if isinstance(item, Several) and not item.braces else (item,)
-        flat.extend(node for node in inner if node not in flat or not braces)
-    return Several(tuple(flat), braces)
+        inner = item.items if isinstance(item, Several) and item.joined == "," else (item,)
+        flat.extend(node for node in inner if node not in flat or joined != "{")
+    return Several(tuple(flat), joined)
 
 
 def _bracketed(opening: str, inside: str, ending: str) -> Node:
-    items = [part.strip() for part in _split(inside, ";" if ";" in inside else ",")]
+    items = [part.strip() for part in _split(inside, ";" if ";" in inside else ",", True)]
     items = [item for item in items if item]
-    if len(items) == 1 and re.fullmatch(r"[\d,]+", inside):
-        items = inside.split(",")  # in brackets 1,100 is two numbers
     if not items:
-        return Leaf(opening + ending)
+        return Leaf(r"\emptyset" if opening == r"\{" else opening + ending)
     if opening == r"\{":
-        if re.search(r"\||:|\\text", inside):
-            return Leaf(opening + inside + ending)  # set-builder notation
-        return _several([parse(item) for item in items], braces=True)
+        return _several([parse(item) for item in items], "{")
     if len(items) == 1:
         return parse(items[0])
-    if opening == r"\langle":
-        opening, ending = "(", ")"
     return Ordered(opening, tuple(parse(item) for item in items), ending)
 
 
 def _relation(text: str, found: list[re.Match[str]]) -> Node:
-    cuts = [0, *(position for match in found for position in match.span()), len(text)]
-    sides = [text[a:b].strip() for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
+    sides = [side.strip() for side in _pieces(text, found)]
     operators = [match[1] or match[0] for match in found]
-    operators = ["=" if operator in ("approx", "equiv") else operator for operator in operators]
-    if not sides[0] and len(sides) == 2 and operators[0] == "=":
+    operators = ["=" if operator == "equiv" else operator for operator in operators]
+    if not sides[0] and len(sides) == 2 and operators[0] in ("=", "approx"):
         return parse(sides[1])
     if not all(sides):
         return Leaf(text)
-    return Relation(tuple(operators), tuple(parse(side) for side in sides))
+    parsed = tuple(parse(side) for side in sides)
+    if operators in (["="], ["neq"]) and isinstance(parsed[1], Several) and parsed[1].joined != "{":
+        joined = parsed[1].joined if operators == ["="] else "and"
+        return Several(
+            tuple(Relation(tuple(operators), (parsed[0], item)) for item in parsed[1].items), joined
+        )
+    if operators == ["="] and all(isinstance(side, Ordered) for side in parsed):
+        names, values = (side.items for side in parsed if isinstance(side, Ordered))
+        if len(names) == len(values) and all(
+            isinstance(name, Leaf) and re.fullmatch(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?", name.text)
+            for name in names
+        ):
+            return Several(
+                tuple(Relation(("=",), pair) for pair in zip(names, values, strict=True)),
+                "and",
+            )
+    return Relation(tuple(operators), parsed)

@@ -1,92 +1,174 @@
-"""What stands around a number and is not part of its value: units, currencies, degrees, percent."""
+r"""Units of measurement, and what else stands around a number and is not part of its value.
 
-import re
-from typing import NamedTuple
+The names and sizes of units are pint's; masa.verifiers.unit_text reads how they are written.
+"""
 
-_WORDS = """
-    units? degrees? deg inch inches in ft foot feet yards? yd miles? mi mph kmh kph meters?
-    metres? centimeters? millimeters? kilometers? km cm mm nm dm liters? litres? ml gallons?
-    quarts? pints? cups? ounces? oz pounds? lbs? grams? kilograms? kg mg tons? seconds? secs?
-    minutes? mins? hours? hrs? days? weeks? months? years? yrs? dollars? cents? usd euros?
-    rupees? rs square sq cubic cu per joules? newtons? watts? volts? amps? ohms? hertz hz khz
-    mhz pascals? kpa kelvin moles? mol rad radians? people students? ways times numbers?
-    integers? solutions? values? points? balls? boxes
-""".split()
-_SYMBOLS = "m|s|g|h|L|N|J|W|V|A|K|Pa|eV|C|F|T"
-_POWER = r"(?:\s*\^\s*(?:\{-?\d\}|-?\d))?"
-_TEXT_UNIT = re.compile(
-    r"(?:\s*(?:\\text\{(?P<words>[^{}\d]*)\}|/|\\cdot(?=\s*\\text))" + _POWER + r")+$"
-)
-_BARE_UNIT = re.compile(
-    r"(?<![\\a-zA-Z^_])(?:[\s/]*(?:" + "|".join(_WORDS) + r")\.?" + _POWER + r")+$", re.IGNORECASE
-)
-_SYMBOL_UNIT = re.compile(rf"(?<=[\d}}\s])(?:[\s/]*(?:{_SYMBOLS}){_POWER})+$")
-_NO_UNIT = re.compile(r"\b(?:or|not|and|if|else|except|otherwise|plus|minus)\b", re.IGNORECASE)
-_PREFIX = re.compile(
-    r"^(?:\\approx|\\text\{(?:approx(?:imately)?\.?|about|around|roughly|usd|rs\.?|us)\}"
-    r"|(?:approximately|about|usd|rs\.?)(?=\s*\d))\s*",
-    re.IGNORECASE,
-)
-_DEGREES = re.compile(r"\s*\^\s*\\circ(?:\s*\\text\{[CFcf]\}|\s*[CF](?![a-zA-Z]))?\s*$")
-_ANGLE_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
-"""Degrees inside these are part of the value."""
+from fractions import Fraction
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
-_KNOWN = {
-    "nm", "mm", "cm", "dm", "m", "km", "in", "ft", "yd", "mi", "mg", "g", "kg", "lb", "oz", "ml",
-    "l", "s", "ms", "min", "h", "hr", "hz", "khz", "mhz", "n", "kn", "j", "kj", "w", "kw", "v", "a",
-    "k", "pa", "kpa", "ev", "mol",
+from masa.verifiers.unit_text import NoUnit, unit_powers
+
+MAX_LENGTH = 200
+"""Characters of the longest text that can be a unit."""
+
+# pint also takes constants of nature, Greek letters and much of English for units
+_NO_UNITS = set(
+    "alpha gamma lambda sigma zeta hbar faraday tansec gravity strain blob candle chain circle"
+    " count grade hand link octave octet particle peck perch pixel point pole pond quarter rod"
+    " section shake shot bag dot jig biot are stack quad probit decibel bel neper"
+    " pica cicero stick".split()
+)
+_SHORT = set(
+    "m g s h d t l L J N W V A K C F T H S M D G B P u cc cd ft in lb oz mi yd yr hr ha hp pc ly au"
+    " AU eV Hz Pa Wb Bq Gy Sv Ci Da St Oe Wh Ah VA lm lx sr Ry Eh lbs hrs yrs sec min atm bar cal"
+    " mol day deg rad rem rpm rps mph kph fps psi ppm gal ton mho erg dyn lbf kgf amu bit cup"
+    " ohm nmi kat esu lux tsp".split()
+)
+"""Units of three letters and less that are taken without a prefix."""
+_ALIASES = {
+    "Å": "angstrom", "Ω": "ohm", "%": "percent", "Torr": "torr", "Cal": "kcal", "Kg": "kg",
+    "KG": "kg", "Km": "km", "KM": "km", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz",
+    "kpa": "kPa", "ev": "eV", "kev": "keV", "kj": "kJ", "kw": "kW", "kmh": "kph",
+    "revs": "turn", "Sec": "s", "amps": "ampere", "Amps": "ampere", "Amp": "ampere", "Hr": "hour",
+    "µ": "micrometer", "gm": "g", "gms": "g", "AU": "au", "kilogramme": "kg", "kilogrammes": "kg",
+    "lightyear": "light_year", "lightyears": "light_year", "kilohm": "kiloohm",
+    "kilohms": "kiloohm", "megohm": "megaohm", "rev": "turn",
 }  # fmt: skip
-_SPELLED = {
-    "millimeter": "mm", "centimeter": "cm", "meter": "m", "metre": "m", "kilometer": "km",
-    "inch": "in",
-    "inche": "in", "foot": "ft", "feet": "ft", "yard": "yd", "mile": "mi", "gram": "g",
-    "kilogram": "kg",
-    "pound": "lb", "ounce": "oz", "liter": "l", "litre": "l", "milliliter": "ml",
-    "second": "s", "sec": "s",
-    "minute": "min", "hour": "h", "hr": "h",
-}  # fmt: skip
+_PREFIXED = set(
+    "meter gram second ampere kelvin mole candela joule newton watt volt pascal hertz coulomb farad"
+    " henry tesla weber siemens ohm liter electron_volt becquerel gray sievert calorie bar"
+    " watt_hour byte bit molar dalton parsec curie poise stokes lumen lux katal"
+    " gauss meter_Hg torr dyne radian erg".split()
+)
+"""Units whose symbols take the symbols of prefixes: without it, a unit is a micronit."""
+_SYMBOLS = {
+    **dict.fromkeys("pico nano micro milli kilo mega giga tera".split(), _PREFIXED),
+    "femto": {"meter", "second", "gram", "mole", "farad", "joule", "coulomb"},
+    "centi": {"meter", "gram", "liter", "poise", "stokes"},
+    "deci": {"meter", "gram", "liter"},
+    "hecto": {"pascal"},
+}
+# pint has a turn as 2 pi and a hertz as 1/s, so that 1 Hz is 1 rad/s; its gauss is no SI unit
+_DEFINED = (
+    "rotation = [rotation]",
+    "rotation_per_second = rotation / second",
+    "rotation_per_minute = rotation / minute",
+    "gauss_as_tesla = 1e-4 * tesla",
+)
+_REPLACED = {
+    "turn": "rotation",
+    "hertz": "rotation_per_second",
+    "revolutions_per_second": "rotation_per_second",
+    "revolutions_per_minute": "rotation_per_minute",
+    "gauss": "gauss_as_tesla",
+}
+_ANGLES = {"radian", "rotation", "count"}
+_ZEROS = {"degree_Celsius": 273.15, "degree_Fahrenheit": 459.67 * 5 / 9}
+_DIFFERENCES = {name: f"delta_{name}" for name in _ZEROS}
 
 
-class Quantity(NamedTuple):
-    """An answer without what stands around it."""
+class Unit(NamedTuple):
+    """A unit in its one form: units that mean the same are equal, `N m` and `J` for instance."""
 
-    text: str
-    """The value."""
-    unit: str | None
-    """A unit of physics in its short form where it was recognised as one, without its power."""
-    percent: bool
-    """True where a percent sign was taken off."""
+    scale: float
+    """SI units in one of it, to 12 digits."""
+    dimension: tuple[tuple[str, Fraction], ...]
+    """Base units and their powers, sorted by name; () for percent."""
+    offset: float = 0.0
+    """What zero is in SI units: 273.15 of degrees Celsius that stand alone."""
+
+    def factor_to(self, other: "Unit") -> float | None:
+        """What a value in it is multiplied by to be one in `other`; None where it has no such.
+
+        Angles and cycles may stand on one side alone: rad/s is 1/s, and so is Hz, but Hz is not
+        rad/s. Units with different zeros have no factor, see `convert`.
+        """
+        if self.offset != other.offset or not self.comparable(other):
+            return None
+        return self.scale / other.scale
+
+    def comparable(self, other: "Unit") -> bool:
+        """Do both measure the same kind of quantity?"""
+        if self.dimension == other.dimension:
+            return True
+        plain = [
+            tuple(base for base in unit.dimension if base[0] not in _ANGLES)
+            for unit in (self, other)
+        ]
+        dropped_once = self.dimension == plain[0] or other.dimension == plain[1]
+        return dropped_once and plain[0] == plain[1] != ()
 
 
-def _short(words: str) -> str | None:
-    """The one unit that words name, if they name one that other units could be confused with."""
-    plain = re.sub(r"\b(?:square|sq|cubic|cu)\b|[.\s]", "", words.lower())
-    plain = _SPELLED.get(plain.removesuffix("s"), plain)
-    return plain if plain in _KNOWN else None
-
-
-def strip_units(text: str, symbols: bool = False) -> Quantity:
-    r"""Take percent, degrees, currency and units off a normalised answer.
+@lru_cache(maxsize=4096)
+def parse_unit(text: str) -> Unit | None:
+    r"""The unit that a text is, or None where it is none.
 
     Args:
-        text: one value, not a list.
-        symbols: also take bare one-letter units off (`12 m`), where letters cannot be variables.
+        text: LaTeX or plain, with or without `$` and fonts: `\ \mathrm{cm^2}`, `\text{ m/s}^2`,
+            `\mu\text{m}`, `^{\circ}\text{C}`, `square metres`, `km/h`, `\%`. No number: `10^3 kg`
+            is none. What follows a slash is all below it: `J/mol K` is J/(mol K).
     """
-    value, unit, percent = _PREFIX.sub("", text.strip()), None, False
-    before = None
-    while before != value:
-        before = value
-        if value.endswith("%"):
-            value, percent = value[:-1].rstrip(), True
-        value = value if _ANGLE_FUNCTION.search(value) else _DEGREES.sub("", value)
-        match = _TEXT_UNIT.search(value)
-        if not match or match.start() == 0:
-            match = _BARE_UNIT.search(value)
-        if symbols and (not match or match.start() == 0):
-            match = _SYMBOL_UNIT.search(value)
-        if match and match.start() > 0 and not _NO_UNIT.search(match[0]):
-            words = re.sub(r"\\text|[{}]|\^\s*\{?-?\d\}?", "", match[0])
-            unit = unit or _short(words)
-            value = value[: match.start()].rstrip()
-            value = value.removesuffix("\\").rstrip()
-    return Quantity(value or text, unit if value else None, percent)
+    if len(text) > MAX_LENGTH:
+        return None
+    scale, dimension = 1.0, dict[str, Fraction]()
+    try:
+        powers = _known_powers(unit_powers(text))
+        for name, power in powers.items():
+            size, bases = _size(name)
+            scale *= size ** float(power)
+            for base, exponent in bases.items():
+                dimension[base] = dimension.get(base, Fraction(0)) + exponent * power
+    except (NoUnit, OverflowError):
+        return None
+    if not powers or not 0 < scale < float("inf"):
+        return None
+    alone = len(powers) == 1 and set(powers.values()) == {1}
+    offset = _ZEROS.get(next(iter(powers)), 0.0) if alone else 0.0
+    bases = {base: power for base, power in dimension.items() if power}
+    return Unit(float(f"{scale:.12g}"), tuple(sorted(bases.items())), offset)
+
+
+def _known_powers(names: dict[str, Fraction]) -> dict[str, Fraction]:
+    """By pint's names."""
+    total: dict[str, Fraction] = {}
+    for name, power in names.items():
+        known = _known(name)
+        total[known] = total.get(known, Fraction(0)) + power
+    return {name: power for name, power in total.items() if power}
+
+
+@cache
+def _registry() -> Any:
+    import pint
+
+    registry: Any = pint.UnitRegistry()
+    for definition in _DEFINED:
+        registry.define(definition)
+    return registry
+
+
+@lru_cache(maxsize=1024)
+def _known(name: str) -> str:
+    """pint's own name of a unit, with its prefix."""
+    for spelling in (name, name.lower()) if len(name) > 3 else (name,):
+        spelling = _ALIASES.get(spelling, spelling)
+        if spelling in _NO_UNITS or spelling.removesuffix("s") in _NO_UNITS:
+            continue
+        for prefix, unit, _ in sorted(_registry().parse_unit_name(spelling)):
+            if (
+                not prefix
+                and (len(spelling) > 3 or spelling in _SHORT)
+                or (prefix and (spelling.startswith(prefix) or unit in _SYMBOLS.get(prefix, ())))
+            ):
+                return str(prefix) + _REPLACED.get(unit, unit)
+    raise NoUnit(name)
+
+
+@lru_cache(maxsize=1024)
+def _size(name: str) -> tuple[float, dict[str, Fraction]]:
+    """SI units in one unit, and their powers; a difference of temperatures for degrees."""
+    factor, units = _registry().get_base_units(_DIFFERENCES.get(name, name))
+    return float(factor), {
+        str(base): Fraction(power).limit_denominator(12) for base, power in units._units.items()
+    }

@@ -137,11 +137,49 @@ def test_the_last_python_block_counts(text, expected):
         ("yes", "YES", False),
         ("", "1", False),
         ("1 2 3", "1 2", False),
+        ("+1 1e1 -0.0 .5", "1 10 0 0.50", True),
+        ("1_0", "10", False),
+        ("007", "7", False),
+        ("0011", "11", False),
+        ("nan", "nan", True),
+        ("NaN", "nan", False),
+        ("inf", "Infinity", False),
+        ("True", "1", False),
+        ("1,000", "1000", False),
+        ("0x10", "16", False),
+        ("\u0661", "1", False),
+        ("1\u00a02", "1 2", False),
+        ("1\u20282", "1\n2", False),
+        ("1\x0c2", "1\n2", False),
+        ("1\r\n2\r\n", "1\n2", True),
+        ("a  b", "a b", False),
+        ("a 1.0", "a 1", False),
+        ("1e999999999", "1e999999998", False),
+        ("9" * 5000, "9" * 4999 + "8", False),
         ("12345678901234567890", "12345678901234567891", False),
     ],
 )
 def test_printed_output(printed, expected, same):
     assert same_output(printed, expected) is same
+    assert same_output(expected, printed) is same
+
+
+ODD = "a\u2028b\x85c\x0cd\x1ce\v\u2029"
+
+
+def test_strings_and_numbers_of_any_kind_pass_through(sandbox):
+    """Line separators of Unicode in a program, and numbers beyond Python's own limit on digits."""
+    printed = StdioTests((("7" * 5000, f"{ODD}|{'7' * 4999}8"),))
+    response = f"```python\nprint('{ODD}|' + str(int(input()) + 1))\n```"
+    assert code.verify(printed, response, sandbox).correct
+    called = FunctionTests(f"assert f({'9' * 5000}) == ({ODD!r}, 10**5000)", ("f",))
+    assert code.verify(called, f"```\ndef f(n): return '{ODD}', n + 1\n```", sandbox).correct
+
+
+def test_a_docstring_with_fences_is_part_of_its_program(sandbox):
+    tests = FunctionTests("assert f(2) == 4", ("f",))
+    program = 'def f(x):\n    """Squares.\n\n    ```\n    f(3)\n    ```\n    """\n    return x * x'
+    assert code.verify(tests, f"So:\n```python\n{program}\n```\nIt squares.", sandbox).correct
 
 
 def test_mbpp_rows():
@@ -237,6 +275,16 @@ def test_livecodebench_functions(sandbox):
     right = "def add(xs, n):\n    return [x + n for x in xs]"
     assert code.verify_program(free, right, sandbox).correct
     assert not code.verify_program(free, right.replace("+ n", "- n"), sandbox).correct
+
+
+def test_livecodebench_functions_of_long_numbers_and_odd_strings(sandbox):
+    case = {"input": f'{"9" * 5000}\n"a\u2028b"\n', "output": f'["a\u2028b", 1{"0" * 5000}]',
+            "testtype": "functional"}  # fmt: skip
+    tests = code.livecodebench_tests(contest_row([case], "def add(n, s):"))
+    assert code.verify_program(tests, "def add(n, s): return (s, n + 1)", sandbox).correct
+    assert not code.verify_program(tests, "def add(n, s): return (s, n)", sandbox).correct
+    with pytest.raises(json.JSONDecodeError):
+        code.livecodebench_tests(contest_row([{**case, "output": "[1"}], "def add(n, s):"))
 
 
 def test_many_cases_in_one_process_get_more_time(sandbox):

@@ -2,9 +2,12 @@
 
 import ast
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
+import venv
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from masa.verifiers.sandbox import MB, Limits, Sandbox
 COMPLAINT = module._bubblewrap()[1]
 needs_bubblewrap = pytest.mark.skipif(bool(COMPLAINT), reason=COMPLAINT)
 PROGRAMS = programs(0)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +126,68 @@ def test_the_child_sees_no_environment_and_little_of_the_disk(isolated):
     assert outcome.status == "exited"
     environment, roots = outcome.stdout.decode().splitlines()
     assert set(ast.literal_eval(environment)) <= {"PWD", "LC_CTYPE", "OPENBLAS_NUM_THREADS"}
-    assert not {"home", "proc", "var", "run", "mnt"} & set(ast.literal_eval(roots))
+    interpreter = {Path(path).parts[1] for path in module._needed()}
+    assert not ({"home", "proc", "var", "run", "mnt"} - interpreter) & set(ast.literal_eval(roots))
+
+
+def environment(folder, copies=False, farm=False):
+    """An environment of its own in a folder; its one package comes by a link where `farm`."""
+    venv.create(folder, symlinks=not copies)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    place = packages
+    if farm:
+        place = folder.parent / "elsewhere" / "site-packages"
+        place.mkdir(parents=True)
+        (packages / "marker.py").symlink_to(place / "marker.py")
+    (place / "marker.py").write_text("print('found')")
+    return folder / "bin" / "python"
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("copies, farm", [(False, False), (True, False), (False, True)])
+def test_an_environment_below_tmp_is_seen(copies, farm):
+    """bubblewrap lays an empty /tmp over the machine's; nothing else of it may show."""
+    run = (
+        "from masa.verifiers.sandbox import Sandbox\n"
+        "program = 'import json, marker, os\\nprint(sorted(os.listdir(\"/tmp\")))'\n"
+        "outcome = Sandbox().run(program)\n"
+        "print(outcome.status, outcome.stdout.decode())"
+    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, tempfile.NamedTemporaryFile(dir="/tmp"):
+        linked = Path(folder) / "linked"
+        linked.symlink_to("real")
+        (Path(folder) / "real").mkdir()
+        python = environment(linked / "environment", copies, farm)
+        paths = os.pathsep.join([str(ROOT), *sys.path])
+        done = subprocess.run([python, "-c", run], env={**os.environ, "PYTHONPATH": paths},
+                              capture_output=True, text=True)  # fmt: skip
+    assert done.stdout == f"exited found\n{[Path(folder).name]}\n\n", done.stderr
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(os.geteuid() != 0, reason="programs keep the user id of who is not root")
+def test_packages_that_programs_may_not_read_are_named(tmp_path, monkeypatch):
+    """Every program that imports one would be judged wrong."""
+    closed = tmp_path / "site-packages"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(closed)])
+    module._bubblewrap.cache_clear()
+    with pytest.raises(ConfigError, match="Permission denied.*chmod") as refusal:
+        Sandbox()
+    module._bubblewrap.cache_clear()
+    assert str(closed) in str(refusal.value)
+
+
+@needs_bubblewrap
+def test_an_interpreter_that_does_not_run_inside_is_named(monkeypatch):
+    """No advice on user namespaces where these work."""
+    module._bubblewrap.cache_clear()
+    monkeypatch.setattr(module, "_needed", lambda: [])
+    monkeypatch.setattr(module, "_python", lambda: "/work/of/another/python")
+    with pytest.raises(ConfigError, match="interpreter /work/of/another/python") as refusal:
+        Sandbox()
+    module._bubblewrap.cache_clear()
+    assert "namespace" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("unsafe", [True, pytest.param(False, marks=needs_bubblewrap)])

@@ -1,0 +1,226 @@
+"""The value of a SymPy expression at a point by mpmath: one walk over the tree, no algebra.
+
+Bounded: what would take more than a million bits, or thousands of terms, has no value here.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+from zlib import crc32
+
+import mpmath
+import sympy
+from mpmath import mp
+from sympy.core.function import AppliedUndef
+
+Point = Mapping[str, Any]
+"""Values of the variables, by name."""
+
+_MOST_BITS = 1e6
+_MOST_TERMS = 2000
+_LARGEST_FACTORIAL = 1e5
+_QUADRATURE_DIGITS = 30
+
+
+class Undefined(ValueError):
+    """No finite value here: a division by zero, a logarithm of zero, an unknown function."""
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "cot": mpmath.cot,
+    "sec": mpmath.sec, "csc": mpmath.csc, "asin": mpmath.asin, "acos": mpmath.acos,
+    "atan": mpmath.atan, "acot": mpmath.acot, "asec": mpmath.asec, "acsc": mpmath.acsc,
+    "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh, "coth": mpmath.coth,
+    "sech": mpmath.sech, "csch": mpmath.csch, "asinh": mpmath.asinh, "acosh": mpmath.acosh,
+    "atanh": mpmath.atanh, "exp": mpmath.exp, "Abs": abs, "sign": mpmath.sign,
+    "re": mpmath.re, "im": mpmath.im, "conjugate": mpmath.conj, "UnevaluatedExpr": lambda x: x,
+}  # fmt: skip
+_REAL: dict[str, Callable[..., Any]] = {
+    "floor": mpmath.floor, "ceiling": mpmath.ceil, "Max": max, "Min": min,
+    "Mod": lambda a, b: a - b * mpmath.floor(a / b),
+}  # fmt: skip
+_CONSTANTS = {
+    sympy.pi: lambda: mp.pi, sympy.E: lambda: mp.e, sympy.I: lambda: mp.mpc(0, 1),
+    sympy.GoldenRatio: lambda: mp.phi, sympy.EulerGamma: lambda: mp.euler,
+}  # fmt: skip
+
+
+def value(expression: Any, point: Point, digits: int, real: bool) -> Any:
+    """The value as an mpf or mpc of `digits` decimal digits.
+
+    Args:
+        expression: a SymPy expression; it may be unevaluated.
+        point: a value for every free symbol but `i`, which is the imaginary unit.
+        digits: working precision.
+        real: compute with real numbers alone, where an odd root of a negative number is real and an
+            even one or a logarithm is none.
+
+    Raises:
+        Undefined: there is no finite value, no real one, or none within bounds.
+    """
+    with mp.workdps(digits):
+        try:
+            found = _Walk(point, real).value(expression)
+            if not mpmath.isfinite(found):
+                raise Undefined("not finite")
+        except (ArithmeticError, TypeError, ValueError, mpmath.libmp.NoConvergence) as error:
+            raise Undefined(str(error)) from error
+        return found
+
+
+class _Walk:
+    def __init__(self, point: Point, real: bool) -> None:
+        self.point = dict(point)
+        self.real = real
+
+    def checked(self, number: Any) -> Any:
+        """The number, if it may occur."""
+        if self.real and isinstance(number, mp.mpc):
+            if number.imag != 0:
+                raise Undefined("not real")
+            return number.real
+        return number
+
+    def value(self, node: Any) -> Any:
+        if isinstance(node, sympy.Float):
+            node = sympy.Rational(str(node))
+        if isinstance(node, sympy.Rational):
+            return mp.mpf(int(node.p)) / int(node.q)
+        if isinstance(node, sympy.Symbol):
+            return self._symbol(node.name)
+        if node in _CONSTANTS:
+            return +_CONSTANTS[node]()
+        if isinstance(node, sympy.Add):
+            terms = [self.value(term) for term in node.args]
+            return _without_noise(mpmath.fsum(terms), max(map(abs, terms)))
+        if isinstance(node, sympy.Mul):
+            return mpmath.fprod([self.value(factor) for factor in node.args])
+        if isinstance(node, sympy.Pow):
+            return self.checked(self._power(node))
+        if isinstance(node, sympy.Sum | sympy.Product):
+            return self._series(node)
+        if isinstance(node, sympy.Integral):
+            return self._integral(node)
+        if isinstance(node, sympy.Derivative | sympy.Limit):
+            return self._derivative(node)
+        if isinstance(node, AppliedUndef):
+            return self._unknown_function(node)
+        return self.checked(self._function(node))
+
+    def _symbol(self, name: str) -> Any:
+        if name in self.point:
+            return self.point[name]
+        if name == "i":
+            return mp.mpc(0, 1)
+        raise Undefined(name)
+
+    def _power(self, node: Any) -> Any:
+        base, exponent = self.value(node.base), self.value(node.exp)
+        if base == 0 and mpmath.re(exponent) <= 0:
+            raise Undefined("zero to a power that is not positive")
+        if base != 0 and abs(exponent) * abs(mpmath.log(abs(base), 2)) > _MOST_BITS:
+            raise Undefined("too large")
+        root = _rational(node.exp) if self.real else None
+        negative = isinstance(base, mp.mpf) and base < 0
+        if root and negative and root.denominator > 1 and root.denominator % 2:
+            return (-1) ** (root.numerator % 2) * mpmath.power(-base, exponent)
+        return mpmath.power(base, exponent)
+
+    def _function(self, node: Any) -> Any:
+        name = type(node).__name__
+        arguments = [self.value(argument) for argument in node.args]
+        if name == "log":
+            if any(argument == 0 for argument in arguments):
+                raise Undefined("logarithm of zero")
+            logarithm = _without_noise(mpmath.ln(arguments[0]), 1)
+            return logarithm / mpmath.ln(arguments[1]) if len(arguments) > 1 else logarithm
+        if name in ("factorial", "gamma", "binomial"):
+            if any(abs(argument) > _LARGEST_FACTORIAL for argument in arguments):
+                raise Undefined("too large")
+            return getattr(mpmath, name)(*arguments)
+        if name in _REAL:
+            if not all(isinstance(argument, mp.mpf) for argument in arguments):
+                raise Undefined("not real")
+            return _REAL[name](*arguments)
+        if name not in _FUNCTIONS:
+            raise Undefined(name)
+        if any(abs(argument) > _MOST_BITS for argument in arguments):
+            raise Undefined("too large")
+        result = _FUNCTIONS[name](*arguments)
+        if name in ("sin", "cos", "tan", "cot"):
+            result = _without_noise(result, min(1, abs(arguments[0])))
+        if name in ("tan", "sec", "cot", "csc") and abs(result) > mp.mpf(10) ** (mp.dps // 2):
+            raise Undefined("a pole")
+        return result
+
+    def _series(self, node: Any) -> Any:
+        (index, low, high), *more = node.limits
+        if more or any(
+            index.name in symbol.name and symbol != index for symbol in node.function.free_symbols
+        ):
+            raise Undefined("terms that are no function of the index")
+        if high == sympy.oo:
+            return self._evaluated(node)
+        first, last = self.value(low), self.value(high)
+        if not (mpmath.isint(first) and mpmath.isint(last)) or last - first > _MOST_TERMS:
+            raise Undefined("bounds that are no integers, or too many terms")
+        terms = [self._at(index, k, node.function) for k in range(int(first), int(last) + 1)]
+        return mpmath.fsum(terms) if isinstance(node, sympy.Sum) else mpmath.fprod(terms)
+
+    def _at(self, symbol: Any, number: Any, expression: Any) -> Any:
+        return _Walk({**self.point, symbol.name: mp.mpf(number)}, self.real).value(expression)
+
+    def _integral(self, node: Any) -> Any:
+        (symbol, *bounds), *more = node.limits
+        if more or len(bounds) != 2:
+            raise Undefined("no definite integral over one variable")
+        ends = [mp.inf * (1 if b == sympy.oo else -1) if b in (sympy.oo, -sympy.oo) else
+                self.value(b) for b in bounds]  # fmt: skip
+        with mp.workdps(_QUADRATURE_DIGITS):
+            return mpmath.quad(lambda x: self._at(symbol, x, node.args[0]), ends)
+
+    def _derivative(self, node: Any) -> Any:
+        if isinstance(node, sympy.Derivative):
+            expression, variables = node.expr, {v for v, _ in node.variable_count}
+            if expression.has(AppliedUndef) or not variables & expression.free_symbols:
+                return _number_of(str(node), mp.mpf(0))  # as dy/dx: a name
+        return self._evaluated(node)
+
+    def _evaluated(self, node: Any) -> Any:
+        done = node.doit()
+        if done.has(type(node)) or done.has(sympy.oo, sympy.nan, sympy.zoo):
+            raise Undefined("no closed form")
+        return self.value(done)
+
+    def _unknown_function(self, node: Any) -> Any:
+        name = type(node).__name__
+        result = _number_of(name, mp.mpf(0))
+        for place, argument in enumerate(node.args):
+            number = self.value(argument)
+            weights = [_number_of(f"{name}{place}{k}", mp.mpf(0)) for k in range(2)]
+            result += weights[0] * number + weights[1] * number**2
+        return result
+
+
+def _without_noise(number: Any, size: Any) -> Any:
+    """Zero where a number is nothing but the rounding of what it was computed from."""
+    return mp.mpf(0) if abs(number) < size * mp.mpf(10) ** (12 - mp.dps) else number
+
+
+def _number_of(name: str, zero: Any) -> Any:
+    """A number that stands for a name, the same in every process."""
+    return zero + 1 + mp.mpf(crc32(name.encode())) / 2**32
+
+
+def _rational(node: Any) -> Fraction | None:
+    """An exponent that is a rational number, written out as 1/3 or as an unevaluated 3^-1."""
+    if isinstance(node, sympy.Rational):
+        return Fraction(int(node.p), int(node.q))
+    if isinstance(node, sympy.Mul):
+        factors = [_rational(factor) for factor in node.args]
+        return None if None in factors else Fraction(math.prod(f for f in factors if f is not None))
+    if isinstance(node, sympy.Pow) and node.exp == -1:
+        base = _rational(node.base)
+        return 1 / base if base else None
+    return None
