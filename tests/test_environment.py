@@ -20,7 +20,7 @@ DEV = [
     for name, lines in EXTRAS.items()
     if not name.startswith("vllm")
     for line in lines
-    if not line.startswith("masa[")
+    if not line.startswith("masa-rl[")
 ]
 SETUP = (ROOT / "scripts" / "setup.sh").read_text()
 
@@ -117,3 +117,18 @@ def test_every_import_is_a_dependency():
                 if root in sys.stdlib_module_names or root in ("masa", "vllm"):
                     continue
                 assert canonicalize_name(COMES_WITH.get(root, root)) in named, f"{path}: {module}"
+
+
+def test_the_version_is_one():
+    import masa
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == masa.__version__
+    assert f"## {masa.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert PROJECT["dynamic"] == ["version"]
+
+
+def test_github_runs_what_ci_runs():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    commands = [step.get("run", "") for step in workflow["jobs"]["test"]["steps"]]
+    assert "bash .ci/run" in commands
