@@ -49,10 +49,18 @@ def verdicts_of(checkout: Path) -> Judge:
     """Ours as they are in another checkout, in a process of its own."""
 
     def judge(pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        code = (
-            "import json, sys; from masa.verifiers.math import verify_batch;"
-            "print(json.dumps(verify_batch([tuple(p) for p in json.load(sys.stdin)])))"
-        )
+        code = """
+import json, sys
+from masa.verifiers.math import check_gold, verify_batch
+def usable(gold):
+    try:
+        return bool(check_gold(gold))
+    except ValueError:
+        return False
+pairs = [tuple(pair) for pair in json.load(sys.stdin)]
+found = iter(verify_batch([pair for pair in pairs if usable(pair[0])]))
+print(json.dumps([usable(gold) and next(found) for gold, _ in pairs]))
+"""
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -71,6 +71,10 @@ def _readable(text: str) -> str:
         return rf"{name}_{{by{variable * int(order or 1)}}}"
 
     text = _REPEATING.sub(fraction, text)
+    text = re.sub(r"\\gamma(?![a-zA-Z])", r"\\mathrm{gamma}", text)  # else a function
+    text = re.sub(r"\\Gamma(?![a-zA-Z]|\s*\()", r"\\mathrm{Gamma}", text)
+    text = re.sub(r"(\\(?:int|sum|prod)(?:_\{[^{}]*\})?)_(\w)", r"\1_{\2}", text)
+    text = re.sub(r"(\\(?:int|sum|prod)(?:_\{[^{}]*\})?)\^(\w)", r"\1^{\2}", text)
     text = re.sub(r"\^\s*\\circ", r" \\cdot \\frac{\\pi}{180} ", text)
     text = re.sub(r"(\d+(?:\.\d+)?)\s*%", r"\\frac{\1}{100}", text)
     text = re.sub(r"\\text\{([a-zA-Z]+)\}", r"\\mathrm{\1}", text)

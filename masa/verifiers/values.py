@@ -70,9 +70,10 @@ def value(expression: Any, point: Point, digits: int, real: bool) -> Any:
 
 
 class _Walk:
-    def __init__(self, point: Point, real: bool) -> None:
+    def __init__(self, point: Point, real: bool, vanishing: bool = False) -> None:
         self.point = dict(point)
         self.real = real
+        self.vanishing = vanishing  # in an integrand, what is too small to compute is zero
 
     def checked(self, number: Any) -> Any:
         """The number, if it may occur."""
@@ -119,7 +120,10 @@ class _Walk:
         base, exponent = self.value(node.base), self.value(node.exp)
         if base == 0 and mpmath.re(exponent) <= 0:
             raise Undefined("zero to a power that is not positive")
-        if base != 0 and abs(exponent) * abs(mpmath.log(abs(base), 2)) > _MOST_BITS:
+        bits = exponent * mpmath.log(abs(base), 2) if base != 0 else 0
+        if self.vanishing and mpmath.re(bits) < -_MOST_BITS:
+            return mp.mpf(0)
+        if abs(bits) > _MOST_BITS:
             raise Undefined("too large")
         root = _rational(node.exp) if self.real else None
         negative = isinstance(base, mp.mpf) and base < 0
@@ -145,6 +149,8 @@ class _Walk:
             return _REAL[name](*arguments)
         if name not in _FUNCTIONS:
             raise Undefined(name)
+        if name == "exp" and self.vanishing and mpmath.re(arguments[0]) < -_MOST_BITS:
+            return mp.mpf(0)
         if any(abs(argument) > _MOST_BITS for argument in arguments):
             raise Undefined("too large")
         result = _FUNCTIONS[name](*arguments)
@@ -168,8 +174,9 @@ class _Walk:
         terms = [self._at(index, k, node.function) for k in range(int(first), int(last) + 1)]
         return mpmath.fsum(terms) if isinstance(node, sympy.Sum) else mpmath.fprod(terms)
 
-    def _at(self, symbol: Any, number: Any, expression: Any) -> Any:
-        return _Walk({**self.point, symbol.name: mp.mpf(number)}, self.real).value(expression)
+    def _at(self, symbol: Any, number: Any, expression: Any, vanishing: bool = False) -> Any:
+        point = {**self.point, symbol.name: mp.mpf(number)}
+        return _Walk(point, self.real, vanishing or self.vanishing).value(expression)
 
     def _integral(self, node: Any) -> Any:
         (symbol, *bounds), *more = node.limits
@@ -178,7 +185,7 @@ class _Walk:
         ends = [mp.inf * (1 if b == sympy.oo else -1) if b in (sympy.oo, -sympy.oo) else
                 self.value(b) for b in bounds]  # fmt: skip
         with mp.workdps(_QUADRATURE_DIGITS):
-            return mpmath.quad(lambda x: self._at(symbol, x, node.args[0]), ends)
+            return mpmath.quad(lambda x: self._at(symbol, x, node.args[0], True), ends)
 
     def _derivative(self, node: Any) -> Any:
         if isinstance(node, sympy.Derivative):
