@@ -240,7 +240,7 @@ class _Comparison:
         if isinstance(given, Relation) and _is_equation(given):
             return any(self.same(gold, side) for side in self._stated(given))
         if isinstance(gold, Relation) and _is_equation(gold):
-            return _is_name(gold.sides[0]) and self.same(gold.sides[-1], given)
+            return any(self.same(side, given) for side in self._stated(gold))
         if isinstance(gold, Relation) and gold.operators == ("in",) and variables(gold):
             return self.same(gold.sides[1], given)
         if isinstance(given, Relation) and given.operators == ("in",) and variables(given):

@@ -223,9 +223,6 @@ def parse(text: str) -> Node:
             operator = "cup" if "cup" in operators else operators.pop()
             marks = [sign for sign in signs if sign[1] == operator]
             return Combined(operator, tuple(parse(part) for part in _pieces(text, marks)))
-        last = signs[-1]
-        parts = [text[: last.start()], text[last.end() :]]
-        return Combined(last[1], tuple(parse(part) for part in parts))
     if inside := _inside(text):
         return _bracketed(*inside)
     return Leaf(_lone_plus(text))

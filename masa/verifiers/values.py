@@ -189,9 +189,9 @@ class _Walk:
 
     def _derivative(self, node: Any) -> Any:
         if isinstance(node, sympy.Derivative):
-            expression, variables = node.expr, {v for v, _ in node.variable_count}
-            if expression.has(AppliedUndef) or not variables & expression.free_symbols:
-                return _number_of(str(node), mp.mpf(0))  # as dy/dx: a name
+            variables = {variable for variable, _ in node.variable_count}
+            if node.expr.has(AppliedUndef) or not variables & node.expr.free_symbols:
+                raise Undefined("a derivative of what is no function of the variable")
         return self._evaluated(node)
 
     def _evaluated(self, node: Any) -> Any:
@@ -201,12 +201,13 @@ class _Walk:
         return self.value(done)
 
     def _unknown_function(self, node: Any) -> Any:
+        """A polynomial that stands for a function, the same in every process, of both signs."""
         name = type(node).__name__
-        result = _number_of(name, mp.mpf(0))
+        result = _number_of(name)
         for place, argument in enumerate(node.args):
             number = self.value(argument)
-            weights = [_number_of(f"{name}{place}{k}", mp.mpf(0)) for k in range(2)]
-            result += weights[0] * number + weights[1] * number**2
+            result += _number_of(f"{name}{place}1") * number
+            result += _number_of(f"{name}{place}3") * number**3
         return result
 
 
@@ -215,9 +216,8 @@ def _without_noise(number: Any, size: Any) -> Any:
     return mp.mpf(0) if abs(number) < size * mp.mpf(10) ** (12 - mp.dps) else number
 
 
-def _number_of(name: str, zero: Any) -> Any:
-    """A number that stands for a name, the same in every process."""
-    return zero + 1 + mp.mpf(crc32(name.encode())) / 2**32
+def _number_of(name: str) -> Any:
+    return 1 + mp.mpf(crc32(name.encode())) / 2**32
 
 
 def _rational(node: Any) -> Fraction | None:
