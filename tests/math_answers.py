@@ -1117,5 +1117,7 @@ INVENTED = [
     (r"\sin3x", r"3\sin x-4\sin^3x", True), (r"\sin3x", r"3\sin x", False),
     (r"\arctan x+\arctan\frac1x", r"\frac\pi2", False),
     (r"\cosh x", r"\frac{e^x+e^{-x}}{2}", True), (r"\tanh x", r"\frac{e^{2x}-1}{e^{2x}+1}", True),
+    (r"\$4.50", r"\displaystyle \$4.50.", True), (r"\$4.50", r"\$4.51.", False),
+    (r"\$\frac23\approx\$0.67", r"\$\dfrac23 \approx \$0.67.", True),
 ]  # fmt: skip
 """More of them, which the rules met after they were written."""

@@ -87,7 +87,7 @@ _ALIGNED = re.compile(
     re.DOTALL,
 )
 _AMOUNT = re.compile(
-    r"(\\text\{(?:dollars|euros|pounds sterling|yen|rupees)\})\s*(\d(?:[\d.,]|\\!|\{,\})*)"
+    r"(\\text\{(?:dollars|euros|pounds sterling|yen|rupees)\})\s*(\d(?:(?:[\d.,]|\\!|\{,\})*\d)?)"
     r"(\s*(?:\\text\{\s*)?(?:thousand|million|billion|trillion)(?:\s*\})?)?"
 )
 """A currency before its number."""

@@ -120,7 +120,7 @@ class _Walk:
         base, exponent = self.value(node.base), self.value(node.exp)
         if base == 0 and mpmath.re(exponent) <= 0:
             raise Undefined("zero to a power that is not positive")
-        bits = exponent * mpmath.log(abs(base), 2) if base != 0 else 0
+        bits = exponent * mpmath.mag(base) if base != 0 else 0
         if self.vanishing and mpmath.re(bits) < -_MOST_BITS:
             return mp.mpf(0)
         if abs(bits) > _MOST_BITS:
