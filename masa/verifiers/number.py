@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from masa.verifiers.extract import answer_boxes
-from masa.verifiers.latex import normalise
+from masa.verifiers.latex import MAX_LENGTH, normalise
 from masa.verifiers.numerals import close, read_number
 from masa.verifiers.pool import shared_pool
 from masa.verifiers.units import Unit, parse_unit
@@ -34,11 +34,15 @@ _EXPONENT = (
     rf"(?:\s*(?:\\times|\\cdot|\*|[xX])\s*{_TEN}"
     rf"|\s*[eE]\s*(?:\{{\s*{_INTEGER}\s*\}}|{_INTEGER}))"
 )
-_FRACTION = rf"(?:\d+\s*)?\\frac\{{\s*{_DIGITS}\s*\}}\{{\s*{_DIGITS}\s*\}}|(?:\d+ )?\d+/\d+"
+_FRACTION = (
+    rf"(?:\d+\s*)?\\frac\{{\s*{_DIGITS}\s*\}}\{{\s*{_DIGITS}\s*\}}|(?:\d+ )?\d+/\d+"
+    r"|\d*\.\d*\\(?:overline|bar|dot)\s*\{?\d+\}?"
+)
 _UNCERTAINTY = rf"\s*(?:\\pm|\+/-)\s*(?P<about>{_DECIMAL})(?P<about_percent>\s*%)?"
 _NUMBER = re.compile(
     rf"(?P<sign>[+-]?)\s*(?:(?P<ten>{_TEN})|(?P<fraction>{_FRACTION})|(?P<decimal>{_DECIMAL})"
-    r"(?:\((?P<digits>\d{1,3})\)|\s*\^\{\s*\+\s*[\d.]+\s*\}\s*_\{\s*-\s*[\d.]+\s*\})?"
+    r"(?:\((?P<digits>\d{1,3})\)|\s*\^\{\s*\+\s*[\d.]+\s*\}\s*_\{\s*-\s*[\d.]+\s*\}"
+    r"|\s*_\{\s*-\s*[\d.]+\s*\}\s*\^\{\s*\+\s*[\d.]+\s*\})?"
     rf"(?P<exponent>{_EXPONENT})?)(?:{_UNCERTAINTY}(?P<error_exponent>{_EXPONENT})?)?"
 )
 _BRACKETED = re.compile(
@@ -46,7 +50,7 @@ _BRACKETED = re.compile(
     rf"(?P<exponent>{_EXPONENT})?"
 )
 _REPEATED_UNIT = re.compile(
-    rf"(?P<unit>[^\d]*?[^\d\s(])\s*(?:\\pm|\+/-)\s*(?P<about>{_DECIMAL})\s*(?P<again>.*)"
+    rf"(?P<unit>\D.*?)\s*(?:\\pm|\+/-)\s*(?P<about>{_DECIMAL})\s*(?P<again>.*)"
 )
 _POWER = re.compile(rf"(?:\\times|\\cdot|[xX*])?\s*(?P<ten>{_TEN})")
 _PREFIX = re.compile(
@@ -57,11 +61,18 @@ _PREFIX = re.compile(
 _ADDED = re.compile(
     r"\s*\(?\s*(?:\\text\{\s*)?\(?(?:approx(?:imately|\.)?|rounded)\)?\s*\}?\)?\s*$", re.I
 )
+_E = re.compile(
+    r"(?<=[\d.])(?:\s|\\[,;:! ])*\\(?:text|mathrm)\s*\{\s*[eE]\s*([+-]?)\s*\}(?:\s|\\[,;:! ])*"
+    r"(?=\{?\s*[+-]?\s*\d)"
+)
+_PRICE = re.compile(r"^([+-]?)\s*(\\text\{[a-z ]+\})\s*([\d.].*)$")
 _EQUAL = re.compile(r"=|\\approx(?![a-zA-Z])")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|neq|in|to)(?![a-zA-Z])")
-_NAME = re.compile(r"\\text\{[^{}]*\}|\\[a-zA-Z]+|[a-zA-Z]")
-_OPERATION = re.compile(r"[-+*/!\d]|\\(?:sqrt|frac|cdot|times)(?![a-zA-Z])")
-
+_NAME = re.compile(
+    r"(?:\\text\{[^{}]*\}|\\[a-zA-Z]+|[a-zA-Z])(?:_\{[^{}]*\}|_\w)?(?:\^\{?\\circ\}?)?(?:\([^()]*\))?"
+)
+_FUNCTION = re.compile(r"\\(?:sqrt|frac|cdot|times|ln|log|exp|sin|cos|tan)(?![a-zA-Z])")
+_OPERATION = re.compile(r"[-+*/!^\d]")
 _NO_NOUNS = set(
     "and not but nor plus minus times more less than least most per over under the cos sin tan log"
     " exp mod div hundred thousand million billion half third quarter double squared cubed".split()
@@ -77,12 +88,13 @@ class Quantity(NamedTuple):
 
 
 def _spell(text: str) -> str:
-    r"""`\num{3}`, `\SI{3}{\metre}` and numbers in groups of three as everything else is written."""
+    r"""`\num{3}`, `\SI{3}{\metre}`, digits in groups of three, prices, as all else is written."""
     text = re.sub(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1 \2", text)
     text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\ang\s*\{([^{}]*)\}", r"\1^\\circ", text)
     text = re.sub(r"\\mathring\s*\{\s*(?:\\text\s*\{)?A\}?\s*\}", "Å", text)
-    text = normalise(text)
+    text = _E.sub(r"e\1", text)
+    text = _PRICE.sub(r"\1\3 \2", normalise(text))
     if whole := re.fullmatch(r"\\text\{([^{}]*)\}", text):
         text = whole[1].strip()
     text = re.sub(r"\{\s*10\s*\}(?=\s*\^)", "10", text)
@@ -138,6 +150,8 @@ def _quantity(text: str) -> Quantity | None:
     if match is None or value is None:
         return None
     rest = text[match.end() :].strip()
+    if "." in match[0]:
+        rest = re.sub(r"^(?:\\[lc]?dots|\.\.\.|…)\s*", "", rest)
     if repeated := _REPEATED_UNIT.fullmatch(rest):
         again = repeated["again"].strip()
         about = read_number(repeated["about"])
@@ -157,6 +171,8 @@ def read_quantities(box: str) -> list[Quantity]:
 
     The first side of an equation is a name or a formula: `2x = 4` does not say what x is.
     """
+    if len(box) > MAX_LENGTH:
+        return []
     text = _spell(box)
     if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
         text = text[1:-1] if not re.search(r"[,;]", text) else text
@@ -165,18 +181,17 @@ def read_quantities(box: str) -> list[Quantity]:
         return []
     sides = [side.strip() for side in _EQUAL.split(text)]
     sides = sides if sides[0] else sides[1:]
+    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.match(sides[0]):
+        sides.reverse()
     found = [_quantity(side) for side in sides]
     for place, given in enumerate(found[:-1]):
         if given and given.unit and not parse_unit(given.unit):
             found[place] = None  # 2x
     if not sides or found[-1] is None:
         return []
-    names = {name for name in _NAME.findall(sides[0]) if name not in (r"\frac", r"\sqrt")}
-    if (
-        found[0] is None
-        and len(names) == 1
-        and _OPERATION.search(re.sub(r"_\{[^{}]*\}|_\w", "", sides[0]))
-    ):
+    first = _FUNCTION.sub("/", sides[0])
+    alone = len(set(_NAME.findall(first))) == 1 and _OPERATION.search(_NAME.sub("", first))
+    if found[0] is None and alone:
         return []
     return [quantity for quantity in found if quantity is not None]
 

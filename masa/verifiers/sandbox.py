@@ -66,9 +66,13 @@ if order["started"]:
 exec(compile(source, "<program>", "exec"), {"__name__": "__main__", "__builtins__": builtins})
 """
 
-# Says "bounded" where the process limit holds: the kernel exempts the real root from it.
+# Says "bounded" where the process limit holds, from which the kernel exempts the real root, and
+# where the standard library and the packages can be read.
 PROBE = f"""
 import decimal, os, sys, time
+for path in sys.path:
+    if os.path.basename(path) in {PACKAGES}:
+        os.listdir(path)
 children = []
 try:
     while len(children) <= {MAX_PROCESSES}:

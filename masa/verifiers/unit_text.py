@@ -4,6 +4,7 @@ Which names there are, and what they mean, is not known here: see masa.verifiers
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -77,6 +78,7 @@ def unit_powers(text: str) -> dict[str, Fraction]:
 
 def _spell(text: str) -> str:
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", lambda match: "^(" + match[0].translate(_POWERS) + ")", text)
+    text = unicodedata.normalize("NFKC", text)  # the signs of ohm, angstrom and micro
     text = re.sub(r"\\([,;:! ])", lambda match: "" if match[1] == "!" else " ", text)
     text = re.sub(r"\\[()\[\]]|\\(?=[%$])", "", text).translate(_CHARACTERS)
     text = re.sub(r"\x00\s*", "", re.sub(r"\\([A-Za-z]+)\*?\s*", _command, text))

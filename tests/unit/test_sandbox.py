@@ -165,6 +165,20 @@ def test_an_environment_below_tmp_is_seen(copies, farm):
 
 
 @needs_bubblewrap
+@pytest.mark.skipif(os.geteuid() != 0, reason="programs keep the user id of who is not root")
+def test_packages_that_programs_may_not_read_are_named(tmp_path, monkeypatch):
+    """Every program that imports one would be judged wrong."""
+    closed = tmp_path / "site-packages"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(closed)])
+    module._bubblewrap.cache_clear()
+    with pytest.raises(ConfigError, match="Permission denied.*chmod") as refusal:
+        Sandbox()
+    module._bubblewrap.cache_clear()
+    assert str(closed) in str(refusal.value)
+
+
+@needs_bubblewrap
 def test_an_interpreter_that_does_not_run_inside_is_named(monkeypatch):
     """No advice on user namespaces where these work."""
     module._bubblewrap.cache_clear()

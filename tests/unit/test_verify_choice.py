@@ -1,6 +1,7 @@
 """Multiple choice and SciBench numbers."""
 
 import pytest
+from choice_answers import CHOICES
 from hypothesis import given
 from hypothesis import strategies as st
 from number_answers import NUMBERS
@@ -43,6 +44,39 @@ from masa.verifiers import choice, number
 def test_last_clear_choice(response, chosen):
     assert choice.extract(response) == chosen
     assert choice.verify("A", response) is (chosen == "A")
+
+
+@pytest.mark.parametrize("letters", CHOICES)
+def test_choices_as_models_write_them(letters):
+    chosen = [(text, choice.extract(text, letters)) for text, _ in CHOICES[letters]]
+    assert [pair for pair, row in zip(chosen, CHOICES[letters], strict=True) if pair != row] == []
+
+
+@pytest.mark.parametrize("letters", ["ABCD", "ABCDEFGHIJ"])
+def test_letters_are_alike(letters):
+    """A statement chooses whatever letter stands in it."""
+    forms = ["The answer is {}.", "So {} is correct.", r"\boxed{{{}}}", "It must be ({}).", "({})",
+             "not {}, so {{other}}."]  # fmt: skip
+    for letter in letters:
+        other = letters[letters.index(letter) - 1]
+        *clear, turned = (form.format(letter).replace("{other}", other) for form in forms)
+        assert {choice.extract(text, letters) for text in clear} == {letter}
+        assert choice.extract(turned, letters) == other
+
+
+def test_hostile_responses_end():
+    for part in (
+        "(A) ",
+        "A, ",
+        "The answer is A? ",
+        "<answer>",
+        "answer to ",
+        "A) 1\n",
+        "\n",
+        "'",
+        "\\",
+    ):
+        assert choice.extract(part * 8000) in (None, "A")
 
 
 def test_other_labels():
