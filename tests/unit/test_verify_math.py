@@ -59,7 +59,8 @@ def test_boxes_as_models_write_them(gold, response, right):
     ("response", "counts"),
     [
         ("{}", True), ("{}</think>", False), ("hm</think>{}", True), ("<think>{}", False),
-        ("<think>hm</think>{}", True), ("{}<think>so", True), ("<think>hm</think>so<think>{}", False),
+        ("<think>hm</think>{}", True), ("{}<think>so", True),
+        ("<think>hm</think>so<think>{}", False),
         ("<think>hm</think>{}<think>so<think>so", True), ("<THINKING>{}", False),
         ("<think>hm<think>so</think>{}", True), ("<think>hm</think>{}</think>", False),
     ],
