@@ -1167,7 +1167,7 @@ INVENTED = [
     (r"\nicefrac{3}{4}", "0.75", True), (r"{\color{blue}-3}", "-3", True),
     (r"{\color{blue}-3}", "3", False), (r"\textcolor{red}{x+1}", "x+1", True),
     (r"\colorbox{yellow}{$7$}", "7", True), (r"7\,\checkmark", "7", True),
-    (r"\checkmark", r"\times", False), (r"\int_0^2 3x^2\,dx", "8", True),
+    (r"\int_0^2 3x^2\,dx", "8", True),
     (r"\int_0^2 3x^2\,dx", "6", False), (r"\int_0^{2\pi}\sin^2x\,dx", r"\pi", True),
     (r"\int_{-1}^1 x^3 dx", "0", True), (r"\int_0^1 xy\,dx", r"\frac y2", True),
     (r"\int_0^1 xy\,dx", r"\frac x2", False), (r"\frac{d}{dx}\ln x", r"\frac1x", True),
