@@ -14,7 +14,7 @@ from masa.verifiers.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, w
 from masa.verifiers.leaves import Values
 from masa.verifiers.numerals import TOLERANCE, read_number
 from masa.verifiers.quantities import split_quantity
-from masa.verifiers.sets import FLIPPED, real_set, text_of, variables
+from masa.verifiers.sets import FLIPPED, interval, real_set, text_of, variables
 from masa.verifiers.structure import (
     Cases,
     Combined,
@@ -124,6 +124,8 @@ class _Comparison:
             return True
         if isinstance(gold, Leaf) and isinstance(given, Leaf):
             return self.values.same(gold.text, given.text)
+        if Combined in (type(gold), type(given)) and _real_sets(gold, given):
+            return True
         if isinstance(gold, Several) and len(gold.items) == 1:
             return self.same(gold.items[0], given)
         if isinstance(given, Several) and len(given.items) == 1:
@@ -226,11 +228,19 @@ class _Comparison:
             if gold.operators == given.operators == ("in",):
                 same_name = key(text_of(gold.sides[0])) == key(text_of(given.sides[0]))
                 return same_name and self.same(gold.sides[1], given.sides[1])
-            return self._inequalities(gold, given) or _real_sets(gold, given)
+            if self._inequalities(gold, given):
+                return True
+        intervals = [side for side in map(interval, (gold, given)) if side]
+        if len(intervals) == 2:
+            one, other = intervals
+            if (one[0] == other[0] or "" in (one[0], other[0])) and self.same(one[1], other[1]):
+                return True
+        if isinstance(gold, Relation) and isinstance(given, Relation):
+            return _real_sets(gold, given)
         if isinstance(given, Relation) and _is_equation(given):
             return any(self.same(gold, side) for side in self._stated(given))
         if isinstance(gold, Relation) and _is_equation(gold):
-            return _is_name(gold.sides[0]) and self.same(gold.sides[-1], given)
+            return any(self.same(side, given) for side in self._stated(gold))
         if isinstance(gold, Relation) and gold.operators == ("in",) and variables(gold):
             return self.same(gold.sides[1], given)
         if isinstance(given, Relation) and given.operators == ("in",) and variables(given):

@@ -16,8 +16,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from mpmath import mp, mpf
 from sympy.core.function import AppliedUndef
 
-from masa.verifiers.latex import closing
-from masa.verifiers.numerals import TOLERANCE, Number
+from masa.verifiers.numerals import TOLERANCE, Number, read_number
 from masa.verifiers.values import Undefined, value
 
 _CASED = ConversionConfig(lowercase_symbols=False)
@@ -45,7 +44,7 @@ _ALLOWED = set(
 )
 _COMMAND = re.compile(r"\\([a-zA-Z]+|.)", re.DOTALL)
 _PLAIN = re.compile(r"[0-9a-zA-Z+\-*/^_{}()\[\]|!., ]*")
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
+_REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}")
 _PRIMED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
 _DERIVATIVE = re.compile(r"\\frac\{d(?:\^\{?(\d)\}?)?([a-zA-Z])\}\{d([a-zA-Z])(?:\^\{?(\d)\}?)?\}")
 _MOST_POLAR = 4
@@ -56,11 +55,11 @@ _WORD = re.compile(r"(?<![\\a-zA-Z])(?:[a-zA-Z]{5,}|[A-Z]{3,})")
 def _readable(text: str) -> str:
     """What latex2sympy lacks or would drop, said in terms that it knows."""
 
-    def fraction(match: re.Match[str]) -> str:
-        whole, fixed, again = match.groups()
-        under = (10 ** len(again) - 1) * 10 ** len(fixed)
-        over = int((whole + fixed) or 0) * (10 ** len(again) - 1) + int(again)
-        return rf"\frac{{{over}}}{{{under}}}"
+    def repeating(match: re.Match[str]) -> str:
+        number = read_number(match[0])
+        if number is None:
+            return match[0]
+        return rf"\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
 
     def derivative(match: re.Match[str]) -> str:
         order, name, variable, again = match.groups()
@@ -70,21 +69,26 @@ def _readable(text: str) -> str:
             return rf"{name}_{{prime{order or 1}}}"
         return rf"{name}_{{by{variable * int(order or 1)}}}"
 
-    text = _REPEATING.sub(fraction, text)
+    text = re.sub(r"\\gamma(?![a-zA-Z])", r"\\mathrm{smallgamma}", text)  # else a function
+    text = re.sub(r"\\Gamma(?![a-zA-Z]|\s*\()", r"\\mathrm{largegamma}", text)
+    text = re.sub(r"(\\(?:int|sum|prod)(?:_\{[^{}]*\})?)_(\w)", r"\1_{\2}", text)
+    text = re.sub(r"(\\(?:int|sum|prod)(?:_\{[^{}]*\})?)\^(\w)", r"\1^{\2}", text)
     text = re.sub(r"\^\s*\\circ", r" \\cdot \\frac{\\pi}{180} ", text)
     text = re.sub(r"(\d+(?:\.\d+)?)\s*%", r"\\frac{\1}{100}", text)
     text = re.sub(r"\\text\{([a-zA-Z]+)\}", r"\\mathrm{\1}", text)
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    text = _REPEATING.sub(repeating, text)
     text = _DERIVATIVE.sub(derivative, text)
     text = re.sub(r"\\cdot\s*(?=\\(?:log|ln|sin|cos|tan|cot|sec|csc))", " ", text)
     text = _PRIMED.sub(
         lambda m: rf"{m[1]}_{{{m[2] or ''}prime{len(m[3])}}}", text
     )  # else a prime is dropped
+    text = re.sub(r"(?<![\w_{}.])(\d+)\s*\((?=\d)", r"\1 \\cdot (", text)
     text = re.sub(r"\\overline\{([^{}]*[+-][^{}]*)\}", _conjugate, text)
     text = re.sub(r"\\(?:text|mathrm)\{cis\}|\bcis\b", r"\\cis ", text)
     while text.count(r"\cis ") <= _MOST_POLAR and (start := text.find(r"\cis ")) >= 0:
         text = text[:start] + _cis(text[start + 5 :])
-    return _plain_roots(text).replace("*", r" \cdot ")
+    return text.replace("*", r" \cdot ")
 
 
 def _conjugate(match: re.Match[str]) -> str:
@@ -99,16 +103,6 @@ def _cis(text: str) -> str:
         if level < 0 or (level == 0 and character in "+-" and text[:end].strip()):
             return rf"e^{{i({text[:end]})}}{text[end:]}"
     return rf"e^{{i({text})}}"
-
-
-def _plain_roots(text: str) -> str:
-    r"""`\sqrt(x)` as `\sqrt{x}`."""
-    while (start := text.find(r"\sqrt(")) >= 0:
-        end = closing(text, start + 5)
-        if end < 0:
-            return text
-        text = text[: start + 5] + "{" + text[start + 6 : end] + "}" + text[end + 1 :]
-    return text
 
 
 def _is_algebra(text: str) -> bool:
@@ -145,7 +139,9 @@ def read_expression(text: str) -> Any | None:
         return None
     if isinstance(read, sympy.MatrixBase):
         return read
-    return _products(read) if isinstance(read, sympy.Expr) else None
+    if not isinstance(read, sympy.Expr):
+        return None
+    return _products(read.xreplace({sympy.I: sympy.Symbol("I")}))  # i is the imaginary unit
 
 
 def _determinant(rows: str) -> Any | None:
@@ -158,7 +154,14 @@ def _determinant(rows: str) -> Any | None:
 
 
 def _products(expression: Any) -> Any:
-    """`x(y)` is a product, `f(y)` is not."""
+    """`x(y)` is a product, `f(y)` is not; `da` is one where nothing is integrated."""
+    if not expression.has(sympy.Integral):
+        pairs = {
+            symbol: sympy.Mul(*map(sympy.Symbol, symbol.name), evaluate=False)
+            for symbol in expression.free_symbols
+            if re.fullmatch("d[a-zA-Z]", symbol.name)
+        }
+        expression = expression.xreplace(pairs) if pairs else expression
     calls = {
         call: sympy.Mul(sympy.Symbol(type(call).__name__), *call.args, evaluate=False)
         for call in expression.atoms(AppliedUndef)

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-_BOX = r"\\+(?:boxed|fbox|framebox|bbox)"  # backslashes may be doubled
+_BOX = r"\\{1,4}(?:boxed|fbox|framebox|bbox)"  # backslashes may be doubled
 _TOKEN = re.compile(
     rf"{_BOX}(?:\s*\[[^\]\n]{{0,40}}\])?\s*\{{|{_BOX}(?![a-zA-Z{{])|\\.|[{{}}]", re.DOTALL
 )

@@ -87,7 +87,7 @@ _ALIGNED = re.compile(
     re.DOTALL,
 )
 _AMOUNT = re.compile(
-    r"(\\text\{(?:dollars|euros|pounds sterling|yen|rupees)\})\s*(\d(?:[\d.,]|\\!|\{,\})*)"
+    r"(\\text\{(?:dollars|euros|pounds sterling|yen|rupees)\})\s*(\d(?:(?:[\d.,]|\\!|\{,\})*\d)?)"
     r"(\s*(?:\\text\{\s*)?(?:thousand|million|billion|trillion)(?:\s*\})?)?"
 )
 """A currency before its number."""
@@ -336,7 +336,6 @@ def _second_arguments(text: str) -> str:
     return "".join(out) + text[position:]
 
 
-@lru_cache(maxsize=1024)
 def normalise(text: str) -> str:
     r"""One spelling: no `$`, `\left`, `\dfrac`, unicode signs, spacing macros, short fractions.
 
@@ -344,6 +343,11 @@ def normalise(text: str) -> str:
     """
     if len(text) > MAX_LENGTH or depth(text) > MAX_DEPTH:
         return text.strip()
+    return _normalised(text)
+
+
+@lru_cache(maxsize=1024)
+def _normalised(text: str) -> str:
     if _DIGITS_ALONE.fullmatch(text):
         return re.sub(r"\s+", " ", text.strip())
     text = strip_outer(_dollars(_from_unicode(text)))

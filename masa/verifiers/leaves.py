@@ -16,6 +16,7 @@ _BASES = {
 _CLOCK = re.compile(
     r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:\\text\{\s*)?([ap]\.?\s*m\.?)?\s*\}?", re.IGNORECASE
 )
+_DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}[-/]\d{1,2}[-/]\d{4}")
 _ARC = re.compile(r"\\pi|\\arc|\\(?:sin|cos|tan)\^\{?-1")
 """What tells that an angle is in radians."""
 _WORDS = re.compile(r"\\text\{[^{}]*\}")
@@ -35,6 +36,8 @@ class Values:
             return True
         if set(words) & ANSWER_WORDS:
             return False
+        if _DATE.fullmatch(gold.strip()) or _DATE.fullmatch(given.strip()):
+            return False  # no difference and no quotient
         if ":" in _WORDS.sub("", gold) or ":" in _WORDS.sub("", given):
             return self._ratios(gold, given)
         based = self._bases(gold, given)

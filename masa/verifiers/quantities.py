@@ -58,7 +58,7 @@ _BARE_TAIL = re.compile(
 )
 _PREFIX = re.compile(
     r"^(?:\\approx|\\text\{(?:approx(?:imately)?\.?|about|around|roughly|exactly|us"
-    r"|(?:the )?(?:final )?answer(?: is)?:?)\}"
+    r"|(?:the )?(?:final )?answer(?: is)?:?|[A-Za-z ]+:)\}"
     r"|(?:approximately|about|exactly)(?=\s*\d))\s*",
     re.IGNORECASE,
 )

@@ -30,6 +30,25 @@ def variables(node: Node) -> set[str]:
     return set()
 
 
+def interval(node: Node) -> tuple[str, Ordered] | None:
+    r"""`-a < x < a` and `x \in (-a, a)` as the name and the interval; "" for `(-a, a)` itself."""
+    if isinstance(node, Ordered):
+        return "", node
+    if not isinstance(node, Relation):
+        return None
+    operators, sides = node.operators, node.sides
+    if operators == ("in",) and isinstance(sides[1], Ordered):
+        return key(text_of(sides[0])), sides[1]
+    if len(sides) != 3 or not _VARIABLE.fullmatch(key(text_of(sides[1]))):
+        return None
+    if set(operators) <= {">", "ge"}:
+        operators, sides = tuple(FLIPPED[sign] for sign in operators[::-1]), sides[::-1]
+    if not set(operators) <= {"<", "le"}:
+        return None
+    opening, ending = "(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]"
+    return key(text_of(sides[1])), Ordered(opening, (sides[0], sides[2]), ending)
+
+
 def real_set(node: Node) -> sympy.Set | None:
     """The set that a form describes; None where it describes none, or none that is decided here."""
     if len(variables(node)) > 1:

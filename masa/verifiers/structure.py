@@ -223,9 +223,6 @@ def parse(text: str) -> Node:
             operator = "cup" if "cup" in operators else operators.pop()
             marks = [sign for sign in signs if sign[1] == operator]
             return Combined(operator, tuple(parse(part) for part in _pieces(text, marks)))
-        last = signs[-1]
-        parts = [text[: last.start()], text[last.end() :]]
-        return Combined(last[1], tuple(parse(part) for part in parts))
     if inside := _inside(text):
         return _bracketed(*inside)
     return Leaf(_lone_plus(text))
@@ -256,7 +253,15 @@ def _bracketed(opening: str, inside: str, ending: str) -> Node:
     if not items:
         return Leaf(r"\emptyset" if opening == r"\{" else opening + ending)
     if opening == r"\{":
-        return _several([parse(item) for item in items], "{")
+        nodes = [parse(item) for item in items]
+        inner = [isinstance(node, Several) and node.joined == "{" for node in nodes]
+        return _several(
+            [
+                Leaf(item) if deep else node
+                for item, deep, node in zip(items, inner, nodes, strict=True)
+            ],
+            "{",
+        )  # {{1}, 2} is not {1, 2}
     if len(items) == 1:
         return parse(items[0])
     return Ordered(opening, tuple(parse(item) for item in items), ending)

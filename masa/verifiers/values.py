@@ -70,9 +70,10 @@ def value(expression: Any, point: Point, digits: int, real: bool) -> Any:
 
 
 class _Walk:
-    def __init__(self, point: Point, real: bool) -> None:
+    def __init__(self, point: Point, real: bool, vanishing: bool = False) -> None:
         self.point = dict(point)
         self.real = real
+        self.vanishing = vanishing  # in an integrand, what is too small to compute is zero
 
     def checked(self, number: Any) -> Any:
         """The number, if it may occur."""
@@ -119,7 +120,10 @@ class _Walk:
         base, exponent = self.value(node.base), self.value(node.exp)
         if base == 0 and mpmath.re(exponent) <= 0:
             raise Undefined("zero to a power that is not positive")
-        if base != 0 and abs(exponent) * abs(mpmath.log(abs(base), 2)) > _MOST_BITS:
+        bits = exponent * mpmath.mag(base) if base != 0 else 0
+        if self.vanishing and mpmath.re(bits) < -_MOST_BITS:
+            return mp.mpf(0)
+        if abs(bits) > _MOST_BITS:
             raise Undefined("too large")
         root = _rational(node.exp) if self.real else None
         negative = isinstance(base, mp.mpf) and base < 0
@@ -145,6 +149,8 @@ class _Walk:
             return _REAL[name](*arguments)
         if name not in _FUNCTIONS:
             raise Undefined(name)
+        if name == "exp" and self.vanishing and mpmath.re(arguments[0]) < -_MOST_BITS:
+            return mp.mpf(0)
         if any(abs(argument) > _MOST_BITS for argument in arguments):
             raise Undefined("too large")
         result = _FUNCTIONS[name](*arguments)
@@ -168,8 +174,9 @@ class _Walk:
         terms = [self._at(index, k, node.function) for k in range(int(first), int(last) + 1)]
         return mpmath.fsum(terms) if isinstance(node, sympy.Sum) else mpmath.fprod(terms)
 
-    def _at(self, symbol: Any, number: Any, expression: Any) -> Any:
-        return _Walk({**self.point, symbol.name: mp.mpf(number)}, self.real).value(expression)
+    def _at(self, symbol: Any, number: Any, expression: Any, vanishing: bool = False) -> Any:
+        point = {**self.point, symbol.name: mp.mpf(number)}
+        return _Walk(point, self.real, vanishing or self.vanishing).value(expression)
 
     def _integral(self, node: Any) -> Any:
         (symbol, *bounds), *more = node.limits
@@ -178,13 +185,13 @@ class _Walk:
         ends = [mp.inf * (1 if b == sympy.oo else -1) if b in (sympy.oo, -sympy.oo) else
                 self.value(b) for b in bounds]  # fmt: skip
         with mp.workdps(_QUADRATURE_DIGITS):
-            return mpmath.quad(lambda x: self._at(symbol, x, node.args[0]), ends)
+            return mpmath.quad(lambda x: self._at(symbol, x, node.args[0], True), ends)
 
     def _derivative(self, node: Any) -> Any:
         if isinstance(node, sympy.Derivative):
-            expression, variables = node.expr, {v for v, _ in node.variable_count}
-            if expression.has(AppliedUndef) or not variables & expression.free_symbols:
-                return _number_of(str(node), mp.mpf(0))  # as dy/dx: a name
+            variables = {variable for variable, _ in node.variable_count}
+            if node.expr.has(AppliedUndef) or not variables & node.expr.free_symbols:
+                raise Undefined("a derivative of what is no function of the variable")
         return self._evaluated(node)
 
     def _evaluated(self, node: Any) -> Any:
@@ -194,12 +201,13 @@ class _Walk:
         return self.value(done)
 
     def _unknown_function(self, node: Any) -> Any:
+        """A polynomial that stands for a function, the same in every process, of both signs."""
         name = type(node).__name__
-        result = _number_of(name, mp.mpf(0))
+        result = _number_of(name)
         for place, argument in enumerate(node.args):
             number = self.value(argument)
-            weights = [_number_of(f"{name}{place}{k}", mp.mpf(0)) for k in range(2)]
-            result += weights[0] * number + weights[1] * number**2
+            result += _number_of(f"{name}{place}1") * number
+            result += _number_of(f"{name}{place}3") * number**3
         return result
 
 
@@ -208,9 +216,8 @@ def _without_noise(number: Any, size: Any) -> Any:
     return mp.mpf(0) if abs(number) < size * mp.mpf(10) ** (12 - mp.dps) else number
 
 
-def _number_of(name: str, zero: Any) -> Any:
-    """A number that stands for a name, the same in every process."""
-    return zero + 1 + mp.mpf(crc32(name.encode())) / 2**32
+def _number_of(name: str) -> Any:
+    return 1 + mp.mpf(crc32(name.encode())) / 2**32
 
 
 def _rational(node: Any) -> Fraction | None:

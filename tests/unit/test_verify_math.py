@@ -58,10 +58,11 @@ def test_boxes_as_models_write_them(gold, response, right):
 @pytest.mark.parametrize(
     ("response", "counts"),
     [
-        ("{}", True), ("{}</think>", False), ("a</think>{}", True), ("<think>{}", False),
-        ("<think>a</think>{}", True), ("{}<think>b", True), ("<think>a</think>b<think>{}", False),
-        ("<think>a</think>{}<think>b<think>c", True), ("<THINKING>{}", False),
-        ("<think>a<think>b</think>{}", True), ("<think>a</think>{}</think>", False),
+        ("{}", True), ("{}</think>", False), ("hm</think>{}", True), ("<think>{}", False),
+        ("<think>hm</think>{}", True), ("{}<think>so", True),
+        ("<think>hm</think>so<think>{}", False),
+        ("<think>hm</think>{}<think>so<think>so", True), ("<THINKING>{}", False),
+        ("<think>hm<think>so</think>{}", True), ("<think>hm</think>{}</think>", False),
     ],
 )  # fmt: skip
 def test_thinking_does_not_count(response, counts):
