@@ -160,7 +160,7 @@ def _quantity(text: str) -> Quantity | None:
             return None
         rest = repeated["unit"].strip()
     # 5.2.1, 3,4 and 5(6) are no numbers; (6) m is one in brackets
-    follows = re.match(r"[\d.,;:(!|_]|\^(?!\\circ)", rest) and not re.match(
+    follows = re.match(r"[\d.,;:!|_]|\((?!\\?[a-zA-Z])|\^(?!\\circ)", rest) and not re.match(
         r"1\s*/\s*[\\a-zA-Z]", rest
     )
     return None if follows else Quantity(value, rest)
@@ -231,11 +231,11 @@ class _Asked:
                 percent = abs(given.value) > 1 and self._near(given.value, self.full)
                 return percent or self._near(given.value * Fraction(unit.scale), self.full)
             return self._near(given.value, self.full)
-        if self.unit is None or unit is None:
+        if self.unit is None:
             return _folded(self.text) == _folded(given.unit) and self._near(given.value, self.full)
-        return unit.comparable(self.unit) and self._near(
-            _converted(given.value, unit, self.unit), self.full
-        )
+        if unit is None or not unit.comparable(self.unit):
+            return False
+        return self._near(_converted(given.value, unit, self.unit), self.full)
 
     def compares(self, given: Quantity) -> bool:
         """Can a quantity be compared with the one that was asked for?"""
