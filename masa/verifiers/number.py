@@ -93,7 +93,7 @@ def _spell(text: str) -> str:
     text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\ang\s*\{([^{}]*)\}", r"\1^\\circ", text)
     text = re.sub(r"\\mathring\s*\{\s*(?:\\text\s*\{)?A\}?\s*\}", "Å", text)
-    text = _E.sub(r"e\1", text)
+    text = _E.sub(r"e\1", re.sub(r"(?<!\\)\$", " ", text))
     text = _PRICE.sub(r"\1\3 \2", normalise(text))
     if whole := re.fullmatch(r"\\text\{([^{}]*)\}", text):
         text = whole[1].strip()

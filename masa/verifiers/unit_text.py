@@ -14,9 +14,9 @@ _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("μµ", "µ"), **dict.fromkeys("Ωω", "Ω"),
         **dict.fromkeys("·⋅∙•×✕*", "*"), **dict.fromkeys("⁄∕÷", "/"),
-        **dict.fromkeys("−–—‐‑﹣", "-"), **dict.fromkeys("\u200b\u2060\ufeff$", ""),
+        **dict.fromkeys("−–—‐‑﹣", "-"), **dict.fromkeys("\u200b\u2060\ufeff", ""),
         "Å": "Å", "℃": "°C", "℉": "°F", "º": "°", "˚": "°", "％": "%", "‰": " permille ",
-        "[": "(", "]": ")", "~": " ",
+        "[": "(", "]": ")", "~": " ", "$": " ",
     }
 )  # fmt: skip
 del _CHARACTERS[ord("ω")]
