@@ -146,7 +146,9 @@ class _Reader:
             says = self.says(group, before, after)
             if not says and group.labels != {chosen}:
                 continue
-            clause = phrases.RELATIVE.sub("", phrases.CLAUSE.split(before)[-1])
+            clause = phrases.RELATIVE.sub(
+                "", phrases.CLAUSE.split(phrases.HEADING.sub(r"\1 ", before))[-1]
+            )
             if (
                 phrases.DENIED_AFTER.match(after)
                 or phrases.NOT.search(clause)
@@ -222,12 +224,16 @@ class _Reader:
     def own_line(self, line: str, headed: bool) -> str | None:
         """The label that a line consists of, or begins with; after a heading its text may be
         anything, `C. elegans` is none."""
+        if line.lstrip().startswith("A:"):
+            return None  # of "Q:" and "A:"
         if match := self.line.match(line):
             return self.known(match)
         match = self.item.match(line)
         if not match or not match["rest"][:1].isspace():
             return None
         rest = match["rest"]
+        if re.search(phrases.ANSWER, rest, re.I):
+            return None  # (A) The answer is B.
         if match["bare"] and not headed and rest.lstrip()[0].islower():
             return None
         others = any(not group.bare for group in self.groups(rest)) or self.line.match(rest)

@@ -106,6 +106,8 @@ def _spell(text: str) -> str:
 def _number(match: re.Match[str]) -> Fraction | None:
     """The value of a match, None where it is no number or its uncertainty is as large."""
     parts = match.groupdict()
+    if parts.get("digits") and "." not in str(parts["decimal"]):
+        return None  # 5(6) is a product, 5.00(1) has an uncertainty
     sign = parts["sign"] + "1"
     text = parts.get("ten") or parts.get("fraction") or parts["decimal"]
     if parts.get("exponent"):

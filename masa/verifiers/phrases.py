@@ -30,17 +30,17 @@ _FILL = (
     r"\b\s*[:,]?\s*)*"
 )
 BE = (
-    r"(?:is|are|remains|stays|['’]s|(?:should|would|must|will|has\s+to|have\s+to|ought\s+to|can\s+only|seems\s+to"
+    r"(?:is|are|remains|stays|['’]s|turns\s+out\s+to\s+be|(?:should|would|must|will|has\s+to|have\s+to|ought\s+to|can\s+only|seems\s+to"
     r"|appears\s+to)\s+be|es|est|ist|lautet|é|è)"
 )
-_ANSWER = (
+ANSWER = (
     r"(?:answers?|ans\.?|respuesta(?:\s+final)?|réponse(?:\s+finale)?|antwort|resposta|risposta|jawaban|antwoord|svar|cevap"
     r"|odpowiedź|đáp\s+án|ответ|उत्तर|الإجابة|答案|正确的?选项|回答|解答|答え|正解|정답|답|选择|选)"
 )
 STATED = re.compile(
     r"(?:"
     # the answer is B; answer (B); final answer - B
-    rf"(?<![a-zA-Z]){_ANSWER}(?:\s+(?:to|for|among|of|in|from|here|given|based)\b[^.,;:!?\n]{{0,40}}?"
+    rf"(?<![a-zA-Z]){ANSWER}(?:\s+(?:to|for|among|of|in|from|here|given|based)\b[^.,;:!?\n]{{0,40}}?"
     r"(?=\s*(?:is|are|:)))?(?:,\s*(?:then|therefore|thus|hence|of\s+course|however),)?"
     rf"(?:\s*(?:[:=：?]\s*(?:[-–—]\s)?|[-–—→]+>?\s)|,?\s*(?:corr?ec?t\w*\s+)?{BE}\b|[是为は은는])?\s*[:：]?\s*"
     # the best option is B; my final choice: B
@@ -51,20 +51,21 @@ STATED = re.compile(
     r"|settle\s+on|vote\s+for|lean(?:ing)?\s+towards?|I(?:['’]d|\s+would)?\s+(?:say|guess))\s+"
     # it must be B
     rf"|\b(?:it|this|which|correct|right|best|closest|that)\s*{BE}\s+"
-    r"|\b(?:corresponds?\s+to|corresponding\s+to|match(?:es|ing)?|leads?\s+to|closest\s+to"
+    r"|\b(?:corresponds?\s+to|corresponding\s+to|match(?:es|ing)?|leads?(?:\s+(?:me|us))?\s+to|closest\s+to"
     r"|leaves(?:\s+us)?(?:\s+with)?|leaving)\s+"
     rf"){_FILL}\(?\s*\Z",
     re.I,
 )
-ANSWERED = re.compile(rf"{_ANSWER}[^.!?\n]{{0,60}}\Z", re.I)
+ANSWERED = re.compile(rf"{ANSWER}[^.!?\n]{{0,60}}\Z", re.I)
+HEADING = re.compile(rf"({ANSWER})\s*[:=]\s*\Z", re.I)
 CONCLUDED = re.compile(
     rf"(?:(?:^|\n)\s*(?:[=-]>|[⇒→])|(?:^|[\s,;:.(])(?:so|correction|thus|hence|therefore|consequently|but|rather|instead|no|yes|elimination"
-    r"|(?:I|we)\s+(?:think|believe|conclude|mean)|sorry|wait|probably|definitely|clearly|而是|∴))"
+    r"|(?:I|we)\s+(?:think|believe|conclude|mean)|sorry|wait|actually|on\s+reflection|on\s+second\s+thoughts?|probably|definitely|clearly|而是|∴))"
     rf"\s*[,:]?\s*{_FILL}\Z",
     re.I,
 )
 OPTION_AFTER = re.compile(
-    rf"(?:\b(?:is|are|equals)\b|{_ANSWER}:)[^!?\n]{{1,60}}[(,]\s*\Z"
+    rf"(?:\b(?:is|are|equals)\b|{ANSWER}:)[^!?\n]{{1,60}}[(,]\s*\Z"
     r"|\b(?:gives?|gets?|yields?|obtain)(?:\s+us)?\s+\Z",
     re.I,
 )
@@ -72,10 +73,10 @@ OPTION_AFTER = re.compile(
 BROKEN_OFF = re.compile(r"(?:^|[:.!?,;]\s|\n)\s*\Z")
 END = re.compile(r"\s*(?:[.!;。]|\Z|\n|,\s)")
 AFFIRMED = re.compile(
-    rf"\s+(?:{BE}|seems|looks)\s+(?:(?:the|my|an?|also|indeed|clearly|therefore|thus|definitely"
+    rf"\s+(?:{BE}|seems|looks)\s+(?:(?:the|my|our|an?|also|indeed|clearly|therefore|thus|definitely"
     r"|only|single|final|obviously|actually|most|both)\s+)*"
     r"(?:(?:right|best|better|true)\b(?!\s+(?:of|in|at|to|for|on|than)\b)|correct|answers?|choices?|option|valid|accurate|appropriate|suitable|likely"
-    r"|plausible|reasonable|closest)\b|\s*(?:选?项)?是?(?:正确|对)",
+    r"|plausible|reasonable|closest)\b|\s+the\s+(?:\w+\s+)?(?:answer|choice|option)\b|\s*(?:选?项)?是?(?:正确|对)",
     re.I,
 )
 SUBJECT = re.compile(r"\s+(?:is|are|has|was|were|lies|must|can|will)\b", re.I)
@@ -84,7 +85,7 @@ FITS = re.compile(r"\s+(?:fits|works|matches|holds|remains|satisfies|meets|it\s+
 ALSO = re.compile(r"\b(?:also|too|as\s+well)\b", re.I)
 MAY_STAND_BEFORE = re.compile(
     r"(?:^|[.,;:!?(\n]|\b(?:so|thus|hence|therefore|that|option|choice|answer|letter|and|but|only"
-    rf"|statement|then|because|since|both|either|think|believe|conclude|alternative|is|be)|选项)\s*{_FILL}\Z",
+    rf"|statement|then|because|since|both|either|think|believe|conclude|means|makes|making|alternative|is|be)|选项)\s*{_FILL}\Z",
     re.I,
 )
 NOT = re.compile(
@@ -107,7 +108,7 @@ DENIED_AFTER = re.compile(
 )
 SUPPOSED = re.compile(
     r"\b(?:if|suppos\w+|assum\w+|whether|might|may|could|tempt\w+|mistake\w*|some|someone|students?"
-    r"|people|many|wrong|incorrect|false|least|worst|initially|unless|saying|thought|imagine|had|was|doubt\w*"
+    r"|people|many|wrong|incorrect|false|least|worst|initial(?:ly)?|previous(?:ly)?|rejected|unless|saying|thought|imagine|had|was|doubt\w*"
     r"|unlikely|trap|naive|intuitive|obvious|user|opposite)\b",
     re.I,
 )
@@ -137,7 +138,7 @@ THAT_IS_WRONG = re.compile(
     re.I,
 )
 NO_CHOICE = re.compile(
-    rf"(?<![a-zA-Z]){_ANSWER}\s*(?:{BE}\b|:)\s*(?:none|neither|unknown|unclear|not\s+(?:given|listed|among)"
+    rf"(?<![a-zA-Z]){ANSWER}\s*(?:{BE}\b|:)\s*(?:none|neither|unknown|unclear|not\s+(?:given|listed|among)"
     r"|undetermined)",
     re.I,
 )
@@ -145,7 +146,7 @@ NO_CHOICE = re.compile(
 FOLLOWING = (
     r"(?:because|since|as|for|but|or|and|which|is|are|given|due|by|based|according|so|not|from|in|on"
     r"|where|when|while|rather|instead|with|here|it|that|fits|works|matches|satisfies|meets|holds|remains|seems"
-    r"|looks|must|should|would|has|can|cannot|fails|does|doesn|was|were|isn|too|also|only|alone)"
+    r"|looks|must|should|would|has|can|cannot|fails|does|doesn|was|were|isn|too|also|only|alone|if|unless|the)"
 )
 
 
