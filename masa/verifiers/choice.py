@@ -1,9 +1,10 @@
 r"""Multiple choice: the last clear choice of a response.
 
 A choice is clear in a box, after "the answer is", in "B is correct", after "so" or "it must be", or
-alone on the last line. What is denied, asked or only supposed is no choice, and takes back an
-earlier one ("Wait, that is wrong"). Options joined by "or" or "and" are no choice; neither is a
-letter in brackets that nothing calls one, as in "5 (A)" and "vitamin (C)", nor the article "A".
+alone on the last line or the first. What is denied, asked or only supposed is no choice, and takes
+back an earlier one ("Wait, that is wrong"). Options joined by "or" or "and" are no choice; neither
+is a letter in brackets that nothing calls one, as in "5 (A)" and "vitamin (C)", nor the article
+"A". masa.verifiers.phrases has the wording.
 """
 
 import re
@@ -147,7 +148,7 @@ class _Reader:
             if not says and group.labels != {chosen}:
                 continue
             clause = phrases.RELATIVE.sub(
-                "", phrases.CLAUSE.split(phrases.HEADING.sub(r"\1 ", before))[-1]
+                "", phrases.CLAUSE.split(phrases.HEADING.sub(r"\1 ", before[-120:]))[-1]
             )
             if (
                 phrases.DENIED_AFTER.match(after)

@@ -57,7 +57,7 @@ STATED = re.compile(
     re.I,
 )
 ANSWERED = re.compile(rf"{ANSWER}[^.!?\n]{{0,60}}\Z", re.I)
-HEADING = re.compile(rf"({ANSWER})\s*[:=]\s*\Z", re.I)
+HEADING = re.compile(rf"(?<![a-zA-Z])({ANSWER})\s*[:=]\s*\Z", re.I)
 CONCLUDED = re.compile(
     rf"(?:(?:^|\n)\s*(?:[=-]>|[⇒→])|(?:^|[\s,;:.(])(?:so|correction|thus|hence|therefore|consequently|but|rather|instead|no|yes|elimination"
     r"|(?:I|we)\s+(?:think|believe|conclude|mean)|sorry|wait|actually|on\s+reflection|on\s+second\s+thoughts?|probably|definitely|clearly|而是|∴))"
