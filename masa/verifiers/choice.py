@@ -201,7 +201,8 @@ class _Reader:
         """Is a statement a question or a supposition?"""
         after = text[group.end : group.end + 201]
         question = re.match(
-            rf"[^.!?\n]{{0,200}}\?|(?:\s+{phrases.BE}(?:\s+\w+){{1,3}})?\s+(?:if|unless|otherwise)\b",
+            rf"[^.!?\n]{{0,200}}\?|(?:\s+{phrases.BE}(?:\s+\w+){{1,3}})?\s+(?:if|unless"
+            rf"|otherwise)\b",
             after,
             re.I,
         )
@@ -263,7 +264,8 @@ class _Reader:
         r"""The label that the content of a box is, alone or before its option's text: `(B) 12`."""
         plain = phrases.plain(box).strip(" .!\n{}")
         match = re.match(
-            r"(?:(?:the\s+)?(?:(?:final|correct)\s+)?(?:option|choice|answer)\b\s*(?:is\b)?\s*[:=-]?\s*)?"
+            r"(?:(?:the\s+)?(?:(?:final|correct)\s+)?(?:option|choice"
+            r"|answer)\b\s*(?:is\b)?\s*[:=-]?\s*)?"
             r"(?P<named>[(\[]\s*\w+\s*[)\]]|\w+)(?P<mark>\s*[.:)\]])?(?P<rest>.*)",
             plain,
             re.I | re.S,
