@@ -1,140 +1,22 @@
 r"""Multiple choice: the last clear choice of a response.
 
 A choice is clear in a box, after "the answer is", in "B is correct", after "so" or "it must be", or
-alone on the last line. What is denied, asked or only supposed is no choice, and takes back an
-earlier one ("Wait, that is wrong"). Options joined by "or" or "and" are no choice; neither is a
-letter in brackets that nothing calls one, as in "5 (A)" and "vitamin (C)", nor the article "A".
+alone on the last line or the first. What is denied, asked or only supposed is no choice, and takes
+back an earlier one ("Wait, that is wrong"). Options joined by "or" or "and" are no choice; neither
+is a letter in brackets that nothing calls one, as in "5 (A)" and "vitamin (C)", nor the article
+"A". masa.verifiers.phrases has the wording.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from masa.verifiers import phrases
 from masa.verifiers.extract import answer_boxes, final_part
 
-MAX_LENGTH = 20_000
+MAX_LENGTH = 10_000
 """Characters of a response that are read for a choice outside a box."""
-
-_FONT = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|texttt|emph|underline|mathrm|mathbf|mathsf|mathit"
-    r"|boldsymbol|bm|mbox|textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\})\s*\{([^{}]*)\}"
-)
-_SWITCH = re.compile(r"\\(?:color\s*\{[^{}]*\}|(?:large|Large|huge|bf|rm|checkmark|left|right)\b)")
-_SPACE = re.compile(r"\\{1,2}(?:[,;:! ()\[\]]|q?quad(?![a-z]))|~(?!~)")
-_TAG = re.compile(r"</?(?:b|i|u|p|em|strong|span|div|br)(?:\s[^<>]*)?/?>|<\|[^<>|]*\|>|</?s>")
-_SCRIPTS = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af"
-"""Scripts that put no space between words."""
-_QUOTES = "\"'`“”„‟«»‹›‘’「」『』"
-
-_MAYBE = r"(?:also|maybe|possibly|perhaps|even|both)"
-_JOIN = (
-    rf"\s*\(?\s*(?:,?\s*\b(?:and/or|or|and|as\s+well\s+as|plus|{_MAYBE})\b|[,;/&|])"
-    rf"\s*(?:\b(?:and|or|{_MAYBE})\s+)*(?:(?i:option|choice)\s+)?"
-)
-_FILL = (
-    r"(?:(?:(?:the|a)\s+)?(?:most\s+likely|likely|probably|clearly|definitely|certainly|obviously"
-    r"|therefore|thus|hence|then|so|indeed|simply|just|actually|in\s+fact|still|now|instead|again"
-    r"|really|both|either|option|choice|letter|answer|alternative|number|given\s+by|only|also)"
-    r"\b\s*[:,]?\s*)*"
-)
-_BE = (
-    r"(?:is|are|remains|stays|['’]s|(?:should|would|must|will|has\s+to|have\s+to|ought\s+to|can\s+only|seems\s+to"
-    r"|appears\s+to)\s+be)"
-)
-_ANSWER = (
-    r"(?:answers?|ans\.?|respuesta|réponse|antwort|resposta|risposta|ответ"
-    r"|答案|回答|答え|正解|정답|选择|选)"
-)
-_STATED = re.compile(
-    r"(?:"
-    # the answer is B; answer (B); final answer - B
-    rf"(?<![a-zA-Z]){_ANSWER}(?:\s+(?:to|for|among|of|in|from|here|given|based)\b[^.,;:!?\n]{{0,40}}?"
-    r"(?=\s*(?:is|are|:)))?(?:,\s*(?:then|therefore|thus|hence|of\s+course|however),)?"
-    rf"(?:\s*(?:[:=：]\s*(?:[-–—]\s)?|[-–—→]+>?\s)|,?\s*(?:correct\w*\s+)?(?:{_BE}|es|est|ist)\b|[是为は은는])?\s*[:：]?\s*"
-    # the best option is B; my final choice: B
-    r"|\b(?:option|choice|selection|pick|guess|alternative|statement|solution|response|letter|match|one)"
-    r"(?:\s+(?:that|which|matching|with|among|for|of|here)\b[^.,;:!?\n]{0,40}?(?=\s+(?:is|are)\b))?"
-    rf"(?:\s*(?:[:=]|[-–—]+\s)|\s*{_BE}\b)\s*:?\s*"
-    r"|\b(?:choose|choosing|select|selecting|pick|picking|go(?:ing)?\s+with|opt(?:ing)?\s+for"
-    r"|settle\s+on|vote\s+for|I(?:['’]d|\s+would)?\s+(?:say|guess))\s+"
-    # it must be B
-    rf"|\b(?:it|this|which|correct|right|best|that)\s*{_BE}\s+"
-    r"|\b(?:corresponds?\s+to|corresponding\s+to|match(?:es|ing)?|leads?\s+to|closest\s+to|leaves|leaving)\s+"
-    rf"){_FILL}\(?\s*\Z",
-    re.I,
-)
-_ANSWERED = re.compile(rf"{_ANSWER}[^.!?\n]{{0,60}}\Z", re.I)
-_CONCLUDED = re.compile(
-    rf"(?:(?:^|\n)\s*(?:[=-]>|[⇒→])|(?:^|[\s,;:.(])(?:so|correction|thus|hence|therefore|consequently|but|rather|instead|∴))\s*[,:]?\s*{_FILL}"
-    r"\Z",
-    re.I,
-)
-_BROKEN_OFF = re.compile(r"(?:^|[:.!?,;]\s|\n)\s*\Z")
-_END = re.compile(r"\s*(?:[.!;。]|\Z|\n|,\s)")
-_AFFIRMED = re.compile(
-    rf"\s+(?:{_BE}|seems|looks)\s+(?:(?:the|my|an?|also|indeed|clearly|therefore|thus|definitely"
-    r"|only|single|final|obviously|actually|most|both)\s+)*"
-    r"(?:(?:right|best|true)\b(?!\s+(?:of|in|at|to|for|on)\b)|correct|answers?|choices?|option|valid|accurate|appropriate|suitable|likely"
-    r"|plausible|reasonable|closest)\b|\s*(?:选项)?是?正确",
-    re.I,
-)
-_SUBJECT = re.compile(r"\s+(?:is|are|has|was|were|lies)\b", re.I)
-_FITS = re.compile(r"\s+(?:fits|works|matches|holds|remains|it\s+is)\b", re.I)
-_ALSO = re.compile(r"\b(?:also|too|as\s+well)\b", re.I)
-_MAY_STAND_BEFORE = re.compile(
-    r"(?:^|[.,;:!?(\n]|\b(?:so|thus|hence|therefore|that|option|choice|answer|letter|and|but|only"
-    r"|statement|then|because|since|both|either|think|believe|conclude|alternative|is|be)|选项)\s*\Z",
-    re.I,
-)
-_NOT = re.compile(
-    r"\bnot\b|n['’]t\b|\bnever\b|\bcannot\b|\bneither\b|\bnor\b|\b(?:rul(?:e|es|ed|ing)\s+out"
-    r"|eliminat\w+|exclud\w+|reject\w*|discard\w*|dismiss\w*|rather\s+than|instead\s+of|other\s+than"
-    r"|except|unlike|no\s+way)\b|\\neg\b|¬",
-    re.I,
-)
-_ALL_BUT = re.compile(r"\b(?:anything|everything|all(?:\s+options)?)\s+but\s*\Z", re.I)
-_DENIED_AFTER = re.compile(
-    r"\s*(?:(?:is|are|was|were|can\s+be|must\s+be|would\s+be|looks?|seems?)\s+"
-    r"(?:(?:clearly|also|both|all|therefore|just|simply|a|an|the|obviously)\s+)*)?"
-    r"(?:wrong|false|incorrect|impossible|not\b|(?:ruled|crossed)\s+out|eliminated|excluded|isn['’]t"
-    r"|aren['’]t|cannot|can['’]t|fails?\b|do(?:es)?n['’]t|do(?:es)?\s+not|invalid|out\b|unlikely"
-    r"|(?:common\s+)?(?:distractor|trap|mistake|decoy)|tempting)"
-    r"|\s*(?:选项)?是?(?:错误|不正确|不对)",
-    re.I,
-)
-_SUPPOSED = re.compile(
-    r"\b(?:if|suppos\w+|assum\w+|whether|might|may|could|tempt\w+|mistake\w*|some|someone|students?"
-    r"|people|many|wrong|incorrect|false|least|worst|initially|unless|say(?:s|ing)?|thought|imagine|had|was)\b",
-    re.I,
-)
-_CLAUSE = re.compile(
-    r"[.,;:!?\n]|\b(?:and|but|so|hence|thus|therefore|because|since|then|while|whereas|although)\b",
-    re.I,
-)
-_TAKEN_BACK = re.compile(
-    r"\b(?:wait|no|hmm|actually|oops|sorry|hold\s+on)\b[^.!?\n]{0,40}?"
-    r"\b(?:wrong|incorrect|not\s+(?:right|correct)|(?:a\s+)?mistake|(?:an\s+)?error|isn['’]t\s+right)\b"
-    r"|\bscratch\s+that\b|\bI\s+was\s+wrong\b|\bI\s+made\s+an?\s+(?:mistake|error)\b",
-    re.I,
-)
-_THAT_IS_WRONG = re.compile(
-    r"[^.!?\n]*[.!?]\s*(?:but\s+)?(?:that|this|which)(?:['’]s|\s+is|\s+was)\s+"
-    r"(?:wrong|incorrect|not\s+(?:right|correct)|a\s+mistake)",
-    re.I,
-)
-_NO_CHOICE = re.compile(
-    rf"(?<![a-zA-Z]){_ANSWER}\s*(?:{_BE}\b|:)\s*(?:none|neither|unknown|unclear|not\s+(?:given|listed|among)"
-    r"|undetermined)",
-    re.I,
-)
-# what may follow a bare letter: "B because", not "B vitamins"
-_FOLLOWING = (
-    r"(?:because|since|as|for|but|or|and|which|is|are|given|due|by|based|according|so|not|from|in|on"
-    r"|where|when|while|rather|instead|with|here|it|that|fits|works|matches|holds|remains|seems"
-    r"|looks|must|should|would|has|can|cannot|fails|does|doesn|was|were|isn|too|also)"
-)
 
 
 class _Group(NamedTuple):
@@ -146,6 +28,8 @@ class _Group(NamedTuple):
     """None for a letter that is not offered."""
     bare: bool
     """Without brackets and without "option" before it."""
+    option: bool
+    """With "option" before it."""
 
 
 def extract(response: str, letters: Sequence[str] = "ABCD") -> str | None:
@@ -160,17 +44,17 @@ def extract(response: str, letters: Sequence[str] = "ABCD") -> str | None:
     reader = _reader(tuple(letters))
     boxes = answer_boxes(response)
     if not boxes:
-        return None if r"\boxed" in text else reader.stated(_plain(text), None)
+        return None if r"\boxed" in text else reader.stated(phrases.plain(text), None)
     chosen = {reader.label(box) for box in boxes}
     last = chosen.pop() if len(chosen) == 1 else None
     start = max(text.rfind(command) for command in (r"\boxed", r"\fbox", r"\framebox"))
     after = text[start:].partition(boxes[-1])[2] if start >= 0 else text
-    clause = _CLAUSE.split(_plain(text[max(0, start - 200) : max(0, start)]))[-1]
-    if _NOT.search(clause) or re.match(r"[\s}$)\\\]]*\?", after):
+    clause = phrases.CLAUSE.split(phrases.plain(text[max(0, start - 200) : max(0, start)]))[-1]
+    if phrases.NOT.search(clause) or re.match(r"[\s}$)\\\]]*\?", after):
         last = None  # not \boxed{A}
     # a word after the box may take it back, and a box with something else than a label may stand
     # before the choice
-    return reader.stated("\n" + _plain(after).lstrip("} "), last, boxed=True)
+    return reader.stated("\n" + phrases.plain(after).lstrip("} "), last, boxed=True)
 
 
 def verify(gold: str, response: str, letters: Sequence[str] = "ABCD") -> bool:
@@ -184,24 +68,6 @@ def verify(gold: str, response: str, letters: Sequence[str] = "ABCD") -> bool:
     return extract(response, letters) == gold
 
 
-def _plain(text: str) -> str:
-    """Without fonts, mathematics, tags and quotation marks; ASCII letters and brackets."""
-    text = re.sub("[\u200b-\u200d\u2060\ufeff]", "", unicodedata.normalize("NFKC", text))
-    text = re.sub(r"^[ \t]*\*\*[ \t]*([A-Za-z])[.):]\s", r"(\1) ", text, flags=re.M)
-    before, opening, rest = text.rpartition("<answer>")
-    if opening and "</answer>" in rest:
-        tagged, _, after = rest.partition("</answer>")
-        text = f"{before}\nAnswer: {tagged.strip()}\n{after}"
-    text = _SWITCH.sub("", _TAG.sub("", text))
-    for _ in range(3):
-        text = _FONT.sub(r"\1", text)
-    text = re.sub(rf"[{_QUOTES}]{{1,2}}\s*(\(?\w\)?[.,]?)\s*[{_QUOTES}]{{1,2}}", r" \1 ", text)
-    text = _SPACE.sub(" ", re.sub(r"\*\*|__|\$|`|^[ \t]*(?:#+|>)[ \t]+", "", text, flags=re.M))
-    text = re.sub(rf"[{_QUOTES}](?=\(?[A-Za-z]\)?[.):]\s)", " ", text)
-    text = re.sub(r"(?<![\w*])[*_](\(?\w\)?\.?)[*_](?![\w*])", r"\1", text)
-    return text.replace("。", ". ").replace("、", ", ").replace(r"\{", "{").replace(r"\}", "}")
-
-
 class _Reader:
     """Finds choices among some labels."""
 
@@ -211,25 +77,31 @@ class _Reader:
         digits = all(letter.isdigit() for letter in letters)
         any_one = r"\d+" if digits else rf"[A-Z]|{offered}"
         bracketed = r"\d+" if digits else rf"[A-Za-z]|{offered}"
+        letter = rf"[^\W{phrases.SCRIPTS}]"
+        operator = r"[ \t]*[=<>+*^]"
         follows = (
-            rf"(?![^\W{_SCRIPTS}]|[('’^_+*=&%°\\]|[-–—](?=\w)|\.\w|/(?!\s*[(\[]?(?:{any_one})\b)|\s*[=<>+*^?\\|]|\s*:\s*(?:{any_one})\b"
-            rf"|\s+(?:{any_one})\b)(?(option)|(?!\s+(?!{_FOLLOWING}\b)[a-z]))"
+            rf"(?!{letter}|[('’^_+*=&%°\\]|[-–—](?=\w)|\.\w|/(?!\s*[(\[]?(?:{any_one})\b)"
+            rf"|{operator}|[ \t]*[?\\|]|[ \t]*(?:(?::|→|->)[ \t]*)?(?<=[ \t:→>])(?:{offered})\b)"
+            rf"(?(option)|(?!\s+(?!{phrases.FOLLOWING}\b)[a-z]))"
         )
         self.one = re.compile(
-            rf"(?<![^\W{_SCRIPTS}])(?<![\'’^_+*=\\-])(?P<option>(?i:option|choice)\s+)?"
-            rf"(?:[(\[{{]\s*(?P<named>{bracketed})\s*[)\]}}](?![\w(])"
-            rf"|(?P<bare>{any_one})\)?+{follows}"
+            rf"(?<!{letter})(?<![\'’^_+*=\\-])(?P<option>(?i:option|choice)\s+)?"
+            rf"(?:[(\[{{]\s*(?P<named>{bracketed})\s*[)\]}}](?!{letter}|\(|{operator})"
+            rf"|(?P<bare>{any_one})(?:\)(?![\w(])|(?!\)){follows})"
             rf"|(?P<low>{'(?!)' if digits else '[a-z]'})"
-            r"(?(option)(?![\w'’-])|(?:\)(?=\s)|(?=\s*(?:[.,;:!]\s|[.,;:!]?\s*\Z|[.,;:!]?\n)))))"
+            r"(?(option)(?![\w'’-])|(?:\)(?=[\s.,]|\Z)|(?=\s*(?:[.,;:!]\s|[.,;:!]?(?:\s*\Z|\n))))))"
         )
-        self.join = re.compile(_JOIN, re.I)
+        self.join = re.compile(phrases.JOIN, re.I)
+        bullet = r"\s*(?:[-•*→✅]\s+)?"
+        in_brackets = rf"[(\[]\s*(?P<named>{bracketed})\s*[)\]]"
         self.line = re.compile(
-            rf"\s*(?:[-•*→✅]\s+)?(?:(?i:option|choice|(?:final\s+)?answer)\s*[:=]?\s*)?"
-            rf"(?:[(\[]\s*(?P<named>{bracketed})\s*[)\]]|(?P<bare>{bracketed}))\s*[.):,!]?\s*\Z"
+            rf"{bullet}(?:(?i:option|choice|(?:final\s+)?answer)\s*[:=]?\s*)?"
+            rf"(?:{in_brackets}|(?P<bare>{bracketed}))\s*[.):,!]?\s*\Z"
         )
-        self.listed = re.compile(
-            rf"\s*(?:(?i:option|choice)\s+)?(?:[(\[]\s*(?P<named>{bracketed})\s*[)\]]"
-            rf"|(?P<bare>{bracketed})\s*[.):])\s*[.:]?\s+\S"
+        self.item = re.compile(
+            rf"{bullet}(?:(?i:option|choice)\s+)?(?:{in_brackets}|(?P<bare>{bracketed})"
+            r"(?=\s*(?:[.):]|\Z)|\s+[-–—]\s|[,;]?\s+(?:because|since|not|rather)\b))"
+            r"(?:\s*[.):]+)?(?P<rest>.*)"
         )
 
     def known(self, match: re.Match[str]) -> str | None:
@@ -242,107 +114,158 @@ class _Reader:
         """Every label or join of labels, in order."""
         position = 0
         while match := self.one.search(text, position):
-            labels, end, bare = {self.known(match)}, match.end(), not match["named"]
-            bare = bare and not match["option"]
-            start, low = match.start(), match["low"] and not match["option"]
+            labels, start, end = {self.known(match)}, match.start(), match.end()
             while join := self.join.match(text, end):
                 following = self.one.match(text, join.end())
-                if (
-                    not following
-                    or re.match(
-                        r"\s+(?:is|are|was|would|can|cannot|fails|has)\b", text[following.end() :]
-                    )
-                    and not re.match(r"\s+are\b", text[following.end() :])
-                ):
+                # the answer is B, C is wrong
+                if not following or phrases.OWN_VERB.match(text, following.end()):
                     break
                 labels.add(self.known(following))
                 end = following.end()
             position = end
-            if (
-                low
-                and None in labels
-                or low
-                and not _STATED.search(text[max(0, start - 90) : start])
-            ):
-                continue
-            yield _Group(start, end, frozenset(labels), bare)
+            if match["low"] and not match["option"]:  # a word more often than a label
+                before = text[max(0, start - 90) : start]
+                cut_off = (
+                    match["low"] == "a" and not text[end:] and not re.search(r"[:=\n]\s*\Z", before)
+                )
+                if cut_off or None in labels or not phrases.STATED.search(before):
+                    continue
+            option = bool(match["option"])
+            yield _Group(start, end, frozenset(labels), not (match["named"] or option), option)
 
     def stated(self, text: str, chosen: str | None, boxed: bool = False) -> str | None:
         """What a text says last, where `chosen` was said before it."""
-        taken_back = [match.start() for match in _TAKEN_BACK.finditer(text)]
-        taken_back += [match.start() for match in _NO_CHOICE.finditer(text)]
-        said_at = 0
+        taken_back = [match.start() for match in phrases.TAKEN_BACK.finditer(text)]
+        taken_back += [match.start() for match in phrases.NO_CHOICE.finditer(text)]
+        chosen = chosen if boxed else self.first_line(text)
+        said_at, conditional = 0, False
         for group in self.groups(text):
             before = text[max(0, group.start - 200) : group.start]
             after = text[group.end : group.end + 200]
             if any(said_at <= place < group.start for place in taken_back):
                 chosen = None
-            clause = _CLAUSE.split(before)[-1]
             says = self.says(group, before, after)
             if not says and group.labels != {chosen}:
                 continue
-            if _DENIED_AFTER.match(after) or _NOT.search(clause) or _ALL_BUT.search(before):
+            clause = phrases.RELATIVE.sub(
+                "", phrases.CLAUSE.split(phrases.HEADING.sub(r"\1 ", before[-120:]))[-1]
+            )
+            if (
+                phrases.DENIED_AFTER.match(after)
+                or phrases.NOT.search(clause)
+                or phrases.ALL_BUT.search(before[-30:])
+            ):
                 chosen = None if group.labels == {chosen} else chosen
                 continue
-            if not says or self.supposed(text, group, clause):
+            if not says or self.supposed(text, group, clause) or self.in_list(text, group.start):
                 continue
-            also = len(group.labels) != 1 or _ALSO.search(after[:40]) and _AFFIRMED.match(after)
-            chosen = None if also else next(iter(group.labels))
-            said_at = group.end
+            also = phrases.ALSO.search(after[:40]) and phrases.AFFIRMED.match(after)
+            label = None if also or len(group.labels) != 1 else next(iter(group.labels))
+            case = "if" in before.lower() and bool(phrases.CONDITION.search(before))
+            if case and chosen and chosen != label:  # against the rule, or against another case
+                chosen = None if conditional else chosen
+            else:
+                chosen, said_at, conditional = label, group.end, case
         if any(place >= said_at for place in taken_back):
             chosen = None
-        if _THAT_IS_WRONG.match(text, said_at):
+        if phrases.THAT_IS_WRONG.match(text, said_at):
             chosen = None
         last = None if boxed else self.last_line(text)
         return last or chosen
 
     def says(self, group: _Group, before: str, after: str) -> bool:
         """Is a group of labels stated to be the choice?"""
-        near = before[-20:]  # a search takes time for every character that it may start at
-        if group.bare and None in group.labels and not _ANSWERED.search(before[-80:]):
+        near = before[-40:]  # a search takes time for every character that it may start at
+        affirmed, ends = phrases.AFFIRMED.match(after), phrases.END.match(after)
+        subject = phrases.SUBJECT.match(after) and not affirmed  # solution: B is the midpoint
+        if group.bare and (
+            subject or (None in group.labels and not phrases.ANSWERED.search(before[-80:]))
+        ):
             return False
-        if group.bare and _SUBJECT.match(after) and not _AFFIRMED.match(after):
-            return False  # solution: B is the midpoint
-        if _STATED.search(before[-90:]):
+        if phrases.STATED.search(before[-90:]):
             return not (group.bare and re.search(r"\bthat\s+is\s*\Z", before, re.I))
-        if _CONCLUDED.search(before[-50:]) and (not group.bare or _END.match(after)):
+        if phrases.CONCLUDED.search(before[-60:]) and not subject and (not group.bare or ends):
             return True
-        if _AFFIRMED.match(after):
-            return bool(_MAY_STAND_BEFORE.search(near))
-        if not group.bare and _MAY_STAND_BEFORE.search(near):
-            broken_off = _BROKEN_OFF.search(near) and before.strip() and _END.match(after)
-            return bool(_FITS.match(after) or broken_off)
-        return False
+        if group.option and phrases.OPTION_AFTER.search(before[-100:]):
+            closed = phrases.END.match(after.removeprefix(")"))
+            return bool(closed) and not phrases.NOT.search(before[-100:])
+        placed = bool(phrases.MAY_STAND_BEFORE.search(near))
+        if affirmed or group.bare:
+            fits = re.search(r"\bonly\s*\Z", near, re.I) and phrases.FITS.match(after)
+            return placed and bool(affirmed or fits)
+        broken_off = phrases.BROKEN_OFF.search(near) and before.strip() and ends
+        return placed and bool(phrases.FITS.match(after) or broken_off)
 
     @staticmethod
     def supposed(text: str, group: _Group, clause: str) -> bool:
         """Is a statement a question or a supposition?"""
         after = text[group.end : group.end + 201]
-        question = re.match(r"[^.!?\n]{0,200}\?|\s+(?:if|unless)\b", after, re.I)
-        return bool(question or _SUPPOSED.search(clause))
+        question = re.match(
+            rf"[^.!?\n]{{0,200}}\?|(?:\s+{phrases.BE}(?:\s+\w+){{1,3}})?\s+(?:if|unless"
+            rf"|otherwise)\b",
+            after,
+            re.I,
+        )
+        return bool(question or phrases.SUPPOSED.search(clause))
+
+    def in_list(self, text: str, start: int) -> bool:
+        """Does a label begin a line of a list, next to the line of its neighbour?"""
+        above, _, own = text[max(0, start - 500) : start].rpartition("\n")
+        if own.strip(" \t-•*|"):
+            return False
+        lines = [above.rstrip().rpartition("\n")[2], *text[start : start + 500].split("\n")]
+        items = [self.item.match(line) for line in lines if line.strip()][:3]
+        order = list(self.letters.values())
+        places = [order.index(known) if item and (known := self.known(item)) else None
+                  for item in items]  # fmt: skip
+        return any(
+            one is not None and other == one + 1
+            for one, other in zip(places, places[1:], strict=False)
+        )
+
+    def own_line(self, line: str, headed: bool) -> str | None:
+        """The label that a line consists of, or begins with; after a heading its text may be
+        anything, `C. elegans` is none."""
+        if line.lstrip().startswith("A:"):
+            return None  # of "Q:" and "A:"
+        if match := self.line.match(line):
+            return self.known(match)
+        match = self.item.match(line)
+        if not match or not match["rest"][:1].isspace():
+            return None
+        rest = match["rest"]
+        if re.search(phrases.ANSWER, rest, re.I):
+            return None  # (A) The answer is B.
+        if match["bare"] and not headed and rest.lstrip()[0].islower():
+            return None
+        others = any(not group.bare for group in self.groups(rest)) or self.line.match(rest)
+        return None if others or phrases.DENIED_AFTER.match(" " + rest) else self.known(match)
+
+    def first_line(self, text: str) -> str | None:
+        """The label that stands in a first paragraph of one line."""
+        line, _, rest = text.lstrip().partition("\n")
+        label = None if rest.partition("\n")[0].strip() else self.own_line(line, False)
+        order = list(self.letters.values())
+        following = order[order.index(label) + 1 :][:1] if label else []
+        items = [self.item.match(line) for line in rest.split("\n")]
+        return None if any(item and self.known(item) in following for item in items) else label
 
     def last_line(self, text: str) -> str | None:
         """The label that the last line consists of, or begins with where it is no list."""
         lines = [line for line in text.strip().split("\n") if line.strip()]
-        if not lines:
+        if not lines or self.in_list(text.rstrip(), text.rstrip().rfind("\n") + 1):
             return None
-        if match := self.line.match(lines[-1]):
-            return self.known(match)
-        match = self.listed.match(lines[-1])
-        if not match or any(self.listed.match(line) for line in lines[:-1]):
+        if not self.line.match(lines[-1]) and any(self.item.match(line) for line in lines[:-1]):
             return None
-        headed = len(lines) == 1 or re.search(r"\banswer\W*\Z", lines[-2], re.I)
-        if not headed and match["bare"] and match[0].strip()[1:2] == ".":
-            return None  # C. elegans
-        rest = lines[-1][match.end() - 1 :]
-        others = any(not group.bare for group in self.groups(rest)) or self.line.match(rest)
-        return None if others or _DENIED_AFTER.match(" " + rest) else self.known(match)
+        headed = len(lines) == 1 or bool(re.search(r"\banswer\W*\Z", lines[-2], re.I))
+        return self.own_line(lines[-1], headed)
 
     def label(self, box: str) -> str | None:
         r"""The label that the content of a box is, alone or before its option's text: `(B) 12`."""
-        plain = _plain(box).strip(" .!\n{}")
+        plain = phrases.plain(box).strip(" .!\n{}")
         match = re.match(
-            r"(?:(?:the\s+)?(?:(?:final|correct)\s+)?(?:option|choice|answer)\b\s*(?:is\b)?\s*[:=-]?\s*)?"
+            r"(?:(?:the\s+)?(?:(?:final|correct)\s+)?(?:option|choice"
+            r"|answer)\b\s*(?:is\b)?\s*[:=-]?\s*)?"
             r"(?P<named>[(\[]\s*\w+\s*[)\]]|\w+)(?P<mark>\s*[.:)\]])?(?P<rest>.*)",
             plain,
             re.I | re.S,
@@ -355,17 +278,17 @@ class _Reader:
         if label is None or not rest.strip():
             return label
         if not marked and not re.match(
-            r"\s*,\s*(?:because|since|as|not)\b|\s+(?:[A-Z]\w|[\d($-])|\s*\(", rest
+            r"\s*,\s*(?:(?:because|since|as|not)\b|\d)|\s+(?:[A-Z]\w|[\d($-])|\s*\(", rest
         ):
             return self.stated(plain, None)
         named = {self.letters.get(other["named"].casefold()) for other in self.one.finditer(plain)
                  if other["named"]}  # fmt: skip
         joined = self.join.match(rest)
         second = joined and self.one.match(rest, joined.end())
-        directly = self.one.match(rest.lstrip()) if not match["mark"] else None
+        direct = self.one.match(rest.lstrip()) if not match["mark"] else None
         if second and (second["bare"] or self.known(second) != label):
             return None
-        if directly or len(named | {label}) > 1:
+        if (direct and (self.known(direct) or not rest[0].isspace())) or len(named | {label}) > 1:
             return None
         return label
 

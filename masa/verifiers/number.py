@@ -93,7 +93,7 @@ def _spell(text: str) -> str:
     text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\ang\s*\{([^{}]*)\}", r"\1^\\circ", text)
     text = re.sub(r"\\mathring\s*\{\s*(?:\\text\s*\{)?A\}?\s*\}", "Å", text)
-    text = _E.sub(r"e\1", text)
+    text = _E.sub(r"e\1", re.sub(r"(?<!\\)\$", " ", text))
     text = _PRICE.sub(r"\1\3 \2", normalise(text))
     if whole := re.fullmatch(r"\\text\{([^{}]*)\}", text):
         text = whole[1].strip()
@@ -106,6 +106,8 @@ def _spell(text: str) -> str:
 def _number(match: re.Match[str]) -> Fraction | None:
     """The value of a match, None where it is no number or its uncertainty is as large."""
     parts = match.groupdict()
+    if parts.get("digits") and "." not in str(parts["decimal"]):
+        return None  # 5(6) is a product, 5.00(1) has an uncertainty
     sign = parts["sign"] + "1"
     text = parts.get("ten") or parts.get("fraction") or parts["decimal"]
     if parts.get("exponent"):
@@ -160,7 +162,7 @@ def _quantity(text: str) -> Quantity | None:
             return None
         rest = repeated["unit"].strip()
     # 5.2.1, 3,4 and 5(6) are no numbers; (6) m is one in brackets
-    follows = re.match(r"[\d.,;:(!|_]|\^(?!\\circ)", rest) and not re.match(
+    follows = re.match(r"[\d.,;:!|_]|\((?!\\?[a-zA-Z])|\^(?!\\circ)", rest) and not re.match(
         r"1\s*/\s*[\\a-zA-Z]", rest
     )
     return None if follows else Quantity(value, rest)
@@ -231,11 +233,11 @@ class _Asked:
                 percent = abs(given.value) > 1 and self._near(given.value, self.full)
                 return percent or self._near(given.value * Fraction(unit.scale), self.full)
             return self._near(given.value, self.full)
-        if self.unit is None or unit is None:
+        if self.unit is None:
             return _folded(self.text) == _folded(given.unit) and self._near(given.value, self.full)
-        return unit.comparable(self.unit) and self._near(
-            _converted(given.value, unit, self.unit), self.full
-        )
+        if unit is None or not unit.comparable(self.unit):
+            return False
+        return self._near(_converted(given.value, unit, self.unit), self.full)
 
     def compares(self, given: Quantity) -> bool:
         """Can a quantity be compared with the one that was asked for?"""

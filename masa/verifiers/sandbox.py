@@ -340,7 +340,7 @@ def _needed() -> list[str]:
     for folder in _packages():
         for entry in os.scandir(folder):
             if entry.is_symlink():
-                needed |= {_installed(target) for target in _targets(entry.path)}
+                needed |= {_installed(path) for path in _targets(entry.path) if not _private(path)}
     for store in STORES:
         if any(Path(path).is_relative_to(store) for path in needed):
             needed.add(store)
@@ -360,6 +360,12 @@ def _targets(link: str) -> list[str]:
     return [*targets, os.path.realpath(link)]
 
 
+def _private(path: str) -> bool:
+    """Does a path hold more than packages: the home of this user, or what the run reads?"""
+    own = (os.path.realpath(os.path.expanduser("~")), os.getcwd())
+    return any(Path(folder).is_relative_to(path) for folder in own)
+
+
 def _installed(path: str) -> str:
     """The folder of packages that a path lies in, so that a farm of links is one folder."""
     folder = os.path.dirname(path)
@@ -371,7 +377,7 @@ def _library_path() -> list[str]:
     library = sysconfig.get_config_var("LDLIBRARY") or ""
     folders = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     return [
-        folder
+        os.path.realpath(folder)
         for folder in folders
         if library.endswith(".so") and os.path.isfile(os.path.join(folder, library))
     ]

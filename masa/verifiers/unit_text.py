@@ -14,9 +14,9 @@ _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("μµ", "µ"), **dict.fromkeys("Ωω", "Ω"),
         **dict.fromkeys("·⋅∙•×✕*", "*"), **dict.fromkeys("⁄∕÷", "/"),
-        **dict.fromkeys("−–—‐‑﹣", "-"), **dict.fromkeys("\u200b\u2060\ufeff$", ""),
+        **dict.fromkeys("−–—‐‑﹣", "-"), **dict.fromkeys("\u200b\u2060\ufeff", ""),
         "Å": "Å", "℃": "°C", "℉": "°F", "º": "°", "˚": "°", "％": "%", "‰": " permille ",
-        "[": "(", "]": ")", "~": " ",
+        "[": "(", "]": ")", "~": " ", "$": " ",
     }
 )  # fmt: skip
 del _CHARACTERS[ord("ω")]
@@ -48,6 +48,14 @@ _SPELLING: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     (re.compile(r"µ\s+"), "µ"),
     (re.compile(r"(?<![A-Za-z])([numkMGT])\s+(?=Ω)"), r"\1"),
     (re.compile(r"\*\*"), "^"),
+    (re.compile(r"\^\s*\(\s*\)"), ""),
+    (re.compile(r"\bmm\s+Hg\b"), "mmHg"),
+    (re.compile(r"\blight[\s-]+year"), "lightyear"),
+    # Nm, JK, kJmol: a symbol with a capital before others
+    (
+        re.compile(r"(?<![A-Za-zµ])([numkMG]?(?:J|N|Pa|W|A|C|V))(kg|mol|[smK])(?![A-Za-z])"),
+        r"\1 \2",
+    ),
     (re.compile(r"\bper\b", re.I), " / "),
     (re.compile(r"(?<=[A-Za-z)}])\s*[-.]\s*(?=[A-Za-z(])"), " "),  # N-m, N.m
     (re.compile(r"(?<=[A-Za-z])\.(?![A-Za-z\d])"), " "),  # in., ft.

@@ -27,11 +27,12 @@ _SHORT = set(
 )
 """Units of three letters and less that are taken without a prefix."""
 _ALIASES = {
-    "Å": "angstrom", "Ω": "ohm", "%": "percent", "Torr": "torr", "Cal": "kcal", "Kg": "kg",
-    "KG": "kg", "Km": "km", "KM": "km", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz",
+    "Å": "angstrom", "Ω": "ohm", "%": "percent", "Torr": "torr", "Cal": "kcal", "KG": "kg",
+    "KM": "km", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz",
     "kpa": "kPa", "ev": "eV", "kev": "keV", "kj": "kJ", "kw": "kW", "kmh": "kph",
     "revs": "turn", "Sec": "s", "amps": "ampere", "Amps": "ampere", "Amp": "ampere", "Hr": "hour",
     "µ": "micrometer", "gm": "g", "gms": "g", "AU": "au", "kilogramme": "kg", "kilogrammes": "kg",
+    **{f"K{unit}": f"k{unit}" for unit in "g m J N W V Pa eV Hz cal mol bar".split()},
     "lightyear": "light_year", "lightyears": "light_year", "kilohm": "kiloohm",
     "kilohms": "kiloohm", "megohm": "megaohm", "rev": "turn",
 }  # fmt: skip

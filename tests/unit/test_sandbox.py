@@ -164,6 +164,21 @@ def test_an_environment_below_tmp_is_seen(copies, farm):
     assert done.stdout == f"exited found\n{[Path(folder).name]}\n\n", done.stderr
 
 
+def test_a_link_among_packages_shows_no_home(tmp_path, monkeypatch):
+    packages = tmp_path / "site-packages"
+    project = tmp_path / "project"
+    (project / "package").mkdir(parents=True)
+    packages.mkdir()
+    (packages / "all").symlink_to(project)
+    (packages / "one").symlink_to(project / "package")
+    (packages / "home").symlink_to(Path.home())
+    monkeypatch.setattr(sys, "path", [str(packages)])
+    monkeypatch.chdir(project)
+    needed = set(module._needed())
+    assert str(project / "package") in needed
+    assert not needed & {str(project), str(tmp_path), os.path.realpath(Path.home())}
+
+
 @needs_bubblewrap
 @pytest.mark.skipif(os.geteuid() != 0, reason="programs keep the user id of who is not root")
 def test_packages_that_programs_may_not_read_are_named(tmp_path, monkeypatch):
