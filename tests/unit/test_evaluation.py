@@ -418,7 +418,7 @@ def test_only_one_evaluation_works_in_a_directory(tmp_path, monkeypatch):
             ["model.name=m", "benchmark=aime25", f"output_dir={tmp_path}", "max_tokens=9",
              "meta_max_tokens=9", "min_length=1"],
         )  # fmt: skip
-    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="another masa-eval"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="another run is at work"):
         run(cfg)
     assert not exported
 
