@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from builders import group, plan
 
 Rows = list[dict[str, Any]]
 
@@ -23,23 +24,24 @@ def prompt_rows(
     level: int = 1,
     tokens: Sequence[int] | int = 60,
     meta_tokens: int = 15,
-    gated: bool = False,
+    would_skip: bool = False,
     audited: bool = False,
     enforced: bool = False,
-    gating: bool | None = None,
-    cutting: bool | None = None,
+    gate_active: bool | None = None,
+    cutoff_active: bool | None = None,
     skipped: bool = False,
-    cutoff: int | None = 120,
+    cutoff_tokens: int | None = 120,
 ) -> Rows:
     """The rollouts of one prompt: one solution per verdict, one meta rollout per prediction."""
     lengths = [tokens] * len(correct) if isinstance(tokens, int) else list(tokens)
     shared = {
         "step": step, "split": split, "prompt_id": prompt_id, "level": level,
-        "problem": f"problem {prompt_id}", "answer": "7", "limit": 180, "gated": gated,
-        "audited": audited, "gating": enforced if gating is None else gating,
-        "cutting": enforced if cutting is None else cutting, "skipped": skipped, "kept": True,
-        "cutoff": cutoff, "prompt_tokens": 9,
-        "version": step,
+        "problem": f"problem {prompt_id}", "answer": "7", "max_tokens": 180, "prompt_tokens": 9,
+        "version": step, **decisions(
+            bool(correct) and not skipped, would_skip, audited,
+            enforced if gate_active is None else gate_active,
+            enforced if cutoff_active is None else cutoff_active,
+        ), "cutoff_tokens": cutoff_tokens, "skipped": skipped, "kept": True,
     }  # fmt: skip
 
     def score(p: float | None) -> float | None:
@@ -71,6 +73,25 @@ def prompt_rows(
         for i, p in enumerate(predicted)
     ]  # fmt: skip
     return solutions + metas
+
+
+def decisions(
+    rolled_out: bool, would_skip: bool, audited: bool, gate_active: bool, cutoff_active: bool
+) -> dict[str, bool]:
+    """Columns of a prompt's plan, and what it is evidence of."""
+    decided = plan(
+        would_skip=would_skip, audited=audited, gate_active=gate_active, cutoff_active=cutoff_active
+    )
+    outcome = group((True,) if rolled_out else (), decided=decided)
+    return {
+        "would_skip": would_skip,
+        "audited": audited,
+        "gate_active": gate_active,
+        "cutoff_active": cutoff_active,
+        "gate_evidence": outcome.gate_evidence,
+        "skip_evidence": outcome.skip_evidence,
+        "cutoff_evidence": outcome.cutoff_evidence,
+    }
 
 
 def write_run(
@@ -141,8 +162,8 @@ def simulated_run(
         return prompt_rows(
             split, step, name, correct.tolist(), predicted if meta or not train else (),
             level=level, tokens=(40 + 12 * level + rng.integers(0, 50, samples)).tolist(),
-            gated=flagged and train, audited=audited, enforced=enforced,
-            skipped=enforced and flagged and not audited, cutoff=70 + 12 * level,
+            would_skip=flagged and train, audited=audited, enforced=enforced,
+            skipped=enforced and flagged and not audited, cutoff_tokens=70 + 12 * level,
         )  # fmt: skip
 
     rows: Rows = []

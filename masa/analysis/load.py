@@ -24,13 +24,17 @@ from masa.analysis.statistics import Estimate, bootstrap_correlation, bootstrap_
 TEXT_COLUMNS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 NUMBER_COLUMNS = (
     "step", "split", "prompt_id", "level", "kind", "sample", "prompt_tokens", "tokens", "reward",
-    "advantage", "correct", "finish_reason", "limit", "predicted_pass_rate", "predicted_length",
-    "r_difficulty", "r_length", "r_notion", "gated", "audited", "gating", "cutting", "skipped",
-    "kept", "cutoff", "version",
+    "advantage", "correct", "finish_reason", "max_tokens", "predicted_pass_rate",
+    "predicted_length", "r_difficulty", "r_length", "r_notion", "would_skip", "gate_active",
+    "cutoff_tokens", "cutoff_active", "audited", "gate_evidence", "skip_evidence",
+    "cutoff_evidence", "skipped", "kept", "version",
 )  # fmt: skip
 COSTS = ("tokens", "flops", "seconds")
 SCORES = ("r_difficulty", "r_length", "r_notion")
-_FLAGS = ["gated", "audited", "gating", "cutting", "skipped", "kept"]
+_FLAGS = [
+    "would_skip", "gate_active", "cutoff_active", "audited", "gate_evidence", "skip_evidence",
+    "cutoff_evidence", "skipped", "kept",
+]  # fmt: skip
 CONSOLE = "console.txt"  # what a job of a sweep printed, there from its start
 _KEY = ["split", "step", "prompt_id"]
 
@@ -76,13 +80,13 @@ class Run:
 
         `samples`, `correct` and `pass_rate` of the solutions (0, 0, NaN where skipped),
         `predicted` (mean over its parsed predictions, NaN for none), `r_difficulty`, `r_length`,
-        `r_notion` (means over its meta rollouts, NaN without truth), `level`, `gated`, `audited`,
-        `gating`, `cutting`, `enforced` (one of the two), `skipped`, `kept`, `cutoff`.
+        `r_notion` (means over its meta rollouts, NaN without truth), `level`, the decisions and
+        what they are evidence of (docs/metrics.md), `enforced` (gate or cutoff active).
         """
         rows = self.rollouts
         solution = rows[rows["kind"] == "solution"]
-        decided = rows.groupby(_KEY, sort=True)[["level", *_FLAGS, "cutoff"]].first()
-        decided["enforced"] = decided["gating"] | decided["cutting"]
+        decided = rows.groupby(_KEY, sort=True)[["level", *_FLAGS, "cutoff_tokens"]].first()
+        decided["enforced"] = decided["gate_active"] | decided["cutoff_active"]
         grouped = solution.groupby(_KEY)
         decided["samples"] = grouped.size()
         decided["correct"] = grouped["correct"].sum()
@@ -294,8 +298,8 @@ def _read_rollouts(folder: Path) -> pd.DataFrame:
     tables = [_read_table(file, list(NUMBER_COLUMNS)) for file in files]
     rows = pa.concat_tables(tables, promote_options="permissive").to_pandas()
     rows[_FLAGS] = rows[_FLAGS].astype("boolean").fillna(False).astype(bool)
-    numbers = ("predicted_pass_rate", "predicted_length", "cutoff", "limit", "reward", "advantage")
-    for column in (*numbers, *SCORES):
+    numbers = ("predicted_pass_rate", "predicted_length", "cutoff_tokens", "max_tokens")
+    for column in (*numbers, "reward", "advantage", *SCORES):
         rows[column] = pd.to_numeric(rows[column]).astype(float)
     rows = rows.astype({"step": "int64", "tokens": "int64", "level": "int64"})
     correct = rows["correct"].astype("boolean").astype("Float64")

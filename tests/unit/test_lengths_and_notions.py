@@ -22,7 +22,9 @@ from masa.training.models import model_size
 
 def test_length_errors_by_hand(tmp_path: Path) -> None:
     lengths = [60, 70, 90]
-    rows = prompt_rows("val", 0, "a", [True, True, False], [0.5] * 3, tokens=lengths, cutoff=65)
+    rows = prompt_rows(
+        "val", 0, "a", [True, True, False], [0.5] * 3, tokens=lengths, cutoff_tokens=65
+    )
     rows += prompt_rows("val", 0, "b", [False], [0.5], tokens=10)  # one prediction: no deviation
     rows += prompt_rows("train", 1, "t", [True], [0.5])
     run = load_run(write_run(tmp_path / "r", rows))
@@ -88,10 +90,10 @@ def test_quartiles_of_length_errors_have_intervals(tmp_path: Path) -> None:
 
 
 def test_held_out_gate_by_hand(tmp_path: Path) -> None:
-    rows = prompt_rows("train", 1, "t", [True], [1.0], gated=True)
+    rows = prompt_rows("train", 1, "t", [True], [1.0], would_skip=True)
     for i, (right, gated) in enumerate([(4, True), (0, True), (2, True), (4, False), (1, False)]):
         correct = [j < right for j in range(4)]
-        rows += prompt_rows("val", 1, f"v{i}", correct, [1.0], gated=gated)
+        rows += prompt_rows("val", 1, f"v{i}", correct, [1.0], would_skip=gated)
     row = tables.held_out_gates([load_run(write_run(tmp_path / "r", rows))]).iloc[0]
     assert (row["gate precision"].hits, row["gate precision"].n) == (2, 3)
     assert (row["gate recall"].hits, row["gate recall"].n) == (2, 3)

@@ -21,7 +21,7 @@ STEERED = {"enforced": True, "audited": False}
 
 def seen(correct, gated, phase=SHADOW, lengths=None, cutoff=64, rates=(4, 4)):
     """A prompt with its verdicts, the gate's verdict and the phase it was rolled out in."""
-    decided = plan(gated=gated, cutoff=cutoff, limit=64 if correct else 0, **phase)
+    decided = plan(would_skip=gated, cutoff_tokens=cutoff, max_tokens=64 if correct else 0, **phase)
     return reward(
         group(correct, lengths, decided=decided, predictions=[prediction(r) for r in rates]),
         CONFIG,
@@ -72,10 +72,10 @@ def test_correct_answers_lost_to_the_cutoff():
 
 
 def test_share_stopped_by_the_cutoff():
-    def stopped(count, truthful, phase):
+    def stopped(count, uncensored, phase):
         ends = [completion(8, finished=i >= count) for i in range(4)]
         return group(
-            (False,) * 4, solutions=tuple(ends), truthful=truthful, decided=plan(**phase),
+            (False,) * 4, solutions=tuple(ends), uncensored=uncensored, decided=plan(**phase),
             predictions=[prediction()],
         )  # fmt: skip
 

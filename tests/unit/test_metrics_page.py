@@ -115,7 +115,7 @@ def test_what_is_measured_is_on_the_page():
         lambda problem, seed: meta_text(seed % 9, 20, ["sum"]),
         lambda problem, seed: f"sum ={seed % 20}",
     )
-    groups = collect(prompts(12), 1, config, world.actors, 0)
+    groups = collect(prompts(12), 1, world.context)
     assert set(rollout_metrics(groups, 200)) <= set(LISTED)
     levels = [group(decided=g.plan, prompt=g.prompt) for g in groups]
     measured = {**validation_metrics(groups), **validation_metrics(levels)}
