@@ -133,7 +133,7 @@ class RolloutGroup:
     uncensored: bool
     """True where the solutions may serve as truth: sampled, and none stopped by the cutoff."""
     meta_scores: tuple[Mapping[str, float], ...] = ()
-    """Per meta rollout the component rewards (difficulty, length, notion); none without truth."""
+    """Per meta rollout the component rewards by name; none without truth."""
     meta_rewards: tuple[float, ...] = ()
     """r_meta per meta rollout; none without truth."""
     meta_advantages: tuple[float, ...] = ()

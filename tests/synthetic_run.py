@@ -11,6 +11,8 @@ import pandas as pd
 import yaml
 from builders import group, plan
 
+from masa.data import records
+
 Rows = list[dict[str, Any]]
 
 
@@ -44,10 +46,11 @@ def prompt_rows(
         ), "cutoff_tokens": cutoff_tokens, "skipped": skipped, "kept": True,
     }  # fmt: skip
 
-    def score(p: float | None) -> float | None:
+    def scores(i: int, p: float | None) -> list[tuple[str, float]] | None:
         if skipped or not correct:
             return None
-        return 0.0 if p is None else 0.01 ** abs(p - sum(correct) / len(correct))
+        difficulty = 0.0 if p is None else 0.01 ** abs(p - sum(correct) / len(correct))
+        return [("difficulty", difficulty), ("length", float(i % 2)), ("notion", 0.5)]
 
     solutions = [
         shared | {
@@ -55,7 +58,7 @@ def prompt_rows(
             "tokens": n, "reward": float(ok), "advantage": 0.0, "correct": bool(ok),
             "finish_reason": "stop", "predicted_pass_rate": None, "predicted_length": None,
             "predicted_notions": None, "parse_error": None,
-            "r_difficulty": None, "r_length": None, "r_notion": None,
+            "meta_rewards": None,
         }
         for i, (ok, n) in enumerate(zip(correct, lengths, strict=True))
         if not skipped
@@ -68,7 +71,7 @@ def prompt_rows(
             "predicted_length": None if p is None else 64 + 4 * i,
             "predicted_notions": None if p is None else ["carry"],
             "parse_error": "no JSON" if p is None else None,
-            "r_difficulty": score(p), "r_length": float(i % 2), "r_notion": 0.5,
+            "meta_rewards": scores(i, p),
         }
         for i, p in enumerate(predicted)
     ]  # fmt: skip
@@ -106,7 +109,9 @@ def write_run(
     frame = pd.DataFrame(rows)
     (path / "rollouts").mkdir(parents=True)
     for (split, step), part in frame.groupby(["split", "step"]):
-        part.to_parquet(path / "rollouts" / f"{split}-{step:06d}.parquet", index=False)
+        records.write(
+            [rows[i] for i in part.index], path / "rollouts" / f"{split}-{step:06d}.parquet"
+        )
     config = {"algorithm": {"name": method, "control": {"start_step": 4}}, "seed": seed}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     solutions = frame[frame["kind"] == "solution"]

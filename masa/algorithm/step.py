@@ -192,19 +192,9 @@ def reward(group: RolloutGroup, config: AlgorithmConfig) -> RolloutGroup:
     )
     if not group.uncensored or not group.meta:
         return group
-    scores = tuple(
-        component_rewards(
-            prediction,
-            pass_rate=group.pass_rate,
-            lengths=group.lengths,
-            texts=[c.text for c in group.solutions],
-            correct=group.correct,
-            problem=group.prompt.problem,
-            config=config.meta,
-        )
-        for prediction in group.predictions
-    )
-    rewards = tuple(meta_reward(score, config.meta) for score in scores)
+    components = config.meta.components
+    scores = tuple(component_rewards(p, group, components) for p in group.predictions)
+    rewards = tuple(meta_reward(score, components) for score in scores)
     return replace(
         group,
         meta_scores=scores,

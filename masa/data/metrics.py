@@ -51,6 +51,7 @@ def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     true = [g for g in groups if g.uncensored and g.meta]
     pairs = [(_mean_rate(g), g.pass_rate) for g in true if not math.isnan(_mean_rate(g))]
     scores = [score for g in true for score in g.meta_scores]
+    names = scores[0] if scores else ()
     parsed = [p.parsed for g in groups for p in g.predictions]
     return {
         "meta/reward": _mean(r for g in true for r in g.meta_rewards),
@@ -58,9 +59,7 @@ def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "meta/pass_rate_corr": correlation(pairs),
         "meta/pass_rate_predicted": _mean(predicted for predicted, _ in pairs),
         "meta/pass_rate_true": _mean(actual for _, actual in pairs),
-        "meta/length_in_range": _mean(score["length"] for score in scores),
-        "meta/notion_score": _mean(score["notion"] for score in scores),
-        "meta/difficulty_score": _mean(score["difficulty"] for score in scores),
+        **{f"meta/reward/{name}": _mean(score[name] for score in scores) for name in names},
         "meta/parse_rate": _mean(parsed),
     }
 

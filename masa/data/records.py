@@ -34,9 +34,7 @@ SCHEMA = pa.schema(
         ("predicted_length", pa.int32()),
         ("predicted_notions", pa.list_(pa.string())),
         ("parse_error", pa.string()),
-        ("r_difficulty", pa.float64()),
-        ("r_length", pa.float64()),
-        ("r_notion", pa.float64()),
+        ("meta_rewards", pa.map_(pa.string(), pa.float64())),
         ("would_skip", pa.bool_()),
         ("gate_active", pa.bool_()),
         ("cutoff_tokens", pa.int32()),
@@ -93,8 +91,7 @@ def rows(
                 "parse_error": prediction.error,
             }
             if group.meta_rewards:
-                scores = group.meta_scores[i]
-                row |= {f"r_{name}": score for name, score in scores.items()}
+                row |= {"meta_rewards": list(group.meta_scores[i].items())}
                 row |= {"reward": group.meta_rewards[i], "advantage": group.meta_advantages[i]}
             table.append(row)
         for i, (completion, right) in enumerate(zip(group.solutions, group.correct, strict=True)):

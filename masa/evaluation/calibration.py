@@ -40,7 +40,7 @@ def calibration(
         algorithm: the meta rewards and `gate.sigma`.
 
     Returns:
-        parse_rate, length_in_range, notion_score and the other `meta_metrics`; pass_rate_mae and
+        parse_rate, reward/length and the other `meta_metrics`; pass_rate_mae and
         pass_rate_corr with intervals; pass_rate_ece and the reliability curve (per bin: mean
         predicted, mean actual, questions); gate precision, recall and F1 with intervals, and its
         share of questions.

@@ -60,9 +60,9 @@ def test_predicted_and_actual_lengths_by_hand(tmp_path: Path) -> None:
     row = score_table([run]).iloc[0]
     assert row["length MAE (tokens)"].value == pytest.approx((3 + 14 + 16) / 3)
     # by sample the length scores of `prompt_rows` are 0, 1, 0
-    assert row["length in range"].value == pytest.approx((1 / 3 + 0 + 0 + 0 + 0.5) / 5)
+    assert row["length score"].value == pytest.approx((1 / 3 + 0 + 0 + 0 + 0.5) / 5)
     assert row["notion score"].value == 0.5 and row["notion score"].low == 0.5
-    scores = [row[name].value for name in ("difficulty score", "length in range", "notion score")]
+    scores = [row[name].value for name in ("difficulty score", "length score", "notion score")]
     assert row["meta reward"].value == pytest.approx(sum(scores) / 3)
     assert row["meta reward"].low < row["meta reward"].value < row["meta reward"].high
 
@@ -71,12 +71,11 @@ def test_meta_reward_has_the_weights_of_its_run(tmp_path: Path) -> None:
     rows = prompt_rows("val", 0, "a", [True, False], [0.5, 1.0, 0.5])
     rows += prompt_rows("train", 1, "t", [True], [0.5])
     run = load_run(write_run(tmp_path / "r", rows))
-    run.config["algorithm"]["meta"] = {
-        "difficulty_weight": 0.0, "length_weight": 3.0, "notion_weight": 1.0,
-    }  # fmt: skip
+    weights = {"difficulty": {"weight": 0.0}, "length": {"weight": 3.0}, "notion": {"weight": 1.0}}
+    run.config["algorithm"]["meta"] = {"rewards": weights}
     assert reward_weights(run) == pytest.approx([0, 0.75, 0.25])
     assert score_table([run])["meta reward"][0].value == pytest.approx(0.75 / 3 + 0.25 / 2)
-    run.config["algorithm"]["meta"]["length_weight"] = 0.0
+    weights["length"]["weight"] = 0.0
     assert score_table([run])["meta reward"][0].value == pytest.approx(0.5)
 
 

@@ -101,9 +101,9 @@ def test_alignment_by_hand():
     assert metrics["meta/parse_rate"] == pytest.approx(6 / 8)
     scores = [score for g in groups for score in g.meta_scores]
     assert len(scores) == 6
-    for name, key in [("difficulty", "difficulty_score"), ("length", "length_in_range")]:
+    for name in ("difficulty", "length", "notion"):
         mean = sum(score[name] for score in scores) / 6
-        assert metrics[f"meta/{key}"] == pytest.approx(mean)
+        assert metrics[f"meta/reward/{name}"] == pytest.approx(mean)
     rewards = [r for g in groups for r in g.meta_rewards]
     assert metrics["meta/reward"] == pytest.approx(sum(rewards) / 6)
 

@@ -56,9 +56,7 @@ def test_rows_against_groups(tmp_path):
             notions = row["predicted_notions"]
             assert (None if notions is None else tuple(notions)) == predicted.notions
             assert row["parse_error"] == predicted.error
-            scores = g.meta_scores[i] if g.uncensored else {}
-            for name in ("difficulty", "length", "notion"):
-                assert row[f"r_{name}"] == scores.get(name)
+            assert row["meta_rewards"] == (list(g.meta_scores[i].items()) if g.uncensored else None)
             assert row["reward"] == (g.meta_rewards[i] if g.uncensored else None)
             assert row["advantage"] == (g.meta_advantages[i] if g.uncensored else None)
         for i, (said, right) in enumerate(zip(g.solutions, g.correct, strict=True)):
@@ -68,7 +66,7 @@ def test_rows_against_groups(tmp_path):
             assert row["reward"] == float(right)
             assert row["advantage"] == g.solution_advantages[i]
             for name in ("predicted_pass_rate", "predicted_length", "predicted_notions",
-                         "parse_error", "r_difficulty", "r_length", "r_notion"):  # fmt: skip
+                         "parse_error", "meta_rewards"):  # fmt: skip
                 assert row[name] is None
     assert next(rows, None) is None
 

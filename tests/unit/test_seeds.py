@@ -273,7 +273,7 @@ def test_one_page_without_external_parts(
     names = {"dynamics", "length_calibration", "ablation", "levels", "gate", "shapley"}
     assert names <= {Path(name).stem for name in pictures}
     assert "The claim is at 90 %; 100 % is exploratory" in text
-    assert "| predicted pass rate" in text and "| length in range" in text
+    assert "| predicted pass rate" in text and "| length score" in text
     assert len(pictures) >= 12 and all((tmp_path / name).is_file() for name in pictures)
     sources = re.findall(r'src="([^"]{0,30})', html)
     assert len(sources) == len(pictures)
