@@ -55,7 +55,7 @@ class Component:
         weight = settings.pop("weight")
         require(
             type(weight) in (int, float) and 0 <= weight < inf,
-            f"{key}.weight is {weight!r}, it must be a number >= 0",
+            f"{key}.weight is {weight!r}, it must be a finite number >= 0",
         )
         function = load_function(key, settings, ("prediction", "group"))
         return cls(name, entry["_target_"], float(weight), function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from builders import group
@@ -15,8 +16,10 @@ from masa.analysis.insights import notion_means
 from masa.analysis.lengths import length_errors, length_pairs, length_table
 from masa.analysis.load import load_run
 from masa.analysis.notions import mentions, notion_changes, notion_table
+from masa.analysis.paired import paired_table
 from masa.analysis.scores import reward_weights, score_table
 from masa.data.cost import CostMeter, ModelSize
+from masa.report import write_report
 from masa.training.models import model_size
 
 
@@ -172,3 +175,32 @@ def test_a_lookup_computes_nothing_unless_it_is_the_head(tied: bool) -> None:
     size = model_size(model)
     assert size.parameters == size.trained == layers + 8 + 11 * 8  # final norm and head
     assert model_size(torch.nn.Linear(3, 2).requires_grad_(False)) == ModelSize(8, 0)
+
+
+def test_runs_may_differ_in_their_rewards(tmp_path: Path) -> None:
+    """Also in such as are called like something else of the analysis."""
+    extra = ("step", "reward", "gain", "R2")
+    runs = []
+    for seed, names in enumerate([(), extra]):
+        rows: Rows = []
+        for step, right in ((0, 1), (5, 3)):
+            for i in range(6):
+                correct = [j < right - (i == 0) * step // 5 for j in range(4)]
+                rows += prompt_rows("val", step, f"v{i}", correct, [0.5, i / 5])
+        rows += prompt_rows("train", 1, "t", [True, False], [0.5])
+        for row in rows:
+            if row["meta_rewards"] is not None:
+                row["meta_rewards"] += [(name, -2.0) for name in names]
+        runs.append(load_run(write_run(tmp_path / str(seed), rows, method=f"m{seed}")))
+    assert [run.rewards[3:] for run in runs] == [(), extra]
+    table = score_table(runs).set_index("run")
+    shares = paired_table(runs).set_index("run")
+    for name in extra:
+        assert table.loc["m1", f"{name} score"].value == -2
+        assert np.isnan(table.loc["m0", f"{name} score"])
+        assert shares.loc["m1", f"R2 share, {name} score"].value == pytest.approx(0, abs=1e-9)
+    mean = sum(table.loc["m1", f"{n} score"].value for n in ("difficulty", "length", "notion"))
+    assert table.loc["m1", "meta reward"].value == pytest.approx((mean - 8) / 7)
+    write_report([run.path for run in runs], tmp_path / "report")
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "gain score" in report and "R2 share, step score" in report
