@@ -16,8 +16,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from masa.config import ConfigError, conf_dir
 
-_PATH = re.compile(r"(.+\.)?(path|(\w+_)?(sub)?dir)|(model\.|sweep\.)?name|ckpt")
-"""Settings that hold a path, or a part of one."""
+_PATH = re.compile(
+    r"(?!.+\.rewards\.\w+$)(.+\.)?(path|(\w+_)?(sub)?dir)|(model\.|sweep\.)?name|ckpt"
+)
+"""Settings that hold a path, or a part of one; a reward's own name is the user's."""
 _SWEPT_NEVER = re.compile(r"hydra\..*dir")
 _PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_./][\w./-]*", re.ASCII | re.IGNORECASE)
 """Values that Hydra reads as the text they are."""

@@ -23,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from masa import sweep
 from masa.arguments import is_multirun, path_arguments, quoted_path
-from masa.config import ConfigError, TrainingError, conf_dir
+from masa.config import ConfigError, TrainingError, conf_dir, new_name
+from masa.plugins import import_from_working_directory
 
 Check = Callable[[DictConfig], object]
 Arguments = Callable[[Sequence[str]], list[str]]
@@ -68,6 +69,7 @@ def hydra_main(
     # 30 times slower was seen; threads that never spin lose half of the speed on small operators
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    import_from_working_directory()
     folder = str(conf_dir())
     try:
         sys.argv[1:] = arguments(sys.argv[1:])
@@ -148,6 +150,9 @@ def fail(program: str, message: str, status: int = 2) -> NoReturn:
 
 def _one_line(error: Exception, folder: str, config_name: str) -> str:
     text = " ".join(str(error if str(error) else error.__cause__).split())
+    renamed = new_name(f"{text} {error.__cause__}")
+    if renamed:
+        return renamed
     mistyped = re.search(r"Could not override '([^']+)'", text)
     if mistyped:
         key = mistyped[1]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, dataclass, field, fields
 from math import inf
 from pathlib import Path
@@ -17,50 +18,19 @@ from masa.checks import ConfigError as ConfigError
 from masa.checks import TrainingError as TrainingError
 from masa.checks import one_of as _one_of
 from masa.checks import require as _require
+from masa.meta import MetaConfig as MetaConfig
 from masa.objective import ObjectiveConfig
 from masa.strategy import StrategyConfig as StrategyConfig
 
-
-@dataclass
-class MetaConfig:
-    """The meta group: predict before solving (algorithm section 1)."""
-
-    group_size: int = 8
-    """M, meta rollouts per prompt; 0 leaves the meta objective out."""
-    coef: float = 1.0
-    """Weight of the meta objective in the loss; 0 samples predictions without training them."""
-    difficulty_weight: float = 1.0
-    length_weight: float = 1.0
-    notion_weight: float = 1.0
-    """Weights of the component rewards in r_meta; a weight of 0 removes the component."""
-    difficulty_base: float = 0.01
-    """b of r_difficulty = b ** |p - p_hat|."""
-    strict_length: bool = False
-    """r_length with < instead of <=."""
-    min_length: int = 128
-    """Smallest solution length that may be predicted (tokens)."""
-    response_limit: int = 8192
-    """Largest meta rollout (tokens)."""
-
-    def __post_init__(self) -> None:
-        _require(self.group_size >= 0, f"meta.group_size is {self.group_size}, it must be >= 0")
-        _require(
-            self.group_size != 1,
-            "meta.group_size is 1, a group of one has no advantage: use 0 or >= 2",
-        )
-        _require(self.coef >= 0, f"meta.coef is {self.coef}, it must be >= 0")
-        weights = (self.difficulty_weight, self.length_weight, self.notion_weight)
-        _require(min(weights) >= 0, "meta.*_weight must be >= 0")
-        _require(
-            sum(weights) > 0,
-            "all meta.*_weight are 0: use meta.group_size=0 to leave the meta objective out",
-        )
-        _require(
-            0 < self.difficulty_base < 1,
-            f"meta.difficulty_base is {self.difficulty_base}, it must lie in (0, 1)",
-        )
-        _require(self.min_length >= 1, f"meta.min_length is {self.min_length}, it must be >= 1")
-        _require(self.response_limit >= 1, "meta.response_limit must be >= 1")
+RENAMED = {
+    "algorithm.meta.difficulty_base": "algorithm.meta.rewards.difficulty.base",
+    "algorithm.meta.strict_length": "algorithm.meta.rewards.length.strict",
+    **{
+        f"algorithm.meta.{name}_weight": f"algorithm.meta.rewards.{name}.weight"
+        for name in ("difficulty", "length", "notion")
+    },
+}
+"""Settings of earlier versions, old name to new."""
 
 
 @dataclass
@@ -201,6 +171,11 @@ class AlgorithmConfig(ObjectiveConfig):
                 not used or self.meta.group_size > 0,
                 f"algorithm.{name} needs predictions, but meta.group_size is 0",
             )
+        _require(
+            self.bc.mode == "off" or "notion" in self.meta.rewards,
+            f"algorithm.bc.mode is {self.bc.mode}, which chooses by the reward notion: keep "
+            "algorithm.meta.rewards.notion (weight=0 has it measured only)",
+        )
         _require(
             self.meta.group_size == 0 or self.meta.min_length <= self.response_limit,
             f"meta.min_length {self.meta.min_length} is over response_limit {self.response_limit}",
@@ -399,17 +374,29 @@ def load(cfg: DictConfig) -> RunConfig:
     for key, schema in typed.items():
         given = plain.get(key) or {}
         _require(isinstance(given, dict), f"{key} is {given!r}, it must be a group of settings")
+        defaults = OmegaConf.structured(schema)
+        meta = given.get("meta")
+        if key == "algorithm" and isinstance(meta, dict) and "rewards" in meta:
+            defaults.meta.rewards = {}  # a merge would bring back those that were left out
         try:
-            node = OmegaConf.merge(OmegaConf.structured(schema), given)
-            plain[key] = OmegaConf.to_object(node)
+            plain[key] = OmegaConf.to_object(OmegaConf.merge(defaults, given))
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+            message = new_name(f"{key}.{error.full_key}") or str(error).splitlines()[0]
+            raise ConfigError(f"{key}: {message}") from error
     missing = sorted(
         f.name for f in fields(RunConfig) if f.default is MISSING and f.default_factory is MISSING
     )
     missing = [name for name in missing if name not in plain]
     _require(not missing, f"missing key {', '.join(missing)}")
     return RunConfig(**{str(key): value for key, value in plain.items()})
+
+
+def new_name(text: str) -> str | None:
+    """What a setting that the text names is called now; None where it names none of before."""
+    for old, new in RENAMED.items():
+        if re.search(rf"\b{re.escape(old)}\b", text):
+            return f"{old} is called {new} now"
+    return None
 
 
 def conf_dir() -> Path:

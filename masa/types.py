@@ -86,30 +86,30 @@ class MetaPrediction:
         return self.error is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptPlan:
-    """How one prompt is to be rolled out, decided before its solutions are sampled."""
+    """How one prompt is rolled out. Shadow mode: decided and measured, not enforced."""
 
-    gated: bool
-    """The gate's verdict: predicted to be trivial or hopeless."""
-    cutoff: int
+    would_skip: bool
+    """The gate's decision: predicted to be trivial or hopeless."""
+    gate_active: bool
+    """True where the gate is enforced, False in shadow mode."""
+    cutoff_tokens: int
     """Token limit that the length cutoff asks for."""
+    cutoff_active: bool
+    """True where the cutoff is enforced, False in shadow mode."""
     audited: bool
-    """Drawn for the audit: rolled out whatever the gate says, at the full response limit."""
-    gating: bool
-    """True where the gate's verdicts are in force, False where they are only observed."""
-    cutting: bool
-    """The same of the cutoff."""
-    limit: int
-    """Token limit in force; 0 where the solutions are skipped."""
-    spared: bool
-    """Rolled out in full whatever the predictions say of its length: audited, or flagged by a gate
-    that is on trial, or nothing is in force."""
+    """Drawn for the audit: rolled out in full, whatever gate and cutoff say."""
+    exempt_from_cutoff: bool
+    """Rolled out in full if at all: audited, or measuring a gate in shadow mode, or nothing is
+    enforced."""
+    max_tokens: int
+    """Token limit of the solutions; 0 where they are skipped."""
 
     @property
     def enforced(self) -> bool:
-        """False in the parallel phase."""
-        return self.gating or self.cutting
+        """False where gate and cutoff are both in shadow mode."""
+        return self.gate_active or self.cutoff_active
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ class RolloutGroup:
     """G solution rollouts, none where the prompt was skipped."""
     correct: tuple[bool, ...]
     """Verdicts of the solutions."""
-    truthful: bool
+    uncensored: bool
     """True where the solutions may serve as truth: sampled, and none stopped by the cutoff."""
     meta_scores: tuple[Mapping[str, float], ...] = ()
-    """Per meta rollout the component rewards (difficulty, length, notion); none without truth."""
+    """Per meta rollout the component rewards by name; none without truth."""
     meta_rewards: tuple[float, ...] = ()
     """r_meta per meta rollout; none without truth."""
     meta_advantages: tuple[float, ...] = ()
@@ -166,24 +166,24 @@ class RolloutGroup:
         return len(set(self.correct)) == 2
 
     @property
-    def judges_gate(self) -> bool:
-        """True where the gate's verdict, skip or not, can be held against the truth: the prompt was
-        rolled out in full whatever the verdict."""
+    def gate_evidence(self) -> bool:
+        """True where the gate's decision, skip or not, can be compared with the truth: the prompt
+        was rolled out in full whatever the decision."""
         return bool(self.solutions) and (self.plan.audited or not self.plan.enforced)
 
     @property
-    def judges_skip(self) -> bool:
-        """True where the verdict is to skip and can be held against the truth. A gate on trial is
-        judged by all that it would skip, while the cutoff meets the other prompts."""
-        return bool(self.solutions) and self.plan.gated and self.plan.spared
+    def skip_evidence(self) -> bool:
+        """True where the decision is to skip and can be compared with the truth. A gate in shadow
+        mode is measured on all that it would skip, while the cutoff meets the other prompts."""
+        return bool(self.solutions) and self.plan.would_skip and self.plan.exempt_from_cutoff
 
     @property
-    def judges_cutoff(self) -> bool:
+    def cutoff_evidence(self) -> bool:
         """True where the cutoff can be: the prompt ran in full whatever the cutoff said, and is
         one that the cutoff would meet, not one that the gate would have skipped."""
-        would_skip = self.plan.gating and self.plan.gated
-        full = self.plan.audited or not self.plan.cutting
-        return bool(self.solutions) and full and not would_skip
+        skipped = self.plan.gate_active and self.plan.would_skip
+        full = self.plan.audited or not self.plan.cutoff_active
+        return bool(self.solutions) and full and not skipped
 
     @property
     def lengths(self) -> tuple[int, ...]:

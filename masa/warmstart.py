@@ -58,9 +58,8 @@ def table_name(config: RunConfig) -> str:
 
 def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Path) -> str:
     """Accuracy, length and predictions per level on held-out problems, as text."""
-    from masa.algorithm.cutoff import LengthCutoff
-    from masa.algorithm.gating import build_gate
-    from masa.algorithm.step import Actors, collect
+    from masa.algorithm.controller import Controller
+    from masa.algorithm.step import RolloutContext, collect
     from masa.data.limits import LimitedTask
     from masa.data.metrics import meta_metrics, rollout_metrics
     from masa.training.build import build_dialogue, build_engine, longest_sequence
@@ -75,14 +74,15 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Pa
     with cli.native_stderr_to(Path(config.output_dir) / "log.txt"):
         engine = build_engine(cfg.engine, model, path, longest, dialogue, algorithm)
     engine.load_weights(load_policy(path).named_parameters(), 0)
-    actors = Actors(
-        dialogue,
-        engine.generate,
-        task.verify,
-        build_gate(algorithm.gate, algorithm.control, 0),
-        LengthCutoff(algorithm),
+    context = RolloutContext(
+        renderer=dialogue,
+        generate=engine.generate,
+        verify=task.verify,
+        controller=Controller(algorithm, config.seed),
+        config=algorithm,
+        seed=config.seed,
     )
-    groups = collect(task.validation, 0, algorithm, actors, config.seed)
+    groups = collect(task.validation, 0, context)
     engine.close()
     lines = [f"held-out problems, {SAMPLES} samples each, T = {algorithm.temperature:g}"]
     lines.append("level  problems  accuracy  mixed  tokens  predicted  parsed  corr")

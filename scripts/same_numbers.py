@@ -41,7 +41,15 @@ RUNS = {
 """Settings by the names of REVISION."""
 SETTINGS: dict[str, str] = {}
 """Settings that were renamed since, name=value there to name=value here."""
-COLUMNS: dict[str, str] = {}
+COLUMNS = {
+    f"{split}meta/{old}": f"{split}meta/reward/{new}"
+    for split in ("", "val/")
+    for old, new in {
+        "difficulty_score": "difficulty",
+        "length_in_range": "length",
+        "notion_score": "notion",
+    }.items()
+}
 """Columns of metrics.csv that were renamed since, there to here."""
 
 

@@ -14,9 +14,8 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from masa.algorithm.cutoff import LengthCutoff
-from masa.algorithm.gating import build_gate
-from masa.algorithm.step import Actors
+from masa.algorithm.controller import Controller
+from masa.algorithm.step import RolloutContext
 from masa.config import AlgorithmConfig
 from masa.engine.scripted import ScriptedEngine
 from masa.tasks.templates import parse_meta
@@ -72,11 +71,21 @@ def prediction(
 
 
 def plan(**changes: Any) -> PromptPlan:
-    """A plan of the parallel phase."""
+    """A plan in shadow mode; `enforced=True` has gate and cutoff active."""
     if "enforced" in changes:
-        changes["gating"] = changes["cutting"] = changes.pop("enforced")
-    decided = replace(PromptPlan(False, 64, False, False, False, 64, False), **changes)
-    return replace(decided, spared=changes.get("spared", decided.audited or not decided.enforced))
+        changes["gate_active"] = changes["cutoff_active"] = changes.pop("enforced")
+    audited = changes.get("audited", False)
+    active = changes.get("gate_active", False) or changes.get("cutoff_active", False)
+    shadow = PromptPlan(
+        would_skip=False,
+        gate_active=False,
+        cutoff_tokens=64,
+        cutoff_active=False,
+        audited=False,
+        exempt_from_cutoff=audited or not active,
+        max_tokens=64,
+    )
+    return replace(shadow, **changes)
 
 
 def group(
@@ -85,7 +94,7 @@ def group(
     *,
     decided: PromptPlan | None = None,
     predictions: Sequence[MetaPrediction] = (),
-    truthful: bool | None = None,
+    uncensored: bool | None = None,
     **fields: Any,
 ) -> RolloutGroup:
     """A group with these verdicts and solution lengths; rewards and advantages only if given."""
@@ -100,15 +109,15 @@ def group(
         predictions=tuple(predictions),
         solutions=tuple(completion(n) for n in lengths),
         correct=tuple(correct),
-        truthful=bool(correct) if truthful is None else truthful,
+        uncensored=bool(correct) if uncensored is None else uncensored,
     )
     return replace(made, **fields)
 
 
-# --- a dialogue whose tokens are characters, and worlds that play it
+# --- a renderer whose tokens are characters, and worlds that play it
 
 
-class CharDialogue:
+class CharRenderer:
     """Token id = code point, 0 ends a text; the prompts say which kind they are."""
 
     def __init__(self, min_length: int = 1, max_length: int | None = None) -> None:
@@ -156,16 +165,22 @@ class World:
     A solution is right where it ends with "=" and the answer.
     """
 
-    def __init__(self, config: AlgorithmConfig, meta: Say, solve: Say) -> None:
+    def __init__(self, config: AlgorithmConfig, meta: Say, solve: Say, seed: int = 0) -> None:
         self.config = config
         self.meta = meta
         self.solve = solve
         self.engine = ScriptedEngine(self._script, EOS)
-        self.gate = build_gate(config.gate, config.control, 0)
-        self.cutoff = LengthCutoff(config)
-        dialogue = CharDialogue(config.meta.min_length, config.response_limit)
+        self.controller = Controller(config, seed)
+        self.renderer = CharRenderer(config.meta.min_length, config.response_limit)
         self.verified: list[tuple[Prompt, str]] = []
-        self.actors = Actors(dialogue, self.engine.generate, self._verify, self.gate, self.cutoff)
+        self.context = RolloutContext(
+            renderer=self.renderer,
+            generate=self.engine.generate,
+            verify=self._verify,
+            controller=self.controller,
+            config=config,
+            seed=seed,
+        )
 
     def asked(self, kind: str) -> list[str]:
         """Prompts of this kind that were asked for at least one completion, in order."""

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from builders import group, plan
+
+from masa.data import records
 
 Rows = list[dict[str, Any]]
 
@@ -23,29 +26,31 @@ def prompt_rows(
     level: int = 1,
     tokens: Sequence[int] | int = 60,
     meta_tokens: int = 15,
-    gated: bool = False,
+    would_skip: bool = False,
     audited: bool = False,
     enforced: bool = False,
-    gating: bool | None = None,
-    cutting: bool | None = None,
+    gate_active: bool | None = None,
+    cutoff_active: bool | None = None,
     skipped: bool = False,
-    cutoff: int | None = 120,
+    cutoff_tokens: int | None = 120,
 ) -> Rows:
     """The rollouts of one prompt: one solution per verdict, one meta rollout per prediction."""
     lengths = [tokens] * len(correct) if isinstance(tokens, int) else list(tokens)
     shared = {
         "step": step, "split": split, "prompt_id": prompt_id, "level": level,
-        "problem": f"problem {prompt_id}", "answer": "7", "limit": 180, "gated": gated,
-        "audited": audited, "gating": enforced if gating is None else gating,
-        "cutting": enforced if cutting is None else cutting, "skipped": skipped, "kept": True,
-        "cutoff": cutoff, "prompt_tokens": 9,
-        "version": step,
+        "problem": f"problem {prompt_id}", "answer": "7", "max_tokens": 180, "prompt_tokens": 9,
+        "version": step, **decisions(
+            bool(correct) and not skipped, would_skip, audited,
+            enforced if gate_active is None else gate_active,
+            enforced if cutoff_active is None else cutoff_active,
+        ), "cutoff_tokens": cutoff_tokens, "skipped": skipped, "kept": True,
     }  # fmt: skip
 
-    def score(p: float | None) -> float | None:
+    def scores(i: int, p: float | None) -> list[tuple[str, float]] | None:
         if skipped or not correct:
             return None
-        return 0.0 if p is None else 0.01 ** abs(p - sum(correct) / len(correct))
+        difficulty = 0.0 if p is None else 0.01 ** abs(p - sum(correct) / len(correct))
+        return [("difficulty", difficulty), ("length", float(i % 2)), ("notion", 0.5)]
 
     solutions = [
         shared | {
@@ -53,7 +58,7 @@ def prompt_rows(
             "tokens": n, "reward": float(ok), "advantage": 0.0, "correct": bool(ok),
             "finish_reason": "stop", "predicted_pass_rate": None, "predicted_length": None,
             "predicted_notions": None, "parse_error": None,
-            "r_difficulty": None, "r_length": None, "r_notion": None,
+            "meta_rewards": None,
         }
         for i, (ok, n) in enumerate(zip(correct, lengths, strict=True))
         if not skipped
@@ -66,11 +71,30 @@ def prompt_rows(
             "predicted_length": None if p is None else 64 + 4 * i,
             "predicted_notions": None if p is None else ["carry"],
             "parse_error": "no JSON" if p is None else None,
-            "r_difficulty": score(p), "r_length": float(i % 2), "r_notion": 0.5,
+            "meta_rewards": scores(i, p),
         }
         for i, p in enumerate(predicted)
     ]  # fmt: skip
     return solutions + metas
+
+
+def decisions(
+    rolled_out: bool, would_skip: bool, audited: bool, gate_active: bool, cutoff_active: bool
+) -> dict[str, bool]:
+    """Columns of a prompt's plan, and what it is evidence of."""
+    decided = plan(
+        would_skip=would_skip, audited=audited, gate_active=gate_active, cutoff_active=cutoff_active
+    )
+    outcome = group((True,) if rolled_out else (), decided=decided)
+    return {
+        "would_skip": would_skip,
+        "audited": audited,
+        "gate_active": gate_active,
+        "cutoff_active": cutoff_active,
+        "gate_evidence": outcome.gate_evidence,
+        "skip_evidence": outcome.skip_evidence,
+        "cutoff_evidence": outcome.cutoff_evidence,
+    }
 
 
 def write_run(
@@ -85,7 +109,9 @@ def write_run(
     frame = pd.DataFrame(rows)
     (path / "rollouts").mkdir(parents=True)
     for (split, step), part in frame.groupby(["split", "step"]):
-        part.to_parquet(path / "rollouts" / f"{split}-{step:06d}.parquet", index=False)
+        records.write(
+            [rows[i] for i in part.index], path / "rollouts" / f"{split}-{step:06d}.parquet"
+        )
     config = {"algorithm": {"name": method, "control": {"start_step": 4}}, "seed": seed}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     solutions = frame[frame["kind"] == "solution"]
@@ -141,8 +167,8 @@ def simulated_run(
         return prompt_rows(
             split, step, name, correct.tolist(), predicted if meta or not train else (),
             level=level, tokens=(40 + 12 * level + rng.integers(0, 50, samples)).tolist(),
-            gated=flagged and train, audited=audited, enforced=enforced,
-            skipped=enforced and flagged and not audited, cutoff=70 + 12 * level,
+            would_skip=flagged and train, audited=audited, enforced=enforced,
+            skipped=enforced and flagged and not audited, cutoff_tokens=70 + 12 * level,
         )  # fmt: skip
 
     rows: Rows = []

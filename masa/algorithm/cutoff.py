@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from masa.algorithm.evidence import Evidence
+from masa.algorithm.sliding_accuracy import SlidingAccuracy
 from masa.config import AlgorithmConfig
 from masa.types import MetaPrediction, RolloutGroup
 
@@ -20,7 +20,7 @@ class LengthCutoff:
         self.shortest = config.meta.min_length
         self.longest = config.response_limit
         self.min_parsed = config.gate.min_parsed
-        self.kept = Evidence(config.control.window, config.control.min_evidence)
+        self.kept = SlidingAccuracy(config.control.window, config.control.min_evidence)
 
     def limit(self, predictions: Sequence[MetaPrediction]) -> int:
         """max_tokens of a prompt's solutions; the response limit where too little parsed."""
@@ -38,10 +38,10 @@ class LengthCutoff:
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Score the limits on the correct solutions of prompts that ran in full."""
         for group in groups:
-            if not group.judges_cutoff:
+            if not group.cutoff_evidence:
                 continue
             lengths = zip(group.lengths, group.correct, strict=True)
-            kept = [length <= group.plan.cutoff for length, right in lengths if right]
+            kept = [length <= group.plan.cutoff_tokens for length, right in lengths if right]
             if kept:
                 self.kept.add([statistics.fmean(kept)])
 

@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from masa.algorithm.evidence import Evidence
 from masa.algorithm.history import CombinedGate, HistoryGate
+from masa.algorithm.sliding_accuracy import SlidingAccuracy
 from masa.config import ControlConfig, GateConfig
 from masa.types import MetaPrediction, Prompt, RolloutGroup
 
@@ -50,7 +50,7 @@ class PredictiveGate:
 
     def __init__(self, config: GateConfig, control: ControlConfig) -> None:
         self.config = config
-        self.precision = Evidence(control.window, control.min_evidence)
+        self.precision = SlidingAccuracy(control.window, control.min_evidence)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
         """See `Gate.skips`."""
@@ -68,7 +68,7 @@ class PredictiveGate:
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Score the skip verdicts on prompts that were nevertheless rolled out."""
-        self.precision.add(g.zero_variance for g in groups if g.judges_skip)
+        self.precision.add(g.zero_variance for g in groups if g.skip_evidence)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Gate.state_dict`."""

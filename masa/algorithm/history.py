@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from masa.algorithm.evidence import Evidence
 from masa.algorithm.seeding import uniform
+from masa.algorithm.sliding_accuracy import SlidingAccuracy
 from masa.config import ControlConfig, GateConfig
 from masa.types import MetaPrediction, Prompt, RolloutGroup
 
@@ -29,7 +29,7 @@ class Streaks:
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Note the outcomes of prompts that were rolled out in full."""
         for group in groups:
-            if group.truthful:
+            if group.uncensored:
                 known = self._streaks.get(group.prompt.id, 0)
                 self._streaks[group.prompt.id] = known + 1 if group.zero_variance else 0
 
@@ -58,7 +58,7 @@ class HistoryGate:
         self.config = config
         self.seed = seed
         self.streaks = Streaks()
-        self.precision = Evidence(control.window, control.min_evidence)
+        self.precision = SlidingAccuracy(control.window, control.min_evidence)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
         """See `Gate.skips`; predictions are not looked at."""
@@ -72,7 +72,7 @@ class HistoryGate:
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """See `Gate.observe`."""
-        self.precision.add(g.zero_variance for g in groups if g.judges_skip)
+        self.precision.add(g.zero_variance for g in groups if g.skip_evidence)
         self.streaks.observe(groups)
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class CombinedGate:
         self.config = config
         self.control = control
         self.streaks = Streaks()
-        self.precision = Evidence(control.window, control.min_evidence)
+        self.precision = SlidingAccuracy(control.window, control.min_evidence)
         self._known: deque[tuple[int, int | None, bool]] = deque(maxlen=4 * control.window)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
@@ -135,8 +135,8 @@ class CombinedGate:
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """See `Gate.observe`."""
-        self.precision.add(group.zero_variance for group in groups if group.judges_skip)
-        for group in (group for group in groups if group.judges_gate):
+        self.precision.add(group.zero_variance for group in groups if group.skip_evidence)
+        for group in (group for group in groups if group.gate_evidence):
             eighths = mean_eighths(group.predictions, self.config.min_parsed)
             if eighths is not None:
                 streak = self.streaks[group.prompt]

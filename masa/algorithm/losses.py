@@ -105,7 +105,7 @@ LOSSES = {
 }
 
 
-def weighed(sample: Sample, config: AlgorithmConfig) -> Sample:
+def with_loss_weights(sample: Sample, config: AlgorithmConfig) -> Sample:
     """A solution or meta sample with the weight and mass that the loss gives it."""
     loss = LOSSES[config.loss]
     tokens = len(sample.token_ids)

@@ -1,52 +1,66 @@
 """Rewards of a meta rollout: does the prediction agree with the policy's own solutions?
 
-Source: arXiv 2510.03259, section "Self-alignment rewards".
+Each component is a function of a prediction and of the group that it is about, and an entry of
+`algorithm.meta.rewards`; these are the paper's. Source: arXiv 2510.03259, section "Self-alignment
+rewards".
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from masa.config import MetaConfig
-from masa.types import MetaPrediction
+from masa.meta import Component
+from masa.plugins import checked_by
+from masa.types import MetaPrediction, RolloutGroup
 
 _WORD = re.compile(r"\w+")
 
 
-def difficulty_reward(pass_rate: float, predicted: float | None, base: float = 0.01) -> float:
+def _check_base(base: float = 0.01) -> None:
+    if not (isinstance(base, float) and 0 < base < 1):
+        raise ValueError(f"base is {base!r}, it must lie in (0, 1)")
+
+
+@checked_by(_check_base)
+def difficulty(prediction: MetaPrediction, group: RolloutGroup, base: float = 0.01) -> float:
     """r_difficulty = base ** |p - p_hat|.
 
     Args:
-        pass_rate: p, share of correct solutions, in [0, 1].
-        predicted: p_hat in [0, 1]; None where the prediction is missing.
+        prediction: with p_hat in [0, 1].
+        group: with p, the share of correct solutions.
         base: b in (0, 1); smaller punishes an error harder.
 
     Returns:
         A reward in [0, 1], 1 for an exact prediction, 0.0 for a missing one.
     """
+    predicted = prediction.pass_rate
     if predicted is None or not math.isfinite(predicted):
         return 0.0
-    return float(base ** abs(pass_rate - predicted))
+    return float(base ** abs(group.pass_rate - predicted))
 
 
-def length_reward(
-    lengths: Sequence[int], correct: Sequence[bool], predicted: int | None, strict: bool = False
-) -> float:
+def _check_strict(strict: bool = False) -> None:
+    if type(strict) is not bool:
+        raise ValueError(f"strict is {strict!r}, it must be true or false")
+
+
+@checked_by(_check_strict)
+def length(prediction: MetaPrediction, group: RolloutGroup, strict: bool = False) -> float:
     """r_length = 1 where the predicted length lies between the shortest and longest correct one.
 
     Args:
-        lengths: token counts of the solutions.
-        correct: their verdicts.
-        predicted: predicted length (tokens); None where the prediction is missing.
+        prediction: with a length in tokens.
+        group: with the solutions and their verdicts.
         strict: compare with < (the paper's snippet) instead of <= (its equation).
 
     Returns:
-        0.0 or 1.0; 0.0 where no solution is correct.
+        0.0 or 1.0; 0.0 for a missing prediction, or where no solution is correct.
     """
-    right = [length for length, is_right in zip(lengths, correct, strict=True) if is_right]
+    predicted = prediction.length
+    right = [n for n, is_right in zip(group.lengths, group.correct, strict=True) if is_right]
     if predicted is None or not right:
         return 0.0
     shortest, longest = min(right), max(right)
@@ -54,68 +68,45 @@ def length_reward(
     return float(inside)
 
 
-def notion_reward(
-    texts: Sequence[str],
-    correct: Sequence[bool],
-    notions: Sequence[str] | None,
-    problem: str,
-) -> float:
+def notion(prediction: MetaPrediction, group: RolloutGroup) -> float:
     """r_notion = mean over notions n of 1[c_correct(n) > c_wrong(n)].
 
     c counts the correct (wrong) solutions whose text contains n; case and regular plurals are
     ignored; notions that stand in the problem are dropped first.
 
     Args:
-        texts: solution texts.
-        correct: their verdicts.
-        notions: predicted notions; None where the prediction is missing.
-        problem: the problem text.
+        prediction: with notions.
+        group: with the problem, the solutions and their verdicts.
 
     Returns:
-        A reward in [0, 1], 0.0 where no notion is left.
+        A reward in [0, 1], 0.0 for a missing prediction, or where no notion is left.
     """
-    given = _lemmas(problem)
-    asked = {_lemmas(notion) for notion in notions or ()}
-    left = [notion for notion in asked if notion.strip() and notion not in given]
+    given = _lemmas(group.prompt.problem)
+    asked = {_lemmas(text) for text in prediction.notions or ()}
+    left = [lemma for lemma in asked if lemma.strip() and lemma not in given]
     if not left:
         return 0.0
-    bodies = [_lemmas(text) for text in texts]
+    bodies = [_lemmas(solution.text) for solution in group.solutions]
     hits = 0
-    for notion in left:
+    for lemma in left:
         verdicts = [
-            is_right for body, is_right in zip(bodies, correct, strict=True) if notion in body
+            is_right for body, is_right in zip(bodies, group.correct, strict=True) if lemma in body
         ]
         hits += 2 * sum(verdicts) > len(verdicts)
     return hits / len(left)
 
 
 def component_rewards(
-    prediction: MetaPrediction,
-    *,
-    pass_rate: float,
-    lengths: Sequence[int],
-    texts: Sequence[str],
-    correct: Sequence[bool],
-    problem: str,
-    config: MetaConfig,
+    prediction: MetaPrediction, group: RolloutGroup, components: Sequence[Component]
 ) -> dict[str, float]:
-    """The three component rewards of one prediction, by name."""
-    return {
-        "difficulty": difficulty_reward(pass_rate, prediction.pass_rate, config.difficulty_base),
-        "length": length_reward(lengths, correct, prediction.length, config.strict_length),
-        "notion": notion_reward(texts, correct, prediction.notions, problem),
-    }
+    """The component rewards of one prediction, by name."""
+    return {component.name: component(prediction, group) for component in components}
 
 
-def meta_reward(scores: dict[str, float], config: MetaConfig) -> float:
+def meta_reward(scores: Mapping[str, float], components: Sequence[Component]) -> float:
     """r_meta = weighted mean of the components; a weight of 0 removes one."""
-    weights = {
-        "difficulty": config.difficulty_weight,
-        "length": config.length_weight,
-        "notion": config.notion_weight,
-    }
-    total = sum(weights.values())
-    return sum(weight * scores[name] for name, weight in weights.items()) / total
+    total = sum(component.weight for component in components)
+    return sum(component.weight * scores[component.name] for component in components) / total
 
 
 @lru_cache(maxsize=65536)

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from masa.algorithm.advantages import group_advantages
-from masa.algorithm.cutoff import LengthCutoff
-from masa.algorithm.gating import Gate
-from masa.algorithm.losses import weighed
+from masa.algorithm.controller import Controller, hinted
+from masa.algorithm.losses import with_loss_weights
 from masa.algorithm.meta_rewards import component_rewards, meta_reward
-from masa.algorithm.seeding import derive_seed, uniform
+from masa.algorithm.seeding import derive_seed
 from masa.config import AlgorithmConfig
 from masa.types import (
     Completion,
@@ -32,7 +31,7 @@ Generate = Callable[[Sequence[Request]], list[list[Completion]]]
 Verify = Callable[[Sequence[tuple[Prompt, str]]], list[bool]]
 
 
-class Dialogue(Protocol):
+class Renderer(Protocol):
     """How a prompt is put to the model and its words are read."""
 
     def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
@@ -52,120 +51,115 @@ class Dialogue(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Actors:
-    """Who takes part in a step."""
+@dataclass(frozen=True, kw_only=True)
+class RolloutContext:
+    """What a step is rolled out with."""
 
-    dialogue: Dialogue
+    renderer: Renderer
     generate: Generate
     verify: Verify
-    gate: Gate
-    cutoff: LengthCutoff
+    controller: Controller
+    config: AlgorithmConfig
+    seed: int
+    """Run seed. Every draw depends on (seed, step, prompt id) alone, so neither order nor number of
+    ranks changes it."""
 
 
-def collect(
-    prompts: Sequence[Prompt], step: int, config: AlgorithmConfig, actors: Actors, seed: int
-) -> list[RolloutGroup]:
-    """Roll out one step for this rank's prompts.
+def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> list[RolloutGroup]:
+    """Roll out one step for this rank's prompts: one group per prompt, in their order.
+
+        prompts ── meta requests ──► M predictions ──► Controller.decide ──► plan: skip, limit
+           │                               │                                   │
+           └────── solution requests ◄─────┴──── hints ◄───────────────────────┘
+                        │
+                        ▼
+                   G solutions ──► verdicts ──► rewards ──► advantages ──► RolloutGroup
+
+    While nothing is active the plan changes nothing, so predictions and solutions share one batch
+    of the engine and the plan is only recorded (shadow mode).
 
     Args:
         prompts: distinct prompts.
-        step: rollout number, from 1.
-        config: the algorithm.
-        actors: engine, templates, verifier, gate and cutoff.
-        seed: run seed. Every draw depends on (seed, step, prompt id) alone, so neither order nor
-            number of ranks changes it.
-
-    Returns:
-        One group per prompt, in the order of the prompts.
+        step: rollout number, from 1; 0 is validation.
+        context: engine, renderer, verifier, controller, algorithm and run seed.
     """
-    started = step > config.control.start_step
-    gating = started and config.gate.enabled and actors.gate.ready
-    cutting = started and config.cutoff.enabled and actors.cutoff.ready
-    hinting = started and config.control.hint
-
-    def seeds(prompt: Prompt, kind: str, count: int) -> tuple[int, ...]:
-        return tuple(derive_seed(seed, step, prompt.id, kind, i) for i in range(count))
-
-    def ask_meta(prompt: Prompt) -> Request:
-        return Request(
-            actors.dialogue.meta_prompt(prompt),
-            seeds(prompt, "meta", config.meta.group_size),
-            config.meta.response_limit,
-        )
-
-    def ask_solution(
-        prompt: Prompt, hints: Sequence[str], limit: int, predicted: int | None
-    ) -> Request:
-        return Request(
-            actors.dialogue.solution_prompt(prompt, hints),
-            seeds(prompt, "solution", config.group_size if limit else 0),
-            limit,
-            predicted,
-        )
-
-    def predict(meta: Sequence[Completion]) -> tuple[MetaPrediction, ...]:
-        return tuple(actors.dialogue.parse(completion.text) for completion in meta)
-
-    def plan(prompt: Prompt, predictions: Sequence[MetaPrediction]) -> PromptPlan:
-        gated = actors.gate.skips(prompt, predictions, step)
-        cutoff = actors.cutoff.limit(predictions) if predictions else config.response_limit
-        drawn = uniform(seed, step, prompt.id, "audit") < config.gate.audit_fraction
-        audited = drawn and (gating or cutting)
-        on_trial = config.gate.enabled and gated and not gating
-        spared = audited or on_trial or not (gating or cutting)
-        limit = cutoff if cutting and not spared else config.response_limit
-        limit = 0 if gating and gated and not audited else limit
-        return PromptPlan(gated, cutoff, audited, gating, cutting, limit, spared)
-
-    def generate(requests: Sequence[Request]) -> list[tuple[Completion, ...]]:
-        return [
-            tuple(replace(c, text=actors.dialogue.text(c.token_ids)) for c in completions)
-            for completions in actors.generate(requests)
-        ]
-
-    meta_requests = [ask_meta(prompt) for prompt in prompts]
-    if gating or cutting or hinting:
-        # prediction first, then control
-        metas = generate(meta_requests)
-        predictions = [predict(meta) for meta in metas]
-        plans = [plan(prompt, p) for prompt, p in zip(prompts, predictions, strict=True)]
+    config, controller = context.config, context.controller
+    phase = controller.phase(step)
+    meta_requests = [meta_request(prompt, step, context) for prompt in prompts]
+    if phase.predicts_first:
+        meta = sample(meta_requests, context)
+        predictions = [parse(completions, context) for completions in meta]
+        plans = list(map(controller.decide, prompts, predictions, [phase] * len(prompts)))
+        hints = [hinted(predicted) if phase.hints else () for predicted in predictions]
         solution_requests = [
-            ask_solution(prompt, hinted(p) if hinting else (), decided.limit, decided.cutoff)
-            for prompt, p, decided in zip(prompts, predictions, plans, strict=True)
+            solution_request(prompt, step, context, plan.max_tokens, hint, plan.cutoff_tokens)
+            for prompt, plan, hint in zip(prompts, plans, hints, strict=True)
         ]
-        solutions = generate(solution_requests)
+        solutions = sample(solution_requests, context)
     else:
-        # parallel: nothing depends on the predictions, so one engine batch holds both groups
-        solution_requests = [ask_solution(p, (), config.response_limit, None) for p in prompts]
-        both = generate([*meta_requests, *solution_requests])
-        metas, solutions = both[: len(prompts)], both[len(prompts) :]
-        predictions = [predict(meta) for meta in metas]
-        plans = [plan(prompt, p) for prompt, p in zip(prompts, predictions, strict=True)]
+        solution_requests = [
+            solution_request(prompt, step, context, config.response_limit) for prompt in prompts
+        ]
+        both = sample([*meta_requests, *solution_requests], context)
+        meta, solutions = both[: len(prompts)], both[len(prompts) :]
+        predictions = [parse(completions, context) for completions in meta]
+        plans = list(map(controller.decide, prompts, predictions, [phase] * len(prompts)))
 
-    verdicts = judge(prompts, solutions, actors.verify)
+    groups = [
+        RolloutGroup(
+            prompt=prompts[i],
+            meta_prompt_ids=meta_requests[i].prompt_ids,
+            solution_prompt_ids=solution_requests[i].prompt_ids,
+            plan=plans[i],
+            meta=meta[i],
+            predictions=predictions[i],
+            solutions=solutions[i],
+            correct=correct,
+            uncensored=is_uncensored(solutions[i], plans[i], config.response_limit),
+        )
+        for i, correct in enumerate(judge(prompts, solutions, context.verify))
+    ]
+    return [reward(group, config) for group in groups]
+
+
+def meta_request(prompt: Prompt, step: int, context: RolloutContext) -> Request:
+    """M predictions of one prompt."""
+    meta = context.config.meta
+    seeds = sampling_seeds(prompt, step, context.seed, "meta", meta.group_size)
+    return Request(context.renderer.meta_prompt(prompt), seeds, meta.response_limit)
+
+
+def solution_request(
+    prompt: Prompt,
+    step: int,
+    context: RolloutContext,
+    max_tokens: int,
+    hints: Sequence[str] = (),
+    predicted_tokens: int | None = None,
+) -> Request:
+    """G solutions of one prompt; none where `max_tokens` is 0."""
+    count = context.config.group_size if max_tokens else 0
+    seeds = sampling_seeds(prompt, step, context.seed, "solution", count)
+    prompt_ids = context.renderer.solution_prompt(prompt, hints)
+    return Request(prompt_ids, seeds, max_tokens, predicted_tokens)
+
+
+def sampling_seeds(prompt: Prompt, step: int, seed: int, kind: str, count: int) -> tuple[int, ...]:
+    """One seed per completion, the same in every order and on every rank."""
+    return tuple(derive_seed(seed, step, prompt.id, kind, i) for i in range(count))
+
+
+def sample(requests: Sequence[Request], context: RolloutContext) -> list[tuple[Completion, ...]]:
+    """Completions with their text, per request."""
     return [
-        reward(
-            RolloutGroup(
-                prompt=prompt,
-                meta_prompt_ids=meta_request.prompt_ids,
-                solution_prompt_ids=solution_request.prompt_ids,
-                plan=decided,
-                meta=meta,
-                predictions=predicted,
-                solutions=solved,
-                correct=correct,
-                truthful=is_truth(solved, decided, config.response_limit),
-            ),
-            config,
-        )
-        for (
-            prompt, meta_request, solution_request, decided, meta, predicted, solved, correct
-        ) in zip(
-            prompts, meta_requests, solution_requests, plans, metas, predictions, solutions,
-            verdicts, strict=True,
-        )
-    ]  # fmt: skip
+        tuple(replace(c, text=context.renderer.text(c.token_ids)) for c in completions)
+        for completions in context.generate(requests)
+    ]
+
+
+def parse(meta: Sequence[Completion], context: RolloutContext) -> tuple[MetaPrediction, ...]:
+    """The predictions that meta rollouts make."""
+    return tuple(context.renderer.parse(completion.text) for completion in meta)
 
 
 def judge(
@@ -177,12 +171,12 @@ def judge(
     return [tuple(next(verdicts) for _ in group) for group in solutions]
 
 
-def is_truth(solutions: Sequence[Completion], plan: PromptPlan, response_limit: int) -> bool:
+def is_uncensored(solutions: Sequence[Completion], plan: PromptPlan, response_limit: int) -> bool:
     """May the solutions serve as truth? Not where the cutoff stopped one: what it would have
     answered is unknown, and counting it wrong would teach the predictions their own limits."""
     if not solutions:
         return False
-    return plan.limit >= response_limit or all(c.finished for c in solutions)
+    return plan.max_tokens >= response_limit or all(c.finished for c in solutions)
 
 
 def reward(group: RolloutGroup, config: AlgorithmConfig) -> RolloutGroup:
@@ -196,21 +190,11 @@ def reward(group: RolloutGroup, config: AlgorithmConfig) -> RolloutGroup:
         solution_rewards=solution_rewards,
         solution_advantages=group_advantages(solution_rewards, config.advantage),
     )
-    if not group.truthful or not group.meta:
+    if not group.uncensored or not group.meta:
         return group
-    scores = tuple(
-        component_rewards(
-            prediction,
-            pass_rate=group.pass_rate,
-            lengths=group.lengths,
-            texts=[c.text for c in group.solutions],
-            correct=group.correct,
-            problem=group.prompt.problem,
-            config=config.meta,
-        )
-        for prediction in group.predictions
-    )
-    rewards = tuple(meta_reward(score, config.meta) for score in scores)
+    components = config.meta.components
+    scores = tuple(component_rewards(p, group, components) for p in group.predictions)
+    rewards = tuple(meta_reward(score, components) for score in scores)
     return replace(
         group,
         meta_scores=scores,
@@ -246,17 +230,7 @@ def keep_mixed(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup
     ]
 
 
-def hinted(predictions: Sequence[MetaPrediction]) -> tuple[str, ...]:
-    """Notions that at least half of the parsed predictions name, in order of first mention."""
-    named = [dict.fromkeys(p.notions) for p in predictions if p.notions is not None]
-    counts: dict[str, int] = {}
-    for notions in named:
-        for notion in notions:
-            counts[notion] = counts.get(notion, 0) + 1
-    return tuple(notion for notion, count in counts.items() if 2 * count >= len(named))
-
-
-def samples_of(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[Sample]:
+def training_samples(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[Sample]:
     """What the policy trains on. Meta rollouts without truth earn no reward and are left out."""
     samples = []
     for group in groups:
@@ -272,16 +246,16 @@ def samples_of(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[
                 sample = Sample(
                     prompt_ids, completion.token_ids, completion.logprobs, advantage, objective
                 )
-                sample = weighed(sample, config)
+                sample = with_loss_weights(sample, config)
                 if config.mask_overlong and not completion.finished:
                     sample = replace(sample, weight=0.0)
                 samples.append(sample)
     if config.gate.count_skipped:
-        samples += stand_in(groups, samples)
+        samples += skipped_denominator(groups, samples)
     return samples
 
 
-def stand_in(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> list[Sample]:
+def skipped_denominator(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> list[Sample]:
     """What the skipped prompts would have added to the denominator of the solutions' mean.
 
     A prompt is skipped because its group would have no variance, hence no gradient; in GRPO it

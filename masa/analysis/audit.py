@@ -50,24 +50,19 @@ def control_start(run: Run) -> int | None:
 
 
 def evidence(run: Run) -> pd.DataFrame:
-    """Training prompts that count as evidence, one row per step and prompt.
+    """Training prompts that are evidence about the gate, one row per step and prompt.
 
     The columns of `Run.prompts` and `phase` (of the gate), `zero_variance` (all solutions have one
-    verdict), `hit` (zero variance and gated).
+    verdict), `hit` (zero variance, and the gate would skip).
     """
-    prompts = run.prompts
-    rows = prompts[
-        (prompts["split"] == "train")
-        & (prompts["samples"] > 0)
-        & (prompts["audited"] | ~prompts["enforced"])
-    ].copy()
-    rows["phase"] = rows["gating"].map(_PHASE)
+    rows = run.prompts[(run.prompts["split"] == "train") & run.prompts["gate_evidence"]].copy()
+    rows["phase"] = rows["gate_active"].map(_PHASE)
     return _with_truth(rows)
 
 
 def _with_truth(rows: pd.DataFrame) -> pd.DataFrame:
     constant = (rows["correct"] == 0) | (rows["correct"] == rows["samples"])
-    return rows.assign(zero_variance=constant, hit=constant & rows["gated"])
+    return rows.assign(zero_variance=constant, hit=constant & rows["would_skip"])
 
 
 def precision_recall(rows: pd.DataFrame) -> tuple[Estimate, Estimate]:
@@ -75,9 +70,9 @@ def precision_recall(rows: pd.DataFrame) -> tuple[Estimate, Estimate]:
 
     Wilson intervals at the effective sample size, since a prompt may come again in later epochs.
     """
-    sums = rows.groupby("prompt_id")[["hit", "gated", "zero_variance"]].sum()
+    sums = rows.groupby("prompt_id")[["hit", "would_skip", "zero_variance"]].sum()
     return (
-        clustered_wilson(sums["hit"], sums["gated"]),
+        clustered_wilson(sums["hit"], sums["would_skip"]),
         clustered_wilson(sums["hit"], sums["zero_variance"]),
     )
 
@@ -97,32 +92,31 @@ def f1(rows: pd.DataFrame) -> Estimate:
     """
     if not rows["hit"].any():
         return Estimate(nan)
-    both = rows["gated"].astype(int) + rows["zero_variance"].astype(int)
+    both = rows["would_skip"].astype(int) + rows["zero_variance"].astype(int)
     return bootstrap_ratio(2 * rows["hit"].astype(int), both, rows["prompt_id"])
 
 
 def lost_correct(run: Run, phase: str) -> Estimate:
-    """Share of correct solutions of evidence that are longer than the cutoff.
+    """Share of correct solutions that are longer than the cutoff, of prompts that are evidence
+    about it.
 
-    Prompts that an acting gate would have skipped are left out: the cutoff does not meet them.
     Wilson interval at the effective sample size, since solutions of one prompt share a cutoff.
     """
-    rows = evidence(run)
-    rows = rows[rows["cutting"].map(_PHASE) == phase]
-    met = ~(rows["gating"] & rows["gated"]) & rows["cutoff"].notna()
-    kept = rows.loc[met, ["step", "prompt_id", "cutoff"]]
+    rows = run.prompts[(run.prompts["split"] == "train") & run.prompts["cutoff_evidence"]]
+    rows = rows[rows["cutoff_active"].map(_PHASE) == phase]
+    kept = rows[["step", "prompt_id", "cutoff_tokens"]]
     train = run.rollouts[(run.rollouts["split"] == "train") & (run.rollouts["correct"] == 1)]
     correct = train[["step", "prompt_id", "tokens"]].merge(kept, on=["step", "prompt_id"])
-    correct["lost"] = correct["tokens"] > correct["cutoff"]
+    correct["lost"] = correct["tokens"] > correct["cutoff_tokens"]
     counts = correct.groupby(["step", "prompt_id"])["lost"].agg(["sum", "size"])
     return clustered_wilson(counts["sum"], counts["size"])
 
 
-def gated_share(run: Run, phase: str, decision: str = "gated") -> Estimate:
+def gated_share(run: Run, phase: str, decision: str = "would_skip") -> Estimate:
     """Share of training prompts in one phase of the gate that it flagged, audited ones included;
     of those it kept from being rolled out with `decision="skipped"`."""
     train = run.prompts[run.prompts["split"] == "train"]
-    found = train.loc[train["gating"].map(_PHASE) == phase, decision]
+    found = train.loc[train["gate_active"].map(_PHASE) == phase, decision]
     return wilson(int(found.sum()), len(found))
 
 

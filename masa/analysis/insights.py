@@ -12,7 +12,7 @@ from masa.analysis.curves import forest, group_colours
 from masa.analysis.lengths import VERDICTS, length_errors
 from masa.analysis.load import Run
 from masa.analysis.notions import notion_changes, vocabulary
-from masa.analysis.paired import FEATURES, gains
+from masa.analysis.paired import gains
 from masa.analysis.panels import bounds
 from masa.analysis.seeds import Group
 from masa.analysis.statistics import Estimate, t_mean
@@ -53,7 +53,7 @@ def paired_figure(groups: Sequence[Group]) -> Figure | None:
             axes.fill_between(table.index, table["low"], table["high"], color=colour, alpha=0.15,
                               linewidth=0)  # fmt: skip
             axes.plot(table.index, table["value"], "o-", color=colour, label=group.label)
-    left.set_xlabel("change of meta reward (weighted mean of three scores)")
+    left.set_xlabel("change of meta reward (weighted mean of the scores)")
     left.set_ylabel("gain in pass rate")
     right.set_xlabel("rollout")
     right.legend()
@@ -88,9 +88,11 @@ def ablation_figure(table: pd.DataFrame, groups: Sequence[Group]) -> Figure | No
 def shapley_figure(table: pd.DataFrame, groups: Sequence[Group]) -> Figure | None:
     """Shapley shares of R2 per feature as dots with intervals, from rows of `paired_table`."""
     rows = [
-        (f"{label}: {name}", row[f"R2 share, {name}"], colour)
+        (f"{label}: {name.removeprefix('R2 share, ')}", row[name], colour)
         for label, row, colour in _labelled(table, groups)
-        for name in FEATURES
+        for name in table
+        # runs may differ in their scores
+        if name.startswith("R2 share, ") and isinstance(row[name], Estimate)
     ]
     if not rows:
         return None

@@ -48,9 +48,11 @@ def stopped(run: Run, step: int, verdict: str) -> Estimate:
         (run.rollouts["split"] == "val")
         & (run.rollouts["step"] == step)
         & (run.rollouts["correct"] == VERDICTS[verdict])
-        & run.rollouts["cutoff"].notna()
+        & run.rollouts["cutoff_tokens"].notna()
     ]
-    counts = (rows["tokens"] > rows["cutoff"]).groupby(rows["prompt_id"]).agg(["sum", "size"])
+    counts = (
+        (rows["tokens"] > rows["cutoff_tokens"]).groupby(rows["prompt_id"]).agg(["sum", "size"])
+    )
     return clustered_wilson(counts["sum"], counts["size"])
 
 

@@ -24,13 +24,16 @@ from masa.analysis.statistics import Estimate, bootstrap_correlation, bootstrap_
 TEXT_COLUMNS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 NUMBER_COLUMNS = (
     "step", "split", "prompt_id", "level", "kind", "sample", "prompt_tokens", "tokens", "reward",
-    "advantage", "correct", "finish_reason", "limit", "predicted_pass_rate", "predicted_length",
-    "r_difficulty", "r_length", "r_notion", "gated", "audited", "gating", "cutting", "skipped",
-    "kept", "cutoff", "version",
+    "advantage", "correct", "finish_reason", "max_tokens", "predicted_pass_rate",
+    "predicted_length", "meta_rewards", "would_skip", "gate_active", "cutoff_tokens",
+    "cutoff_active", "audited", "gate_evidence", "skip_evidence",
+    "cutoff_evidence", "skipped", "kept", "version",
 )  # fmt: skip
 COSTS = ("tokens", "flops", "seconds")
-SCORES = ("r_difficulty", "r_length", "r_notion")
-_FLAGS = ["gated", "audited", "gating", "cutting", "skipped", "kept"]
+_FLAGS = [
+    "would_skip", "gate_active", "cutoff_active", "audited", "gate_evidence", "skip_evidence",
+    "cutoff_evidence", "skipped", "kept",
+]  # fmt: skip
 CONSOLE = "console.txt"  # what a job of a sweep printed, there from its start
 _KEY = ["split", "step", "prompt_id"]
 
@@ -57,7 +60,15 @@ class Run:
     """One row per `step` (0 = before training), with cumulative `tokens`, `flops` and `seconds`
     (training only, validation left out; NaN where the run did not record them)."""
     rollouts: pd.DataFrame
-    """One row per rollout, without the texts (see `texts`); `correct` is 1, 0 or NaN."""
+    """One row per rollout, without the texts (see `texts`); `correct` is 1, 0 or NaN, `r_<name>`
+    the component of the meta reward, NaN without truth."""
+    rewards: tuple[str, ...] = ()
+    """Names of these components; none where no prediction was compared with a truth."""
+
+    @property
+    def reward_columns(self) -> list[str]:
+        """Their columns in `rollouts` and `prompts`."""
+        return [f"r_{name}" for name in self.rewards]
 
     @property
     def baseline(self) -> str | None:
@@ -75,20 +86,20 @@ class Run:
         """One row per (split, step, prompt_id): outcomes, predictions and decisions.
 
         `samples`, `correct` and `pass_rate` of the solutions (0, 0, NaN where skipped),
-        `predicted` (mean over its parsed predictions, NaN for none), `r_difficulty`, `r_length`,
-        `r_notion` (means over its meta rollouts, NaN without truth), `level`, `gated`, `audited`,
-        `gating`, `cutting`, `enforced` (one of the two), `skipped`, `kept`, `cutoff`.
+        `predicted` (mean over its parsed predictions, NaN for none), `r_<name>` per component of
+        the meta reward (means over its meta rollouts, NaN without truth), `level`, the decisions
+        and what they are evidence of (docs/metrics.md), `enforced` (gate or cutoff active).
         """
         rows = self.rollouts
         solution = rows[rows["kind"] == "solution"]
-        decided = rows.groupby(_KEY, sort=True)[["level", *_FLAGS, "cutoff"]].first()
-        decided["enforced"] = decided["gating"] | decided["cutting"]
+        decided = rows.groupby(_KEY, sort=True)[["level", *_FLAGS, "cutoff_tokens"]].first()
+        decided["enforced"] = decided["gate_active"] | decided["cutoff_active"]
         grouped = solution.groupby(_KEY)
         decided["samples"] = grouped.size()
         decided["correct"] = grouped["correct"].sum()
         decided["pass_rate"] = grouped["correct"].mean()
-        said = rows.groupby(_KEY)[["predicted_pass_rate", *SCORES]].mean()
-        decided[["predicted", *SCORES]] = said
+        means = rows.groupby(_KEY)[["predicted_pass_rate", *self.reward_columns]].mean()
+        decided[["predicted", *self.reward_columns]] = means
         decided[["samples", "correct"]] = decided[["samples", "correct"]].fillna(0).astype(int)
         return decided.reset_index()
 
@@ -147,7 +158,7 @@ def load_run(path: Path | str) -> Run:
     if not any(path.iterdir()):
         raise RunError(f"{path}: the directory is empty")
     config = _read_config(path / "config.yaml")
-    rollouts = _read_rollouts(path / "rollouts")
+    rollouts, rewards = _read_rollouts(path / "rollouts")
     metrics = _add_cost(_read_csv(path / "metrics.csv"), path / "timings.csv", rollouts)
     algorithm = config.get("algorithm")
     if not isinstance(algorithm, dict) or "name" not in algorithm:
@@ -155,7 +166,8 @@ def load_run(path: Path | str) -> Run:
     if not isinstance(config.get("seed"), int):
         raise RunError(f"{path / 'config.yaml'}: seed is missing")
     name = path.resolve().name
-    return Run(path, config, name, str(algorithm["name"]), config["seed"], metrics, rollouts)
+    method, seed = str(algorithm["name"]), config["seed"]
+    return Run(path, config, name, method, seed, metrics, rollouts, rewards)
 
 
 def load_finished(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -287,19 +299,23 @@ def _add_cost(metrics: pd.DataFrame, timings: Path, rollouts: pd.DataFrame) -> p
     return metrics.assign(tokens=total.ffill().fillna(0), flops=flops, seconds=seconds)
 
 
-def _read_rollouts(folder: Path) -> pd.DataFrame:
+def _read_rollouts(folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Rollouts with a column `r_<name>` per component of the meta reward, and the names."""
     files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
     if not files:
         raise RunError(f"{folder}: no rollouts (missing or empty)")
     tables = [_read_table(file, list(NUMBER_COLUMNS)) for file in files]
     rows = pa.concat_tables(tables, promote_options="permissive").to_pandas()
     rows[_FLAGS] = rows[_FLAGS].astype("boolean").fillna(False).astype(bool)
-    numbers = ("predicted_pass_rate", "predicted_length", "cutoff", "limit", "reward", "advantage")
-    for column in (*numbers, *SCORES):
+    numbers = ("predicted_pass_rate", "predicted_length", "cutoff_tokens", "max_tokens")
+    for column in (*numbers, "reward", "advantage"):
         rows[column] = pd.to_numeric(rows[column]).astype(float)
     rows = rows.astype({"step": "int64", "tokens": "int64", "level": "int64"})
     correct = rows["correct"].astype("boolean").astype("Float64")
-    return rows.assign(correct=correct.to_numpy(float, na_value=np.nan))
+    rows = rows.assign(correct=correct.to_numpy(float, na_value=np.nan))
+    measured = rows.pop("meta_rewards").dropna()
+    scores = pd.DataFrame([dict(pairs) for pairs in measured], index=measured.index, dtype=float)
+    return rows.join(scores.add_prefix("r_")), tuple(scores)
 
 
 def _read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:

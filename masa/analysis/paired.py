@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from masa.analysis.load import SCORES, Run, run_labels
+from masa.analysis.load import Run, run_labels
 from masa.analysis.scores import reward_weights
 from masa.analysis.statistics import (
     Estimate,
@@ -24,7 +24,6 @@ from masa.analysis.statistics import (
     resampled_moments,
 )
 
-FEATURES = ("difficulty", "length", "notion", "step")
 _RESAMPLES = 2000
 
 
@@ -32,20 +31,19 @@ def gains(run: Run) -> pd.DataFrame:
     """One row per held-out prompt and validation after the first.
 
     `step`, `prompt_id`, `gain` (pass rate now minus at the first validation), the changes of the
-    mean component scores `difficulty`, `length`, `notion`, and of `reward`, their mean under the
-    run's weights.
+    mean component scores `r_<name>`, and of `reward`, their mean under the run's weights.
     """
     rows = run.prompts[(run.prompts["split"] == "val") & (run.prompts["samples"] > 0)]
-    rows = rows.dropna(subset=list(SCORES))
-    columns = ["pass_rate", *SCORES]
+    rows = rows.dropna(subset=run.reward_columns) if run.rewards else rows.iloc[:0]
+    columns = ["pass_rate", *run.reward_columns]
     first = rows[rows["step"] == rows["step"].min()].set_index("prompt_id")[columns]
     later = rows[rows["step"] > rows["step"].min()]
     later = later[later["prompt_id"].isin(first.index)]
     change = later[columns].to_numpy(float) - first.loc[later["prompt_id"]].to_numpy(float)
-    table = pd.DataFrame(change, columns=["gain", *FEATURES[:3]])
+    table = pd.DataFrame(change, columns=["gain", *run.reward_columns])
     table.insert(0, "step", later["step"].to_numpy(float))
     table.insert(1, "prompt_id", later["prompt_id"].to_numpy())
-    return table.assign(reward=table[list(FEATURES[:3])] @ reward_weights(run))
+    return table.assign(reward=table[run.reward_columns] @ reward_weights(run))
 
 
 def shapley_r2(x: ArrayLike, y: ArrayLike) -> Floats:
@@ -105,18 +103,19 @@ def _explained(correlation: Floats, features: list[int]) -> Floats:
 
 
 def shapley(run: Run) -> dict[str, Estimate]:
-    """Shares of R2 of the accuracy gain, by feature, and their sum `R2`; 95 % bootstrap over
-    questions."""
+    """Shares of R2 of the accuracy gain, by feature, a score or the step, and their sum `R2`; 95 %
+    bootstrap over questions."""
+    names = [*(f"{name} score" for name in run.rewards), "step", "R2"]
     table = gains(run)
     if table.empty:
-        return dict.fromkeys((*FEATURES, "R2"), Estimate(nan))
-    x, y = table[list(FEATURES)].to_numpy(), table["gain"].to_numpy()
-    found = shapley_r2(x, y)
+        return dict.fromkeys(names, Estimate(nan))
+    x, y = table[[*run.reward_columns, "step"]].to_numpy(), table["gain"].to_numpy()
+    shares = shapley_r2(x, y)
     draws = _shapley(resampled_moments(_centred(x, y), table["prompt_id"], _RESAMPLES))
-    found, draws = (np.column_stack([a, a.sum(axis=1)]) for a in (found[None], draws))
+    shares, draws = (np.column_stack([a, a.sum(axis=1)]) for a in (shares[None], draws))
     return {
-        name: Estimate(float(found[0, i]), *percentiles(draws[:, i]), n=len(y))
-        for i, name in enumerate((*FEATURES, "R2"))
+        name: Estimate(float(shares[0, i]), *percentiles(draws[:, i]), n=len(y))
+        for i, name in enumerate(names)
     }
 
 
@@ -138,8 +137,8 @@ def paired_table(runs: Sequence[Run]) -> pd.DataFrame:
                     table["gain"], table["reward"], ids
                 ),
                 "corr(gain, step)": bootstrap_correlation(table["gain"], table["step"], ids),
-                "R2, all four": shares["R2"],
-                **{f"R2 share, {name}": shares[name] for name in FEATURES},
+                "R2": shares.pop("R2"),
+                **{f"R2 share, {name}": share for name, share in shares.items()},
             }
         )
     return pd.DataFrame(rows)

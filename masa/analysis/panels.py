@@ -203,7 +203,7 @@ def mark_start(axes: Axes, run: Run) -> None:
 def gating(axes: Axes, run: Run) -> None:
     """Gated share per step, precision and recall over a running window with Wilson bands."""
     train = run.prompts[run.prompts["split"] == "train"]
-    share = train.groupby("step")["gated"].mean()
+    share = train.groupby("step")["would_skip"].mean()
     axes.fill_between(share.index, share, step="mid", color=GATED, alpha=0.75, linewidth=0,
                       label="gated share")  # fmt: skip
     rows = audit.evidence(run)
@@ -213,10 +213,10 @@ def gating(axes: Axes, run: Run) -> None:
             continue
         first, last = int(part["step"].min()), int(part["step"].max())
         span = _window(run) if phase == "shadow" else max(10, (last - first + 1) // 3)
-        counts = part.groupby("step")[["hit", "gated", "zero_variance"]].sum()
+        counts = part.groupby("step")[["hit", "would_skip", "zero_variance"]].sum()
         counts = counts.reindex(range(first, last + 1), fill_value=0).rolling(span, 1).sum()
         for column, colour, name, line in (
-            ("gated", PRECISION, "precision", "-"), ("zero_variance", RECALL, "recall", "-"),
+            ("would_skip", PRECISION, "precision", "-"), ("zero_variance", RECALL, "recall", "-"),
         ):  # fmt: skip
             pairs = zip(counts["hit"], counts[column], strict=True)
             value, low, high = bounds([audit.wilson(int(hit), int(n)) for hit, n in pairs])
@@ -250,10 +250,10 @@ def cutoff(axes: Axes, run: Run) -> None:
 
     The lengths are those of correct solutions among the evidence, which no cutoff has shortened.
     """
-    train = run.prompts[(run.prompts["split"] == "train") & run.prompts["cutoff"].notna()]
+    train = run.prompts[(run.prompts["split"] == "train") & run.prompts["cutoff_tokens"].notna()]
     if train.empty:
         return empty(axes, "no cutoff")
-    asked = train.groupby("step")["cutoff"].quantile([0.25, 0.5, 0.75]).unstack()
+    asked = train.groupby("step")["cutoff_tokens"].quantile([0.25, 0.5, 0.75]).unstack()
     axes.fill_between(asked.index, asked[0.25], asked[0.75], color=META, alpha=0.25, linewidth=0)
     axes.plot(asked.index, asked[0.5], color=META, label="cutoff")
     free, span = audit.evidence(run)[["split", "step", "prompt_id"]], _window(run)

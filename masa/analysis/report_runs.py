@@ -44,11 +44,11 @@ CAPTIONS = {
 }
 SCORE_NOTE = (
     "At the last validation, means over held-out prompts; a meta rollout that could not be read "
-    "scores 0. Difficulty score: b ** |p - predicted p|; length in range: predicted length between "
+    "scores 0. Difficulty score: b ** |p - predicted p|; length score: predicted length between "
     "the shortest and the longest correct solution; notion score: share of the predicted notions "
     "that more correct than wrong solutions contain; meta reward: their mean under the run's "
-    "weights (`algorithm.meta.*_weight`). Length MAE, corr: mean predicted length against the mean "
-    "of the correct solutions, per prompt that has both."
+    "weights (`algorithm.meta.rewards.*.weight`). Length MAE, corr: mean predicted length against "
+    "the mean of the correct solutions, per prompt that has both."
 )
 ALIGNMENT_NOTE = (
     "Means over the held-out prompts with a prediction, at the first, the last and three "
@@ -84,9 +84,9 @@ LENGTH_NOTE = (
     "the cutoff would stop; of correct ones they are answers lost."
 )
 PAIRED_NOTE = (
-    "Meta reward: mean of difficulty, length and notion score under the run's weights "
-    "(`algorithm.meta.*_weight`). R2 shares: Shapley values of a "
-    "linear model of the gain on the changes of the three scores and the step, averaged over all "
+    "Meta reward: mean of the scores under the run's weights "
+    "(`algorithm.meta.rewards.*.weight`). R2 shares: Shapley values of a "
+    "linear model of the gain on the changes of the scores and the step, averaged over all "
     "orders. Gain and scores come from the same solutions, so part of the relation is arithmetic, "
     "not cause."
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from masa.analysis.lengths import length_pairs
-from masa.analysis.load import SCORES, Run, alignment, run_labels
+from masa.analysis.load import Run, alignment, run_labels
 from masa.analysis.statistics import Floats, bootstrap_mean
 from masa.analysis.tables import held_out
 
@@ -18,10 +18,9 @@ _SHOWN = 5  # validations in a table over training
 
 
 def reward_weights(run: Run) -> Floats:
-    """Weights of `SCORES` in the run's meta reward, [3], of sum 1; alike where it names none."""
-    settings = run.config["algorithm"].get("meta", {})
-    names = [f"{score.removeprefix('r_')}_weight" for score in SCORES]
-    weights = np.array([settings.get(name, 1.0) for name in names], float)
+    """Weights of `run.rewards` in the run's meta reward, of sum 1; alike where it names none."""
+    settings = run.config["algorithm"].get("meta", {}).get("rewards", {})
+    weights = np.array([settings.get(name, {}).get("weight", 1.0) for name in run.rewards], float)
     return weights / weights.sum()
 
 
@@ -33,22 +32,21 @@ def score_table(runs: Sequence[Run]) -> pd.DataFrame:
     """
     table: list[dict[str, object]] = []
     for run, label in zip(runs, run_labels(runs), strict=True):
-        if run.validations.empty:
+        if run.validations.empty or not run.rewards:
             continue
         step = int(run.validations["step"].iloc[-1])
-        rows = held_out(run, step).dropna(subset=list(SCORES))
+        rows = held_out(run, step).dropna(subset=run.reward_columns)
         if rows.empty:
             continue
-        scores = rows[list(SCORES)].assign(reward=rows[list(SCORES)] @ reward_weights(run))
+        scores = rows[run.reward_columns]
+        scores = scores.assign(reward=scores @ reward_weights(run))
         means = {name: bootstrap_mean(column, rows.index) for name, column in scores.items()}
         lengths = alignment(length_pairs(run, step), "length")
         table.append(
             {
                 "run": label,
                 "prompts": len(rows),
-                "difficulty score": means["r_difficulty"],
-                "length in range": means["r_length"],
-                "notion score": means["r_notion"],
+                **{f"{name} score": means[f"r_{name}"] for name in run.rewards},
                 "meta reward": means["reward"],
                 "length MAE (tokens)": replace(lengths["mae"], digits=1),
                 "length corr": lengths["corr"],

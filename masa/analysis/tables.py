@@ -180,7 +180,7 @@ def held_out_gates(runs: Sequence[Run]) -> pd.DataFrame:
         rows.append(
             {
                 "run": label,
-                "gated share": wilson(int(found["gated"].sum()), len(found)),
+                "gated share": wilson(int(found["would_skip"].sum()), len(found)),
                 "zero-variance share": wilson(int(found["zero_variance"].sum()), len(found)),
                 "gate precision": precision,
                 "gate recall": recall,

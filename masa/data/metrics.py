@@ -41,16 +41,17 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
         metrics["meta/clipped_ratio"] = _mean(
             not c.finished and len(c.token_ids) >= meta_limit for c in metas
         )
-    if any(g.meta or g.plan.gating for g in groups):
+    if any(g.meta or g.plan.gate_active for g in groups):
         metrics |= control_metrics(groups)
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """Meta-alignment: predictions against the truth of their prompts, NaN where there is none."""
-    true = [g for g in groups if g.truthful and g.meta]
+    true = [g for g in groups if g.uncensored and g.meta]
     pairs = [(_mean_rate(g), g.pass_rate) for g in true if not math.isnan(_mean_rate(g))]
     scores = [score for g in true for score in g.meta_scores]
+    names = scores[0] if scores else ()
     parsed = [p.parsed for g in groups for p in g.predictions]
     return {
         "meta/reward": _mean(r for g in true for r in g.meta_rewards),
@@ -58,9 +59,7 @@ def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "meta/pass_rate_corr": correlation(pairs),
         "meta/pass_rate_predicted": _mean(predicted for predicted, _ in pairs),
         "meta/pass_rate_true": _mean(actual for _, actual in pairs),
-        "meta/length_in_range": _mean(score["length"] for score in scores),
-        "meta/notion_score": _mean(score["notion"] for score in scores),
-        "meta/difficulty_score": _mean(score["difficulty"] for score in scores),
+        **{f"meta/reward/{name}": _mean(score[name] for score in scores) for name in names},
         "meta/parse_rate": _mean(parsed),
     }
 
@@ -71,25 +70,25 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     In the parallel phase every prompt is such a truth, later the audited ones alone: these numbers
     are then noisy, and `masa-report` pools them over the run with intervals.
     """
-    known = [g for g in groups if g.judges_gate]
-    gated = [g for g in known if g.plan.gated]
+    known = [g for g in groups if g.gate_evidence]
+    gated = [g for g in known if g.plan.would_skip]
     constant = [g for g in known if g.zero_variance]
     lost = [
-        length > g.plan.cutoff
+        length > g.plan.cutoff_tokens
         for g in groups
-        if g.judges_cutoff
+        if g.cutoff_evidence
         for length, correct in zip(g.lengths, g.correct, strict=True)
         if correct
     ]
-    stopped = [not c.finished and not g.truthful for g in groups for c in g.solutions]
+    stopped = [not c.finished and not g.uncensored for g in groups for c in g.solutions]
     return {
         "gate/fraction": _mean(g.skipped for g in groups),
-        "gate/would_skip": _mean(g.plan.gated for g in groups),
+        "gate/would_skip": _mean(g.plan.would_skip for g in groups),
         "gate/precision": _mean(g.zero_variance for g in gated),
-        "gate/recall": _mean(g.plan.gated for g in constant),
+        "gate/recall": _mean(g.plan.would_skip for g in constant),
         "gate/audited": float(sum(g.plan.audited for g in groups)),
         "cutoff/fraction": _mean(stopped),
-        "cutoff/mean_limit": _mean(g.plan.cutoff for g in groups),
+        "cutoff/mean_limit": _mean(g.plan.cutoff_tokens for g in groups),
         "cutoff/lost_correct": _mean(lost),
     }
 

@@ -29,21 +29,22 @@ SCHEMA = pa.schema(
         ("advantage", pa.float64()),
         ("correct", pa.bool_()),
         ("finish_reason", pa.string()),
-        ("limit", pa.int32()),
+        ("max_tokens", pa.int32()),
         ("predicted_pass_rate", pa.float64()),
         ("predicted_length", pa.int32()),
         ("predicted_notions", pa.list_(pa.string())),
         ("parse_error", pa.string()),
-        ("r_difficulty", pa.float64()),
-        ("r_length", pa.float64()),
-        ("r_notion", pa.float64()),
-        ("gated", pa.bool_()),
+        ("meta_rewards", pa.map_(pa.string(), pa.float64())),
+        ("would_skip", pa.bool_()),
+        ("gate_active", pa.bool_()),
+        ("cutoff_tokens", pa.int32()),
+        ("cutoff_active", pa.bool_()),
         ("audited", pa.bool_()),
-        ("gating", pa.bool_()),
-        ("cutting", pa.bool_()),
+        ("gate_evidence", pa.bool_()),
+        ("skip_evidence", pa.bool_()),
+        ("cutoff_evidence", pa.bool_()),
         ("skipped", pa.bool_()),
         ("kept", pa.bool_()),
-        ("cutoff", pa.int32()),
         ("version", pa.int32()),
     ]
 )
@@ -67,13 +68,16 @@ def rows(
             "level": group.prompt.level,
             "problem": group.prompt.problem,
             "answer": group.prompt.answer,
-            "gated": group.plan.gated,
+            "would_skip": group.plan.would_skip,
+            "gate_active": group.plan.gate_active,
+            "cutoff_tokens": group.plan.cutoff_tokens,
+            "cutoff_active": group.plan.cutoff_active,
             "audited": group.plan.audited,
-            "gating": group.plan.gating,
-            "cutting": group.plan.cutting,
+            "gate_evidence": group.gate_evidence,
+            "skip_evidence": group.skip_evidence,
+            "cutoff_evidence": group.cutoff_evidence,
             "skipped": group.skipped,
             "kept": group.kept,
-            "cutoff": group.plan.cutoff,
         }
         for i, (completion, prediction) in enumerate(
             zip(group.meta, group.predictions, strict=True)
@@ -87,12 +91,11 @@ def rows(
                 "parse_error": prediction.error,
             }
             if group.meta_rewards:
-                scores = group.meta_scores[i]
-                row |= {f"r_{name}": score for name, score in scores.items()}
+                row |= {"meta_rewards": list(group.meta_scores[i].items())}
                 row |= {"reward": group.meta_rewards[i], "advantage": group.meta_advantages[i]}
             table.append(row)
         for i, (completion, right) in enumerate(zip(group.solutions, group.correct, strict=True)):
-            row = common | _completion(completion, i, "solution", group.plan.limit)
+            row = common | _completion(completion, i, "solution", group.plan.max_tokens)
             row |= {
                 "prompt_tokens": len(group.solution_prompt_ids),
                 "correct": right,
@@ -112,7 +115,7 @@ def _completion(completion: Completion, sample: int, kind: str, limit: int) -> d
         "text": completion.text,
         "tokens": len(completion.token_ids),
         "finish_reason": "stop" if completion.finished else "length",
-        "limit": limit,
+        "max_tokens": limit,
         "version": completion.version,
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from masa.algorithm.gating import PredictiveGate
+from masa.algorithm.controller import Controller
 from masa.algorithm.step import reward
 from masa.analysis.statistics import (
     Estimate,
@@ -20,7 +20,7 @@ from masa.analysis.statistics import (
 )
 from masa.config import AlgorithmConfig, GateConfig, MetaConfig
 from masa.data.metrics import meta_metrics
-from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup
+from masa.types import Completion, MetaPrediction, Prompt, RolloutGroup
 
 BINS = 8
 """Of the reliability curve: the unit of a written pass rate is an eighth."""
@@ -40,7 +40,7 @@ def calibration(
         algorithm: the meta rewards and `gate.sigma`.
 
     Returns:
-        parse_rate, length_in_range, notion_score and the other `meta_metrics`; pass_rate_mae and
+        parse_rate, reward/length and the other `meta_metrics`; pass_rate_mae and
         pass_rate_corr with intervals; pass_rate_ece and the reliability curve (per bin: mean
         predicted, mean actual, questions); gate precision, recall and F1 with intervals, and its
         share of questions.
@@ -68,7 +68,7 @@ def calibration(
         "pass_rate_ece": expected_calibration_error(curve),
         "reliability": curve,
         "gate": gating(
-            [group.plan.gated for group in groups],
+            [group.plan.would_skip for group in groups],
             [group.zero_variance for group in groups],
             clusters,
         ),
@@ -148,19 +148,17 @@ def _group(
         )
         for row in predicted.itertuples()
     )
-    gate = PredictiveGate(algorithm.gate, algorithm.control)
-    limit = algorithm.response_limit
-    gated = gate.skips(prompt, predictions, 0)
+    controller = Controller(algorithm, seed=0)
     group = RolloutGroup(
         prompt=prompt,
         meta_prompt_ids=(),
         solution_prompt_ids=(),
-        plan=PromptPlan(gated, limit, False, False, False, limit, True),
+        plan=controller.decide(prompt, predictions, controller.phase(0)),
         meta=tuple(_completion(row) for row in predicted.itertuples()),
         predictions=predictions,
         solutions=tuple(_completion(row) for row in solved.itertuples()),
         correct=tuple(map(bool, solved["correct"])),
-        truthful=True,
+        uncensored=True,
     )
     return reward(group, algorithm)
 

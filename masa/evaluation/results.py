@@ -204,8 +204,11 @@ def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
         "pass-rate MAE": _bracketed(*meta["pass_rate_mae"]),
         "corr": _bracketed(*meta["pass_rate_corr"]),
         "ECE": _number(meta["pass_rate_ece"]),
-        "length in range": _number(meta["length_in_range"]),
-        "notion score": _number(meta["notion_score"]),
+        **{
+            f"{key.removeprefix('reward/')} score": _number(value)
+            for key, value in meta.items()
+            if key.startswith("reward/")
+        },
         **{f"gate {part}": _bracketed(*gate[part]) for part in ("precision", "recall", "f1")},
     }
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import lightning as L
 
-from masa.algorithm.cutoff import LengthCutoff
+from masa.algorithm.controller import Controller
 from masa.algorithm.expert import ExpertPool, expert_of
-from masa.algorithm.gating import Gate, build_gate
-from masa.algorithm.step import Actors, Verify, collect, keep_mixed, samples_of
+from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
 from masa.config import AlgorithmConfig, ConfigError, TrainerConfig, TrainingError
 from masa.data import records
 from masa.data.cost import CostMeter
@@ -75,8 +74,7 @@ class RolloutCallback(L.Callback):
         self.output_dir = output_dir
         self.ranks_per_engine = ranks_per_engine
         self.stop = stop
-        self.gate: Gate = build_gate(algorithm.gate, algorithm.control, seed)
-        self.cutoff = LengthCutoff(algorithm)
+        self.controller = Controller(algorithm, seed)
         self.pool = ExpertPool(algorithm.bc)
         self.cost = CostMeter()
         self.engine: Engine | None = None
@@ -119,8 +117,7 @@ class RolloutCallback(L.Callback):
         self._timings = {}
         with self._timed("rollout"):
             groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
-            self.gate.observe(groups)
-            self.cutoff.observe(groups)
+            self.controller.observe(groups)
             if self.algorithm.bc.mode != "off":
                 experts = [
                     expert_of(group, self.algorithm.bc, self.dialogue.rewrite) for group in groups
@@ -164,18 +161,19 @@ class RolloutCallback(L.Callback):
         with self._timed("weight_sync"), self._engine_at_work():
             self.engine.wake()
             self.engine.load_weights(self.module.named_weights(), self.module.version)
-        actors = Actors(
-            dialogue or self.dialogue,
-            self._generate,
-            self._timed_verify(verify or self.verify),
-            self.gate,
-            self.cutoff,
+        context = RolloutContext(
+            renderer=dialogue or self.dialogue,
+            generate=self._generate,
+            verify=self._timed_verify(verify or self.verify),
+            controller=self.controller,
+            config=config,
+            seed=self.seed,
         )
         # validation draws the same numbers at every step, so that its curve shows the policy
         drawn = step if split == "train" else 0
 
         def collected(prompts: Sequence[Prompt]) -> list[RolloutGroup]:
-            local = collect(prompts, drawn, config, actors, self.seed)
+            local = collect(prompts, drawn, context)
             with self._timed("gather"):
                 return interleave_over_ranks(local, self.ranks_per_engine)
 
@@ -219,7 +217,7 @@ class RolloutCallback(L.Callback):
         count = self.algorithm.updates_per_rollout
         updates = []
         for i in range(count):
-            samples = samples_of(groups[i::count], self.algorithm)
+            samples = training_samples(groups[i::count], self.algorithm)
             if not separate:
                 samples += cloned
             updates.append(self._update(samples, 0))
@@ -272,16 +270,14 @@ class RolloutCallback(L.Callback):
     def state_dict(self) -> dict[str, Any]:
         """What the next rollout depends on beside policy and step; the same on all ranks."""
         return {
-            "gate": self.gate.state_dict(),
-            "cutoff": self.cutoff.state_dict(),
+            "controller": self.controller.state_dict(),
             "pool": self.pool.state_dict(),
             "tokens": dict(self.cost.tokens),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        self.gate.load_state_dict(state_dict["gate"])
-        self.cutoff.load_state_dict(state_dict["cutoff"])
+        self.controller.load_state_dict(state_dict["controller"])
         self.pool.load_state_dict(state_dict["pool"])
         self.cost.tokens = dict(state_dict["tokens"])
 

@@ -38,9 +38,9 @@ def test_the_same_rollouts(one_and_two_ranks):
         "sample",
         "text",
         "correct",
-        "gated",
+        "would_skip",
         "audited",
-        "limit",
+        "max_tokens",
     ]
     pd.testing.assert_frame_equal(one[columns], two[columns])
     pd.testing.assert_frame_equal(one[["reward", "advantage"]], two[["reward", "advantage"]])

@@ -44,14 +44,14 @@ def test_engine_and_policy_agree_after_every_sync(uninterrupted):
 
 def test_control_is_enforced_after_the_start_step(uninterrupted):
     train = runs.rollouts(uninterrupted)
-    assert not train.loc[train["step"] <= 2, ["gating", "cutting"]].any(axis=None)
-    assert train.loc[train["step"] > 2, ["gating", "cutting"]].all(axis=None)
+    assert not train.loc[train["step"] <= 2, ["gate_active", "cutoff_active"]].any(axis=None)
+    assert train.loc[train["step"] > 2, ["gate_active", "cutoff_active"]].all(axis=None)
     late = train[(train["step"] > 2) & (train["kind"] == "solution")]
     cut = late[~late["audited"]]
-    assert (cut["tokens"] <= cut["limit"]).all()
-    assert (cut["limit"] == cut["cutoff"]).all()
-    assert not cut["gated"].any()
-    assert (late.loc[late["audited"], "limit"] == 48).all()
+    assert (cut["tokens"] <= cut["max_tokens"]).all()
+    assert (cut["max_tokens"] == cut["cutoff_tokens"]).all()
+    assert not cut["would_skip"].any()
+    assert (late.loc[late["audited"], "max_tokens"] == 48).all()
 
 
 def test_same_seed_same_numbers(uninterrupted, cache, tmp_path):

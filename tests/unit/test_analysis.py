@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from scipy import stats
@@ -183,19 +184,23 @@ def _audited() -> Rows:
     for name, verdicts, gated in (
         ("s0", YES, True), ("s1", NO, False), ("s2", MIXED, True), ("s3", MIXED, False),
     ):  # fmt: skip
-        rows += prompt_rows("train", 1, name, verdicts, [1.0, None], gated=gated, cutoff=100,
-                            tokens=[90, 100, 101, 180])  # fmt: skip
-    on = {"enforced": True, "audited": True, "cutoff": 50}
+        rows += prompt_rows("train", 1, name, verdicts, [1.0, None], would_skip=gated,
+                            cutoff_tokens=100, tokens=[90, 100, 101, 180])  # fmt: skip
+    on = {"enforced": True, "audited": True, "cutoff_tokens": 50}
     for name, verdicts, gated in (
         ("a0", YES, True), ("a1", NO, True), ("a2", YES, True), ("a3", MIXED, True),
         ("a4", NO, False), ("a5", YES, False),
     ):  # fmt: skip
-        rows += prompt_rows("train", 2, name, verdicts, [1.0], gated=gated, **on,
+        rows += prompt_rows("train", 2, name, verdicts, [1.0], would_skip=gated, **on,
                             tokens=[40, 50, 51, 60])  # fmt: skip
     for i in range(3):
-        rows += prompt_rows("train", 2, f"g{i}", (), [1.0], gated=True, enforced=True, skipped=True)
+        rows += prompt_rows(
+            "train", 2, f"g{i}", (), [1.0], would_skip=True, enforced=True, skipped=True
+        )
     for i in range(2):  # not audited: no evidence, whatever they say
-        rows += prompt_rows("train", 2, f"n{i}", YES, [0.5], enforced=True, cutoff=10, tokens=10)
+        rows += prompt_rows(
+            "train", 2, f"n{i}", YES, [0.5], enforced=True, cutoff_tokens=10, tokens=10
+        )
     return rows
 
 
@@ -228,10 +233,15 @@ def test_audit_table_counts_only_evidence(tmp_path: Path) -> None:
 
 
 def test_gate_and_cutoff_have_phases_of_their_own(tmp_path: Path) -> None:
-    cutting = {"gating": False, "cutting": True, "tokens": [40, 50, 51, 60], "cutoff": 50}
+    cutting = {
+        "gate_active": False,
+        "cutoff_active": True,
+        "tokens": [40, 50, 51, 60],
+        "cutoff_tokens": 50,
+    }
     rows: Rows = prompt_rows("val", 0, "v", MIXED, [0.5])
-    rows += prompt_rows("train", 1, "a", YES, [1.0], gated=True, audited=True, **cutting)
-    rows += prompt_rows("train", 1, "b", YES, [1.0], gated=True, **cutting)
+    rows += prompt_rows("train", 1, "a", YES, [1.0], would_skip=True, audited=True, **cutting)
+    rows += prompt_rows("train", 1, "b", YES, [1.0], would_skip=True, **cutting)
     run = load_run(write_run(tmp_path / "run", rows))
     shadow, audited = (row for _, row in tables.audits([run]).iterrows())
     assert (shadow["gate precision"].hits, shadow["gate precision"].n) == (1, 1)
@@ -244,8 +254,8 @@ def test_gate_and_cutoff_have_phases_of_their_own(tmp_path: Path) -> None:
 
 def test_a_gate_by_history_is_audited_without_predictions(tmp_path: Path) -> None:
     rows: Rows = prompt_rows("val", 1, "v", MIXED, [0.5])
-    rows += prompt_rows("train", 1, "a", YES, gated=True, audited=True, gating=True)
-    rows += prompt_rows("train", 1, "b", NO, audited=True, gating=True)
+    rows += prompt_rows("train", 1, "a", YES, would_skip=True, audited=True, gate_active=True)
+    rows += prompt_rows("train", 1, "b", NO, audited=True, gate_active=True)
     path = write_run(tmp_path / "run", rows, method="greso")
     config = yaml.safe_load((path / "config.yaml").read_text())
     config["algorithm"]["gate"] = {"enabled": True, "kind": "history"}
@@ -384,8 +394,8 @@ def test_half_a_line_and_missing_things(tmp_path: Path) -> None:
         with pytest.raises(RunError, match=message):
             load_run(tmp_path / missing)
     file = path / "rollouts" / "val-000000.parquet"
-    pd.read_parquet(file).drop(columns="gated").to_parquet(file)
-    with pytest.raises(RunError, match="lacks the columns gated"):
+    pq.write_table(pq.read_table(file).drop_columns(["would_skip"]), file)
+    with pytest.raises(RunError, match="lacks the columns would_skip"):
         load_run(path)
 
 

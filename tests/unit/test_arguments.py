@@ -59,6 +59,7 @@ def test_quotes_keep_every_text(text):
 
 def test_what_is_no_path_stays():
     given = [
+        "+algorithm.meta.rewards.path={_target_: a.b, weight: 1}",
         "seed=0,1", "-m", "algorithm=grpo,masa", "task.datasets=[{name: sudoku}]", "ckpt=null",
         "ckpt=last", "model.name='a b'", 'hydra.run.dir="a b"', "task.columns.problem=a.b", "~x",
         "task.path=org/name", "model=hub",

@@ -250,7 +250,7 @@ def test_a_smoke_test_keeps_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_ratios_of_all_pieces_stand_in_one_table():
+def test_the_ratios_of_all_pieces_skipped_denominator_one_table():
     def piece(parameters, response, ratio):
         ratios = {"ours, vLLM": record.spread([ratio])}
         return {

@@ -8,11 +8,14 @@ import hydra
 import pytest
 import yaml
 from builders import nested_keys
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from transformers import AutoConfig
 
 from masa import cli
 from masa.config import (
+    RENAMED,
     AlgorithmConfig,
     BCConfig,
     ConfigError,
@@ -32,6 +35,7 @@ from masa.config import (
 from masa.engine.check import check_engine
 from masa.engine.hf import HfEngine
 from masa.engine.vllm import VllmEngine
+from masa.meta import paper_rewards
 from masa.training.build import longest_sequence
 from masa.training.devices import check_devices
 from masa.training.module import MasaModule
@@ -64,10 +68,7 @@ def preset(name):
 IMPOSSIBLE = [
     (MetaConfig, "group_size", [-1, 1]),
     (MetaConfig, "coef", [-0.1, NAN]),
-    (MetaConfig, "difficulty_weight", [-0.1]),
-    (MetaConfig, "length_weight", [-0.1]),
-    (MetaConfig, "notion_weight", [-0.1]),
-    (MetaConfig, "difficulty_base", [-1, 0, 1, 1.5, NAN]),
+    (MetaConfig, "rewards", [{}, {"a": 1}]),
     (MetaConfig, "min_length", [0, -5]),
     (MetaConfig, "response_limit", [0]),
     (BCConfig, "mode", ["", "on", "Joint"]),
@@ -127,9 +128,6 @@ IMPOSSIBLE = [
 ]
 
 SAID_OF = {
-    "difficulty_weight": r"meta\.\*_weight",
-    "length_weight": r"meta\.\*_weight",
-    "notion_weight": r"meta\.\*_weight",
     "devices": "devices|strategy=single",
     "num_nodes": "num_nodes|strategy=single",
 }
@@ -153,9 +151,15 @@ def test_an_impossible_value_is_refused_in_one_line(schema, name, values):
         assert re.search(SAID_OF.get(name, rf"\b{name}\b"), message)
 
 
+def weighted(*weights):
+    """The paper's component rewards with these weights."""
+    pairs = zip(paper_rewards().items(), weights, strict=True)
+    return {name: entry | {"weight": weight} for (name, entry), weight in pairs}
+
+
 EDGES = [
     (MetaConfig, {"group_size": 0}),
-    (MetaConfig, {"group_size": 2, "coef": 0, "notion_weight": 0, "length_weight": 0}),
+    (MetaConfig, {"group_size": 2, "coef": 0, "rewards": weighted(0, 0, 1)}),
     (BCConfig, {"mode": "separate", "coef": 0, "pool_size": 1}),
     (GateConfig, {"sigma": 0, "tolerance": 1, "min_parsed": 0, "audit_fraction": 1}),
     (CutoffConfig, {"margin": 0.5, "max_lost": 0}),
@@ -188,9 +192,9 @@ def test_control_without_predictions_is_refused(values, word):
 
 
 def test_settings_that_contradict_each_other_are_refused():
-    none = dict.fromkeys(("difficulty_weight", "length_weight", "notion_weight"), 0)
-    refused(lambda: MetaConfig(**none), "meta.group_size=0")
-    refused(lambda: MetaConfig(group_size=0, **none), "weight")  # validation may predict
+    none = weighted(0, 0, 0)
+    refused(lambda: MetaConfig(rewards=none), "meta.group_size=0")
+    refused(lambda: MetaConfig(group_size=0, rewards=none), "weight")  # validation may predict
     refused(lambda: AlgorithmConfig(response_limit=100), "min_length", "response_limit")
 
 
@@ -283,6 +287,11 @@ def test_what_is_accepted_can_be_validated(name, changes):
         (["algorithm.gate.sigma=-1"], ["gate.sigma"]),
         (["algorithm=masa_efficient", "algorithm.meta.group_size=0"], ["gate.enabled"]),
         (["algorithm=masa_efficient", "trainer.max_rollouts=5"], ["start_step"]),
+        (["algorithm.meta.rewards=5"], ["algorithm", "int"]),
+        (["algorithm.meta.rewards=null"], ["meta.rewards"]),
+        (["algorithm.meta.rewards.length.weight=-1"], ["rewards.length.weight is -1"]),
+        (["algorithm.meta.rewards.length=null"], ["rewards.length is None"]),
+        (["algorithm=masa_v1", "~algorithm.meta.rewards.notion"], ["bc.mode", "rewards.notion"]),
         (["seed=abc"], ["seed", "abc"]),
         (["~task"], ["missing key task"]),
     ],
@@ -298,6 +307,26 @@ def test_load_takes_the_values():
     assert (config.algorithm.meta.coef, config.seed, config.optimizer.lr) == (0.25, 7, 1e-3)
     assert isinstance(config.algorithm.meta, MetaConfig)
     assert config.output_dir == "." and config.ckpt is None
+
+
+def test_a_component_can_be_left_out_and_its_settings_changed():
+    overrides = ["~algorithm.meta.rewards.notion", "algorithm.meta.rewards.difficulty.base=0.1"]
+    first, second = load(compose(*overrides)).algorithm.meta.components
+    assert (first.name, first.function.keywords["base"]) == ("difficulty", 0.1)
+    assert second.name == "length"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_setting_of_before_is_answered_with_its_name_now(old, new, capsys):
+    assert OmegaConf.select(compose(), new) is not None
+    key = old.rpartition(".")
+    for override in (f"+{old}=1", f"++{old}=null", f"+{key[0]}={{{key[2]}: 1}}"):
+        refused(lambda override=override: load(compose(override)), f"{old} is called {new} now")
+    for override in (f"{old}=1", f"{key[0]}={{{key[2]}: 1}}", f"name=a${{{old}}}"):
+        with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+            load(compose(override))
+        message = cli._one_line(caught.value, str(conf_dir()), "config")
+        assert message == f"{old} is called {new} now"
 
 
 # --- conf/
@@ -399,8 +428,11 @@ def test_presets_hold_the_papers_numbers(name):
     bounds = {"gspo": (3e-4, 4e-4), "cispo": (1, 4)}.get(name, (0.2, 0.28))
     assert (a.eps_low, a.eps_high) == bounds
     assert (a.dual_clip, a.kl_beta, a.entropy_coef, a.mismatch) == (10, 0, 0, "none")
-    assert (a.meta.difficulty_base, a.meta.min_length, a.meta.strict_length) == (0.01, 128, False)
-    assert a.meta.difficulty_weight == a.meta.length_weight == a.meta.notion_weight
+    settings = {c.name: (c.weight, dict(c.function.keywords)) for c in a.meta.components}
+    assert settings == {
+        "difficulty": (1, {"base": 0.01}), "length": (1, {"strict": False}), "notion": (1, {}),
+    }  # fmt: skip
+    assert a.meta.min_length == 128
     papers = {"masa_v1": 16, "greso": 0}
     assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
     assert a.bc.min_notion_score == 0.2

@@ -61,7 +61,7 @@ def test_unparsed_predictions_do_not_shorten():
 
 def test_readiness_is_the_measured_share_of_correct_answers_lost():
     asked = cutoff(max_lost=0.25)
-    at_ten = plan(cutoff=10)
+    at_ten = plan(cutoff_tokens=10)
     kept = group((True, True, False), (9, 10, 60), decided=at_ten)
     half = group((True, True, False), (10, 11, 3), decided=at_ten)
     assert not asked.ready
@@ -76,7 +76,7 @@ def test_readiness_is_the_measured_share_of_correct_answers_lost():
 
 def test_a_prompt_without_a_correct_answer_says_nothing():
     asked = cutoff(max_lost=0.25)
-    asked.observe([group((False, False), (60, 60), decided=plan(cutoff=10))] * 4)
+    asked.observe([group((False, False), (60, 60), decided=plan(cutoff_tokens=10))] * 4)
     assert not asked.state_dict()["kept"]["verdicts"]
 
 
@@ -86,7 +86,7 @@ def test_without_a_requirement_it_is_ready_at_once():
 
 def test_state_round_trip():
     asked, other = cutoff(max_lost=0.25), cutoff(max_lost=0.25)
-    asked.observe([group((True, True), (5, 20), decided=plan(cutoff=10))] * 3)
+    asked.observe([group((True, True), (5, 20), decided=plan(cutoff_tokens=10))] * 3)
     state = asked.state_dict()
     other.load_state_dict(state)
     assert other.state_dict() == state == {"kept": {"verdicts": [0.5] * 3}}

@@ -341,7 +341,7 @@ def test_a_seer_is_perfectly_calibrated(tmp_path):
     assert meta["pass_rate_mae"] == [0, 0, 0] and meta["pass_rate_ece"] == 0
     assert meta["pass_rate_corr"][0] == pytest.approx(1)
     # length and notion can only be right where a solution is
-    assert meta["length_in_range"] == meta["notion_score"] == 0.5
+    assert meta["reward/length"] == meta["reward/notion"] == 0.5
     gate = meta["gate"]
     assert gate["would_skip"] == gate["zero_variance"] == 1
     assert gate["f1"] == [1, 1, 1]

@@ -1,78 +1,63 @@
+"""The metrics of a rollout and the analysis of its parquet agree on gate and cutoff."""
+
 import math
 
 import pytest
-from builders import algorithm, group, plan
-from hypothesis import given
-from hypothesis import strategies as st
+import yaml
+from builders import World, algorithm, meta_text, prompts
 
-from masa.algorithm.cutoff import LengthCutoff
-from masa.algorithm.evidence import Evidence
-from masa.algorithm.gating import PredictiveGate
+from masa.algorithm.step import collect
+from masa.analysis import audit, load_run
+from masa.data import records
+from masa.data.metrics import rollout_metrics
 
 
-@given(
-    st.lists(st.booleans(), max_size=20),
-    st.integers(1, 8),
-    st.integers(1, 8),
-    st.sampled_from([0.0, 0.25, 0.5, 1.0]),
-)
-def test_mean_of_the_newest(verdicts, window, minimum, level):
-    evidence = Evidence(window, minimum)
-    for verdict in verdicts:
-        evidence.add([verdict])
-    newest = verdicts[-window:]
-    if newest:
-        assert evidence.mean == pytest.approx(sum(newest) / len(newest))
-    else:
-        assert math.isnan(evidence.mean)
-    known = len(newest) >= minimum
-    assert evidence.at_least(level) == (
-        level == 0 or (known and sum(newest) >= level * len(newest))
+def number(problem):
+    return int(problem.removeprefix("problem "))
+
+
+def predicts(problem, seed):
+    """Hopeless, right half of the time or trivial, and always short."""
+    return meta_text((0, 4, 8)[number(problem) % 3], 15, ["carry"])
+
+
+def solves(problem, seed):
+    """As predicted for most prompts; some answers are longer than the cutoff."""
+    share = (0, 0.5, 1)[(number(problem) + (number(problem) % 7 == 0)) % 3]
+    right = seed % 100 < 100 * share
+    return "x" * (seed % 29) + f"={number(problem) if right else 'wrong'}"
+
+
+@pytest.mark.parametrize("gate", [False, True], ids=["gate in shadow", "gate active"])
+@pytest.mark.parametrize("cutoff", [False, True], ids=["cutoff in shadow", "cutoff active"])
+def test_metrics_equal_the_analysis_of_the_parquet(gate, cutoff, tmp_path):
+    config = algorithm(
+        gate={
+            "enabled": True, "audit_fraction": 0.3, "min_precision": 0.0 if gate else 1.0,
+        },
+        cutoff={"enabled": True, "margin": 1.5, "max_lost": 1.0 if cutoff else 0.0},
+    )  # fmt: skip
+    world = World(config, predicts, solves, seed=3)
+    groups = collect(prompts(60), 1, world.context)
+    assert {(g.plan.gate_active, g.plan.cutoff_active) for g in groups} == {(gate, cutoff)}
+    measured = rollout_metrics(groups, 64)
+    table = records.rows(groups, 1, "train", 64)
+    records.write(table, tmp_path / "rollouts" / "train-000001.parquet")
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({"algorithm": {"name": "masa", "gate": {"enabled": True}}, "seed": 0})
     )
+    (tmp_path / "metrics.csv").write_text("step,completions/total_tokens\n1,1\n")
+    (tmp_path / "timings.csv").write_text("step,timing_s/step\n1,1\n")
 
-
-def test_state_round_trip_keeps_the_window():
-    evidence, other = Evidence(3, 1), Evidence(3, 1)
-    other.add([0, 0, 0])
-    evidence.add([1, 0, 0.5, 1])
-    assert evidence.state_dict() == {"verdicts": [0, 0.5, 1]}
-    other.load_state_dict(evidence.state_dict())
-    other.add([1])
-    assert other.state_dict() == {"verdicts": [0.5, 1, 1]}
-    assert evidence.state_dict() == {"verdicts": [0, 0.5, 1]}
-
-
-PHASES = [
-    # enforced, audited, solutions, counts as evidence
-    (False, False, True, True),  # parallel: every prompt runs in full
-    (True, True, True, True),  # audited
-    (True, False, True, False),  # control had a part in it
-    (True, False, False, False),  # skipped
-]
-
-
-@pytest.mark.parametrize(("enforced", "audited", "rolled", "counts"), PHASES)
-def test_evidence_is_audited_or_from_the_parallel_phase(enforced, audited, rolled, counts):
-    config = algorithm(gate={"enabled": True}, cutoff={"enabled": True})
-    gate, cutoff = PredictiveGate(config.gate, config.control), LengthCutoff(config)
-    for gated in (True, False):
-        decided = plan(gated=gated, cutoff=10, enforced=enforced, audited=audited)
-        lengths, correct = ((5, 50), (True, True)) if rolled else ((), ())
-        seen = group(correct, lengths, decided=decided, truthful=rolled)
-        gate.observe([seen])
-        cutoff.observe([seen])
-    assert gate.state_dict()["precision"]["verdicts"] == ([1.0] if counts else [])
-    # an acting gate would have kept the gated prompt from the cutoff
-    met = [0.5] if enforced else [0.5, 0.5]
-    assert cutoff.state_dict()["kept"]["verdicts"] == (met if counts else [])
-
-
-def test_gate_and_cutoff_are_judged_apart():
-    """A gate on trial is judged by what it would skip, which the cutoff leaves alone."""
-    on_trial = group((True, True), decided=plan(gated=True, cutting=True, spared=True))
-    assert on_trial.judges_skip and not on_trial.judges_gate and not on_trial.judges_cutoff
-    # with the stopped ones missing, what is left would be a choice among them
-    cut = group((True, True), decided=plan(gated=True, cutting=True))
-    assert not cut.judges_gate and not cut.judges_skip
-    gate_only = group((True, True), decided=plan(gating=True))
-    assert gate_only.judges_cutoff and not gate_only.judges_gate
+    run = load_run(tmp_path)
+    precision, recall = audit.precision_recall(audit.evidence(run))
+    lost = audit.lost_correct(run, "audited" if cutoff else "shadow")
+    for estimate, metric in (
+        (precision, "gate/precision"),
+        (recall, "gate/recall"),
+        (lost, "cutoff/lost_correct"),
+    ):
+        assert 0 < estimate.n and not math.isnan(measured[metric])
+        assert estimate.value == pytest.approx(measured[metric])
+    skips = run.prompts[run.prompts["skip_evidence"]]
+    assert len(skips) == sum(g.skip_evidence for g in groups) > 0

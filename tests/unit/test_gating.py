@@ -78,7 +78,7 @@ def test_other_unreadable_fields_do_not_matter():
 
 def test_readiness_is_measured_precision():
     asked = gate(min_precision=0.75)
-    skipped = plan(gated=True)
+    skipped = plan(would_skip=True)
     constant = group((False, False), decided=skipped)
     mixed = group((True, False), decided=skipped)
     assert not asked.ready  # no proof yet
@@ -104,7 +104,7 @@ def test_without_a_requirement_it_is_ready_at_once():
 
 def test_state_round_trip():
     asked, other = gate(min_precision=0.75), gate(min_precision=0.75)
-    asked.observe([group((False, False), decided=plan(gated=True))] * 3)
+    asked.observe([group((False, False), decided=plan(would_skip=True))] * 3)
     state = asked.state_dict()
     other.load_state_dict(state)
     assert other.ready == asked.ready is True
@@ -114,5 +114,5 @@ def test_state_round_trip():
 @pytest.mark.parametrize("correct", [(True, True), (False, False)])
 def test_all_right_and_all_wrong_are_both_nothing_to_learn_from(correct):
     asked = gate(min_precision=1.0)
-    asked.observe([group(correct, decided=plan(gated=True))] * 2)
+    asked.observe([group(correct, decided=plan(would_skip=True))] * 2)
     assert asked.ready

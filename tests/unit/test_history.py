@@ -41,7 +41,7 @@ def test_history_skips_with_one_minus_r_to_the_streak(outcomes, expected):
 def test_history_forgets_nothing_over_a_skip_and_draws_anew_at_each_step():
     asked = gate("history")
     asked.observe([seen("p", RIGHT)])
-    asked.observe([seen("p", (), gated=True, gating=True, limit=0)])
+    asked.observe([seen("p", (), would_skip=True, gate_active=True, max_tokens=0)])
     assert asked.streaks[prompt("p")] == 1
     verdicts = [asked.skips(prompt("p"), (), step) for step in range(64)]
     assert {True, False} == set(verdicts)
@@ -73,10 +73,10 @@ def test_combined_weighs_a_prompts_own_past():
 
 def test_only_unbiased_truth_counts():
     asked = gate("combined")
-    chosen = [seen(f"a{i}", RIGHT, 7, gating=True) for i in range(12)]
+    chosen = [seen(f"a{i}", RIGHT, 7, gate_active=True) for i in range(12)]
     asked.observe(chosen)
     assert not asked.state_dict()["known"]
-    asked.observe([seen("b", RIGHT, 7, gating=True, audited=True)])
+    asked.observe([seen("b", RIGHT, 7, gate_active=True, audited=True)])
     assert asked.state_dict()["known"] == [[7, None, True]]
 
 
@@ -84,7 +84,7 @@ def test_only_unbiased_truth_counts():
 def test_state_round_trip(kind):
     asked, other = gate(kind), gate(kind)
     for _ in range(2):
-        asked.observe([seen(f"a{i}", RIGHT, 7, gated=True) for i in range(16)])
+        asked.observe([seen(f"a{i}", RIGHT, 7, would_skip=True) for i in range(16)])
     state = asked.state_dict()
     other.load_state_dict(state)
     assert other.state_dict() == state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from builders import group
@@ -15,14 +16,18 @@ from masa.analysis.insights import notion_means
 from masa.analysis.lengths import length_errors, length_pairs, length_table
 from masa.analysis.load import load_run
 from masa.analysis.notions import mentions, notion_changes, notion_table
+from masa.analysis.paired import paired_table
 from masa.analysis.scores import reward_weights, score_table
 from masa.data.cost import CostMeter, ModelSize
+from masa.report import write_report
 from masa.training.models import model_size
 
 
 def test_length_errors_by_hand(tmp_path: Path) -> None:
     lengths = [60, 70, 90]
-    rows = prompt_rows("val", 0, "a", [True, True, False], [0.5] * 3, tokens=lengths, cutoff=65)
+    rows = prompt_rows(
+        "val", 0, "a", [True, True, False], [0.5] * 3, tokens=lengths, cutoff_tokens=65
+    )
     rows += prompt_rows("val", 0, "b", [False], [0.5], tokens=10)  # one prediction: no deviation
     rows += prompt_rows("train", 1, "t", [True], [0.5])
     run = load_run(write_run(tmp_path / "r", rows))
@@ -58,9 +63,9 @@ def test_predicted_and_actual_lengths_by_hand(tmp_path: Path) -> None:
     row = score_table([run]).iloc[0]
     assert row["length MAE (tokens)"].value == pytest.approx((3 + 14 + 16) / 3)
     # by sample the length scores of `prompt_rows` are 0, 1, 0
-    assert row["length in range"].value == pytest.approx((1 / 3 + 0 + 0 + 0 + 0.5) / 5)
+    assert row["length score"].value == pytest.approx((1 / 3 + 0 + 0 + 0 + 0.5) / 5)
     assert row["notion score"].value == 0.5 and row["notion score"].low == 0.5
-    scores = [row[name].value for name in ("difficulty score", "length in range", "notion score")]
+    scores = [row[name].value for name in ("difficulty score", "length score", "notion score")]
     assert row["meta reward"].value == pytest.approx(sum(scores) / 3)
     assert row["meta reward"].low < row["meta reward"].value < row["meta reward"].high
 
@@ -69,12 +74,11 @@ def test_meta_reward_has_the_weights_of_its_run(tmp_path: Path) -> None:
     rows = prompt_rows("val", 0, "a", [True, False], [0.5, 1.0, 0.5])
     rows += prompt_rows("train", 1, "t", [True], [0.5])
     run = load_run(write_run(tmp_path / "r", rows))
-    run.config["algorithm"]["meta"] = {
-        "difficulty_weight": 0.0, "length_weight": 3.0, "notion_weight": 1.0,
-    }  # fmt: skip
+    weights = {"difficulty": {"weight": 0.0}, "length": {"weight": 3.0}, "notion": {"weight": 1.0}}
+    run.config["algorithm"]["meta"] = {"rewards": weights}
     assert reward_weights(run) == pytest.approx([0, 0.75, 0.25])
     assert score_table([run])["meta reward"][0].value == pytest.approx(0.75 / 3 + 0.25 / 2)
-    run.config["algorithm"]["meta"]["length_weight"] = 0.0
+    weights["length"]["weight"] = 0.0
     assert score_table([run])["meta reward"][0].value == pytest.approx(0.5)
 
 
@@ -88,10 +92,10 @@ def test_quartiles_of_length_errors_have_intervals(tmp_path: Path) -> None:
 
 
 def test_held_out_gate_by_hand(tmp_path: Path) -> None:
-    rows = prompt_rows("train", 1, "t", [True], [1.0], gated=True)
+    rows = prompt_rows("train", 1, "t", [True], [1.0], would_skip=True)
     for i, (right, gated) in enumerate([(4, True), (0, True), (2, True), (4, False), (1, False)]):
         correct = [j < right for j in range(4)]
-        rows += prompt_rows("val", 1, f"v{i}", correct, [1.0], gated=gated)
+        rows += prompt_rows("val", 1, f"v{i}", correct, [1.0], would_skip=gated)
     row = tables.held_out_gates([load_run(write_run(tmp_path / "r", rows))]).iloc[0]
     assert (row["gate precision"].hits, row["gate precision"].n) == (2, 3)
     assert (row["gate recall"].hits, row["gate recall"].n) == (2, 3)
@@ -171,3 +175,32 @@ def test_a_lookup_computes_nothing_unless_it_is_the_head(tied: bool) -> None:
     size = model_size(model)
     assert size.parameters == size.trained == layers + 8 + 11 * 8  # final norm and head
     assert model_size(torch.nn.Linear(3, 2).requires_grad_(False)) == ModelSize(8, 0)
+
+
+def test_runs_may_differ_in_their_rewards(tmp_path: Path) -> None:
+    """Also in such as are called like something else of the analysis."""
+    extra = ("step", "reward", "gain", "R2")
+    runs = []
+    for seed, names in enumerate([(), extra]):
+        rows: Rows = []
+        for step, right in ((0, 1), (5, 3)):
+            for i in range(6):
+                correct = [j < right - (i == 0) * step // 5 for j in range(4)]
+                rows += prompt_rows("val", step, f"v{i}", correct, [0.5, i / 5])
+        rows += prompt_rows("train", 1, "t", [True, False], [0.5])
+        for row in rows:
+            if row["meta_rewards"] is not None:
+                row["meta_rewards"] += [(name, -2.0) for name in names]
+        runs.append(load_run(write_run(tmp_path / str(seed), rows, method=f"m{seed}")))
+    assert [run.rewards[3:] for run in runs] == [(), extra]
+    table = score_table(runs).set_index("run")
+    shares = paired_table(runs).set_index("run")
+    for name in extra:
+        assert table.loc["m1", f"{name} score"].value == -2
+        assert np.isnan(table.loc["m0", f"{name} score"])
+        assert shares.loc["m1", f"R2 share, {name} score"].value == pytest.approx(0, abs=1e-9)
+    mean = sum(table.loc["m1", f"{n} score"].value for n in ("difficulty", "length", "notion"))
+    assert table.loc["m1", "meta reward"].value == pytest.approx((mean - 8) / 7)
+    write_report([run.path for run in runs], tmp_path / "report")
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "gain score" in report and "R2 share, step score" in report

@@ -10,8 +10,8 @@ from trl_numbers import BASE, CASES, LENGTHS, LIMIT, PROMPT, numbers, summary
 
 from masa.algorithm.advantages import group_advantages
 from masa.algorithm.diagnostics import policy_statistics
-from masa.algorithm.losses import LOSSES, total_loss, weighed
-from masa.algorithm.step import keep_mixed, overlong_penalty, reward, samples_of
+from masa.algorithm.losses import LOSSES, total_loss, with_loss_weights
+from masa.algorithm.step import keep_mixed, overlong_penalty, reward, training_samples
 from masa.data.packing import build_update
 from masa.types import Sample
 
@@ -48,7 +48,7 @@ def test_against_trl(name, budget):
     config = algorithm(response_limit=LIMIT, meta={"group_size": 0}, **BASE | CASES[name])
     data = numbers()
     samples = [
-        weighed(
+        with_loss_weights(
             Sample(
                 (row + 1,) * PROMPT, (row + 1,) * n, tuple(data["engine"][row, :n].tolist()),
                 float(data["advantages"][row]), "solution",
@@ -76,7 +76,7 @@ def test_against_trl(name, budget):
 @pytest.mark.parametrize("mismatch", ["none", "tis", "icepop", "seq_mask"])
 def test_neither_split_nor_padding_changes_anything(loss, mismatch):
     config = algorithm(loss=loss, mismatch=mismatch, mismatch_low=0.9, entropy_coef=0.1)
-    samples = [weighed(s, config) for s in random_samples(12, objectives="sm")]
+    samples = [with_loss_weights(s, config) for s in random_samples(12, objectives="sm")]
     totals = []
     for budget, layout in [(1, "padded"), (40, "padded"), (10_000, "padded"), (50, "packed")]:
         total, tokens = 0.0, 0.0
@@ -105,15 +105,17 @@ def test_weights_by_hand():
         "grpo": (0.25, 1), "dapo": (1, 4), "dr_grpo": (1, 64), "gspo": (0.25, 1), "cispo": (1, 4),
     }  # fmt: skip
     for name, pair in expected.items():
-        made = weighed(sample, algorithm(loss=name))
+        made = with_loss_weights(sample, algorithm(loss=name))
         assert (made.weight, made.mass) == pair
-    assert weighed(replace(sample, objective="meta"), algorithm(loss="dr_grpo")).mass == 200
+    assert (
+        with_loss_weights(replace(sample, objective="meta"), algorithm(loss="dr_grpo")).mass == 200
+    )
 
 
 @pytest.mark.parametrize("mismatch", ["tis", "icepop", "seq_mask"])
 def test_an_engine_that_agrees_needs_no_correction(mismatch):
     config = algorithm(mismatch=mismatch)
-    samples = [weighed(s, config) for s in random_samples(6, objectives="s")]
+    samples = [with_loss_weights(s, config) for s in random_samples(6, objectives="s")]
     (batch,) = build_update(samples, config, 10_000, 0, layout="packed")
     gradients = []
     for chosen in (config, replace(config, mismatch="none")):
@@ -165,12 +167,14 @@ def test_truncated_completions_count_but_have_no_gradient():
     config = algorithm(mask_overlong=True, kl_beta=0.1)
     made = group([True, False])
     cut = replace(made, solutions=(made.solutions[0], completion(9, finished=False)))
-    samples = samples_of([reward(cut, config)], config)
+    samples = training_samples([reward(cut, config)], config)
     update = build_update(samples, config, 100, 0)
     (batch,) = update
     assert len(batch.input_ids) == 1
     assert float(batch.weights["solution"].max()) == pytest.approx(1 / 14)
-    kept = build_update(samples_of([reward(cut, config)], algorithm(kl_beta=0.1)), config, 100, 0)
+    kept = build_update(
+        training_samples([reward(cut, config)], algorithm(kl_beta=0.1)), config, 100, 0
+    )
     assert sum(len(b.input_ids) for b in kept) == 2
 
 
@@ -185,7 +189,7 @@ def test_dynamic_sampling_keeps_mixed_groups_and_every_prediction():
     assert [g.correct for g in chosen[:2]] == [(True, False), (False, True)]
     assert [g.kept for g in chosen] == [True, True, False, False, False, False]
     assert sorted(map(id, (g.prompt for g in chosen))) == sorted(id(g.prompt) for g in groups)
-    kinds = [s.objective for s in samples_of(chosen, config)]
+    kinds = [s.objective for s in training_samples(chosen, config)]
     assert (kinds.count("solution"), kinds.count("meta")) == (4, 6)
     few = keep_mixed(groups, 9)
     assert sum(g.kept for g in few) == 3

@@ -1,42 +1,40 @@
-import inspect
 import math
+import re
+from types import SimpleNamespace as at
 
+import numpy as np
 import pytest
-from builders import algorithm, prediction
+from builders import algorithm, completion, group, prediction, prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masa.algorithm.meta_rewards import (
-    component_rewards,
-    difficulty_reward,
-    length_reward,
-    meta_reward,
-    notion_reward,
-)
-from masa.config import MetaConfig
+from masa.algorithm import meta_rewards
+from masa.algorithm.meta_rewards import component_rewards, meta_reward
+from masa.checks import ConfigError, TrainingError
+from masa.meta import MetaConfig, paper_rewards
 
 rates = st.floats(0, 1)
 verdicts = st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=8)
 
 
-@pytest.mark.parametrize(
-    ("function", "signature"),
-    [
-        (difficulty_reward, "(pass_rate, predicted, base=0.01)"),
-        (length_reward, "(lengths, correct, predicted, strict=False)"),
-        (notion_reward, "(texts, correct, notions, problem)"),
-    ],
-)
-def test_public_signatures(function, signature):
-    plain = inspect.signature(function)
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in plain.parameters.values()]
-    assert str(inspect.Signature(bare)) == signature
+def difficulty_reward(pass_rate, predicted, **settings):
+    return meta_rewards.difficulty(at(pass_rate=predicted), at(pass_rate=pass_rate), **settings)
+
+
+def length_reward(lengths, correct, predicted, strict=False):
+    return meta_rewards.length(at(length=predicted), at(lengths=lengths, correct=correct), strict)
+
+
+def notion_reward(texts, correct, notions, problem):
+    solutions = [at(text=text) for text in texts]
+    outcome = at(solutions=solutions, correct=correct, prompt=at(problem=problem))
+    return meta_rewards.notion(at(notions=notions), outcome)
 
 
 @given(rates, rates, st.sampled_from([0.005, 0.01, 0.02, 0.5]))
 def test_difficulty_is_base_to_the_distance(p, p_hat, base):
     expected = math.exp(math.log(base) * max(p - p_hat, p_hat - p))
-    assert difficulty_reward(p, p_hat, base) == pytest.approx(expected, rel=1e-12)
+    assert difficulty_reward(p, p_hat, base=base) == pytest.approx(expected, rel=1e-12)
 
 
 def test_difficulty_by_hand():
@@ -154,32 +152,39 @@ def test_a_missing_prediction_earns_nothing():
     assert difficulty_reward(0.5, math.nan) == 0.0
     assert length_reward([5], [True], None) == 0.0
     assert notion_reward(["carry"], [True], None, "add") == 0.0
-    scores = component_rewards(
-        prediction(None, None, None),
-        pass_rate=0.5, lengths=[5], texts=["carry"], correct=[True], problem="add",
-        config=MetaConfig(),
-    )  # fmt: skip
+    outcome = solved((True,), [5], ["carry"])
+    scores = component_rewards(prediction(None, None, None), outcome, MetaConfig().components)
     assert scores == {"difficulty": 0.0, "length": 0.0, "notion": 0.0}
 
 
+def solved(correct, lengths, texts, problem="add"):
+    """A group with these solutions."""
+    solutions = [completion(n, text=text) for n, text in zip(lengths, texts, strict=True)]
+    return group(correct, solutions=tuple(solutions), prompt=prompt(problem=problem))
+
+
 def test_a_malformed_field_leaves_the_others_their_reward():
-    known = {"pass_rate": 0.5, "lengths": [5, 9], "texts": ["carry", ""], "correct": [True, True]}
+    outcome = solved((True, False), [5, 9], ["carry", ""])
     for broken in range(3):
-        fields = [4, 7, ["carry"]]
+        fields = [4, 5, ["carry"]]
         fields[broken] = None
-        scores = component_rewards(
-            prediction(*fields), **known, problem="add", config=MetaConfig(min_length=1)
-        )
+        scores = component_rewards(prediction(*fields), outcome, MetaConfig().components)
         assert list(scores.values()) == [float(i != broken) for i in range(3)]
 
 
 def test_components_take_their_settings():
-    config = algorithm(meta={"difficulty_base": 0.5, "strict_length": True}).meta
-    scores = component_rewards(
-        prediction(8, 5), pass_rate=0.0, lengths=[5, 9], texts=["", ""], correct=[True, True],
-        problem="", config=config,
-    )  # fmt: skip
-    assert scores == {"difficulty": 0.5, "length": 0.0, "notion": 0.0}
+    config = algorithm(meta={"rewards": {"difficulty": {"base": 0.5}, "length": {"strict": True}}})
+    outcome = solved((False, True), [5, 5], ["", ""])
+    scores = component_rewards(prediction(8, 5), outcome, config.meta.components)
+    assert scores == {"difficulty": 0.5**0.5, "length": 0.0, "notion": 0.0}
+
+
+def weighted(**weights):
+    """Components of the paper with these weights."""
+    rewards = paper_rewards()
+    for name, weight in weights.items():
+        rewards[name]["weight"] = weight
+    return MetaConfig(rewards=rewards).components
 
 
 @given(
@@ -188,19 +193,134 @@ def test_components_take_their_settings():
 )
 def test_meta_reward_is_the_weighted_mean(scores, weights):
     named = dict(zip(("difficulty", "length", "notion"), scores, strict=True))
-    config = MetaConfig(**{f"{n}_weight": w for n, w in zip(named, weights, strict=True)})
+    got = meta_reward(named, weighted(**dict(zip(named, weights, strict=True))))
     total = weights[0] * scores[0] + weights[1] * scores[1] + weights[2] * scores[2]
-    got = meta_reward(named, config)
-    assert got == pytest.approx(total / sum(weights))
+    assert got == total / sum(weights)
     assert 0 <= got <= 1 + 1e-12
 
 
 def test_a_weight_of_zero_removes_the_component():
     for removed in ("difficulty", "length", "notion"):
-        config = MetaConfig(**{f"{removed}_weight": 0.0})
         scores = {"difficulty": 1.0, "length": 1.0, "notion": 1.0, removed: 0.0}
-        assert meta_reward(scores, config) == 1.0
-        only = MetaConfig(
-            **{f"{n}_weight": float(n == removed) for n in ("difficulty", "length", "notion")}
-        )
-        assert meta_reward(scores, only) == 0.0
+        assert meta_reward(scores, weighted(**{removed: 0.0})) == 1.0
+        only = {name: float(name == removed) for name in scores}
+        assert meta_reward(scores, weighted(**only)) == 0.0
+
+
+# --- components from outside of the package
+
+
+def outside(function, **entry):
+    """Settings with a component of this module beside the paper's."""
+    own = {"_target_": f"{__name__}.{function}", "weight": 1.0, **entry}
+    return MetaConfig(rewards={"own": own, **paper_rewards()})
+
+
+def notions_named(prediction, group, factor=1):
+    return factor * len(prediction.notions)
+
+
+def returns(prediction, group, value):
+    return value
+
+
+def fails(prediction, group):
+    raise KeyError("no such\nprompt")
+
+
+def no_group(prediction):
+    return 0.0
+
+
+def test_a_component_from_outside_is_one_like_the_others():
+    config = outside("notions_named", factor=-2)
+    outcome = solved((True,), [5], ["carry"])
+    scores = component_rewards(prediction(8, 5, ["carry", "sum"]), outcome, config.components)
+    assert scores == {"difficulty": 1.0, "length": 1.0, "notion": 0.5, "own": -4}
+    assert type(scores["own"]) is float
+    assert meta_reward(scores, config.components) == (1 + 1 + 0.5 - 4) / 4
+
+
+def test_the_order_of_entries_changes_nothing():
+    entries = list(outside("notions_named").rewards.items())
+    for order in (entries, entries[::-1]):
+        names = [component.name for component in MetaConfig(rewards=dict(order)).components]
+        assert names == ["difficulty", "length", "notion", "own"]
+
+
+@pytest.mark.parametrize("value", [True, 2, 0.25, -1e300, np.float32(0.5)])
+def test_any_finite_number_is_a_reward(value):
+    own = outside("returns", value=value).components[-1]
+    assert own(prediction(), group()) == float(value)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", math.nan, -math.inf, [1.0], 1j, "a\nb"])
+def test_what_is_no_finite_number_is_no_reward(value):
+    own = outside("returns", value=value).components[-1]
+    name, words = re.escape(f"{__name__}.returns"), r"id7, it must return a finite number"
+    with pytest.raises(TrainingError, match=rf"rewards\.own: {name} .*{words}") as caught:
+        own(prediction(), group(prompt=prompt("id7")))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_component_that_fails_is_named_with_the_prompt():
+    own = outside("fails").components[-1]
+    with pytest.raises(TrainingError, match=r"\.fails failed on prompt id7 .*KeyError") as caught:
+        own(prediction(), group(prompt=prompt("id7")))
+    assert "\n" not in str(caught.value)
+
+
+FUNCTION = "masa.algorithm.meta_rewards.notion"
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"_target_": "nowhere.own", "weight": 1}, ["nowhere.own", "cannot be imported"]),
+        ({"_target_": f"{__name__}.nothing", "weight": 1}, ["nothing", "cannot be imported"]),
+        ({"_target_": __name__, "weight": 1}, ["cannot be imported", "module"]),
+        ({"_target_": "", "weight": 1}, ["cannot be imported"]),
+        ({"_target_": 3, "weight": 1}, ["_target_: MODULE.FUNCTION"]),
+        ({"weight": 1}, ["_target_: MODULE.FUNCTION"]),
+        (3, ["is 3", "_target_: MODULE.FUNCTION"]),
+        (None, ["is None", "~algorithm.meta.rewards.own"]),
+        ({"_target_": f"{__name__}.no_group", "weight": 1}, ["(prediction, group)", "positional"]),
+        ({"_target_": f"{__name__}.returns", "weight": 1}, ["(prediction, group)", "'value'"]),
+        ({"_target_": FUNCTION, "weight": 1, "sigma": 2}, ["(prediction, group, sigma)", "sigma"]),
+        ({"_target_": FUNCTION, "weight": 1, "group": 2}, ["multiple values", "group"]),
+        ({"_target_": "builtins.max", "weight": 1}, ["builtins.max", "signature"]),
+        ({"_target_": FUNCTION}, ["own.weight is missing"]),
+        *[
+            ({"_target_": FUNCTION, "weight": weight}, [f"own.weight is {weight!r}", ">= 0"])
+            for weight in (-0.1, "much", None, True, math.nan, math.inf, [1])
+        ],
+    ],
+)
+def test_an_entry_that_cannot_be_is_refused_in_one_line(entry, words):
+    with pytest.raises(ConfigError) as caught:
+        MetaConfig(rewards={"own": entry, **paper_rewards()})
+    message = str(caught.value)
+    assert message.startswith("algorithm.meta.rewards.own") and "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("name", ["", "a-b", "1a", "a b", "a/b", "a.b"])
+def test_a_name_is_an_identifier(name):
+    with pytest.raises(ConfigError, match="a name has letters"):
+        MetaConfig(rewards={name: paper_rewards()["notion"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *[("difficulty", {"base": base}) for base in (-1, 0, 1, 1.5, math.nan, "b")],
+        *[("length", {"strict": strict}) for strict in ("yes", 1, None)],
+    ],
+)
+def test_a_setting_that_the_function_refuses(name, changes):
+    rewards = paper_rewards()
+    rewards[name] |= changes
+    ((setting, value),) = changes.items()
+    with pytest.raises(ConfigError, match=rf"rewards\.{name}: .*{setting} is {value!r}, it must"):
+        MetaConfig(rewards=rewards)

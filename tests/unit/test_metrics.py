@@ -21,7 +21,7 @@ STEERED = {"enforced": True, "audited": False}
 
 def seen(correct, gated, phase=SHADOW, lengths=None, cutoff=64, rates=(4, 4)):
     """A prompt with its verdicts, the gate's verdict and the phase it was rolled out in."""
-    decided = plan(gated=gated, cutoff=cutoff, limit=64 if correct else 0, **phase)
+    decided = plan(would_skip=gated, cutoff_tokens=cutoff, max_tokens=64 if correct else 0, **phase)
     return reward(
         group(correct, lengths, decided=decided, predictions=[prediction(r) for r in rates]),
         CONFIG,
@@ -72,10 +72,10 @@ def test_correct_answers_lost_to_the_cutoff():
 
 
 def test_share_stopped_by_the_cutoff():
-    def stopped(count, truthful, phase):
+    def stopped(count, uncensored, phase):
         ends = [completion(8, finished=i >= count) for i in range(4)]
         return group(
-            (False,) * 4, solutions=tuple(ends), truthful=truthful, decided=plan(**phase),
+            (False,) * 4, solutions=tuple(ends), uncensored=uncensored, decided=plan(**phase),
             predictions=[prediction()],
         )  # fmt: skip
 
@@ -101,9 +101,9 @@ def test_alignment_by_hand():
     assert metrics["meta/parse_rate"] == pytest.approx(6 / 8)
     scores = [score for g in groups for score in g.meta_scores]
     assert len(scores) == 6
-    for name, key in [("difficulty", "difficulty_score"), ("length", "length_in_range")]:
+    for name in ("difficulty", "length", "notion"):
         mean = sum(score[name] for score in scores) / 6
-        assert metrics[f"meta/{key}"] == pytest.approx(mean)
+        assert metrics[f"meta/reward/{name}"] == pytest.approx(mean)
     rewards = [r for g in groups for r in g.meta_rewards]
     assert metrics["meta/reward"] == pytest.approx(sum(rewards) / 6)
 

@@ -73,7 +73,7 @@ NO_METRICS = {
 
 
 def general(name):
-    return re.sub(r"level_\d+$", "level_*", name)
+    return re.sub(r"level_\d+$", "level_*", re.sub(r"(meta/reward/)\w+$", r"\1<name>", name))
 
 
 def test_each_name_is_listed_once():
@@ -96,6 +96,8 @@ def is_emitted(name):
         return 'f"val/{held.name}"' in (ROOT / "masa" / "training" / "validation.py").read_text()
     if name.startswith("val/"):
         name = name.removeprefix("val/").replace("/level_*", "")
+    if name == "meta/reward/<name>":
+        return 'f"meta/reward/{name}"' in (ROOT / "masa" / "data" / "metrics.py").read_text()
     if name.startswith("loss/"):
         return name.removeprefix("loss/") in OBJECTIVES
     return name in EMITTED
@@ -115,8 +117,8 @@ def test_what_is_measured_is_on_the_page():
         lambda problem, seed: meta_text(seed % 9, 20, ["sum"]),
         lambda problem, seed: f"sum ={seed % 20}",
     )
-    groups = collect(prompts(12), 1, config, world.actors, 0)
-    assert set(rollout_metrics(groups, 200)) <= set(LISTED)
+    groups = collect(prompts(12), 1, world.context)
+    assert set(map(general, rollout_metrics(groups, 200))) <= set(LISTED)
     levels = [group(decided=g.plan, prompt=g.prompt) for g in groups]
     measured = {**validation_metrics(groups), **validation_metrics(levels)}
     assert {general(f"val/{name}") for name in measured} <= set(LISTED)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from builders import algorithm, random_samples, tiny_qwen3
 
-from masa.algorithm.losses import weighed
+from masa.algorithm.losses import with_loss_weights
 from masa.config import ConfigError, OptimizerConfig, StrategyConfig, TrainerConfig, TrainingError
 from masa.data.packing import build_update, pad
 from masa.training.logprobs import token_logprobs
@@ -79,7 +79,7 @@ def updates_of(config, seed=0, shift=0.0, sampler=None):
             batch = pad([sample], dict.fromkeys(("solution", "meta", "bc"), 1.0), 0)
             logprobs, _ = token_logprobs(policy, batch, 1.0)
         own = logprobs[0, len(sample.prompt_ids) : len(sample)] - shift
-        samples.append(weighed(replace(sample, logprobs=tuple(own.tolist())), config))
+        samples.append(with_loss_weights(replace(sample, logprobs=tuple(own.tolist())), config))
     return [build_update(samples[i::2], config, 60, 0) for i in range(2)]
 
 

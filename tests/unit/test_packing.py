@@ -99,7 +99,7 @@ def test_an_objective_without_tokens_has_no_weight():
         assert weights == dict.fromkeys(OBJECTIVES, 0.0)
 
 
-def test_samples_of_advantage_zero_count_but_do_not_run():
+def test_training_samples_advantage_zero_count_but_do_not_run():
     samples = random_samples(12, objectives="sm")
     active = [s for s in samples if s.advantage != 0]
     assert 0 < len(active) < len(samples)
@@ -188,7 +188,7 @@ def test_ranks_share_all_samples_and_run_like_numbers_of_tokens(count, seed, ran
 
 
 @pytest.mark.parametrize("regulariser", ["kl_beta", "entropy_coef"])
-def test_ranks_share_samples_of_advantage_zero_that_run(regulariser):
+def test_ranks_share_training_samples_advantage_zero_that_run(regulariser):
     samples = [replace(s, advantage=0.0) for s in random_samples(24, objectives="s")]
     config = replace(CONFIG, **{regulariser: 0.1})
     shares = [share_of(samples, config, rank, 2) for rank in range(2)]
@@ -196,7 +196,7 @@ def test_ranks_share_samples_of_advantage_zero_that_run(regulariser):
     assert abs(run[0] - run[1]) <= max(map(len, samples))
 
 
-def test_samples_of_like_length_lie_together():
+def test_training_samples_like_length_lie_together():
     samples = random_samples(40)
     update = build_update(samples, CONFIG, 40, PAD)
     lengths = [batch.attention_mask.sum(1) for batch in update]

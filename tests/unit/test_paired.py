@@ -10,7 +10,7 @@ import pytest
 from synthetic_run import Rows, prompt_rows, write_run
 
 from masa.analysis.load import load_run
-from masa.analysis.paired import FEATURES, gains, paired_table, shapley, shapley_r2
+from masa.analysis.paired import gains, paired_table, shapley, shapley_r2
 
 
 def r2(x: np.ndarray, y: np.ndarray) -> float:
@@ -67,26 +67,27 @@ def test_gains_pair_questions_and_checkpoints(tmp_path: Path) -> None:
     assert table.loc[10, "gain"].tolist() == [0.75] * 6
     # scores of predictions 0.5 and 1 where the pass rate is 1/4, then 1
     start, end = (0.01**0.25 + 0.01**0.75) / 2, (0.01**0.5 + 1) / 2
-    assert table.loc[(10, "v3"), "difficulty"] == pytest.approx(end - start)
+    assert table.loc[(10, "v3"), "r_difficulty"] == pytest.approx(end - start)
     assert table.loc[(10, "v3"), "reward"] == pytest.approx((end - start) / 3)
-    assert (table[["length", "notion"]] == 0).all(axis=None)
+    assert (table[["r_length", "r_notion"]] == 0).all(axis=None)
 
 
 def test_gains_in_meta_reward_have_the_weights_of_the_run(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path / "r", _rows()))
-    run.config["algorithm"]["meta"] = {
-        "difficulty_weight": 1.0, "length_weight": 0.0, "notion_weight": 0.0,
-    }  # fmt: skip
+    weights = {"difficulty": {"weight": 1.0}, "length": {"weight": 0.0}, "notion": {"weight": 0.0}}
+    run.config["algorithm"]["meta"] = {"rewards": weights}
     table = gains(run)
     assert table["reward"].abs().max() > 0
-    assert table["reward"].tolist() == table["difficulty"].tolist()
+    assert table["reward"].tolist() == table["r_difficulty"].tolist()
 
 
 def test_bootstrap_of_shares_holds_the_point(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path / "r", _rows()))
     shares = shapley(run)
-    assert shares["R2"].value == pytest.approx(sum(shares[name].value for name in FEATURES))
-    assert shares["R2"].value > 0.9 and shares["length"].value == pytest.approx(0)
+    assert set(shares) == {"difficulty score", "length score", "notion score", "step", "R2"}
+    parts = [share.value for name, share in shares.items() if name != "R2"]
+    assert shares["R2"].value == pytest.approx(sum(parts))
+    assert shares["R2"].value > 0.9 and shares["length score"].value == pytest.approx(0)
     assert shares["R2"].low - 1e-9 <= shares["R2"].value <= shares["R2"].high + 1e-9
     row = paired_table([run]).iloc[0]
     # one pair gains nothing in either; the reward rises alike in the other eleven

@@ -33,13 +33,13 @@ def roll_out():
         rate = 0 if int(problem.split()[1]) % 2 else seed % 9
         return meta_text(rate, 20, ["carry"]) if seed % 5 else "unreadable"
 
-    world = World(config, meta, lambda p, s: "x" * (s % 40) + f"={p.split()[1]}")
-    return collect(prompts(24), 3, config, world.actors, seed=1)
+    world = World(config, meta, lambda p, s: "x" * (s % 40) + f"={p.split()[1]}", seed=1)
+    return collect(prompts(24), 3, world.context)
 
 
 def test_rows_against_groups(tmp_path):
     groups = roll_out()
-    assert {(g.skipped, g.plan.audited, g.truthful) for g in groups} >= {
+    assert {(g.skipped, g.plan.audited, g.uncensored) for g in groups} >= {
         (True, False, False), (False, True, True), (False, False, False)
     }  # fmt: skip
     records.write(records.rows(groups, 3, "train", 200), tmp_path / "deep" / "r.parquet")
@@ -56,19 +56,17 @@ def test_rows_against_groups(tmp_path):
             notions = row["predicted_notions"]
             assert (None if notions is None else tuple(notions)) == predicted.notions
             assert row["parse_error"] == predicted.error
-            scores = g.meta_scores[i] if g.truthful else {}
-            for name in ("difficulty", "length", "notion"):
-                assert row[f"r_{name}"] == scores.get(name)
-            assert row["reward"] == (g.meta_rewards[i] if g.truthful else None)
-            assert row["advantage"] == (g.meta_advantages[i] if g.truthful else None)
+            assert row["meta_rewards"] == (list(g.meta_scores[i].items()) if g.uncensored else None)
+            assert row["reward"] == (g.meta_rewards[i] if g.uncensored else None)
+            assert row["advantage"] == (g.meta_advantages[i] if g.uncensored else None)
         for i, (said, right) in enumerate(zip(g.solutions, g.correct, strict=True)):
             row = next(rows)
-            shared(row, g, said, i, "solution", g.plan.limit)
+            shared(row, g, said, i, "solution", g.plan.max_tokens)
             assert row["correct"] is right
             assert row["reward"] == float(right)
             assert row["advantage"] == g.solution_advantages[i]
             for name in ("predicted_pass_rate", "predicted_length", "predicted_notions",
-                         "parse_error", "r_difficulty", "r_length", "r_notion"):  # fmt: skip
+                         "parse_error", "meta_rewards"):  # fmt: skip
                 assert row[name] is None
     assert next(rows, None) is None
 
@@ -81,12 +79,12 @@ def shared(row, g, said, sample, kind, limit):
     asked = g.meta_prompt_ids if kind == "meta" else g.solution_prompt_ids
     assert row["prompt_tokens"] == len(asked) > 0
     assert row["finish_reason"] == ("stop" if said.finished else "length")
-    assert (row["limit"], row["version"]) == (limit, said.version)
-    assert (row["gated"], row["audited"]) == (g.plan.gated, g.plan.audited)
-    assert [row[name] for name in ("gating", "cutting", "skipped", "kept")] == [
-        g.plan.gating, g.plan.cutting, g.skipped, g.kept,
+    assert (row["max_tokens"], row["version"]) == (limit, said.version)
+    assert (row["would_skip"], row["audited"]) == (g.plan.would_skip, g.plan.audited)
+    assert [row[name] for name in ("gate_active", "cutoff_active", "skipped", "kept")] == [
+        g.plan.gate_active, g.plan.cutoff_active, g.skipped, g.kept,
     ]  # fmt: skip
-    assert row["cutoff"] == g.plan.cutoff
+    assert row["cutoff_tokens"] == g.plan.cutoff_tokens
 
 
 def test_no_rollouts_are_a_table_without_rows(tmp_path):
@@ -103,7 +101,7 @@ def test_any_text_can_be_written(tmp_path):
         solution_advantages=(0.5, -0.5),
         prompt=prompt(problem='quotes " and \n lines', level=20240131),
         meta=(completion(1, text="\x00"), completion(2, text="🙂", finished=False)),
-        decided=plan(gated=True),
+        decided=plan(would_skip=True),
     )
     records.write(records.rows([odd], 1, "val", 10), tmp_path / "r.parquet")
     table = pq.read_table(tmp_path / "r.parquet").to_pylist()
@@ -138,18 +136,18 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
 
 
 def test_a_skipped_prompt_keeps_its_predictions():
-    made = group((), predictions=[prediction()], decided=plan(gated=True, limit=0))
+    made = group((), predictions=[prediction()], decided=plan(would_skip=True, max_tokens=0))
     (row,) = records.rows([made], 1, "train", 10)
     assert not any(isinstance(v, float) and math.isnan(v) for v in row.values())
     assert row["kind"] == "meta" and row["skipped"] and "reward" not in row
 
 
 def test_a_prompt_skipped_without_a_prediction_is_on_record(tmp_path):
-    gated = plan(gated=True, gating=True, limit=0)
+    gated = plan(would_skip=True, gate_active=True, max_tokens=0)
     made = [
         group((), decided=gated, prompt=prompt("a")),
         group(
-            decided=plan(gating=True), prompt=prompt("b"),
+            decided=plan(gate_active=True), prompt=prompt("b"),
             solution_rewards=(1, 0), solution_advantages=(1, -1),
         ),
     ]  # fmt: skip
@@ -157,7 +155,7 @@ def test_a_prompt_skipped_without_a_prediction_is_on_record(tmp_path):
     records.write(records.rows(made, 1, "train", 10), run / "rollouts" / "train-000001.parquet")
     loaded = load_run(run)
     first, second = (row for _, row in loaded.prompts.query("split == 'train'").iterrows())
-    assert (first["samples"], first["skipped"], first["gated"]) == (0, True, True)
+    assert (first["samples"], first["skipped"], first["would_skip"]) == (0, True, True)
     assert (second["samples"], second["skipped"]) == (2, False)
     share = tables.headline([loaded]).iloc[0]["skipped share, gate in force"]
     assert (share.hits, share.n) == (1, 2)

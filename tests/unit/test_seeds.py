@@ -234,7 +234,7 @@ def test_shares_are_pooled_and_numbers_averaged(tmp_path: Path) -> None:
     for seed in range(3):
         rows = prompt_rows("val", 0, "v0", MIXED, [0.5]) + prompt_rows("val", 0, "v1", MIXED)
         for i in range(4):
-            rows += prompt_rows("train", 1, f"t{i}", [True] * 2, [1.0], gated=i <= seed)
+            rows += prompt_rows("train", 1, f"t{i}", [True] * 2, [1.0], would_skip=i <= seed)
         write_run(tmp_path / str(seed), rows, method="masa", seed=seed)
     (row,) = seeds.over_seeds(load_sweep(tmp_path), tables.audits, ["evidence"]).to_dict("records")
     assert (row["method"], row["evidence"], row["seeds"]) == ("masa", "shadow", 3)
@@ -273,7 +273,7 @@ def test_one_page_without_external_parts(
     names = {"dynamics", "length_calibration", "ablation", "levels", "gate", "shapley"}
     assert names <= {Path(name).stem for name in pictures}
     assert "The claim is at 90 %; 100 % is exploratory" in text
-    assert "| predicted pass rate" in text and "| length in range" in text
+    assert "| predicted pass rate" in text and "| length score" in text
     assert len(pictures) >= 12 and all((tmp_path / name).is_file() for name in pictures)
     sources = re.findall(r'src="([^"]{0,30})', html)
     assert len(sources) == len(pictures)

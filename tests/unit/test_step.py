@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masa.algorithm.expert import expert_of
-from masa.algorithm.step import collect, samples_of
+from masa.algorithm.step import collect, training_samples
 from masa.config import BCConfig
 from masa.data.packing import build_update
 
@@ -36,8 +36,8 @@ def half_right(problem, seed):
 
 
 def roll_out(config, *, meta=hopeless_if_even, solve=half_right, count=6, step=5, who=None):
-    world = World(config, meta, solve)
-    return world, collect(who or prompts(count), step, config, world.actors, SEED)
+    world = World(config, meta, solve, SEED)
+    return world, collect(who or prompts(count), step, world.context)
 
 
 # --- phases
@@ -62,12 +62,12 @@ def test_before_start_step_nothing_is_enforced():
     config = algorithm(control={"start_step": 5, "hint": True}, gate=GATE, cutoff=CUT)
     _, groups = roll_out(config, step=5)
     for group in groups:
-        assert group.plan.limit == 64
+        assert group.plan.max_tokens == 64
         assert not group.plan.enforced and not group.plan.audited
-        assert group.truthful and group.meta_rewards
+        assert group.uncensored and group.meta_rewards
     # the verdicts are observed all the same
-    assert [g.plan.gated for g in groups] == [True, False] * 3
-    assert {g.plan.cutoff for g in groups} == {20}
+    assert [g.plan.would_skip for g in groups] == [True, False] * 3
+    assert {g.plan.cutoff_tokens for g in groups} == {20}
     _, later = roll_out(config, step=6)
     assert all(g.plan.enforced for g in later)
 
@@ -76,18 +76,18 @@ def test_a_gate_that_has_not_proved_itself_does_not_act():
     config = algorithm(gate=GATE | {"min_precision": 0.9})
     world, groups = roll_out(config)
     assert len(world.engine.calls) == 1 and len(world.asked("solve")) == 6
-    world.gate.precision.add([1.0] * 4)
-    collect(prompts(6), 6, config, world.actors, SEED)
+    world.controller.gate.precision.add([1.0] * 4)
+    collect(prompts(6), 6, world.context)
     assert len(world.asked("solve")) == 6 + 3
 
 
 def test_a_cutoff_that_has_not_proved_itself_does_not_act():
     config = algorithm(cutoff=CUT | {"max_lost": 0.1})
     world, groups = roll_out(config)
-    assert {g.plan.limit for g in groups} == {64}
-    world.cutoff.kept.add([1.0] * 4)
-    groups = collect(prompts(6), 6, config, world.actors, SEED)
-    assert {g.plan.limit for g in groups} == {20}
+    assert {g.plan.max_tokens for g in groups} == {64}
+    world.controller.cutoff.kept.add([1.0] * 4)
+    groups = collect(prompts(6), 6, world.context)
+    assert {g.plan.max_tokens for g in groups} == {20}
 
 
 # --- gating
@@ -98,8 +98,8 @@ def test_gated_prompts_get_no_solution():
     assert world.asked("solve") == ["problem 1", "problem 3", "problem 5"]
     for group in groups:
         gated = number(group.prompt.problem) % 2 == 0
-        assert group.plan.gated == group.skipped == gated
-        assert group.plan.limit == (0 if gated else 64)
+        assert group.plan.would_skip == group.skipped == gated
+        assert group.plan.max_tokens == (0 if gated else 64)
         assert len(group.solutions) == len(group.correct) == (0 if gated else 4)
         assert len(group.meta) == 4
 
@@ -107,14 +107,14 @@ def test_gated_prompts_get_no_solution():
 def test_gated_prompts_earn_no_reward_and_no_gradient():
     config = algorithm(gate=GATE)
     _, groups = roll_out(config)
-    gated = [g for g in groups if g.plan.gated]
-    assert gated and samples_of(gated, config) == []
+    gated = [g for g in groups if g.plan.would_skip]
+    assert gated and training_samples(gated, config) == []
     for group in gated:
         assert group.meta_scores == group.meta_rewards == group.meta_advantages == ()
         assert group.solution_advantages == () and math.isnan(group.pass_rate)
-        assert not group.truthful
+        assert not group.uncensored
         assert expert_of(group, BCConfig(mode="joint"), lambda *args: (1,)) is None
-    assert samples_of(groups, config)
+    assert training_samples(groups, config)
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo", "gspo"])
@@ -128,7 +128,7 @@ def test_a_right_gate_changes_no_weight_of_a_solution_token(loss, token_mean):
         # predictions are not trained: those of skipped prompts, which have no truth, are missing
         config = algorithm(loss=loss, token_mean=token_mean, gate=gate, meta={"coef": 0.0})
         _, groups = roll_out(config, solve=hopeless_indeed)
-        update = build_update(samples_of(groups, config), config, 10_000, 0)
+        update = build_update(training_samples(groups, config), config, 10_000, 0)
         return torch.cat([b.weights["solution"].flatten() for b in update])
 
     everything = weights()
@@ -151,10 +151,10 @@ def test_audited_prompts_run_to_the_full_limit():
     _, groups = roll_out(config)
     for group in groups:
         assert group.plan.audited and group.plan.enforced
-        assert group.plan.limit == 64 and len(group.solutions) == 4
-        assert group.truthful and group.meta_rewards  # they are trained on
-    assert [g.plan.gated for g in groups] == [True, False] * 3
-    assert {g.plan.cutoff for g in groups} == {20}
+        assert group.plan.max_tokens == 64 and len(group.solutions) == 4
+        assert group.uncensored and group.meta_rewards  # they are trained on
+    assert [g.plan.would_skip for g in groups] == [True, False] * 3
+    assert {g.plan.cutoff_tokens for g in groups} == {20}
 
 
 def test_the_audit_is_a_share_drawn_without_regard_to_the_predictions():
@@ -181,42 +181,42 @@ def test_a_group_stopped_by_the_cutoff_is_no_truth():
         config, count=2, solve=lambda p, s: f"carry={1 if number(p) else 'x' * 30 + '=0'}"
     )
     stopped, finished = groups
-    assert stopped.plan.limit == finished.plan.limit == 20
+    assert stopped.plan.max_tokens == finished.plan.max_tokens == 20
     assert all(len(c.token_ids) == 20 and not c.finished for c in stopped.solutions)
     assert stopped.correct == (False,) * 4
 
-    assert not stopped.truthful
+    assert not stopped.uncensored
     assert stopped.meta_scores == stopped.meta_rewards == stopped.meta_advantages == ()
-    assert expert_of(stopped, config.bc, world.actors.dialogue.rewrite) is None
-    assert {s.objective for s in samples_of([stopped], config)} == {"solution"}
+    assert expert_of(stopped, config.bc, world.renderer.rewrite) is None
+    assert {s.objective for s in training_samples([stopped], config)} == {"solution"}
 
-    assert finished.truthful and finished.meta_rewards
-    assert expert_of(finished, config.bc, world.actors.dialogue.rewrite) is not None
+    assert finished.uncensored and finished.meta_rewards
+    assert expert_of(finished, config.bc, world.renderer.rewrite) is not None
 
-    before = world.gate.state_dict(), world.cutoff.state_dict()
-    world.gate.observe(groups)
-    world.cutoff.observe(groups)
-    assert (world.gate.state_dict(), world.cutoff.state_dict()) == before
+    before = world.controller.gate.state_dict(), world.controller.cutoff.state_dict()
+    world.controller.gate.observe(groups)
+    world.controller.cutoff.observe(groups)
+    assert (world.controller.gate.state_dict(), world.controller.cutoff.state_dict()) == before
 
 
 def test_the_cutoff_spares_what_a_gate_on_trial_would_skip():
     gate = GATE | {"audit_fraction": 0.0, "min_precision": 0.9}
     slow = {"meta": hopeless_if_even, "solve": lambda p, s: "x" * 30}
     _, groups = roll_out(algorithm(cutoff=CUT, gate=gate), count=6, **slow)
-    assert not any(g.plan.gating for g in groups) and all(g.plan.cutting for g in groups)
+    assert not any(g.plan.gate_active for g in groups) and all(g.plan.cutoff_active for g in groups)
     for g in groups:
-        assert g.judges_skip == g.plan.gated == (number(g.prompt.problem) % 2 == 0)
-        assert g.truthful == g.plan.gated
+        assert g.skip_evidence == g.plan.would_skip == (number(g.prompt.problem) % 2 == 0)
+        assert g.uncensored == g.plan.would_skip
     # no trial where there is no gate
     _, groups = roll_out(algorithm(cutoff=CUT, gate=gate | {"enabled": False}), count=6, **slow)
-    assert not any(g.truthful or g.judges_skip for g in groups)
+    assert not any(g.uncensored or g.skip_evidence for g in groups)
 
 
 def test_one_stopped_solution_is_enough():
     config = algorithm(cutoff=CUT, gate={"audit_fraction": 0.0}, group_size=8)
     _, (group,) = roll_out(config, count=1, solve=lambda p, s: "x" * (30 * (s % 2)))
     assert len({c.finished for c in group.solutions}) == 2
-    assert not group.truthful
+    assert not group.uncensored
 
 
 def test_the_response_limit_itself_is_no_cutoff():
@@ -224,8 +224,8 @@ def test_the_response_limit_itself_is_no_cutoff():
     _, (group,) = roll_out(
         config, count=1, meta=lambda *args: meta_text(4, 64), solve=lambda p, s: "x" * 100
     )
-    assert group.plan.limit == 64 and not group.solutions[0].finished
-    assert group.truthful and group.meta_rewards
+    assert group.plan.max_tokens == 64 and not group.solutions[0].finished
+    assert group.uncensored and group.meta_rewards
 
 
 # --- hints
@@ -239,8 +239,8 @@ def test_hints_reach_the_solution_prompt():
     assert world.asked("solve") == ["problem 0#carry,sum"]
     assert decode(group.solution_prompt_ids) == "solve:problem 0#carry,sum"
     assert decode(group.meta_prompt_ids) == "meta:problem 0"
-    assert group.truthful and not group.plan.enforced
-    solution = next(s for s in samples_of([group], config) if s.objective == "solution")
+    assert group.uncensored and not group.plan.enforced
+    solution = next(s for s in training_samples([group], config) if s.objective == "solution")
     assert solution.prompt_ids == group.solution_prompt_ids
 
 
@@ -276,7 +276,7 @@ def test_rewards_by_hand():
 def test_samples_are_what_was_sampled():
     config = algorithm()
     _, groups = roll_out(config)
-    samples = samples_of(groups, config)
+    samples = training_samples(groups, config)
     assert len(samples) == 6 * (4 + 4)
     rows = iter(samples)
     for group in groups:
@@ -320,8 +320,8 @@ def test_seeds_are_all_different():
     config = algorithm(control={"start_step": 10})
     seeds, count = set(), 0
     for seed, step in itertools.product([0, 1], [1, 2, 11]):
-        world = World(config, hopeless_if_even, half_right)
-        collect(prompts(8), step, config, world.actors, seed)
+        world = World(config, hopeless_if_even, half_right, seed)
+        collect(prompts(8), step, world.context)
         drawn = [s for call in world.engine.calls for request in call for s in request.seeds]
         seeds |= set(drawn)
         count += len(drawn)
@@ -342,7 +342,7 @@ def test_grpo_never_asks_for_predictions():
     assert len(world.asked("solve")) == 6 and len(world.engine.calls) == 1
     for group in groups:
         assert group.meta == group.predictions == group.meta_rewards == ()
-        assert not group.plan.gated and group.plan.limit == group.plan.cutoff == 64
+        assert not group.plan.would_skip and group.plan.max_tokens == group.plan.cutoff_tokens == 64
 
 
 @pytest.mark.parametrize("mean", ["separate", "joint"])
@@ -353,7 +353,7 @@ def test_masa_without_weight_trains_as_grpo(mean, kl_beta):
     updates = []
     for config in (grpo, masa):
         _, groups = roll_out(config)
-        updates.append(build_update(samples_of(groups, config), config, 64, 0))
+        updates.append(build_update(training_samples(groups, config), config, 64, 0))
     assert len(updates[0].micro_batches) == len(updates[1].micro_batches) > 1
     for one, other in zip(*updates, strict=True):
         assert torch.equal(one.input_ids, other.input_ids)

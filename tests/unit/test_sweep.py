@@ -102,9 +102,9 @@ def test_learning_rates_are_tuned_on_problems_of_their_own():
 
 def test_components_are_each_alone_and_each_removed():
     jobs = sweep.combinations("config", ["+sweep=components", "seed=0"])
-    names = ("difficulty_weight", "length_weight", "notion_weight")
-    found = {tuple(compose(*job).algorithm.meta[name] for name in names) for job in jobs}
-    assert found == set(itertools.product((0, 1), repeat=3)) - {(0, 0, 0)}
+    rewards = [load(compose(*job)).algorithm.meta.components for job in jobs]
+    weights = {tuple(component.weight for component in components) for components in rewards}
+    assert weights == set(itertools.product((0, 1), repeat=3)) - {(0, 0, 0)}
 
 
 def test_every_value_comes_up():

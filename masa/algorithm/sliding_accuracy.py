@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-class Evidence:
+class SlidingAccuracy:
     """The newest verdicts on a decision and their mean.
 
     Args:

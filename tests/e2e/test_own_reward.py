@@ -1,0 +1,117 @@
+"""A reward of a user's own module: one function, one setting, and it is everywhere."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import runs
+
+from masa.analysis import load_run
+
+MODULE = '''
+import math
+
+
+def brevity(prediction, group, tokens=20, worth=1.0):
+    """How far below `tokens` the solutions stay on average, times `worth`."""
+    return worth * (1 - sum(group.lengths) / len(group.lengths) / tokens)
+
+
+def undefined(prediction, group):
+    return math.log(prediction.pass_rate or 0.5) if group.pass_rate else math.nan
+
+
+def without_group(prediction):
+    return 0.0
+'''
+CONSOLE_SCRIPT = "import sys; sys.path.pop(0); from masa.train import main; main()"
+"""As a console script starts: without the working directory on the path."""
+
+
+def start(folder, cache, *overrides):
+    (folder / "my_rewards.py").write_text(MODULE)
+    return subprocess.run(
+        [sys.executable, "-c", CONSOLE_SCRIPT, *runs.SMALL, "engine=hf", *overrides],
+        cwd=folder,
+        env=runs.environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def entry(function, *settings):
+    listed = ", ".join([f"_target_: my_rewards.{function}", *settings])
+    return f"+algorithm.meta.rewards.brevity={{{listed}}}"
+
+
+MASA = ["algorithm=masa", "algorithm.meta.group_size=4", "hydra.run.dir=run"]
+
+
+@pytest.fixture(scope="module")
+def run(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    done = start(folder, cache, *MASA, entry("brevity", "weight: 0.5", "tokens: 40", "worth: -2.0"))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return folder / "run"
+
+
+def test_reward_metrics_and_parquet_hold_it(run):
+    table = runs.rollouts(run)
+    assert (table["step"] == 1).any()
+    solved = table[table["kind"] == "solution"].groupby(["step", "prompt_id"])["tokens"].mean()
+    rewarded = table[table["reward"].notna() & (table["kind"] == "meta")]
+    assert len(rewarded) > 50
+    for row in rewarded.itertuples():
+        scores = dict(row.meta_rewards)
+        assert list(scores) == ["brevity", "difficulty", "length", "notion"]
+        expected = -2 * (1 - solved[row.step, row.prompt_id] / 40)
+        assert scores["brevity"] == pytest.approx(expected)
+        others = scores["difficulty"] + scores["length"] + scores["notion"]
+        assert row.reward == pytest.approx((0.5 * scores["brevity"] + others) / 3.5)
+    metrics = pd.read_csv(run / "metrics.csv").set_index("step")
+    for step, rows in rewarded.groupby("step"):
+        for name in ("brevity", "difficulty", "length", "notion"):
+            mean = rows["meta_rewards"].map(lambda pairs, name=name: dict(pairs)[name]).mean()
+            assert metrics.loc[step, f"meta/reward/{name}"] == pytest.approx(mean)
+    assert metrics.loc[[0, 2, 4], "val/meta/reward/brevity"].notna().all()
+
+
+def test_analysis_and_report_hold_it(run):
+    loaded = load_run(run)
+    assert loaded.rewards == ("brevity", "difficulty", "length", "notion")
+    assert loaded.prompts["r_brevity"].notna().all()
+    report = (run / "report.md").read_text()
+    assert "brevity score" in report and "R2 share, brevity score" in report
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (entry("brevity"), ["rewards.brevity.weight", "missing"]),
+        (entry("brevity", "weight: -1"), ["rewards.brevity.weight", "-1"]),
+        (entry("briefness", "weight: 1"), ["my_rewards.briefness", "cannot be imported"]),
+        (entry("brevity", "weight: 1", "words: 3"), ["my_rewards.brevity", "'words'"]),
+        (entry("without_group", "weight: 1"), ["my_rewards.without_group", "(prediction, group)"]),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(override, words, cache, tmp_path):
+    done = start(tmp_path, cache, *MASA, override)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith("masa-train: error: algorithm.meta.rewards.brevity")
+    for word in words:
+        assert word in line
+    assert os.listdir(tmp_path) == ["my_rewards.py"] or not (tmp_path / "run").exists()
+
+
+def test_a_reward_that_is_no_number_ends_the_run_in_one_line(cache, tmp_path):
+    done = start(tmp_path, cache, *MASA, entry("undefined", "weight: 1"))
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert line.startswith(
+        "masa-train: error: algorithm.meta.rewards.brevity: my_rewards.undefined"
+    )
+    assert "returned nan for prompt" in line
