@@ -339,6 +339,11 @@ CHOICES = {
         ("因此答案为C。", "C"), ("所以选择C", "C"), ("选项C正确", "C"),
         ("A选项错误，C选项正确，故选C。", "C"), ("La respuesta correcta es C.", "C"),
         ("La réponse est C.", "C"), ("Die Antwort ist C.", "C"),
+        ("Let's evaluate:\n\nA) 12 – too low\n\nB) 15 – matches\n\nC) 18 – too "
+         "high\n\nD) 21 – too high",
+         None),
+        ("The answer is not listed, but the closest is (C).", "C"),
+        ("If A is true then B is true.", None), ("First choice: C. Second choice: B.", "C"),
         ("My reasoning leads me to C.", "C"), ("That makes C the answer.", "C"),
         ("This makes (C) the correct choice.", "C"), ("making C the correct answer.", "C"),
         ("Thus C is our answer.", "C"), ("which means C is the right choice", "C"),
