@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from masa.config import ConfigError, conf_dir
 
 _PATH = re.compile(
-    r"(?!.+\.rewards\.\w+$)(.+\.)?(path|(\w+_)?(sub)?dir)|(model\.|sweep\.)?name|ckpt"
+    r"(?!.+\.rewards\.\w+$)(.+\.)?(path|answers|(\w+_)?(sub)?dir)|(model\.|sweep\.)?name|ckpt"
 )
 """Settings that hold a path, or a part of one; a reward's own name is the user's."""
 _SWEPT_NEVER = re.compile(r"hydra\..*dir")
@@ -42,17 +42,20 @@ def path_arguments(argv: Sequence[str]) -> list[str]:
     is two values, unless there is a path of that name. `model` may be a folder, of model=hub.
 
     Raises:
-        ConfigError: an existing path holds `${`, which a configuration never takes for text.
+        ConfigError: a path is empty, or one that exists holds `${`, which a configuration never
+            takes for text.
     """
     sweep = is_multirun(argv)
     taken = []
     for argument in argv:
-        key, _, value = argument.partition("=")
+        key, equals, value = argument.partition("=")
         preset = conf_dir() / "model" / f"{value}.yaml"
         if key == "model" and os.path.exists(value) and not os.path.isfile(preset):
             taken.append("model=hub")
             key = "model.name"
-        if value and _PATH.fullmatch(key.lstrip("+")):
+        if equals and _PATH.fullmatch(key.lstrip("+")):
+            if not value:
+                raise ConfigError(f"{key} is empty: name one, or leave the setting out")
             whole = not sweep or os.path.exists(value) or _SWEPT_NEVER.fullmatch(key.lstrip("+"))
             parts = [value] if whole else value.split(",")
             argument = f"{key}={','.join(quoted_path(part, not whole) for part in parts)}"

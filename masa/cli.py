@@ -158,6 +158,8 @@ def _one_line(error: Exception, folder: str, config_name: str) -> str:
         key = mistyped[1]
         with hydra.initialize_config_dir(folder, version_base="1.3"):
             known = _keys(hydra.compose(config_name))
+        if key in known:
+            return f"there is no setting {key} for the {key.split('.')[0]} that this command names"
         close = difflib.get_close_matches(key, known, 1)
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the groups and keys"
         return f"there is no setting {key}{hint}"
@@ -198,6 +200,8 @@ def quiet(log_file: Path) -> None:
     ours.setLevel(logging.INFO)
     ours.propagate = False
     logging.captureWarnings(True)
+    # a full disk takes no line of the log either: what stops the run says so, in one line
+    logging.raiseExceptions = False
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from masa.config import ConfigError
 from masa.tasks.curation import contaminated, digest, is_held_out
-from masa.tasks.sources import Column, Source
+from masa.tasks.sources import Column, Source, is_missing
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 from masa.verifiers import choice, math
@@ -293,9 +293,9 @@ def _evaluation_problems(sets: Sequence[EvaluationSet]) -> list[str]:
                 "task.decontaminate=[]"
             ) from error
         column = Column(entry.column, "task.decontaminate.column")
-        found = [column.of(row) for row in rows]
+        cells = [column.of(row) for row in rows]
         column.require()
-        problems += [problem for problem in found if isinstance(problem, str)]
+        problems += [problem for problem in cells if isinstance(problem, str)]
     return problems
 
 
@@ -309,20 +309,22 @@ def _refuse_equal_ids(prompts: Sequence[Prompt], columns: Columns) -> None:
 
 
 def _number(level: Any) -> int:
-    found = re.search(r"\d+", str(level))
-    if found and len(found[0]) > 18:
+    digits = re.search(r"\d+", str(level))
+    if digits and len(digits[0]) > 18:
         raise ConfigError(
-            f"task.columns.level: {found[0][:40]} is no level, it must have at most 18 digits"
+            f"task.columns.level: {digits[0][:40]} is no level, it must have at most 18 digits"
         )
-    return int(found[0]) if found else 0
+    return int(digits[0]) if digits else 0
 
 
 def _text(value: Any) -> str | None:
     """The value as a gold answer; all members of a list must be found.
 
     None for what is no answer: a truth value, a record, bytes, a date, a list in a list, and what
-    stands for a missing number, as `nan` does in a table written by pandas.
+    `is_missing`.
     """
+    if is_missing(value):
+        return None
     if isinstance(value, list):
         members = [None if isinstance(member, list) else _text(member) for member in value]
         return None if not members or None in members else ", ".join(map(str, members))
@@ -333,20 +335,18 @@ def _text(value: Any) -> str | None:
         # 3 in a column of floats is 3.0, and a small number 1e-05
         whole = exact.to_integral_value()
         return f"{whole if exact == whole else exact:f}"
-    if not isinstance(value, str) or value.strip().lower() == "nan":
-        return None
-    return value.strip() or None
+    return value.strip() or None if isinstance(value, str) else None
 
 
 def _last_box(value: Any) -> str | None:
     boxes = answer_boxes(value) if isinstance(value, str) else ()
-    return boxes[-1] if boxes else None
+    return _text(boxes[-1]) if boxes else None
 
 
 def _after_hashes(value: Any) -> str | None:
     if not isinstance(value, str) or "####" not in value:
         return None
-    return value.rpartition("####")[2].strip() or None
+    return _text(value.rpartition("####")[2])
 
 
 GOLD: dict[str, Callable[[Any], str | None]] = {

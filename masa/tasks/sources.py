@@ -13,6 +13,7 @@ import math
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from masa.config import ConfigError
 
 Row = Mapping[str, Any]
 
-
+_NO_NUMBER = re.compile(r"\s*[+-]?(nan|inf)\s*", re.IGNORECASE)
 _ENDINGS = re.compile(
     r"(?P<kind>\.(parquet|jsonl|ndjson|json|csv|tsv))(?P<packed>\.(gz|bz2|xz|zst))?(?=$|[?&#])",
     re.IGNORECASE,
@@ -49,10 +50,14 @@ def _table(path: Path, packed: str, delimiters: str) -> Iterator[Row]:
         lines = iter(file)
         first = next(lines, "")
         # the first that splits the header
-        found = [d for d in delimiters if len(next(csv.reader([first], delimiter=d), ())) > 1]
-        delimiter = found[0] if found else delimiters[0]
+        splitting = (d for d in delimiters if len(next(csv.reader([first], delimiter=d), ())) > 1)
+        delimiter = next(splitting, delimiters[0])
         reader = csv.DictReader(chain([first], lines), delimiter=delimiter, strict=True)
         try:
+            names = Counter(filter(None, reader.fieldnames or ()))
+            if names and max(names.values()) > 1:
+                name = names.most_common(1)[0][0]
+                raise csv.Error(f"{names[name]} columns have the name {name!r}")
             for row in reader:
                 if None in row:
                     raise csv.Error("more fields than the header has")
@@ -88,7 +93,7 @@ def _json(path: Path, packed: str) -> Iterator[Row]:
     try:
         rows: Iterable[Row] = [_parsed(text)]
     except json.JSONDecodeError:
-        rows = _objects(text.split("\n"))
+        rows = _objects(io.StringIO(text, newline=""))
     yield from rows
 
 
@@ -120,12 +125,16 @@ def _binary(path: Path, packed: str) -> IO[bytes]:
 
 @contextmanager
 def _text(path: Path, packed: str) -> Iterator[TextIO]:
-    """The file's characters, in UTF-8, -16 or -32 with or without a byte order mark. Only \\n ends
-    a line."""
+    """The file's characters, in UTF-8, -16 or -32 with or without a byte order mark. Only \\n, \\r
+    and \\r\\n end a line, and stay as they are."""
     with _binary(path, packed) as file:
         encoding = json.detect_encoding(file.read(4))
     with _binary(path, packed) as file:
-        yield io.TextIOWrapper(file, encoding=encoding, newline="\n")
+        try:
+            yield io.TextIOWrapper(file, encoding=encoding, newline="")
+        except UnicodeDecodeError as error:
+            byte = f"0x{error.object[error.start]:02x}"
+            raise ValueError(f"it is not in UTF-8, -16 or -32 (byte {byte}): convert it") from None
 
 
 READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
@@ -169,7 +178,7 @@ class Source:
         if self.is_local:
             return _ENDINGS.sub("", Path(self.path).name)
         name = urlsplit(self.path).path if "://" in self.path else self.path
-        return f"{name.rpartition('/')[2]}/{self.split.partition('[')[0]}"
+        return f"{name.rstrip('/').rpartition('/')[2]}/{self.split.partition('[')[0]}"
 
     @property
     def _expanded(self) -> str:
@@ -231,13 +240,16 @@ class Source:
 def _reader(name: str) -> Callable[[Path], Iterator[Row]]:
     ending = _ENDINGS.search(name)
     if ending is None:
-        raise ValueError(f"it must end in {', '.join(READERS)}, or that with .gz or .zst")
+        raise ValueError(f"it must end in {', '.join(READERS)}, or that with .gz, .bz2, .xz, .zst")
     reader, packed = READERS[ending["kind"].lower()], (ending["packed"] or "").lower()
     return lambda path: reader(path, packed)
 
 
 def is_missing(value: Any) -> bool:
-    """True for null, and for the numbers that stand for it in tables: NaN and infinities."""
+    """True for null, and for the numbers that stand for it in tables: NaN and infinities, also as
+    the words that a table of text has for them."""
+    if isinstance(value, str):
+        return _NO_NUMBER.fullmatch(value) is not None
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 

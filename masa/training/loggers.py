@@ -193,7 +193,7 @@ def _logged_in() -> bool:
     """True where WANDB_API_KEY or the netrc file has a key for the server; asks nobody.
 
     Raises:
-        ConfigError: what is there cannot be a key.
+        ConfigError: what is there cannot be a key, or W&B refuses another of its settings.
     """
     import wandb
 
@@ -201,6 +201,6 @@ def _logged_in() -> bool:
         return bool(wandb.login(prompt=False, verify=False))
     except (wandb.errors.Error, ValueError) as error:
         raise ConfigError(
-            f"W&B's login cannot be used ({' '.join(str(error).split())}): run `wandb login`, "
-            "correct WANDB_API_KEY, or set logger.wandb.offline=true"
+            f"W&B refuses its login or settings ({' '.join(str(error).split())}): correct them in "
+            "the environment, run `wandb login`, or leave out logger=wandb"
         ) from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import is_zipfile
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -35,6 +37,7 @@ from masa.training.lora import LoraConfig, add_adapter
 from masa.training.warmstart import WarmstartConfig, cached_warm_start
 
 _log = logging.getLogger(__name__)
+_REMEDY = ": correct the folder, or choose another model.name"
 WEIGHTS = ("*.safetensors", "*.bin")
 """Files of weights."""
 
@@ -145,7 +148,8 @@ class HubModel:
                 ) from error
         where = str(folder) if there else self.name
         options = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
-        with _loading(f"model.name={self.name}" + ("" if there else " is no folder here and")):
+        what = f"model.name={self.name}" + ("" if there else " is no folder here and")
+        with _loading(what, _REMEDY if there else ""):
             config = AutoConfig.from_pretrained(where, **options)
         model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
         if model_class is None and not self.trust_remote_code:
@@ -169,7 +173,7 @@ class HubModel:
 
         # some repositories hold the weights a second time in their maker's own format
         wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md"]
-        with _loading(f"model.name={self.name}"):
+        with _loading(f"model.name={self.name}", ""):
             path = snapshot_download(
                 self.name,
                 revision=self.revision,
@@ -193,7 +197,7 @@ class HubModel:
 
 
 @contextmanager
-def _loading(what: str, remedy: str = "") -> Iterator[None]:
+def _loading(what: str, remedy: str = _REMEDY) -> Iterator[None]:
     """Raise ConfigError where something cannot be loaded.
 
     A folder's files are anybody's, and may bring code of their own: there is nothing that reading
@@ -232,11 +236,19 @@ def _check_weights(name: str, folder: Path) -> None:
         if missing:
             raise ConfigError(f"model.name={name}: the folder has no {', '.join(missing)}")
     for path in weights:
-        if path.suffix == ".safetensors":
-            with _loading(str(path), ": it is damaged, or not the file itself; fetch it again"):
+        with _loading(str(path), ": it is damaged, or not the file itself; fetch it again"):
+            if path.suffix == ".safetensors":
                 # reads the header, and compares it with the size of the file
                 with safe_open(path, "pt"):
                     pass
+            # torch writes zip archives, whose table is at the end; before 1.6 it wrote pickles
+            elif not is_zipfile(path) and not _is_pickle(path):
+                raise ValueError("no file of torch")
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def _refuse_recurrent(model: object, where: str | Path) -> None:
@@ -323,19 +335,27 @@ def load_tokenizer(path: Path, trust_remote_code: bool = False) -> PreTrainedTok
     """The tokenizer in `path`.
 
     Raises:
-        ConfigError: it cannot be loaded, has no end-of-sequence token, or a chat template that
-            fails.
+        ConfigError: it cannot be loaded, has no end-of-sequence token, more tokens than the model,
+            or a chat template that fails.
     """
     with _loading(f"the tokenizer in {path}"):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-        words = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
-    if not words:
+        vocabulary = tokenizer.get_vocab()
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        size = getattr(config.get_text_config(), "vocab_size", math.inf)
+    if not vocabulary.keys() - tokenizer.get_added_vocab().keys():
         # transformers makes an empty one where files are missing
         raise ConfigError(f"the tokenizer in {path} knows no words: the folder lacks its files")
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             f"the tokenizer in {path} has no end-of-sequence token: set eos_token in its "
             "tokenizer_config.json"
+        )
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    if vocabulary[last] >= size:
+        raise ConfigError(
+            f"the tokenizer in {path} has {last!r} as token {vocabulary[last]}, the model's "
+            f"vocab_size is {size}: call its resize_token_embeddings, or take the token out"
         )
     check_chat_template(tokenizer)
     return tokenizer

@@ -53,6 +53,8 @@ def test_separate_cloning_several_updates_and_kl(cache, tmp_path):
 def test_bad_input_is_refused_in_one_line_before_anything_starts(cache, tmp_path):
     mistakes = {
         "seeed=1": "did you mean seed?",
+        "model=hub model.warmstart.steps=3": "no setting model.warmstart.steps for the model",
+        "ckpt=": "ckpt is empty",
         "algorithm.group_size=1": "at least 2 rollouts",
         "algorithm.gate.sigma=-1": "gate.sigma is -1.0",
         "algorithm.meta.group_size=0": "needs predictions",
@@ -63,7 +65,13 @@ def test_bad_input_is_refused_in_one_line_before_anything_starts(cache, tmp_path
         "ckpt=nowhere.ckpt": "no such checkpoint",
     }
     for mistake, message in mistakes.items():
-        command = [sys.executable, "-m", "masa.train", mistake, f"hydra.run.dir={tmp_path}/run"]
+        command = [
+            sys.executable,
+            "-m",
+            "masa.train",
+            *mistake.split(),
+            f"hydra.run.dir={tmp_path}/run",
+        ]
         done = subprocess.run(
             command, env=runs.environment(cache), capture_output=True, text=True, timeout=60
         )

@@ -1,6 +1,7 @@
 """Whatever a path is called, a command line means it."""
 
 import os
+import re
 import string
 import sys
 
@@ -18,6 +19,7 @@ PARSER = OverridesParser.create()
 KEYS = [
     "model.name", "task.path", "task.validation.path", "benchmark.aime25.path", "ckpt",
     "hydra.run.dir", "model.cache_dir", "+model.cache_dir", "logger.wandb.save_dir",
+    "engine.answers",
 ]  # fmt: skip
 ODD = [
     "seed=0", "ü", "(1)", "it's", 'say "x"', "a&b", "a,b", "a b", " a", "a ", "[v1]", "$x", "{}",
@@ -50,6 +52,12 @@ def test_a_path_that_exists_is_a_path(key, name, tmp_path, monkeypatch):
 def test_and_so_is_one_that_is_still_to_be_made(name):
     (taken,) = path_arguments([f"hydra.run.dir=runs/{name}"])
     assert read(taken) == f"runs/{name}"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_an_empty_path_is_refused(key):
+    with pytest.raises(ConfigError, match=f"^{re.escape(key)} is empty"):
+        path_arguments([f"{key}="])
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))

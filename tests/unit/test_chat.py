@@ -1,7 +1,10 @@
 """Prompts and endings over the tokenizers of three model families."""
 
+import json
+
 import families
 import pytest
+import torch
 from builders import meta_text, prompt
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
@@ -152,6 +155,26 @@ def test_a_tokenizer_without_eos_is_refused(tmp_path):
     tokenizer.eos_token = None
     tokenizer.save_pretrained(tmp_path)
     refused(lambda: HubModel(str(tmp_path)).check(None), "no end-of-sequence token", "eos_token")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    size = json.loads((tmp_path / "config.json").read_text())["vocab_size"]
+    tokenizer.add_tokens([f"<{i}>" for i in range(size)])
+    tokenizer.save_pretrained(tmp_path)
+    refused(lambda: HubModel(str(tmp_path)).check(None), f"vocab_size is {size}", "resize_token")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\3\4 cut off"])
+def test_damaged_weights_of_torch_are_refused_before_they_are_loaded(content, tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    HubModel(str(tmp_path)).check(None)
+    (tmp_path / "pytorch_model.bin").write_bytes(content)
+    refused(lambda: HubModel(str(tmp_path)).check(None), "pytorch_model.bin", "damaged")
 
 
 def test_an_unknown_model_is_refused(tmp_path):

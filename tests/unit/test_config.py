@@ -2,6 +2,9 @@ import dataclasses
 import functools
 import math
 import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import hydra
@@ -584,3 +587,13 @@ def test_a_directory_is_named_after_what_a_command_changed(overrides, name):
 def test_long_names_of_directories_stay_apart():
     names = {cli.changes("model.name=" + 300 * "x" + str(i)) for i in range(9)}
     assert len(names) == 9 and max(map(len, names)) <= cli.NAME_LENGTH
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_under_the_log_prints_no_traceback():
+    code = (
+        "import logging, pathlib\nfrom masa import cli\ncli.quiet(pathlib.Path('/dev/full'))\n"
+        "logging.getLogger('masa').info('a line')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.splitlines() == ["a line"], done.stderr

@@ -130,12 +130,18 @@ def test_nested_columns():
         ("text", None, None),
         ("text", "", None),
         ("text", True, None),
+        ("text", " NaN", None),
+        ("text", "-inf", None),
+        ("text", ["2", "nan"], None),
+        ("text", "infinity", "infinity"),
         ("boxed", r"first \boxed{1}, so \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
         ("boxed", "no box", None),
         ("boxed", None, None),
+        ("boxed", r"\boxed{inf}", None),
         ("gsm8k", "so 2+2=4\n#### 4", "4"),
         ("gsm8k", "so 4", None),
         ("gsm8k", "####", None),
+        ("gsm8k", "#### NaN", None),
     ],
 )
 def test_gold_answers(kind, value, gold):

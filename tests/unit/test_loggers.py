@@ -68,7 +68,8 @@ KEY = "0123456789" * 4
         ({}, {"WANDB_MODE": "online"}, "mode is online, but nobody has logged in"),
         ({"mode": "online"}, {}, "mode is online, but nobody has logged in"),
         ({}, {"WANDB_MODE": "onlin"}, "mode is 'onlin', it must be one of online"),
-        ({}, {"WANDB_API_KEY": "short"}, "login cannot be used"),
+        ({}, {"WANDB_API_KEY": "short"}, r"login or settings \(WANDB_API_KEY"),
+        ({}, {"WANDB_PROJECT": "a/b"}, r"login or settings \(Invalid project name 'a/b'"),
     ],
 )
 def test_wandb_is_refused_where_it_would_ask_for_a_login(
@@ -76,7 +77,7 @@ def test_wandb_is_refused_where_it_would_ask_for_a_login(
 ):
     import wandb
 
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -88,6 +88,22 @@ def test_every_ending_is_known(kind, packed, change, tmp_path):
     assert rows_of(file) == ROWS
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_on_any_system(kind, end, tmp_path):
+    rows = [{"problem": "a\u2028b", "answer": "1"}, {"problem": "c", "answer": "2"}]
+    texts = {"csv": ["problem,answer", "a\u2028b,1", "c,2"]}
+    written = texts.get(kind, [json.dumps(row, ensure_ascii=False) for row in rows])
+    file = tmp_path / f"data.{kind}"
+    file.write_bytes("".join(line + end for line in written).encode())
+    assert rows_of(file) == rows
+
+
+def test_columns_without_a_name_may_repeat(tmp_path):
+    (tmp_path / "a.csv").write_text("problem,answer,,\nx,1,,\n")
+    assert rows_of(tmp_path / "a.csv") == [{"problem": "x", "answer": "1", "": ""}]
+
+
 def test_packed_parts_may_be_joined(tmp_path):
     for packed in (".gz", ".zst", ".bz2", ".xz"):
         file = tmp_path / f"sums.jsonl{packed}"
@@ -139,8 +155,9 @@ BROKEN = {
     "c.json": (b'[{"a": 1}', "Expecting ',' delimiter"),
     "d.json": (b"5", "a list of objects, not 5"),
     "e.json": (b"[1]", "a list of objects, not 1"),
-    "latin.jsonl": ('{"a": "ü"}'.encode("latin-1"), "'utf-8' codec can't decode"),
+    "latin.jsonl": ('{"a": "ü"}'.encode("latin-1"), "it is not in UTF-8, -16 or -32 (byte 0xfc)"),
     "more.csv": (b"problem,answer\nx,1\n1,000+1?,1001\n", "line 3: more fields than the header"),
+    "twice.csv": (b"problem,answer,answer\nx,1,\n", "2 columns have the name 'answer'"),
     "open.csv": (b'problem,answer\nx,1\n"y,2\nz,3\n', "unexpected end of data"),
     "f.jsonl.gz": (b'{"a": 1}\n', "Not a gzipped file"),
     "g.jsonl.gz": (gzip.compress(lines().encode())[:-12], "ended before"),
@@ -170,9 +187,10 @@ def test_an_integer_that_python_does_not_read_is_text(tmp_path):
 
 
 def test_numbers_that_stand_for_nothing_are_missing(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"a": NaN, "b": [-Infinity, 1], "c": 0.0}')
+    (tmp_path / "a.jsonl").write_text('{"a": NaN, "b": [-Infinity, 1], "c": 0.0, "d": " NaN"}')
     (row,) = rows_of(tmp_path / "a.jsonl")
-    assert [cell(row, column, "x") for column in ("a", "b.0", "b.1", "c")] == [None, None, 1, 0.0]
+    values = [cell(row, column, "x") for column in ("a", "b.0", "b.1", "c", "d")]
+    assert values == [None, None, 1, 0.0, None]
 
 
 # --- gold answers
