@@ -168,6 +168,8 @@ def _interval(low: Node, high: Node, left_open: bool, right_open: bool) -> sympy
         return None
     if least.is_finite and most.is_finite and not least < most:  # a point (3, 1)
         return None
+    if (least.is_infinite and not left_open) or (most.is_infinite and not right_open):
+        return None
     return sympy.Interval(least, most, left_open, right_open)
 
 
