@@ -1,7 +1,7 @@
 """Is a given answer the gold answer? By form first, then by number, then by algebra."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import sympy
 
@@ -169,14 +169,15 @@ class _Comparison:
         if isinstance(gold, Matrix) or isinstance(given, Matrix):
             return self._matrices(gold, given)
         if isinstance(gold, Ordered) and isinstance(given, Ordered):
-            if self._brackets(gold, given) and self._in_order(gold.items, given.items):
-                return True
-            return _real_sets(gold, given)
+            # round and square differ for an interval; of three or more items they are style
+            alike = gold.opening + gold.ending == given.opening + given.ending
+            alike = alike or len(gold.items) > 2
+            return alike and self._in_order(gold.items, given.items) or _real_sets(gold, given)
         if isinstance(gold, Several | Ordered) and isinstance(given, Several | Ordered):
             return self._lists(gold, given)
         if isinstance(gold, Combined) and isinstance(given, Combined):
-            if gold.operator == given.operator and self._in_any_order(gold.items, given.items):
-                return gold.operator != "setminus" or self._in_order(gold.items, given.items)
+            same = self._in_order if gold.operator == "setminus" else self._in_any_order
+            return gold.operator == given.operator and same(gold.items, given.items)
         for one, other in ((gold, given), (given, gold)):
             grouped = as_list(text_of(one))
             if grouped and isinstance(other, Several):
@@ -193,18 +194,12 @@ class _Comparison:
                 sets = real_set(gold), real_set(given)
                 if sets[0] is not None and sets[1] is not None:
                     return _same_variable(gold, given) and bool(sets[0] == sets[1])
-                if (_joined(gold) == "or") is not (_joined(given) == "or"):
+                if len({side.joined == "or" for side in sides if isinstance(side, Several)}) > 1:
                     return False
             return self._in_any_order(gold.items, given.items)
         # a tuple without its brackets, or as x = 1, y = 2
         one, other = (values or _listed(side) for values, side in zip(named, sides, strict=True))
         return self._in_order(one, other) if one and other else _real_sets(gold, given)
-
-    @staticmethod
-    def _brackets(gold: Ordered, given: Ordered) -> bool:
-        """Round and square differ for an interval; of three or more items they are style."""
-        square = (gold.opening, gold.ending) == (given.opening, given.ending)
-        return square or len(gold.items) > 2
 
     def _in_order(self, gold: Sequence[Node], given: Sequence[Node]) -> bool:
         return len(gold) == len(given) and all(map(self.same, gold, given))
@@ -293,13 +288,12 @@ class _Comparison:
             same_name = _name_key(gold.sides[0]) == _name_key(given.sides[0])
             if same_name and any(self.same(gold.sides[-1], side) for side in self._stated(given)):
                 return True
-        if len(gold.sides) == len(given.sides) == 2:
-            if all(isinstance(side, Ordered) for side in (*gold.sides, *given.sides)):
-                return self._in_order(gold.sides, given.sides)
-        one, other = _difference(gold, 0), _difference(given, 0)
-        if len(gold.sides) != 2 or len(given.sides) != 2 or one is None or other is None:
+        if not len(gold.sides) == len(given.sides) == 2:
             return False
-        return proportional(one, other, positive=False)
+        if all(isinstance(side, Ordered) for side in (*gold.sides, *given.sides)):
+            return self._in_order(gold.sides, given.sides)
+        one, other = _difference(gold, 0), _difference(given, 0)
+        return one is not None and other is not None and proportional(one, other, positive=False)
 
     def _inequalities(self, gold: Relation, given: Relation) -> bool:
         """The same links, read from left to right or from right to left."""
@@ -309,23 +303,19 @@ class _Comparison:
             tuple(FLIPPED.get(operator, operator) for operator in reversed(given.operators)),
             tuple(reversed(given.sides)),
         )
-        for candidate in (given, backwards):
-            if gold.operators != candidate.operators:
-                continue
-            if self._in_order(gold.sides, candidate.sides):
-                return True
-            pairs = [
-                (_difference(gold, place), _difference(candidate, place))
-                for place in range(len(gold.operators))
-            ]
-            if not {"in", "notin"} & set(gold.operators) and all(
-                one is not None
-                and other is not None
-                and proportional(one, other, positive=operator != "neq")
-                for (one, other), operator in zip(pairs, gold.operators, strict=True)
-            ):
-                return True
-        return False
+        candidates = [side for side in (given, backwards) if side.operators == gold.operators]
+        if any(self._in_order(gold.sides, candidate.sides) for candidate in candidates):
+            return True
+        if {"in", "notin"} & set(gold.operators):
+            return False
+        return any(all(_same_links(gold, candidate)) for candidate in candidates)
+
+
+def _same_links(gold: Relation, given: Relation) -> Iterator[bool]:
+    for place, operator in enumerate(gold.operators):
+        one, other = _difference(gold, place), _difference(given, place)
+        known = one is not None and other is not None
+        yield known and proportional(one, other, positive=operator not in ("=", "neq"))
 
 
 def _real_sets(gold: Node, given: Node) -> bool:
@@ -361,21 +351,17 @@ def _written(node: Node) -> str:
 
 def _assigned(node: Several | Ordered) -> tuple[Node, ...]:
     """The values of `y = 2, x = 1` in the order of the names; () where it is no such list."""
-    relations = [item for item in node.items if isinstance(item, Relation)]
-    if not isinstance(node, Several) or len(relations) != len(node.items) or node.joined == "or":
+    if not isinstance(node, Several) or node.joined == "or":
         return ()
-    if any(item.operators != ("=",) for item in relations):
-        return ()
-    named = {key(text_of(item.sides[0])).lstrip("\\"): item.sides[1] for item in relations}
-    if len(named) != len(relations) or not all(
-        _VARIABLE.fullmatch(key(text_of(item.sides[0]))) for item in relations
-    ):
-        return ()
+    named: dict[str, Node] = {}
+    for item in node.items:
+        if not isinstance(item, Relation) or item.operators != ("=",):
+            return ()
+        name = key(text_of(item.sides[0])).lstrip("\\")
+        if not _VARIABLE.fullmatch(name) or name in named:
+            return ()
+        named[name] = item.sides[1]
     return tuple(named[name] for name in sorted(named))
-
-
-def _joined(node: Several | Ordered) -> str:
-    return node.joined if isinstance(node, Several) else node.opening
 
 
 def _listed(node: Several | Ordered) -> tuple[Node, ...]:

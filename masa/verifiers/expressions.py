@@ -107,6 +107,8 @@ def _cis(text: str) -> str:
 
 def _is_algebra(text: str) -> bool:
     """Is every piece known? The parser drops or multiplies what it does not know."""
+    if re.search(r"[\d)]\s*_", text):
+        return False  # a subscript of a number, which the parser would drop
     environments = set(re.findall(r"\\(?:begin|end)\{(\w+)\}", text))
     if not environments <= {"pmatrix", "bmatrix", "matrix"}:
         return False

@@ -43,29 +43,32 @@ _UNICODE = {
     "¥": r"\text{yen}", "₹": r"\text{rupees}",
 }  # fmt: skip
 _COMMANDS = {
-    "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "dbinom": r"\binom",
-    "tbinom": r"\binom", "nicefrac": r"\frac", "sfrac": r"\frac", "xfrac": r"\frac",
-    "geq": r"\ge ", "geqslant": r"\ge ", "leq": r"\le ", "leqslant": r"\le ", "ne": r"\neq ",
-    "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]",
-    "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
-    "varnothing": r"\emptyset ", "infin": r"\infty ", "degree": r"^\circ ", "ast": r"\cdot ",
-    "cdotp": r"\cdot ", "div": "/", "colon": ":", "quad": " ", "qquad": " ", "enspace": " ",
-    "thinspace": " ", "displaystyle": " ", "textstyle": " ", "scriptstyle": " ", "tiny": " ",
-    "small": " ", "normalsize": " ", "large": " ", "Large": " ", "LARGE": " ",
-    "huge": " ", "Huge": " ", "limits": "", "nolimits": "",
-    "phantom": "", "rm": "", "bf": "", "it": "", "sim": r"\approx ", "approxeq": r"\approx ",
-    "simeq": r"\approx ", "backslash": r"\setminus ", "varphi": r"\phi ",
-    "varepsilon": r"\epsilon ", "vartheta": r"\theta ", "varrho": r"\rho ", "bigcup": r"\cup ",
-    "bigcap": r"\cap ", "langle": "(", "rangle": ")",
-    "longrightarrow": r"\to ", "rightarrow": r"\to ", "boxed": "", "fbox": "",
-    "framebox": "", "euro": r"\text{euros}", "pounds": r"\text{pounds sterling}",
-    "checkmark": "", "square": "", "blacksquare": "", "qed": "", "prime": "'", "tg": r"\tan ",
+    **dict.fromkeys(
+        "quad qquad enspace thinspace displaystyle textstyle scriptstyle tiny small normalsize"
+        " large Large LARGE huge Huge".split(),
+        " ",
+    ),
+    **dict.fromkeys(
+        "limits nolimits phantom rm bf it boxed fbox framebox checkmark square blacksquare"
+        " qed".split(),
+        "",
+    ),
+    **dict.fromkeys("dfrac tfrac cfrac nicefrac sfrac xfrac".split(), r"\frac"),
+    **dict.fromkeys("dots cdots dotsc vdots".split(), r"\ldots "),
+    **dict.fromkeys("sim approxeq simeq".split(), r"\approx "),
+    "dbinom": r"\binom", "tbinom": r"\binom", "geq": r"\ge ", "geqslant": r"\ge ", "leq": r"\le ",
+    "leqslant": r"\le ", "ne": r"\neq ", "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}",
+    "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|",
+    "vert": "|", "mid": "|", "varnothing": r"\emptyset ", "infin": r"\infty ",
+    "degree": r"^\circ ", "ast": r"\cdot ", "cdotp": r"\cdot ", "div": "/", "colon": ":",
+    "backslash": r"\setminus ", "varphi": r"\phi ", "varepsilon": r"\epsilon ",
+    "vartheta": r"\theta ", "varrho": r"\rho ", "bigcup": r"\cup ", "bigcap": r"\cap ",
+    "langle": "(", "rangle": ")", "longrightarrow": r"\to ", "rightarrow": r"\to ",
+    "euro": r"\text{euros}", "pounds": r"\text{pounds sterling}", "prime": "'", "tg": r"\tan ",
     "ctg": r"\cot ", "wedge": r"\land ", "vee": r"\lor ", "arctg": r"\arctan ",
-    "lg": r"\log_{10} ", "bmod": r"\mod ",
-    "dots": r"\ldots ", "cdots": r"\ldots ", "dotsc": r"\ldots ", "ohm": r"\Omega ",
-    "micro": r"\mu ", "celsius": r"^\circ\text{C}", "percent": "%", "lnot": r"\neg ",
-    "vdots": r"\ldots ", "overrightarrow": r"\vec", "bar": r"\overline", "smallsetminus":
-    r"\setminus ", "R": r"\mathbb{R}", "Z": r"\mathbb{Z}",
+    "lg": r"\log_{10} ", "bmod": r"\mod ", "ohm": r"\Omega ", "micro": r"\mu ",
+    "celsius": r"^\circ\text{C}", "percent": "%", "lnot": r"\neg ", "overrightarrow": r"\vec",
+    "bar": r"\overline", "smallsetminus": r"\setminus ", "R": r"\mathbb{R}", "Z": r"\mathbb{Z}",
 }  # fmt: skip
 _COMMAND = re.compile(
     r"\\(" + "|".join(sorted(_COMMANDS, key=len, reverse=True)) + r")(?![a-zA-Z])"
