@@ -352,7 +352,7 @@ def _normalised(text: str) -> str:
             text = pattern.sub(replacement, text)
     text = re.sub(r"(?<![\\a-zA-Z])sqrt(?=\s*[({\d])", r"\\sqrt", text)
     text = _SCALE.sub(lambda match: rf"\times {_SCALES[match[1]]}", text.replace("$", ""))
-    if not re.search(r"[a-zA-Z]{3,}\s+(?:and|or)\s+[a-zA-Z]{3,}", text):
+    if not re.search(r"[a-zA-Z]{3,},?\s+(?:and|or)\s+[a-zA-Z]{3,}", text):
         text = re.sub(
             r"(?i)[,;\s]+(and|or)[,;\s]+",
             lambda match: rf" \text{{{match[1].lower()}}} ",
