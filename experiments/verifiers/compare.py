@@ -88,7 +88,7 @@ def tables(train: Path | None) -> dict[str, list[Case]]:
             (gold, rf"so \boxed{{{answer}}}", right)
             for gold, answer, right in getattr(math_answers, name)
         ]
-        for name in ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED")
+        for name in ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED")
     }
     if train:
         found |= math_train(train)

@@ -1,15 +1,11 @@
 """Is a given answer the gold answer? By form first, then by number, then by algebra."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import sympy
 
-from masa.verifiers.expressions import (
-    names,
-    proportional,
-    read_expression,
-)
+from masa.verifiers.expressions import names, proportional, read_expression
 from masa.verifiers.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
 from masa.verifiers.leaves import Values
 from masa.verifiers.numerals import TOLERANCE, read_number
@@ -38,13 +34,17 @@ _SCRIPTS = r"(?:_(?:\{[^{}]*\}|\\?\w)|\^\{-1\}|'|\^\*)*"
 _NAME = re.compile(
     rf"(?:{_LETTER}{_SCRIPTS}{_ARGUMENT}?|[A-Z]{{2,4}}|[a-zA-Z][a-z]{{3,}}{_ARGUMENT}?"
     rf"|\\(?:angle|triangle|Delta|text)\s*(?:\{{[^{{}}]*\}}|[A-Za-z]{{1,4}}|\\[a-z]+){_SCRIPTS}{_ARGUMENT}?"
-    rf"|m\s*\\angle\s*[A-Z]{{1,3}}|\|[A-Z]{{2}}\||\\\|?\|?\[?[A-Z]{{3,5}}\]|\[[A-Z]{{3,5}}\]"
+    rf"|m\s*\\angle\s*[A-Z]{{1,3}}|\|[A-Z]{{1,2}}\||\\\|?\|?\[?[A-Z]{{3,5}}\]|\[[A-Z]{{3,5}}\]"
     r"|\\(?:overline|vec|hat|tilde|mathcal|mathbb)\{[^{}]*\}(?:_\{?\w+\}?)?(?:\([^()]*\)|\[[^\[\]]*\])?"
     r"|\\frac\{d(?:\^\{?\d\}?)?\s*[a-z]\}\{d\s*[a-z](?:\^\{?\d\}?)?\}"
     r"|\\(?:lim|sum|prod|int|max|min|det|gcd)(?![a-zA-Z]).*)"
 )
 """What an equation may name on its left: x, f(2), a_{10}, AB, an angle, words, a limit."""
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
+_CALL = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
+_LABELLED = re.compile(
+    r"\\text\{\(?([A-J])[).:]+\}\s*(\S.*)|\(([A-J])\)\s+(.+)|([A-J])[).:]\s+(.+)", re.DOTALL
+)
 _MOST_ITEMS = 100
 _ROUNDED = 0.05
 """How far what follows an approximation sign may be from what precedes it."""
@@ -68,44 +68,71 @@ def same_answer(gold: str, given: str, tolerance: float = TOLERANCE) -> bool:
     words = word_key(gold)
     if words is not None and words == word_key(given):
         return True
-    if _letter(gold) and _letter(gold) == _letter(given) and r"\text" in gold:
+    letters = _letter(gold), _letter(given)
+    if letters[0] and letters[1]:
+        if r"\text" in gold:
+            return letters[0].upper() == letters[1].upper()
+        if letters[0] == letters[1]:
+            return True
+    if _labelled(gold, given, tolerance):
         return True
     return _Comparison(tolerance).same(*_renamed(parse(gold), parse(given)))
 
 
 def _letter(text: str) -> str | None:
-    """The label of an option, `(C)`, in any case."""
-    match = re.fullmatch(r"\(?([a-zA-Z])\)?", key(text))
-    return match[1].casefold() if match else None
+    """The label of an option: `(C)`, `\\text{Option C}`."""
+    match = re.fullmatch(r"(?:(?:Option|Choice|Answer):?)?\(?([a-zA-Z])\)?", key(text))
+    return match[1] if match else None
+
+
+def _labelled(gold: str, given: str, tolerance: float) -> bool:
+    """An option with its label, `(B) 12`, beside the same or one of both."""
+    sides = [_LABELLED.fullmatch(side) for side in (gold, given)]
+    if not any(sides):
+        return False
+    (one, gold), (other, given) = (
+        [part for part in side.groups() if part] if side else [text, text]
+        for side, text in zip(sides, (gold, given), strict=True)
+    )
+    right = _Comparison(tolerance).same(parse(gold), parse(given))
+    return right and one == other if all(sides) else right or _letter(one) == _letter(other)
 
 
 def _renamed(gold: Node, given: Node) -> tuple[Node, Node]:
-    r"""`k\pi, k \in Z` and `n\pi, n \in Z` under one name, without the declaration."""
-    one, other = _integer(gold), _integer(given)
-    if not one or not (other or isinstance(given, Leaf | Relation | Several)):
-        return gold, given
-    form, declared = other or (given, one[1])
-    return one[0], form if declared == one[1] else _rename(form, declared, one[1])
+    r"""`k\pi, k \in \mathbb{Z}` and `n\pi, n \in \mathbb{Z}` under one name, without the
+    declaration; `f(x) = x` and `f(t) = t` as well."""
+    (one, declared), (other, its) = _declared(gold), _declared(given)
+    if declared and its:
+        if declared[1] != its[1]:
+            return gold, given
+        other = _rename(other, its[0], declared[0])
+    if isinstance(one, Relation) and isinstance(other, Relation):
+        call, its_call = (_CALL.fullmatch(key(text_of(node.sides[0]))) for node in (one, other))
+        if call and its_call and call[1] == its_call[1]:
+            other = _rename(other, its_call[2], call[2])
+    return one, other
 
 
-def _integer(node: Node) -> tuple[Node, str] | None:
-    r"""A list that ends in `k \in \mathbb{Z}`, without that, and the letter."""
-    if not isinstance(node, Several) or len(node.items) < 2:
-        return None
+def _declared(node: Node) -> tuple[Node, tuple[str, str] | None]:
+    r"""A list that ends in `k \in \mathbb{Z}`, without that, and its letter and domain."""
+    items = node.items[:-1] if isinstance(node, Several) else ()
+    if not items or not isinstance(node, Several) or any(map(_has_conditions, items)):
+        return node, None
     last = node.items[-1]
     if not isinstance(last, Relation) or last.operators != ("in",):
-        return None
+        return node, None
     letter, domain = (text_of(side).strip() for side in last.sides)
-    if domain != r"\mathbb{Z}" or not re.fullmatch("[a-zA-Z]", letter):
-        return None
-    rest = node.items[:-1]
-    return (rest[0] if len(rest) == 1 else Several(rest, node.joined)), letter
+    if domain not in (r"\mathbb{Z}", r"\mathbb{R}") or not re.fullmatch("[a-zA-Z]", letter):
+        return node, None
+    return (items[0] if len(items) == 1 else Several(items, node.joined)), (letter, domain)
 
 
 def _rename(node: Node, old: str, new: str) -> Node:
+    """With two letters swapped."""
     if isinstance(node, Leaf):
+        swapped = str.maketrans(old + new, new + old)
         pieces = re.split(r"(\\[a-zA-Z]+)", node.text)
-        return Leaf("".join(p if p.startswith("\\") else p.replace(old, new) for p in pieces))
+        return Leaf("".join(p if p.startswith("\\") else p.translate(swapped) for p in pieces))
     if isinstance(node, Several):
         return Several(tuple(_rename(item, old, new) for item in node.items), node.joined)
     if isinstance(node, Relation):
@@ -142,14 +169,15 @@ class _Comparison:
         if isinstance(gold, Matrix) or isinstance(given, Matrix):
             return self._matrices(gold, given)
         if isinstance(gold, Ordered) and isinstance(given, Ordered):
-            if self._brackets(gold, given) and self._in_order(gold.items, given.items):
-                return True
-            return _real_sets(gold, given)
+            # round and square differ for an interval; of three or more items they are style
+            alike = gold.opening + gold.ending == given.opening + given.ending
+            alike = alike or len(gold.items) > 2
+            return alike and self._in_order(gold.items, given.items) or _real_sets(gold, given)
         if isinstance(gold, Several | Ordered) and isinstance(given, Several | Ordered):
             return self._lists(gold, given)
         if isinstance(gold, Combined) and isinstance(given, Combined):
-            if gold.operator == given.operator and self._in_any_order(gold.items, given.items):
-                return gold.operator != "setminus" or self._in_order(gold.items, given.items)
+            same = self._in_order if gold.operator == "setminus" else self._in_any_order
+            return gold.operator == given.operator and same(gold.items, given.items)
         for one, other in ((gold, given), (given, gold)):
             grouped = as_list(text_of(one))
             if grouped and isinstance(other, Several):
@@ -157,35 +185,21 @@ class _Comparison:
         return _real_sets(gold, given)
 
     def _lists(self, gold: Several | Ordered, given: Several | Ordered) -> bool:
-        """Lists and sets of values in any order, conditions by what meets them, tuples in order."""
-        assigned = [_assigned(side) for side in (gold, given)]
-        if all(assigned):
-            return self._in_any_order(gold.items, given.items)
-        if isinstance(gold, Several) and isinstance(given, Several):
-            if any(_has_conditions(side) for side in (gold, given)):
+        """Lists and sets in any order, tuples in order, conditions by what meets them."""
+        sides = (gold, given)
+        named = [_assigned(side) for side in sides]
+        several = all(isinstance(side, Several) for side in sides)
+        if several and bool(named[0]) is bool(named[1]):
+            if any(map(_has_conditions, sides)):
                 sets = real_set(gold), real_set(given)
                 if sets[0] is not None and sets[1] is not None:
                     return _same_variable(gold, given) and bool(sets[0] == sets[1])
-                alike = (gold.joined == "or") is (given.joined == "or")
-                return alike and self._in_any_order(gold.items, given.items)
-            values = [side if side else None for side in assigned]
-            if any(values):  # 1, 2 and y = 1, x = 2
-                return self._in_order(values[0] or gold.items, values[1] or given.items)
+                if len({side.joined == "or" for side in sides if isinstance(side, Several)}) > 1:
+                    return False
             return self._in_any_order(gold.items, given.items)
-        one, other = assigned[0] or gold.items, assigned[1] or given.items
-        for side, found in ((gold, assigned[0]), (given, assigned[1])):
-            plain = found or (isinstance(side, Several) and side.joined == ",")
-            if isinstance(side, Several) and (not plain or _has_conditions(side)):
-                return _real_sets(gold, given)
-            if isinstance(side, Ordered) and (side.opening, side.ending) != ("(", ")"):
-                return _real_sets(gold, given)
-        return self._in_order(one, other)
-
-    @staticmethod
-    def _brackets(gold: Ordered, given: Ordered) -> bool:
-        """Round and square differ for an interval; of three or more items they are style."""
-        square = (gold.opening, gold.ending) == (given.opening, given.ending)
-        return square or len(gold.items) > 2
+        # a tuple without its brackets, or as x = 1, y = 2
+        one, other = (values or _listed(side) for values, side in zip(named, sides, strict=True))
+        return self._in_order(one, other) if one and other else _real_sets(gold, given)
 
     def _in_order(self, gold: Sequence[Node], given: Sequence[Node]) -> bool:
         return len(gold) == len(given) and all(map(self.same, gold, given))
@@ -214,12 +228,13 @@ class _Comparison:
 
     def _congruences(self, gold: Node, given: Node) -> bool:
         if isinstance(gold, Congruence) and isinstance(given, Congruence):
-            same = gold.modulus == given.modulus and key(gold.name) == key(given.name)
+            one, other = key(gold.name), key(given.name)
+            same = gold.modulus == given.modulus and (one == other or not (one and other))
             return same and (gold.residue - given.residue) % gold.modulus == 0
         if not isinstance(given, Congruence):
             return False
         number = read_number(text_of(gold))  # the remainder asked for
-        return number is not None and number.value == given.residue
+        return number is not None and number.value == given.residue < given.modulus
 
     def _relations(self, gold: Node, given: Node) -> bool:
         if isinstance(gold, Relation) and isinstance(given, Relation):
@@ -241,10 +256,9 @@ class _Comparison:
             return any(self.same(gold, side) for side in self._stated(given))
         if isinstance(gold, Relation) and _is_equation(gold):
             return any(self.same(side, given) for side in self._stated(gold))
-        if isinstance(gold, Relation) and gold.operators == ("in",) and variables(gold):
-            return self.same(gold.sides[1], given)
-        if isinstance(given, Relation) and given.operators == ("in",) and variables(given):
-            return self.same(gold, given.sides[1])
+        for member, compared in ((gold, given), (given, gold)):
+            if isinstance(member, Relation) and member.operators == ("in",) and variables(member):
+                return _same_variable(gold, given) and self.same(member.sides[1], compared)
         return _real_sets(gold, given)
 
     def _stated(self, equation: Relation) -> list[Node]:
@@ -274,13 +288,12 @@ class _Comparison:
             same_name = _name_key(gold.sides[0]) == _name_key(given.sides[0])
             if same_name and any(self.same(gold.sides[-1], side) for side in self._stated(given)):
                 return True
-        if len(gold.sides) == len(given.sides) == 2:
-            if all(isinstance(side, Ordered) for side in (*gold.sides, *given.sides)):
-                return self._in_order(gold.sides, given.sides)
-        one, other = _difference(gold, 0), _difference(given, 0)
-        if len(gold.sides) != 2 or len(given.sides) != 2 or one is None or other is None:
+        if not len(gold.sides) == len(given.sides) == 2:
             return False
-        return proportional(one, other, positive=False)
+        if all(isinstance(side, Ordered) for side in (*gold.sides, *given.sides)):
+            return self._in_order(gold.sides, given.sides)
+        one, other = _difference(gold, 0), _difference(given, 0)
+        return one is not None and other is not None and proportional(one, other, positive=False)
 
     def _inequalities(self, gold: Relation, given: Relation) -> bool:
         """The same links, read from left to right or from right to left."""
@@ -290,23 +303,19 @@ class _Comparison:
             tuple(FLIPPED.get(operator, operator) for operator in reversed(given.operators)),
             tuple(reversed(given.sides)),
         )
-        for candidate in (given, backwards):
-            if gold.operators != candidate.operators:
-                continue
-            if self._in_order(gold.sides, candidate.sides):
-                return True
-            pairs = [
-                (_difference(gold, place), _difference(candidate, place))
-                for place in range(len(gold.operators))
-            ]
-            if not {"in", "notin"} & set(gold.operators) and all(
-                one is not None
-                and other is not None
-                and proportional(one, other, positive=operator != "neq")
-                for (one, other), operator in zip(pairs, gold.operators, strict=True)
-            ):
-                return True
-        return False
+        candidates = [side for side in (given, backwards) if side.operators == gold.operators]
+        if any(self._in_order(gold.sides, candidate.sides) for candidate in candidates):
+            return True
+        if {"in", "notin"} & set(gold.operators):
+            return False
+        return any(all(_same_links(gold, candidate)) for candidate in candidates)
+
+
+def _same_links(gold: Relation, given: Relation) -> Iterator[bool]:
+    for place, operator in enumerate(gold.operators):
+        one, other = _difference(gold, place), _difference(given, place)
+        known = one is not None and other is not None
+        yield known and proportional(one, other, positive=operator not in ("=", "neq"))
 
 
 def _real_sets(gold: Node, given: Node) -> bool:
@@ -342,17 +351,25 @@ def _written(node: Node) -> str:
 
 def _assigned(node: Several | Ordered) -> tuple[Node, ...]:
     """The values of `y = 2, x = 1` in the order of the names; () where it is no such list."""
-    relations = [item for item in node.items if isinstance(item, Relation)]
-    if not isinstance(node, Several) or len(relations) != len(node.items) or node.joined == "or":
+    if not isinstance(node, Several) or node.joined == "or":
         return ()
-    if any(item.operators != ("=",) for item in relations):
-        return ()
-    named = {key(text_of(item.sides[0])).lstrip("\\"): item.sides[1] for item in relations}
-    if len(named) != len(relations) or not all(
-        _VARIABLE.fullmatch(key(text_of(item.sides[0]))) for item in relations
-    ):
-        return ()
+    named: dict[str, Node] = {}
+    for item in node.items:
+        if not isinstance(item, Relation) or item.operators != ("=",):
+            return ()
+        name = key(text_of(item.sides[0])).lstrip("\\")
+        if not _VARIABLE.fullmatch(name) or name in named:
+            return ()
+        named[name] = item.sides[1]
     return tuple(named[name] for name in sorted(named))
+
+
+def _listed(node: Several | Ordered) -> tuple[Node, ...]:
+    """The items of a list that may be a tuple; () of a set, an interval or conditions."""
+    loose = (
+        (node.joined == ",") if isinstance(node, Several) else node.opening + node.ending == "()"
+    )
+    return node.items if loose and not _has_conditions(node) else ()
 
 
 def _has_conditions(node: Node) -> bool:

@@ -44,7 +44,7 @@ _ALLOWED = set(
 )
 _COMMAND = re.compile(r"\\([a-zA-Z]+|.)", re.DOTALL)
 _PLAIN = re.compile(r"[0-9a-zA-Z+\-*/^_{}()\[\]|!., ]*")
-_REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}")
+_REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}(?!\d)")
 _PRIMED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
 _DERIVATIVE = re.compile(r"\\frac\{d(?:\^\{?(\d)\}?)?([a-zA-Z])\}\{d([a-zA-Z])(?:\^\{?(\d)\}?)?\}")
 _MOST_POLAR = 4
@@ -107,6 +107,8 @@ def _cis(text: str) -> str:
 
 def _is_algebra(text: str) -> bool:
     """Is every piece known? The parser drops or multiplies what it does not know."""
+    if re.search(r"[\d)]\s*_", text):
+        return False  # a subscript of a number, which the parser would drop
     environments = set(re.findall(r"\\(?:begin|end)\{(\w+)\}", text))
     if not environments <= {"pmatrix", "bmatrix", "matrix"}:
         return False

@@ -43,28 +43,32 @@ _UNICODE = {
     "¥": r"\text{yen}", "₹": r"\text{rupees}",
 }  # fmt: skip
 _COMMANDS = {
-    "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "dbinom": r"\binom",
-    "tbinom": r"\binom", "nicefrac": r"\frac", "sfrac": r"\frac", "xfrac": r"\frac",
-    "geq": r"\ge ", "geqslant": r"\ge ", "leq": r"\le ", "leqslant": r"\le ", "ne": r"\neq ",
-    "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]",
-    "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
-    "varnothing": r"\emptyset ", "infin": r"\infty ", "degree": r"^\circ ", "ast": r"\cdot ",
-    "cdotp": r"\cdot ", "div": "/", "colon": ":", "quad": " ", "qquad": " ", "enspace": " ",
-    "thinspace": " ", "displaystyle": " ", "textstyle": " ", "scriptstyle": " ", "tiny": " ",
-    "small": " ", "normalsize": " ", "large": " ", "Large": " ", "LARGE": " ",
-    "huge": " ", "Huge": " ", "limits": "", "nolimits": "",
-    "phantom": "", "rm": "", "bf": "", "it": "", "sim": r"\approx ", "approxeq": r"\approx ",
-    "simeq": r"\approx ", "backslash": r"\setminus ", "varphi": r"\phi ",
-    "varepsilon": r"\epsilon ", "vartheta": r"\theta ", "varrho": r"\rho ", "bigcup": r"\cup ",
-    "bigcap": r"\cap ", "langle": "(", "rangle": ")",
-    "longrightarrow": r"\to ", "rightarrow": r"\to ", "boxed": "", "fbox": "",
-    "framebox": "", "euro": r"\text{euros}", "pounds": r"\text{pounds sterling}",
-    "checkmark": "", "square": "", "blacksquare": "", "qed": "", "prime": "'", "tg": r"\tan ",
-    "ctg": r"\cot ", "arctg": r"\arctan ", "lg": r"\log_{10} ", "bmod": r"\mod ",
-    "dots": r"\ldots ", "cdots": r"\ldots ", "dotsc": r"\ldots ", "ohm": r"\Omega ",
-    "micro": r"\mu ", "celsius": r"^\circ\text{C}", "percent": "%", "lnot": r"\neg ",
-    "vdots": r"\ldots ", "overrightarrow": r"\vec", "bar": r"\overline", "smallsetminus":
-    r"\setminus ", "R": r"\mathbb{R}", "Z": r"\mathbb{Z}",
+    **dict.fromkeys(
+        "quad qquad enspace thinspace displaystyle textstyle scriptstyle tiny small normalsize"
+        " large Large LARGE huge Huge".split(),
+        " ",
+    ),
+    **dict.fromkeys(
+        "limits nolimits phantom rm bf it boxed fbox framebox checkmark square blacksquare"
+        " qed".split(),
+        "",
+    ),
+    **dict.fromkeys("dfrac tfrac cfrac nicefrac sfrac xfrac".split(), r"\frac"),
+    **dict.fromkeys("dots cdots dotsc vdots".split(), r"\ldots "),
+    **dict.fromkeys("sim approxeq simeq".split(), r"\approx "),
+    "dbinom": r"\binom", "tbinom": r"\binom", "geq": r"\ge ", "geqslant": r"\ge ", "leq": r"\le ",
+    "leqslant": r"\le ", "ne": r"\neq ", "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}",
+    "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|",
+    "vert": "|", "mid": "|", "varnothing": r"\emptyset ", "infin": r"\infty ",
+    "degree": r"^\circ ", "ast": r"\cdot ", "cdotp": r"\cdot ", "div": "/", "colon": ":",
+    "backslash": r"\setminus ", "varphi": r"\phi ", "varepsilon": r"\epsilon ",
+    "vartheta": r"\theta ", "varrho": r"\rho ", "bigcup": r"\cup ", "bigcap": r"\cap ",
+    "langle": "(", "rangle": ")", "longrightarrow": r"\to ", "rightarrow": r"\to ",
+    "euro": r"\text{euros}", "pounds": r"\text{pounds sterling}", "prime": "'", "tg": r"\tan ",
+    "ctg": r"\cot ", "wedge": r"\land ", "vee": r"\lor ", "arctg": r"\arctan ",
+    "lg": r"\log_{10} ", "bmod": r"\mod ", "ohm": r"\Omega ", "micro": r"\mu ",
+    "celsius": r"^\circ\text{C}", "percent": "%", "lnot": r"\neg ", "overrightarrow": r"\vec",
+    "bar": r"\overline", "smallsetminus": r"\setminus ", "R": r"\mathbb{R}", "Z": r"\mathbb{Z}",
 }  # fmt: skip
 _COMMAND = re.compile(
     r"\\(" + "|".join(sorted(_COMMANDS, key=len, reverse=True)) + r")(?![a-zA-Z])"
@@ -78,8 +82,14 @@ _FONTS = {"mathbf", "mathit", "mathsf", "mathtt", "boldsymbol", "bm", "underline
 _MACRO = re.compile(
     r"\\(" + "|".join(sorted(_WORDS | _FONTS, key=len, reverse=True)) + r")\*?\s*\{"
 )
+_TAKES_ARGUMENTS = re.compile(r"\\(frac|binom|sqrt)(?![a-zA-Z])\s*(\[[^\]]*\])?")
+_ARGUMENT = re.compile(r"\s*(\\[a-zA-Z]+|\S)")
+_LONE_LETTER = re.compile(
+    r"\\(mathbb|hat|vec|overline|tilde|d?dot|" + "|".join(_WORDS | _FONTS) + r")(?![a-zA-Z*])\s*"
+    r"([a-zA-Z]|\\[a-zA-Z]+)"
+)
 _COLOR = re.compile(
-    r"\\(?:color|textcolor|colorbox)\s*(?:\[\w+\])?\{[^{}]*\}|\\(?:h|v)space\*?\{[^{}]*\}|\\tag\*?\{[^{}]*\}"
+    r"\\(?:color|textcolor|colorbox)\s*(?:\[\w+\])?\{[^{}]*\}|\\(?:h|v)space\*?\{[^{}]*\}|\\(?:tag\*?|label)\{[^{}]*\}"
 )
 _ALIGNED = re.compile(
     r"\\begin\{(aligned|align|gathered|gather|split|equation|multline|displaymath)(\*?)\}(.*?)"
@@ -92,6 +102,8 @@ _AMOUNT = re.compile(
 )
 """A currency before its number."""
 _SEPARATOR = re.compile(r"[,;\s]*\b(and|or)\b[,;\s]*", re.IGNORECASE)
+_SHORT_LIST = re.compile(r"([A-Z]{1,4}|\d+)(?:(?:,\s*|,? and |,? or )([A-Z]{1,4}|\d+))+")
+"""Letters or numbers in words, as in `\\text{II and III}`."""
 _SCALES = {
     "dozen": "12", "hundred": "10^{2}", "thousand": "10^{3}", "million": "10^{6}",
     "billion": "10^{9}", "trillion": "10^{12}",
@@ -103,7 +115,6 @@ _FUNCTIONS = "|".join(
 _INTEGER = r"\s*(?:is|are|being)?\s*(?:an|any|all|some)?\s*integers?\s*"
 _DECLARED = r", \1\\in\\mathbb{Z}"
 _CONDITION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![a-zA-Z])")
-_LOGIC = re.compile(r"\\(?:(land|wedge)|(lor|vee))(?![a-zA-Z])")
 _REWRITTEN = [
     (needle, re.compile(pattern), replacement)
     for needle, pattern, replacement in (
@@ -115,17 +126,16 @@ _REWRITTEN = [
         ("\\not", r"\\not\s*\\in(?![a-zA-Z])", r"\\notin "),
         ("'", r"\^\s*\{\s*('+)\s*\}|\^\s*('+)", r"\1\2"),
         ("\\log_", r"(?<=\\log_)(\d)(?=\d)", r"{\1}"),
-        ("\\choose", r"\{([^{}]+)\\choose([^{}]+)\}", r"\\binom{\1}{\2}"),
+        ("\\log_", r"\\log_(?:e|\{e\})(?![a-z])", r"\\ln "),
+        ("\\choose", r"(?:\{|^)([^{}]+)\\choose([^{}]+)(?:\}|$)", r"\\binom{\1}{\2}"),
         ("", r"(?i)(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
         ("", r"(?<![\\a-zA-Z])(pi|theta|alpha|beta)(?![a-zA-Z])", r"\\\1 "),
         ("", rf"(?<![\\a-zA-Z])({_FUNCTIONS}|max|min|gcd)(?=\s*[(^])", r"\\\1"),
         ("", rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?=\s+[a-zA-Z\d\\])", r"\\\1"),
-        ("\\over", r"\{([^{}]+)\\over(?![a-z])([^{}]+)\}", r"\\frac{\1}{\2}"),
-        ("\\over", r"^([^{}]+)\\over(?![a-z])([^{}]+)$", r"\\frac{\1}{\2}"),
+        ("\\over", r"(?:\{|^)([^{}]+)\\over(?![a-z])([^{}]+)(?:\}|$)", r"\\frac{\1}{\2}"),
         ("\\{", r"\\(max|min|gcd)\s*\\\{([^{}]*)\\\}", r"\\\1(\2)"),
         ("\\text{", rf"\\text\{{({_FUNCTIONS}|(?:max|min|gcd)(?=\}}\s*\())\}}", r"\\\1 "),
         ("\\text{", r"\\text\{lcm\}(?=\s*\()", r"\\operatorname{lcm}"),
-        ("\\", r"\\(mathbb|hat|vec|overline|tilde|d?dot)\s*([a-zA-Z]|\\[a-z]+)", r"\\\1{\2}"),
         ("\\circ", r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
         ("\\", r"(?<!\\)\\[,;:> ]", " "),
         ("~", r"~", " "),
@@ -137,11 +147,11 @@ _REWRITTEN = [
         ("\\text{to}", r"(?<=\d)\s*\\text\{to\}\s*(?=\d)", ":"),
         ("mod", r"\\p?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+|[a-zA-Z]))", r"\\pmod{\1\2}"),
         ("\\text{mod}", r"\(?\s*\\text\{mod\}\s*(\d+|[a-zA-Z])\s*\)?", r"\\pmod{\1}"),
-        ("\\pmod", r"\(\s*(\\pmod\{[^{}]*\})\s*\)", r"\1"),
         ("\\text{", r"\\text\{(?:where|for|with)\}", ","),
         ("integer", rf"\\text\{{(?:(?:where|for|with)\s+)?([a-zA-Z]){_INTEGER}\}}", _DECLARED),
         ("integer", rf"\\text\{{for{_INTEGER}\}}\s*([a-zA-Z])", _DECLARED),
         ("integer", rf"(?<=[\s,])([a-zA-Z])\s*\\text\{{{_INTEGER}\}}", r"\1\\in\\mathbb{Z}"),
+        (":", r"\\\{([^:|]*):(?=[^,]*(?:[<>=]|\\(?:in|le|ge|neq)(?![a-z])))", r"\\{\1|"),
         ("\\in", r"\(\s*([a-zA-Z]\s*\\in\s*\\mathbb\{[A-Z]\})\s*\)", r", \1"),
     )
 ]
@@ -264,6 +274,8 @@ def _words(inside: str) -> str:
     separator = _SEPARATOR.fullmatch(words)
     if separator:
         return rf" \text{{{separator[1].lower()}}} "
+    if _SHORT_LIST.fullmatch(words):
+        return words
     degrees = re.fullmatch(r"\^\s*\\circ\s*([CF]?)", words)
     if degrees or words.lower() in ("deg", "degree", "degrees"):
         return r"^\circ " + (rf"\text{{{degrees[1]}}}" if degrees and degrees[1] else "")
@@ -290,49 +302,24 @@ def _dollars(text: str) -> str:
 
 
 def _arguments(text: str) -> str:
-    r"""`\frac12`, `\frac 1{2}` and `\sqrt3` with all their braces."""
-    out: list[str] = []
-    position = 0
-    for match in re.finditer(r"\\(frac|binom|sqrt)(?![a-zA-Z])\s*", text):
-        if match.start() < position:
-            continue
-        out.append(text[position : match.start()] + "\\" + match[1])
+    r"""`\frac12`, `\frac 1{2}`, `\sqrt3` and `\sqrt(3)` with all their braces."""
+    out, position = [], 0
+    while match := _TAKES_ARGUMENTS.search(text, position):
+        out.append(text[position : match.start()] + "\\" + match[1] + (match[2] or ""))
         position = match.end()
-        if match[1] == "sqrt" and text[position : position + 1] == "[":
-            end = closing(text, position) + 1
-            out.append(text[position:end])
-            position = end or position
         for _ in range(1 if match[1] == "sqrt" else 2):
-            while text[position : position + 1] == " ":
-                position += 1
-            head = text[position : position + 1]
-            if head in ("{", "[", ""):
+            head = _ARGUMENT.match(text, position)
+            end = head.end() if head else position
+            if head and head[1] in ("{", "("):
+                end = closing(text, end - 1) + 1
+                if not end or (head[1] == "(" and match[1] != "sqrt"):
+                    break
+                out.append("{" + _arguments(text[head.end() : end - 1]) + "}")
+            elif head and head[1] not in (r"\frac", r"\sqrt", "["):
+                out.append("{" + head[1] + "}")
+            else:
                 break
-            if head == "(" and match[1] == "sqrt":
-                end = closing(text, position)
-                if end > 0:
-                    out.append("{" + _arguments(text[position + 1 : end]) + "}")
-                    position = end + 1
-                break
-            command = re.match(r"\\[a-zA-Z]+", text[position:])
-            if command and command[0] in (r"\frac", r"\sqrt"):
-                break
-            token = command[0] if command else head
-            out.append("{" + token + "}")
-            position += len(token)
-    return "".join(out) + text[position:]
-
-
-def _second_arguments(text: str) -> str:
-    r"""`\frac{1}2`: the second argument, once the first one has its braces."""
-    out: list[str] = []
-    position = 0
-    for match in re.finditer(r"\\(?:frac|binom)\s*(?=\{)", text):
-        end = closing(text, match.end())
-        second = re.match(r"\s*(\\[a-zA-Z]+|[^\s{\\])", text[end + 1 :]) if end > 0 else None
-        if second and match.start() >= position and second[1] not in (r"\frac", r"\sqrt"):
-            out.append(text[position : end + 1] + "{" + second[1] + "}")
-            position = end + 1 + second.end()
+            position = end
     return "".join(out) + text[position:]
 
 
@@ -355,24 +342,24 @@ def _normalised(text: str) -> str:
     text = text.replace("\n", " ").replace("\t", " ")
     if not re.search(r"matrix|array|cases|aligned|gathered|split", text):
         text = re.sub(r"\\\\(?=[a-zA-Z{}])", r"\\", text)
-    text = re.sub(r",\\!(?=\d{3})", "", text)
+    text = re.sub(r",\s*\\!\s*(?=\d{3})", "", text)
     text = _COMMAND.sub(lambda match: _COMMANDS[match[1]], text)
-    text = _macros(text)
+    text = _macros(_LONE_LETTER.sub(r"\\\1{\2}", text))
     if _CONDITION.search(text):
-        text = _LOGIC.sub(lambda m: r"\text{and}" if m[1] else r"\text{or}", text)
+        text = text.replace(r"\land", r"\text{and}").replace(r"\lor", r"\text{or}")
     for needle, pattern, replacement in _REWRITTEN:
         if needle in text:
             text = pattern.sub(replacement, text)
     text = re.sub(r"(?<![\\a-zA-Z])sqrt(?=\s*[({\d])", r"\\sqrt", text)
     text = _SCALE.sub(lambda match: rf"\times {_SCALES[match[1]]}", text.replace("$", ""))
-    if not re.search(r"[a-zA-Z]{3,}\s+(?:and|or)\s+[a-zA-Z]{3,}", text):
+    if not re.search(r"[a-zA-Z]{3,},?\s+(?:and|or)\s+[a-zA-Z]{3,}", text):
         text = re.sub(
             r"(?i)[,;\s]+(and|or)[,;\s]+",
             lambda match: rf" \text{{{match[1].lower()}}} ",
             text,
         )
     text = re.sub(r"[,;\s]*\\text\{(and|or)\}[,;\s]*", r" \\text{\1} ", text)
-    text = _second_arguments(_arguments(text))
+    text = _arguments(text)
     text = re.sub(r"\s+", " ", text)
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
     text = strip_outer(text)
@@ -410,5 +397,7 @@ def word_key(text: str) -> str | None:
     if not pieces or (re.search(r"[a-zA-Z]", bare) and not plain):
         return None
     folded = re.sub(r"(?<=[a-z]{2})-(?=[a-z]{3})", "", marked.casefold())
-    words = re.sub(r"[\s.,;:()\"]+", " ", folded).strip()
+    parts = [folded] if "(" in folded else re.split(r",|;|\band\b", folded)
+    spaced = (re.sub(r"[\s.,;:()\"]+", " ", part).strip() for part in parts)
+    words = ", ".join(sorted(re.sub(r"^(?:an?|the) ", "", part) for part in spaced if part))
     return "does not exist" if words == "dne" else words

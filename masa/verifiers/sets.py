@@ -133,14 +133,8 @@ def _relation(relation: Relation) -> sympy.Set | None:
         places.reverse()
     if len(sides) == 2:
         return _one_sided(operators[0], sides[1], places[0] == f"|{name}|")
-    if len(sides) != 3 or places[1] != name:
-        return None
-    if set(operators) <= {">", "ge"}:
-        operators = (FLIPPED[operators[1]], FLIPPED[operators[0]])
-        sides = tuple(reversed(sides))
-    if not set(operators) <= {"<", "le"}:
-        return None
-    return _interval(sides[0], sides[2], operators[0] == "<", operators[1] == "<")
+    chain = interval(relation)
+    return _set(chain[1]) if chain else None
 
 
 def _one_sided(operator: str, side: Node, absolute: bool) -> sympy.Set | None:
@@ -167,6 +161,8 @@ def _interval(low: Node, high: Node, left_open: bool, right_open: bool) -> sympy
     if least is None or most is None or not (least.is_extended_real and most.is_extended_real):
         return None
     if least.is_finite and most.is_finite and not least < most:  # a point (3, 1)
+        return None
+    if (least.is_infinite and not left_open) or (most.is_infinite and not right_open):
         return None
     return sympy.Interval(least, most, left_open, right_open)
 

@@ -4,11 +4,12 @@ What is inside is left as text (`Leaf`) for literals, units and algebra.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from masa.verifiers.latex import closing, strip_outer
 
-_OPEN, _CLOSE = "([{", ")]}"
+_OPEN, _CLOSE = ("(", "[", "{", r"\begin"), (")", "]", "}", r"\end")
 _MATRIX = re.compile(
     r"^(?:\[|\()?\s*\\begin\{(?:[pbB]?(?:small)?matrix|array)\}(?:\{[clr|\s]*\})?(.*?)"
     r"\\end\{(?:[pbB]?(?:small)?matrix|array)\}\s*(?:\]|\))?$",
@@ -25,12 +26,14 @@ _CUP = re.compile(r"\\(cup|cap|setminus)(?![a-zA-Z])")
 _SIGNS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _CONJUNCTION = {word: re.compile(rf"\\text\{{{word}\}}") for word in ("or", "and")}
 _BUILDER = re.compile(
-    r"\\\{\s*(?P<name>[a-zA-Z])\s*(?:\\in\s*\\mathbb\{R\})?\s*(?:\||:)\s*(?P<condition>.*)\\\}$"
+    r"\\\{\s*(?P<name>[a-zA-Z])\s*(?:\\in\s*\\mathbb\{R\})?\s*\|\s*(?P<condition>.*)\\\}$"
 )
 _CONGRUENCE = re.compile(
     r"(?:(?P<name>[^=<>]*?)\s*(?:\\equiv|=)\s*)?(?P<residue>-?\d+)\s*,?\s*\(?\s*\\pmod\{(?P<modulus>\d+)\}\s*\)?"
 )
-_GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+_SEPARATOR = {mark: re.compile(mark) for mark in ",;"}
+_GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
+_ZEROS = re.compile(r"(?<![\d.])\d{1,3},0\d\d(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -103,32 +106,19 @@ Node = Leaf | Ordered | Several | Combined | Cases | Congruence | Relation | Mat
 
 
 def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
-    """Split at the top-level separators, but not at the commas of 1,000,000.
+    """The parts between top-level separators that are not empty.
 
     Commas before three digits group them where all commas do, outside brackets; or where the
     commas that separate show it by the space after them, as in `(1,000, 2)`.
     """
-    if separator not in text:
-        return [text]
-    places, level = [], 0
-    for position, character in enumerate(text):
-        level += (character in _OPEN) - (character in _CLOSE)
-        if character == separator and level == 0:
-            places.append(position)
-    if separator == ",":
-        grouping = {
-            match.start() + offset
-            for match in re.finditer(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d])", text)
-            for offset, character in enumerate(match[0])
-            if character == ","
-        }
-        others = [place for place in places if place not in grouping]
-        spaced = bool(others) and all(text[place + 1 : place + 2] == " " for place in others)
-        zeros = re.search(r"(?<![\d.])\d{1,3},0\d\d(?!\d)", text)
-        if spaced or (not others and (zeros or not bracketed)):
-            places = others
-    cuts = [-1, *places, len(text)]
-    return [text[a + 1 : b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    marks = _top_level(text, _SEPARATOR[separator]) if separator in text else []
+    if separator == "," and marks:
+        groups = [match.span() for match in _GROUPED.finditer(text)]
+        others = [m for m in marks if not any(a < m.start() < b for a, b in groups)]
+        spaced = others and all(text[m.end() : m.end() + 1] == " " for m in others)
+        if spaced or (not others and (_ZEROS.search(text) or not bracketed)):
+            marks = others
+    return [part for part in map(str.strip, _pieces(text, marks)) if part]
 
 
 def as_list(text: str) -> "Several | None":
@@ -139,11 +129,11 @@ def as_list(text: str) -> "Several | None":
 
 
 def _top_level(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
-    """Matches that are in no brackets."""
+    """Matches that are in no brackets and in no environment."""
     found, level, position = [], 0, 0
     for match in pattern.finditer(text):
         between = text[position : match.start()]
-        level += sum(between.count(c) for c in _OPEN) - sum(between.count(c) for c in _CLOSE)
+        level += sum(map(between.count, _OPEN)) - sum(map(between.count, _CLOSE))
         position = match.start()
         if level == 0:
             found.append(match)
@@ -200,11 +190,10 @@ def parse(text: str) -> Node:
     for word, pattern in _CONJUNCTION.items() if r"\text{" in text else ():
         if marks := _top_level(text, pattern):
             items = [part.strip(" ,;") for part in _pieces(text, marks)]
-            return _several([parse(item) for item in items if item], word)
+            return _several(map(parse, filter(None, items)), word)
     for separator in (";", ","):
-        items = [part for part in (p.strip() for p in _split(text, separator)) if part]
-        if len(items) > 1:
-            return _several([parse(item) for item in items], ",")
+        if len(items := _split(text, separator)) > 1:
+            return _several(map(parse, items), ",")
     if builder := _BUILDER.match(text):
         return parse(builder["condition"])
     if relations := _top_level(text, _RELATION):
@@ -212,7 +201,7 @@ def parse(text: str) -> Node:
     if _SIGNS.search(text):
         upper = _SIGNS.sub(lambda m: "+" if m[1] == "pm" else "-", text)
         lower = _SIGNS.sub(lambda m: "-" if m[1] == "pm" else "+", text)
-        return _several([parse(_lone_plus(upper)), parse(_lone_plus(lower))], ",")
+        return _several(map(parse, (upper, lower)), "or")
     if match := re.fullmatch(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])", text):  # ]1,2[
         opening, ending = "(" if match[1] == "]" else "[", ")" if match[3] == "[" else "]"
         return _bracketed(opening, match[2], ending)
@@ -239,32 +228,28 @@ def _lone_plus(text: str) -> str:
     return re.sub(r"(^|[(,=\[])\s*\+", r"\1", text)
 
 
-def _several(items: list[Node], joined: str) -> Node:
+def _several(items: Iterable[Node], joined: str) -> Node:
     flat: list[Node] = []
     for item in items:
-        inner = item.items if isinstance(item, Several) and item.joined == "," else (item,)
+        inner = item.items if isinstance(item, Several) and item.joined in (",", "or") else (item,)
         flat.extend(node for node in inner if node not in flat or joined != "{")
     return Several(tuple(flat), joined)
 
 
 def _bracketed(opening: str, inside: str, ending: str) -> Node:
-    items = [part.strip() for part in _split(inside, ";" if ";" in inside else ",", True)]
-    items = [item for item in items if item]
+    items = _split(inside, ";" if ";" in inside else ",", True)
     if not items:
         return Leaf(r"\emptyset" if opening == r"\{" else opening + ending)
     if opening == r"\{":
-        nodes = [parse(item) for item in items]
-        inner = [isinstance(node, Several) and node.joined == "{" for node in nodes]
-        return _several(
-            [
-                Leaf(item) if deep else node
-                for item, deep, node in zip(items, inner, nodes, strict=True)
-            ],
-            "{",
-        )  # {{1}, 2} is not {1, 2}
-    if len(items) == 1:
-        return parse(items[0])
-    return Ordered(opening, tuple(parse(item) for item in items), ending)
+        return _several(map(_element, items), "{")
+    return Ordered(opening, tuple(map(parse, items)), ending) if items[1:] else parse(items[0])
+
+
+def _element(text: str) -> Node:
+    """An element of a set: {{1}, 2} is not {1, 2}, and {{}} is not empty."""
+    node = parse(text)
+    nested = node == Leaf(r"\emptyset") or (isinstance(node, Several) and node.joined == "{")
+    return Leaf(rf"\{{{text}\}}") if nested else node
 
 
 def _relation(text: str, found: list[re.Match[str]]) -> Node:

@@ -14,7 +14,7 @@ from masa.verifiers.fences import extract_code
 from masa.verifiers.latex import normalise
 from masa.verifiers.math import check_gold, judge, judge_batch, math_pool, verify, verify_batch
 
-TABLES = ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED")
+TABLES = ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED")
 
 
 @pytest.mark.parametrize("table", TABLES)
