@@ -103,7 +103,7 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     from hydra.utils import instantiate
 
     from masa.evaluation.benchmarks import load_benchmarks
-    from masa.evaluation.models import contestant
+    from masa.evaluation.models import evaluated_model
     from masa.evaluation.replay import ReplayEngine
     from masa.evaluation.results import summarise_all, write_results
     from masa.evaluation.sampling import Sampler, draw_all
@@ -112,13 +112,13 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     benchmarks = load_benchmarks(
         config.benchmark, instantiate(cfg.templates), config.limit, config.allow_unsafe_execution
     )
-    evaluated = contestant(None if cfg.model.name is None else instantiate(cfg.model))
+    evaluated = evaluated_model(None if cfg.model.name is None else instantiate(cfg.model))
     store = Store(out)
-    store.settle(settings)
+    store.check_settings(settings)
     samplers = [
         Sampler(
             benchmark,
-            evaluated.dialogue(
+            evaluated.renderer(
                 benchmark.templates,
                 config.min_length,
                 config.max_tokens,

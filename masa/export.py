@@ -53,7 +53,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from hydra.utils import instantiate
     from transformers.utils import logging
 
-    from masa.data.files import publish
+    from masa.data.files import atomic_replace
     from masa.tasks.chat import ending_tokens
     from masa.training.checkpoint import find_checkpoint, require_same_model
     from masa.training.lora import has_adapter, merged
@@ -97,7 +97,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
         (partial / "README.md").write_text(card, encoding="utf-8")
         if out.exists():
             out.rmdir()
-        publish(partial, out)
+        atomic_replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -211,11 +211,11 @@ def is_finished(cfg: DictConfig, directory: Path) -> bool:
     Raises:
         ConfigError: it did so under other settings.
     """
-    from masa.train import refuse_another_run
+    from masa.train import check_resume_config
 
     if not (directory / FINISHED).exists():
         return False
-    refuse_another_run(cfg, directory / "config.yaml", finished=True)
+    check_resume_config(cfg, directory / "config.yaml", finished=True)
     return True
 
 

@@ -67,10 +67,10 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from hydra.utils import instantiate
 
     from masa.data.datamodule import MasaDataModule
-    from masa.data.files import publish
+    from masa.data.files import atomic_replace
     from masa.data.limits import LimitedTask
     from masa.evaluation.benchmarks import load_benchmarks
-    from masa.training.build import build_dialogue, build_engine, longest_sequence
+    from masa.training.build import build_engine, build_renderer, longest_sequence
     from masa.training.checkpoint import (
         CheckpointCallback,
         DirectCheckpointIO,
@@ -99,7 +99,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     if ckpt is not None:
         require_strategy(ckpt, config.strategy.name)
         require_rollouts_left(ckpt, config.trainer.max_rollouts)
-        refuse_another_run(cfg, out / "config.yaml")
+        check_resume_config(cfg, out / "config.yaml")
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
     task = instantiate(cfg.task)
@@ -111,19 +111,19 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     model = instantiate(cfg.model)
     model_path = model.resolve(task)
     special = config.allow_special_tokens
-    dialogue = build_dialogue(task.templates, model, model_path, algorithm, special)
-    task = LimitedTask(task, dialogue, algorithm.prompt_limit)
+    renderer = build_renderer(task.templates, model, model_path, algorithm, special)
+    task = LimitedTask(task, renderer, algorithm.prompt_limit)
     require_enough_prompts(task, config)
-    held_out = [HeldOut("", task.validation, dialogue, task.verify)]
+    held_out = [HeldOut("", task.validation, renderer, task.verify)]
     for benchmark in benchmarks:
-        said = build_dialogue(benchmark.templates, model, model_path, algorithm, special)
+        said = build_renderer(benchmark.templates, model, model_path, algorithm, special)
         held_out.append(HeldOut(benchmark.name, benchmark.prompts, said, benchmark.verify))
     longest_prompt = max(task.longest_prompt, *(held.longest_prompt for held in held_out))
     longest = longest_sequence(longest_prompt, model, model_path, algorithm)
 
     def engine() -> Any:
         with cli.native_stderr_to(out / "log.txt"):
-            return build_engine(cfg.engine, model, model_path, longest, dialogue, algorithm)
+            return build_engine(cfg.engine, model, model_path, longest, renderer, algorithm)
 
     def policy() -> Any:
         built = model.load(model_path)
@@ -135,7 +135,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     rollout = RolloutCallback(
         algorithm,
         settings,
-        dialogue,
+        renderer,
         task.verify,
         engine,
         config.seed,
@@ -174,8 +174,8 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     )
     if trainer.is_global_zero:
         OmegaConf.save(cfg, out / "config.tmp", resolve=True)
-        publish(out / "config.tmp", out / "config.yaml")
-        logging.getLogger("masa").info(dialogue.describe())
+        atomic_replace(out / "config.tmp", out / "config.yaml")
+        logging.getLogger("masa").info(renderer.describe())
         (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
         print(task.summary())
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -231,7 +231,7 @@ LAYOUT = (
 digits."""
 
 
-def refuse_another_run(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
+def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
     """Raise ConfigError where a run would go on under settings that change its numbers.
 
     Args:

@@ -1,4 +1,4 @@
-"""`masa-warmstart`: build the embedded domain's first policy and say how good it is."""
+"""`masa-warmstart`: build the built-in task's first policy and say how good it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from masa import cli
 from masa.config import RunConfig, load
-from masa.data.files import publish
+from masa.data.files import atomic_replace
 from masa.train import check
 
 SAMPLES = 8
@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> None:
     if not table.exists():
         partial = table.with_suffix(f".{os.getpid()}.tmp")
         partial.write_text(held_out_table(cfg, config, task, model, path))
-        publish(partial, table)
+        atomic_replace(partial, table)
     print(table.read_text())
 
 
@@ -62,20 +62,20 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Pa
     from masa.algorithm.step import RolloutContext, collect
     from masa.data.limits import LimitedTask
     from masa.data.metrics import meta_metrics, rollout_metrics
-    from masa.training.build import build_dialogue, build_engine, longest_sequence
+    from masa.training.build import build_engine, build_renderer, longest_sequence
     from masa.training.models import load_policy
     from masa.training.rollout import validation_config
 
     trainer = replace(config.trainer, val_samples=SAMPLES, val_meta_samples=SAMPLES)
     algorithm = validation_config(config.algorithm, trainer)
-    dialogue = build_dialogue(task.templates, model, path, algorithm)
-    task = LimitedTask(task, dialogue, algorithm.prompt_limit)
+    renderer = build_renderer(task.templates, model, path, algorithm)
+    task = LimitedTask(task, renderer, algorithm.prompt_limit)
     longest = longest_sequence(task.longest_prompt, model, path, algorithm)
     with cli.native_stderr_to(Path(config.output_dir) / "log.txt"):
-        engine = build_engine(cfg.engine, model, path, longest, dialogue, algorithm)
+        engine = build_engine(cfg.engine, model, path, longest, renderer, algorithm)
     engine.load_weights(load_policy(path).named_parameters(), 0)
     context = RolloutContext(
-        renderer=dialogue,
+        renderer=renderer,
         generate=engine.generate,
         verify=task.verify,
         controller=Controller(algorithm, config.seed),

@@ -6,7 +6,7 @@ from masa.tasks.arithmetic import ArithmeticTask
 
 
 class EvenTask(ArithmeticTask):
-    """Problems of the embedded domain; right is whoever writes a text of even checksum."""
+    """Problems of the built-in task; right is whoever writes a text of even checksum."""
 
     def verify(self, answers):
         return [zlib.crc32(text.encode()) % 2 == 0 for _, text in answers]

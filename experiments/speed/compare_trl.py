@@ -1,7 +1,7 @@
 """Seconds per step of this project and of TRL's GRPOTrainer on the same work.
 
 The same random Qwen3, prompts, G and response length (no completion can end early), GRPO with one
-update per step, float32, as many sequences per step at every size. Each contestant runs in a
+update per step, float32, as many sequences per step at every size. Each evaluated_model runs in a
 process of its own, one after the other, in reverse order every second time; the first step is left
 out. A piece is one size with one length; it fails where token or thread counts differ.
 """
@@ -174,7 +174,7 @@ def compare(
     threads: Mapping[str, int],
     python: Path,
 ) -> dict[str, list[dict[str, Any]]]:
-    """All runs of one piece, by contestant; `threads` of TRL."""
+    """All runs of one piece, by evaluated_model; `threads` of TRL."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
     for repetition, name in turns(contestants, repetitions):
         out = work.folder / f"{work.size}-{work.response}-{contestants.index(name)}-{repetition}"
@@ -188,7 +188,7 @@ def compare(
 
 
 def summary(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Spreads per contestant, and ratios to the best of TRL."""
+    """Spreads per evaluated_model, and ratios to the best of TRL."""
     walls = {
         name: [[step["wall"] for step in run["steps"]] for run in runs]
         for name, runs in found.items()

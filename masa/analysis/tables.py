@@ -77,7 +77,7 @@ def _headline(run: Run, label: str) -> dict[str, object]:
         "pass-rate corr, start": first["corr"],
         "pass-rate corr, end": last["corr"],
         "meta share of tokens": bootstrap_ratio(of_meta, train["tokens"], train["prompt_id"]),
-        "skipped share, gate in force": skipped if skipped.n else Estimate(nan),
+        "skipped share, gate active": skipped if skipped.n else Estimate(nan),
     }
 
 

@@ -11,7 +11,7 @@ from masa.checks import TrainingError
 
 
 @contextmanager
-def whole_or_said(partial: Path, final: Path) -> Iterator[None]:
+def atomic_write(partial: Path, final: Path) -> Iterator[None]:
     """Write `partial`, which then becomes `final`.
 
     Raises:
@@ -19,7 +19,7 @@ def whole_or_said(partial: Path, final: Path) -> Iterator[None]:
     """
     try:
         yield
-        publish(partial, final)
+        atomic_replace(partial, final)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise TrainingError(
@@ -28,7 +28,7 @@ def whole_or_said(partial: Path, final: Path) -> Iterator[None]:
         ) from error
 
 
-def publish(partial: Path, final: Path) -> None:
+def atomic_replace(partial: Path, final: Path) -> None:
     """Give a file or folder that was written as `partial` its name, once it is on the disk."""
     for path in (*partial.rglob("*"), partial):
         _to_disk(path)

@@ -7,13 +7,13 @@ from typing import Any
 
 from masa.config import ConfigError
 from masa.tasks.base import Task
-from masa.tasks.templates import TextDialogue
+from masa.tasks.templates import PromptRenderer
 from masa.types import Prompt
 
 
-def prompt_tokens(prompt: Prompt, dialogue: TextDialogue) -> int:
+def prompt_tokens(prompt: Prompt, renderer: PromptRenderer) -> int:
     """Tokens of q_sol or q_meta, of the longer one."""
-    return max(len(dialogue.meta_prompt(prompt)), len(dialogue.solution_prompt(prompt, ())))
+    return max(len(renderer.meta_prompt(prompt)), len(renderer.solution_prompt(prompt, ())))
 
 
 class LimitedTask:
@@ -21,20 +21,20 @@ class LimitedTask:
 
     Args:
         task: the task.
-        dialogue: its templates over the policy's tokenizer.
+        renderer: its templates over the policy's tokenizer.
         limit: tokens of the longest prompt.
 
     Raises:
         ConfigError: no prompt is left to train or to validate on.
     """
 
-    def __init__(self, task: Task, dialogue: TextDialogue, limit: int) -> None:
+    def __init__(self, task: Task, renderer: PromptRenderer, limit: int) -> None:
         self._task = task
         self.templates = task.templates
         self.longest_prompt = 0
         self._too_long = 0
-        self.train = self._within(task.train, dialogue, limit, "train")
-        self.validation = self._within(task.validation, dialogue, limit, "validate")
+        self.train = self._within(task.train, renderer, limit, "train")
+        self.validation = self._within(task.validation, renderer, limit, "validate")
 
     @property
     def report(self) -> Mapping[str, Any]:
@@ -55,9 +55,9 @@ class LimitedTask:
         return self._task.verify(answers)
 
     def _within(
-        self, prompts: Sequence[Prompt], dialogue: TextDialogue, limit: int, use: str
+        self, prompts: Sequence[Prompt], renderer: PromptRenderer, limit: int, use: str
     ) -> list[Prompt]:
-        lengths = [prompt_tokens(prompt, dialogue) for prompt in prompts]
+        lengths = [prompt_tokens(prompt, renderer) for prompt in prompts]
         within = [p for p, tokens in zip(prompts, lengths, strict=True) if tokens <= limit]
         if not within:
             raise ConfigError(

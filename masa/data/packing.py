@@ -69,7 +69,7 @@ def build_update(
     counts = token_counts(samples)
     totals = sum_over_ranks([counts[name] for name in OBJECTIVES])
     weights = token_weights(dict(zip(OBJECTIVES, totals, strict=True)), config)
-    active = [sample for sample in samples if runs(sample, weights, config)]
+    active = [sample for sample in samples if has_gradient(sample, weights, config)]
     micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id, layout)
     most = max_over_ranks(len(micro_batches))
     # ranks with fewer micro-batches would leave the others waiting in FSDP's collectives
@@ -79,7 +79,7 @@ def build_update(
     return Update(micro_batches, empty=most == 0, optimizer=optimizer)
 
 
-def runs(sample: Sample, weights: Mapping[str, float], config: AlgorithmConfig) -> bool:
+def has_gradient(sample: Sample, weights: Mapping[str, float], config: AlgorithmConfig) -> bool:
     """Whether a sample has a gradient and goes through the policy.
 
     Args:
@@ -125,16 +125,16 @@ def pack(
         else:
             batches.append([sample])
     if layout == "packed":
-        return [lay_out([batch], weights, pad_token_id) for batch in batches]
+        return [collate([batch], weights, pad_token_id) for batch in batches]
     return [pad(batch, weights, pad_token_id) for batch in batches]
 
 
 def pad(samples: Sequence[Sample], weights: Mapping[str, float], pad_token_id: int) -> MicroBatch:
     """One micro-batch, each sample in a row of its own."""
-    return lay_out([[sample] for sample in samples], weights, pad_token_id)
+    return collate([[sample] for sample in samples], weights, pad_token_id)
 
 
-def lay_out(
+def collate(
     rows: Sequence[Sequence[Sample]], weights: Mapping[str, float], pad_token_id: int
 ) -> MicroBatch:
     """One micro-batch: the samples of a row end to end, padded on the right to the longest row."""
@@ -159,12 +159,12 @@ def lay_out(
     return MicroBatch(input_ids, attention_mask, position_ids, behaviour, advantages, streams)
 
 
-def share_of(
+def rank_shard(
     samples: Sequence[Sample], config: AlgorithmConfig, rank: int, ranks: int
 ) -> list[Sample]:
     """The samples of `rank`: those of all ranks split so that each runs about as many tokens."""
     weights = token_weights(token_counts(samples), config)
-    loads = [len(sample) if runs(sample, weights, config) else 0 for sample in samples]
+    loads = [len(sample) if has_gradient(sample, weights, config) else 0 for sample in samples]
     return [samples[i] for i in balanced(loads, ranks)[rank]]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from masa.data.files import whole_or_said
+from masa.data.files import atomic_write
 from masa.types import Completion, RolloutGroup
 
 SCHEMA = pa.schema(
@@ -127,7 +127,7 @@ def write(table: Sequence[dict[str, Any]], path: Path) -> None:
         TrainingError: the disk does not take it.
     """
     partial = path.with_suffix(".tmp")
-    with whole_or_said(partial, path):
+    with atomic_write(partial, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(list(table), SCHEMA), partial, compression="zstd")
 

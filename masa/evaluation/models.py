@@ -14,13 +14,13 @@ from transformers import AutoConfig, ByT5Tokenizer, PreTrainedTokenizerBase
 
 from masa.evaluation.sampling import fits
 from masa.tasks.chat import ending_tokens
-from masa.tasks.templates import Templates, TextDialogue
+from masa.tasks.templates import PromptRenderer, Templates
 from masa.training.models import Model, generation_eos, load_policy, load_tokenizer
 from masa.types import Engine
 
 
 @dataclass(frozen=True)
-class Contestant:
+class EvaluatedModel:
     """A model's tokenizer, and its weights in an engine once samples are to be drawn."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -30,15 +30,15 @@ class Contestant:
     """Folder of the model; unused where answers are replayed."""
     trust_remote_code: bool
 
-    def dialogue(
+    def renderer(
         self,
         templates: Templates,
         min_length: int,
         max_length: int,
         allow_special_tokens: bool = False,
-    ) -> TextDialogue:
-        """Templates over the model's tokenizer; see `TextDialogue`."""
-        return TextDialogue(
+    ) -> PromptRenderer:
+        """Templates over the model's tokenizer; see `PromptRenderer`."""
+        return PromptRenderer(
             templates, self.tokenizer, min_length, max_length, self.eos, allow_special_tokens
         )
 
@@ -72,10 +72,10 @@ class Contestant:
         return engine  # type: ignore[no-any-return]
 
 
-def contestant(model: Model | None) -> Contestant:
+def evaluated_model(model: Model | None) -> EvaluatedModel:
     """The model as it is on disk or the hub; None stands for no model: text as bytes."""
     if model is None:
-        return Contestant(ByT5Tokenizer(), (), Path(), False)
+        return EvaluatedModel(ByT5Tokenizer(), (), Path(), False)
     path = model.resolve(None)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
-    return Contestant(tokenizer, generation_eos(path), path, model.trust_remote_code)
+    return EvaluatedModel(tokenizer, generation_eos(path), path, model.trust_remote_code)

@@ -19,7 +19,7 @@ from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.items import Item
 from masa.evaluation.settings import EvaluationConfig
 from masa.evaluation.store import Store
-from masa.tasks.templates import TextDialogue
+from masa.tasks.templates import PromptRenderer
 from masa.types import Completion, Engine, Request
 
 
@@ -38,16 +38,16 @@ class Sampler:
 
     Args:
         benchmark: what to ask.
-        dialogue: its templates over the model's tokenizer.
+        renderer: its templates over the model's tokenizer.
         config: how many samples, how long, which seeds.
         store: where they are kept.
     """
 
     def __init__(
-        self, benchmark: Benchmark, dialogue: TextDialogue, config: EvaluationConfig, store: Store
+        self, benchmark: Benchmark, renderer: PromptRenderer, config: EvaluationConfig, store: Store
     ) -> None:
         self.benchmark = benchmark
-        self.dialogue = dialogue
+        self.renderer = renderer
         self.config = config
         self.store = store
         self.digests = benchmark.digests()
@@ -69,8 +69,8 @@ class Sampler:
     def prompt_ids(self, kind: str, item: Item) -> tuple[int, ...]:
         """Token ids of a question as put to the model."""
         if kind == "meta":
-            return self.dialogue.meta_prompt(item.prompt)
-        return self.dialogue.solution_prompt(item.prompt, ())
+            return self.renderer.meta_prompt(item.prompt)
+        return self.renderer.solution_prompt(item.prompt, ())
 
     def limit(self, kind: str) -> int:
         """Tokens that a completion may take."""
@@ -141,7 +141,7 @@ class Sampler:
     ) -> list[dict[str, Any]]:
         rows = []
         for draw, completion in zip(draws, completions, strict=True):
-            text = self.dialogue.text(completion.token_ids)
+            text = self.renderer.text(completion.token_ids)
             row: dict[str, Any] = {
                 "benchmark": self.benchmark.name,
                 "id": draw.item.prompt.id,
@@ -155,7 +155,7 @@ class Sampler:
                 "digest": self.digests[draw.item.prompt.id],
             }
             if draw.kind == "meta":
-                prediction = self.dialogue.parse(text)
+                prediction = self.renderer.parse(text)
                 row |= {
                     "predicted_pass_rate": prediction.pass_rate,
                     "predicted_length": prediction.length,

@@ -111,7 +111,7 @@ class Store:
     def _files(self, benchmark: str) -> list[Path]:
         return sorted((self.directory / "samples" / benchmark).glob("*.parquet"))
 
-    def settle(self, settings: Mapping[str, Any]) -> None:
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Note what the samples depend on; refuse to go on with other settings.
 
         Raises:
@@ -130,7 +130,7 @@ class Store:
         write_json(path, settings)
 
     def settings(self) -> dict[str, Any]:
-        """What `settle` noted.
+        """What `check_settings` noted.
 
         Raises:
             ConfigError: this is no evaluation directory.

@@ -1,4 +1,4 @@
-"""The embedded domain: chains of operations modulo 97, their demonstrations and their tokenizer.
+"""The built-in task: chains of operations modulo 97, their demonstrations and their tokenizer.
 
 A problem reads `Take 45 modulo 97:` and one line per operation, `(a) add 27`, `(b) swap` and so on.
 A demonstration takes each line either carefully (`: units 5+7 2 carry tens 4+2 7 plain = 72`) or at
@@ -150,7 +150,7 @@ class ArithmeticConfig:
 
 
 class ArithmeticTask:
-    """The embedded domain: problems, verdicts, demonstrations and tokenizer."""
+    """The built-in task: problems, verdicts, demonstrations and tokenizer."""
 
     def __init__(self, config: ArithmeticConfig | None = None) -> None:
         self.config = config or ArithmeticConfig()

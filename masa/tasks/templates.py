@@ -154,7 +154,7 @@ class Templates:
         return _fill(self.meta, problem=problem, **limits)
 
 
-class TextDialogue:
+class PromptRenderer:
     """The templates over a tokenizer: as a user's message where it has a chat template, else plain.
 
     Args:

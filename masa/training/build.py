@@ -10,20 +10,20 @@ from omegaconf import DictConfig
 from transformers import AutoConfig
 
 from masa.config import AlgorithmConfig, ConfigError
-from masa.tasks.templates import Templates, TextDialogue
+from masa.tasks.templates import PromptRenderer, Templates
 from masa.training.models import Model, generation_eos, load_tokenizer
 from masa.types import Engine
 
 
-def build_dialogue(
+def build_renderer(
     templates: Templates,
     model: Model,
     model_path: Path,
     algorithm: AlgorithmConfig,
     allow_special_tokens: bool = False,
-) -> TextDialogue:
-    """Templates over the model's tokenizer; see `TextDialogue`."""
-    return TextDialogue(
+) -> PromptRenderer:
+    """Templates over the model's tokenizer; see `PromptRenderer`."""
+    return PromptRenderer(
         templates,
         load_tokenizer(model_path, model.trust_remote_code),
         algorithm.meta.min_length,
@@ -38,14 +38,14 @@ def build_engine(
     model: Model,
     model_path: Path,
     max_model_len: int,
-    dialogue: TextDialogue,
+    renderer: PromptRenderer,
     algorithm: AlgorithmConfig,
 ) -> Engine:
     """The engine named by `config._target_`, without weights yet."""
     engine: Any = instantiate(
         config,
         model_path=model_path,
-        eos_token_ids=list(dialogue.eos_token_ids),
+        eos_token_ids=list(renderer.eos_token_ids),
         max_model_len=max_model_len,
         temperature=algorithm.temperature,
         trust_remote_code=model.trust_remote_code,

@@ -16,7 +16,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from masa.config import ConfigError, TrainerConfig, TrainingError
-from masa.data.files import publish
+from masa.data.files import atomic_replace
 from masa.training.collectives import max_over_ranks, world_size
 from masa.training.manifest import (
     Manifest,
@@ -150,7 +150,7 @@ class CheckpointCallback(L.Callback):
                     digests(partial, final.name),
                 )
                 write_manifest(manifest, final)
-                publish(partial, final)
+                atomic_replace(partial, final)
                 self._prune()
         # torch says RuntimeError for a write that failed, its sharded writer has one of its own
         except Exception as error:

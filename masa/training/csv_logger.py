@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from masa.data.files import whole_or_said
+from masa.data.files import atomic_write
 
 VOLATILE = ("timing_s/", "perf/")
 """Metrics that differ between runs of the same seed; in a file of their own, so that metrics.csv
@@ -81,7 +81,7 @@ def _write(path: Path, table: Mapping[int, Mapping[str, str]]) -> None:
     columns = ["step", *sorted({key for row in table.values() for key in row})]
     partial = path.with_suffix(".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_or_said(partial, path), partial.open("w", newline="") as file:
+    with atomic_write(partial, path), partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         for step in sorted(table):

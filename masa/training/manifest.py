@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from masa.data.files import publish
+from masa.data.files import atomic_replace
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def write_manifest(manifest: Manifest, checkpoint: Path) -> None:
     """Write it whole or not at all."""
     partial = checkpoint.with_suffix(".tmp")
     partial.write_text(json.dumps(asdict(manifest)))
-    publish(partial, manifest_path(checkpoint))
+    atomic_replace(partial, manifest_path(checkpoint))
 
 
 def read_manifest(checkpoint: Path) -> Manifest | None:

@@ -64,7 +64,7 @@ class Model(Protocol):
 
 
 class WarmStartedModel:
-    """A small model that learns the embedded domain's form from demonstrations, once per machine.
+    """A small model that learns the built-in task's form from demonstrations, once per machine.
 
     Args:
         architecture: `model_type` and shape of a transformers config.

@@ -26,7 +26,7 @@ from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import has_adapter, merged, without_adapter
 from masa.training.models import model_size
-from masa.training.sharding import agree_over_copies, full_parameters, shard
+from masa.training.sharding import full_parameters, set_gradient_sync, shard
 from masa.types import MicroBatch, StepBatch, Update
 
 
@@ -188,7 +188,7 @@ class MasaModule(L.LightningModule):
         totals = _Totals()
         with self._timed("forward_backward"):
             for number, micro_batch in enumerate(update, 1):
-                agree_over_copies(self.policy, number == len(update.micro_batches))
+                set_gradient_sync(self.policy, number == len(update.micro_batches))
                 totals.add(self._backward(micro_batch.to(self.device)))
         measured = totals.over_ranks()
         with self._timed("optimizer"):

@@ -20,8 +20,8 @@ from masa.data import records
 from masa.data.cost import CostMeter
 from masa.data.loader import Draw
 from masa.data.metrics import rollout_metrics
-from masa.data.packing import build_update, padding_share, real_tokens, share_of
-from masa.tasks.templates import TextDialogue
+from masa.data.packing import build_update, padding_share, rank_shard, real_tokens
+from masa.tasks.templates import PromptRenderer
 from masa.training.collectives import (
     interleave_over_ranks,
     max_over_ranks,
@@ -44,7 +44,7 @@ class RolloutCallback(L.Callback):
     Args:
         algorithm: the algorithm.
         trainer: micro-batch size.
-        dialogue: templates over the tokenizer.
+        renderer: templates over the tokenizer.
         verify: verdicts on (prompt, text) pairs.
         build_engine: makes the engine, once per rank, when the fit starts.
         seed: run seed.
@@ -57,7 +57,7 @@ class RolloutCallback(L.Callback):
         self,
         algorithm: AlgorithmConfig,
         trainer: TrainerConfig,
-        dialogue: TextDialogue,
+        renderer: PromptRenderer,
         verify: Verify,
         build_engine: Callable[[], Engine],
         seed: int,
@@ -67,7 +67,7 @@ class RolloutCallback(L.Callback):
     ) -> None:
         self.algorithm = algorithm
         self.settings = trainer
-        self.dialogue = dialogue
+        self.renderer = renderer
         self.verify = verify
         self.build_engine = build_engine
         self.seed = seed
@@ -120,7 +120,7 @@ class RolloutCallback(L.Callback):
             self.controller.observe(groups)
             if self.algorithm.bc.mode != "off":
                 experts = [
-                    expert_of(group, self.algorithm.bc, self.dialogue.rewrite) for group in groups
+                    expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
             metrics = rollout_metrics(groups, self.algorithm.meta.response_limit)
@@ -148,21 +148,21 @@ class RolloutCallback(L.Callback):
         config: AlgorithmConfig,
         split: str,
         draw: Draw | None = None,
-        dialogue: TextDialogue | None = None,
+        renderer: PromptRenderer | None = None,
         verify: Verify | None = None,
     ) -> list[RolloutGroup]:
         """Groups of all ranks, in the order of the prompts before they were split over the ranks.
 
         With `draw`, dynamic sampling takes further prompts until enough groups are mixed. The
         engine samples from the policy as it is now. The rollouts are written to
-        `rollouts/<split>-<step>.parquet`. `dialogue` and `verify` stand in for the task's.
+        `rollouts/<split>-<step>.parquet`. `renderer` and `verify` stand in for the task's.
         """
         assert self.engine is not None
         with self._timed("weight_sync"), self._engine_at_work():
             self.engine.wake()
             self.engine.load_weights(self.module.named_weights(), self.module.version)
         context = RolloutContext(
-            renderer=dialogue or self.dialogue,
+            renderer=renderer or self.renderer,
             generate=self._generate,
             verify=self._timed_verify(verify or self.verify),
             controller=self.controller,
@@ -199,7 +199,7 @@ class RolloutCallback(L.Callback):
 
     def _sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         assert self.engine is not None
-        with self._timed("generate"), self._engine_at_work(), self.stop.leaving_at_once():
+        with self._timed("generate"), self._engine_at_work(), self.stop.interruptible():
             return self.engine.generate(requests)
 
     def _timed_verify(self, verify: Verify) -> Verify:
@@ -227,10 +227,10 @@ class RolloutCallback(L.Callback):
 
     def _update(self, samples: Sequence[Sample], optimizer: int) -> Update:
         return build_update(
-            share_of(samples, self.algorithm, self.module.global_rank, world_size()),
+            rank_shard(samples, self.algorithm, self.module.global_rank, world_size()),
             self.algorithm,
             self.settings.micro_batch_tokens,
-            self.dialogue.pad_token_id,
+            self.renderer.pad_token_id,
             sum_over_ranks,
             lambda n: int(max_over_ranks(n)),
             optimizer,

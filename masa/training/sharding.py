@@ -74,7 +74,7 @@ def shard(
     fully_shard(model, **options)
 
 
-def agree_over_copies(model: torch.nn.Module, agree: bool) -> None:
+def set_gradient_sync(model: torch.nn.Module, agree: bool) -> None:
     """Whether the next backward pass sums gradients over the copies of the parameters (hybrid
     sharding): of the micro-batches of one step only the last needs to."""
     if isinstance(model, FSDPModule):

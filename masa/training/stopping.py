@@ -44,7 +44,7 @@ class StopSignal(L.Callback):
             raise Stopped
 
     @contextmanager
-    def leaving_at_once(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """Work that a signal cuts short by raising Stopped.
 
         Not on several ranks: the ranks that the signal did not reach would wait for this one.

@@ -14,7 +14,7 @@ from masa.algorithm.step import Verify
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.data.limits import prompt_tokens
 from masa.data.metrics import meta_metrics, rollout_metrics
-from masa.tasks.templates import TextDialogue
+from masa.tasks.templates import PromptRenderer
 from masa.training.collectives import world_size
 from masa.training.loggers import WandbLogger
 from masa.training.rollout import RolloutCallback, validation_config
@@ -29,13 +29,13 @@ class HeldOut:
     """Of a benchmark, empty for the task. Metrics are `val/<name>/...`, and the rollouts lie in
     `<name>-<step>.parquet`, those of the task in `val-<step>.parquet`."""
     prompts: Sequence[Prompt]
-    dialogue: TextDialogue
+    renderer: PromptRenderer
     verify: Verify
 
     @property
     def longest_prompt(self) -> int:
         """Tokens."""
-        return max(prompt_tokens(prompt, self.dialogue) for prompt in self.prompts)
+        return max(prompt_tokens(prompt, self.renderer) for prompt in self.prompts)
 
 
 class ValidationCallback(L.Callback):
@@ -95,7 +95,7 @@ class ValidationCallback(L.Callback):
                 step,
                 self.config,
                 held.name or "val",
-                dialogue=held.dialogue,
+                renderer=held.renderer,
                 verify=held.verify,
             )
             prefix = f"val/{held.name}" if held.name else "val"

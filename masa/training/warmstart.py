@@ -1,4 +1,4 @@
-"""The warm start: a small model learns the texts of the embedded domain from demonstrations."""
+"""The warm start: a small model learns the texts of the built-in task from demonstrations."""
 
 from __future__ import annotations
 

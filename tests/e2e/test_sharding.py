@@ -7,7 +7,7 @@ from builders import algorithm, random_samples, tiny_qwen3
 from torch.distributed.device_mesh import init_device_mesh
 
 from masa.algorithm.losses import total_loss
-from masa.data.packing import build_update, share_of
+from masa.data.packing import build_update, rank_shard
 from masa.training.collectives import max_over_ranks, sum_over_ranks
 from masa.training.logprobs import token_logprobs
 from masa.training.sharding import full_parameters, shard
@@ -35,7 +35,7 @@ def train(rank, ranks, folder, options):
     losses, norms = [], []
     for step in range(3):
         # few samples, so that one rank has a dummy among its micro-batches
-        mine = share_of(random_samples(5, seed=step), CONFIG, rank, ranks)
+        mine = rank_shard(random_samples(5, seed=step), CONFIG, rank, ranks)
         update = build_update(
             mine, CONFIG, 30, PAD, sum_over_ranks, lambda n: int(max_over_ranks(n)),
             layout=options.get("layout", "padded"),

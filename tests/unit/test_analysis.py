@@ -249,7 +249,7 @@ def test_gate_and_cutoff_have_phases_of_their_own(tmp_path: Path) -> None:
     assert shadow["correct lost to cutoff"].n == 0 == audited["gated share"].n
     # the gate does not act, so the audited prompt is one that the cutoff meets
     assert (audited["correct lost to cutoff"].hits, audited["correct lost to cutoff"].n) == (2, 4)
-    assert np.isnan(tables.headline([run]).iloc[0]["skipped share, gate in force"].value)
+    assert np.isnan(tables.headline([run]).iloc[0]["skipped share, gate active"].value)
 
 
 def test_a_gate_by_history_is_audited_without_predictions(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_headline_shares(tmp_path: Path) -> None:
     assert row["tokens"] == solution + meta
     assert row["seconds"] == 5.0
     assert row["meta share of tokens"].value == pytest.approx(meta / (solution + meta))
-    assert (row["skipped share, gate in force"].hits, row["rollouts"]) == (3, 2)
+    assert (row["skipped share, gate active"].hits, row["rollouts"]) == (3, 2)
     assert row["accuracy, start"].value == pytest.approx(0.25)
     assert row["pass-rate MAE, end"].value == 0.0
 

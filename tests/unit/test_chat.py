@@ -11,18 +11,18 @@ from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from masa.config import ConfigError
 from masa.engine.hf import HfEngine
-from masa.tasks.templates import Templates, TextDialogue
+from masa.tasks.templates import PromptRenderer, Templates
 from masa.training.models import HubModel, generation_eos, load_tokenizer
 
 TEMPLATES = Templates("Solve {problem}.", "Of {problem}: 0..8", "{problem} ({hint})")
 BOS = {"qwen3": None, "llama": "<|begin_of_text|>", "gemma2": "<bos>"}
 
 
-def dialogue(family, chat, **changes):
+def renderer(family, chat, **changes):
     tokenizer = families.family_tokenizer(family, chat)
     for name, value in changes.items():
         setattr(tokenizer, name, value)
-    return TextDialogue(TEMPLATES, tokenizer, 8, 64)
+    return PromptRenderer(TEMPLATES, tokenizer, 8, 64)
 
 
 def written(made, ids):
@@ -32,7 +32,7 @@ def written(made, ids):
 @pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("chat", [True, False])
 def test_bos_stands_once_where_the_family_has_it(family, chat):
-    made = dialogue(family, chat)
+    made = renderer(family, chat)
     for ids in (made.meta_prompt(prompt()), made.solution_prompt(prompt(), ["sum"])):
         bos = made.tokenizer.bos_token_id
         assert (bos is None) == (BOS[family] is None)
@@ -42,7 +42,7 @@ def test_bos_stands_once_where_the_family_has_it(family, chat):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_chat_prompt_is_what_transformers_encodes(family):
-    made = dialogue(family, True)
+    made = renderer(family, True)
     ids = made.solution_prompt(prompt(problem="1+1"), ())
     oracle = made.tokenizer.apply_chat_template(
         [{"role": "user", "content": "Solve 1+1."}],
@@ -55,7 +55,7 @@ def test_a_chat_prompt_is_what_transformers_encodes(family):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_plain_prompt_is_what_the_tokenizer_encodes(family):
-    made = dialogue(family, False)
+    made = renderer(family, False)
     oracle = made.tokenizer("Solve 1+1.")["input_ids"]
     assert list(made.solution_prompt(prompt(problem="1+1"), ())) == oracle
 
@@ -63,7 +63,7 @@ def test_a_plain_prompt_is_what_the_tokenizer_encodes(family):
 def test_a_bos_written_by_the_template_is_not_doubled():
     tokenizer = families.family_tokenizer("llama", chat=False)
     own = Templates("<|begin_of_text|>{problem}", "{problem}", "{problem} {hint}")
-    made = TextDialogue(own, tokenizer, 8, 64)
+    made = PromptRenderer(own, tokenizer, 8, 64)
     assert written(made, made.solution_prompt(prompt(problem="x"), ())) == "<|begin_of_text|>x"
 
 
@@ -75,19 +75,19 @@ def test_an_eos_that_the_tokenizer_appends_is_left_out():
         "<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
     )
     assert tokenizer("x")["input_ids"][-1] == tokenizer.eos_token_id
-    made = TextDialogue(TEMPLATES, tokenizer, 8, 64)
+    made = PromptRenderer(TEMPLATES, tokenizer, 8, 64)
     assert written(made, made.solution_prompt(prompt(problem="x"), ())) == "<bos>Solve x."
 
 
 def test_a_prompt_does_not_tell_the_day():
-    made = dialogue("llama", True)
+    made = renderer("llama", True)
     assert "Today: 26 Jul 2024" in written(made, made.meta_prompt(prompt()))
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("chat", [True, False])
 def test_completions_end_as_the_family_ends_them(family, chat):
-    made = dialogue(family, chat)
+    made = renderer(family, chat)
     eos = made.tokenizer.eos_token
     turn_end = families.TURN_END[family]
     names = made.tokenizer.convert_ids_to_tokens(list(made.eos_token_ids))
@@ -103,7 +103,7 @@ def test_completions_end_as_the_family_ends_them(family, chat):
 def test_eos_lists_of_the_generation_config_are_kept(family, chat, tmp_path):
     families.save_family(tmp_path, family, chat=chat)
     tokenizer = load_tokenizer(tmp_path)
-    made = TextDialogue(TEMPLATES, tokenizer, 8, 64, generation_eos(tmp_path))
+    made = PromptRenderer(TEMPLATES, tokenizer, 8, 64, generation_eos(tmp_path))
     turn_end = tokenizer.convert_tokens_to_ids(families.TURN_END[family])
     assert set(made.eos_token_ids) == {turn_end, tokenizer.eos_token_id}
     assert made.eos_token_ids[0] == (turn_end if chat else tokenizer.eos_token_id)
@@ -118,23 +118,23 @@ def test_a_single_eos_and_none(tmp_path):
 
 def test_a_chat_template_without_an_ending_falls_back_on_eos():
     plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    made = dialogue("llama", True, chat_template=plain)
+    made = renderer("llama", True, chat_template=plain)
     assert made.eos_token_ids == (made.tokenizer.eos_token_id,)
 
 
 def test_a_missing_pad_token_is_replaced():
-    made = dialogue("llama", True)
+    made = renderer("llama", True)
     assert made.tokenizer.pad_token_id is None
     assert made.pad_token_id == made.eos_token_ids[0]
-    gemma = dialogue("gemma2", True)
+    gemma = renderer("gemma2", True)
     assert gemma.pad_token_id == gemma.tokenizer.pad_token_id == 0
 
 
 def test_the_choice_is_described():
-    assert "chat template;" in dialogue("qwen3", True).describe()
-    assert "<|im_end|> or <|endoftext|>" in dialogue("qwen3", True).describe()
-    assert "plain after <bos>" in dialogue("gemma2", False).describe()
-    assert "plain, as" in dialogue("qwen3", False).describe()
+    assert "chat template;" in renderer("qwen3", True).describe()
+    assert "<|im_end|> or <|endoftext|>" in renderer("qwen3", True).describe()
+    assert "plain after <bos>" in renderer("gemma2", False).describe()
+    assert "plain, as" in renderer("qwen3", False).describe()
 
 
 # --- bad input
@@ -254,13 +254,13 @@ def test_a_chat_template_that_leaves_out_answers_falls_back_on_eos():
     own = (
         "<|start_header_id|>{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
     )
-    made = dialogue("llama", True, chat_template=own)
+    made = renderer("llama", True, chat_template=own)
     assert made.eos_token_ids == (made.tokenizer.eos_token_id,)
 
 
 def test_a_chat_template_that_fails_on_one_problem_says_so():
     own = "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('no x') }}{% endif %}"
-    made = dialogue("llama", True, chat_template=own + "{{ m.content }}{% endfor %}")
+    made = renderer("llama", True, chat_template=own + "{{ m.content }}{% endfor %}")
     refused(lambda: made.solution_prompt(prompt(problem="x"), ()), "chat template fails", "no x")
 
 

@@ -275,7 +275,7 @@ def test_stops_with_a_checkpoint_after_a_signal(tmp_path):
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # a second one ends the process
         with pytest.raises(Stopped):
             run.end(2)
-        with pytest.raises(Stopped), run.stop.leaving_at_once():
+        with pytest.raises(Stopped), run.stop.interruptible():
             pytest.fail("came that far")
     finally:
         for number, handler in handlers.items():
@@ -287,7 +287,7 @@ def test_a_signal_cuts_a_rollout_short(tmp_path):
     stop = StopSignal()
     before = signal.signal(signal.SIGUSR1, stop._receive)
     try:
-        with pytest.raises(Stopped), stop.leaving_at_once():
+        with pytest.raises(Stopped), stop.interruptible():
             os.kill(os.getpid(), signal.SIGUSR1)
             pytest.fail("came that far")
     finally:

@@ -62,7 +62,7 @@ def read(name):
 
 
 def preset(name):
-    """The algorithm as it stands in conf/, without the embedded experiment's own numbers."""
+    """The algorithm as it stands in conf/, without the built-in experiment's own numbers."""
     return load(compose("~experiment", f"algorithm={name}"))
 
 

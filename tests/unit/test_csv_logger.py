@@ -86,7 +86,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_the_file(tmp_path, monkeypat
     def full(partial, final):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("masa.data.files.publish", full)
+    monkeypatch.setattr("masa.data.files.atomic_replace", full)
     with pytest.raises(TrainingError, match="No space left on device.*ckpt=auto"):
         logger.log_metrics({"reward": 1.0}, 2)
     assert (tmp_path / "metrics.csv").read_bytes() == before

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from masa.config import ConfigError
-from masa.evaluation.models import contestant
+from masa.evaluation.models import evaluated_model
 from masa.tasks.encoding import Encoder
-from masa.tasks.templates import Templates, TextDialogue
-from masa.training.build import build_dialogue
+from masa.tasks.templates import PromptRenderer, Templates
+from masa.training.build import build_renderer
 from masa.training.models import HubModel
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "[INST]"]
@@ -189,7 +189,7 @@ def test_problems_and_hints_in_prompts(family, chat, kind):
     foreign = f"1+1{end}\nassistant"
 
     def ids(problem, allowed=False):
-        made = TextDialogue(TEMPLATES, tokenizer, 8, 64, (), allowed)
+        made = PromptRenderer(TEMPLATES, tokenizer, 8, 64, (), allowed)
         if kind == "meta":
             return made.meta_prompt(prompt(problem=problem))
         if kind == "solution":
@@ -207,7 +207,7 @@ def test_problems_and_hints_in_prompts(family, chat, kind):
 def test_demonstrations_and_templates_keep_theirs():
     tokenizer = families.family_tokenizer("qwen3", chat=False)
     own = "<|im_start|>2+2?<|im_end|>4\n{problem}<|im_end|>"
-    made = TextDialogue(Templates(own, own, "{problem}{hint}"), tokenizer, 8, 64)
+    made = PromptRenderer(Templates(own, own, "{problem}{hint}"), tokenizer, 8, 64)
     ids = made.solution_prompt(prompt(problem="a<|im_end|>"), ())
     assert [special_of(tokenizer)[i] for i in ids if i in special_of(tokenizer)] == [
         "<|im_start|>", "<|im_end|>", "<|im_end|>",
@@ -218,8 +218,8 @@ def test_the_setting_reaches_training_and_evaluation(tmp_path):
     families.save_family(tmp_path, "qwen3")
     model, problem = HubModel(str(tmp_path)), prompt(problem="a<|im_end|>")
     for allowed in (False, True):
-        trained = build_dialogue(TEMPLATES, model, tmp_path, algorithm(), allowed)
-        evaluated = contestant(model).dialogue(TEMPLATES, 8, 64, allowed)
+        trained = build_renderer(TEMPLATES, model, tmp_path, algorithm(), allowed)
+        evaluated = evaluated_model(model).renderer(TEMPLATES, 8, 64, allowed)
         for made in (trained, evaluated):
             end = made.tokenizer.convert_tokens_to_ids("<|im_end|>")
             assert made.solution_prompt(problem, ()).count(end) == 1 + allowed
@@ -228,7 +228,7 @@ def test_the_setting_reaches_training_and_evaluation(tmp_path):
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_an_expert_ends_once(family):
     tokenizer = families.family_tokenizer(family)
-    made = TextDialogue(TEMPLATES, tokenizer, 8, 64)
+    made = PromptRenderer(TEMPLATES, tokenizer, 8, 64)
     text = f"So {ENDINGS[family]} it is. {meta_text(1, 2, ['sum'])}"
     ids = made.rewrite(text, 4, 10)
     special = special_of(tokenizer)

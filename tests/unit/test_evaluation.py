@@ -25,7 +25,7 @@ from masa.evaluation.sampling import Sampler, draw_all
 from masa.evaluation.scoring import Verdict
 from masa.evaluation.settings import EvaluationConfig, file_name
 from masa.evaluation.store import Store
-from masa.tasks.templates import Templates, TextDialogue
+from masa.tasks.templates import PromptRenderer, Templates
 from masa.types import Prompt
 
 TEMPLATES = Templates(solution="{problem}", meta="meta {problem}", hint="{problem}{hint}")
@@ -83,8 +83,8 @@ class Clumsy:
 
 def evaluate(out, engine, config, *benchmarks):
     store = Store(out)
-    dialogue = TextDialogue(TEMPLATES, TOKENIZER, config.min_length, config.max_tokens)
-    samplers = [Sampler(b, dialogue, config, store) for b in benchmarks]
+    renderer = PromptRenderer(TEMPLATES, TOKENIZER, config.min_length, config.max_tokens)
+    samplers = [Sampler(b, renderer, config, store) for b in benchmarks]
     draw_all(samplers, lambda longest: engine)
     return store
 
@@ -93,7 +93,7 @@ def finish(out, engine, config, *benchmarks):
     """An evaluation to its end: samples, scores, settings."""
     store = evaluate(out, engine, config, *benchmarks)
     if not (out / "settings.json").exists():
-        store.settle({"model": out.name})
+        store.check_settings({"model": out.name})
     write_results(out, summarise_all(benchmarks, store, config), {"model": out.name}, {})
     return store
 
@@ -187,10 +187,10 @@ def test_a_changed_question_is_not_taken_for_the_old_one(tmp_path):
 
 def test_other_settings_are_refused_in_the_same_directory(tmp_path):
     store = Store(tmp_path)
-    store.settle({"model": "a", "temperature": 0.6})
-    store.settle({"model": "a", "temperature": 0.6})
+    store.check_settings({"model": "a", "temperature": 0.6})
+    store.check_settings({"model": "a", "temperature": 0.6})
     with pytest.raises(ConfigError, match="temperature is 1.0, but .* was sampled with 0.6"):
-        store.settle({"model": "a", "temperature": 1.0})
+        store.check_settings({"model": "a", "temperature": 1.0})
 
 
 class Cut(Clumsy):
@@ -256,7 +256,7 @@ def test_scores_say_what_they_are_scores_of(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_a_damaged_directory_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "settings.json").write_text(text)
-    for read in (Store(tmp_path).settings, lambda: Store(tmp_path).settle({"model": "a"})):
+    for read in (Store(tmp_path).settings, lambda: Store(tmp_path).check_settings({"model": "a"})):
         with pytest.raises(ConfigError, match="settings.json cannot be read") as caught:
             read()
         assert "\n" not in str(caught.value)
@@ -303,11 +303,11 @@ def test_comparison_wants_finished_evaluations(tmp_path):
     # two questions have their four samples, the others none
     with pytest.raises(KeyboardInterrupt):
         evaluate(tmp_path / "b", Clumsy(calls=2), settings(batch=4), benchmark())
-    Store(tmp_path / "b").settle({"model": "b"})
+    Store(tmp_path / "b").check_settings({"model": "b"})
     with pytest.raises(ConfigError, match="b: b is unfinished: run that evaluation to its end"):
         compare(tmp_path / "a", tmp_path / "b")
     (tmp_path / "c" / "samples" / "b").mkdir(parents=True)
-    Store(tmp_path / "c").settle({"model": "c"})
+    Store(tmp_path / "c").check_settings({"model": "c"})
     with pytest.raises(ConfigError, match="unfinished"):
         compare(tmp_path / "c", tmp_path / "a")
 
@@ -315,7 +315,7 @@ def test_comparison_wants_finished_evaluations(tmp_path):
 def test_comparison_names_the_settings_that_differ(tmp_path):
     for name, temperature in (("a", 0.6), ("b", 1.0)):
         store = evaluate(tmp_path / name, Clumsy(), settings(), benchmark())
-        store.settle({"model": name, "temperature": temperature, "seed": 0})
+        store.check_settings({"model": name, "temperature": temperature, "seed": 0})
         finish(tmp_path / name, Clumsy(calls=0), settings(), benchmark())
     assert "differ (A, B): temperature (0.6, 1.0)\n" in compare(tmp_path / "a", tmp_path / "b")[1]
     assert "differ" not in compare(tmp_path / "a", tmp_path / "a")[1]

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from masa.algorithm.expert import ExpertPool, expert_of
 from masa.config import BCConfig
-from masa.tasks.templates import Templates, TextDialogue
+from masa.tasks.templates import PromptRenderer, Templates
 from masa.types import Expert
 
 TEMPLATES = Templates("{problem}", "{problem}", "{problem}{hint}")
 
 
 @pytest.fixture(scope="module")
-def dialogue():
-    return TextDialogue(TEMPLATES, byte_tokenizer(), 8, 64)
+def renderer():
+    return PromptRenderer(TEMPLATES, byte_tokenizer(), 8, 64)
 
 
 def scored(notion_scores, correct=(True, False), lengths=(10, 30), **fields):
@@ -34,37 +34,37 @@ def scored(notion_scores, correct=(True, False), lengths=(10, 30), **fields):
     return type(made)(**{**vars(made), **fields})
 
 
-def test_the_numbers_are_the_truth(dialogue):
+def test_the_numbers_are_the_truth(renderer):
     # 3 of 8 right, of 10, 20 and 33 tokens; the wrong ones' lengths do not count
     seen = scored([0.5], (True, True, True) + (False,) * 5, (10, 20, 33, 60, 60, 60, 60, 60))
-    expert = expert_of(seen, BCConfig(mode="joint"), dialogue.rewrite)
+    expert = expert_of(seen, BCConfig(mode="joint"), renderer.rewrite)
     assert expert.prompt_id == "the-prompt"
     assert expert.prompt_ids == (4, 5, 6)
-    assert expert.token_ids[-1] == dialogue.tokenizer.eos_token_id
-    text = dialogue.text(expert.token_ids)
+    assert expert.token_ids[-1] == renderer.tokenizer.eos_token_id
+    text = renderer.text(expert.token_ids)
     assert text.startswith("<meta>n0</meta>")
     said = json.loads(text.partition("</meta>")[2])
     assert said == {"math_notion": ["n0"], "pass_rate": 3, "solution_length": 21}
-    assert dialogue.parse(text).parsed
+    assert renderer.parse(text).parsed
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(8, 64)), min_size=2, max_size=16))
-def test_truth_of_any_group(dialogue, solutions):
+def test_truth_of_any_group(renderer, solutions):
     correct, lengths = zip(*solutions, strict=True)
-    expert = expert_of(scored([1.0], correct, lengths), BCConfig(mode="joint"), dialogue.rewrite)
+    expert = expert_of(scored([1.0], correct, lengths), BCConfig(mode="joint"), renderer.rewrite)
     if not any(correct):
         assert expert is None
         return
-    truth = dialogue.parse(dialogue.text(expert.token_ids))
+    truth = renderer.parse(renderer.text(expert.token_ids))
     right = [length for is_right, length in solutions if is_right]
     assert abs(8 * truth.pass_rate - 8 * len(right) / len(solutions)) <= 0.5
     assert abs(truth.length - sum(right) / len(right)) <= 0.5
 
 
-def test_a_mean_length_outside_the_range_is_clipped(dialogue):
+def test_a_mean_length_outside_the_range_is_clipped(renderer):
     seen = scored([1.0], (True, True), (3, 4))
-    text = dialogue.text(expert_of(seen, BCConfig(mode="joint"), dialogue.rewrite).token_ids)
-    assert dialogue.parse(text).length == 8
+    text = renderer.text(expert_of(seen, BCConfig(mode="joint"), renderer.rewrite).token_ids)
+    assert renderer.parse(text).length == 8
 
 
 def chosen(scores, minimum=0.2):

@@ -17,7 +17,7 @@ from masa.data.limits import LimitedTask
 from masa.tasks.curation import PHRASE, contaminated, grams, is_held_out
 from masa.tasks.hub import GOLD
 from masa.tasks.sources import Source, cell
-from masa.tasks.templates import Templates, TextDialogue
+from masa.tasks.templates import PromptRenderer, Templates
 
 ROWS = [{"problem": f"What is {i} plus {i}?", "answer": str(2 * i)} for i in range(60)]
 NOWHERE = "decontaminate=[]"
@@ -318,9 +318,9 @@ def test_many_copies_of_an_evaluation_problem_are_copies(copies):
 # --- lengths
 
 
-def dialogue():
+def renderer():
     plain = Templates("{problem}", "{problem}", "{problem}{hint}")
-    return TextDialogue(plain, byte_tokenizer(), 1, 64)
+    return PromptRenderer(plain, byte_tokenizer(), 1, 64)
 
 
 class Given:
@@ -332,7 +332,7 @@ class Given:
 
 
 def test_long_prompts_are_dropped_and_counted():
-    task = LimitedTask(Given(16), dialogue(), len("problem 7"))
+    task = LimitedTask(Given(16), renderer(), len("problem 7"))
     assert [p.problem for p in task.train] == [f"problem {i}" for i in range(8)]
     assert [p.problem for p in task.validation] == ["problem 8", "problem 9"]
     assert task.longest_prompt == 9
@@ -344,7 +344,7 @@ def test_long_prompts_are_dropped_and_counted():
 
 def test_a_limit_that_leaves_nothing_is_refused():
     with pytest.raises(ConfigError, match="all 12 prompts to validate on .* shortest 10: raise it"):
-        LimitedTask(Given(24), dialogue(), 9)
+        LimitedTask(Given(24), renderer(), 9)
 
 
 # --- bad input

@@ -19,7 +19,7 @@ from masa.data.packing import (
     pack,
     pad,
     padding_share,
-    share_of,
+    rank_shard,
     token_counts,
     token_weights,
 )
@@ -176,7 +176,7 @@ def test_packed_rows_hold_the_samples_one_after_another():
 def test_ranks_share_all_samples_and_run_like_numbers_of_tokens(count, seed, ranks, kl_beta):
     config = replace(CONFIG, kl_beta=kl_beta)
     samples = random_samples(count, seed)
-    shares = [share_of(samples, config, rank, ranks) for rank in range(ranks)]
+    shares = [rank_shard(samples, config, rank, ranks) for rank in range(ranks)]
     assert Counter(s for share in shares for s in share) == Counter(samples)
     loads = [
         sum(len(s) for s in share if s.advantage or s.objective == "bc" or kl_beta)
@@ -184,14 +184,14 @@ def test_ranks_share_all_samples_and_run_like_numbers_of_tokens(count, seed, ran
     ]
     longest = max((len(s) for s in samples), default=0)
     assert max(loads) - min(loads) <= longest
-    assert share_of(samples, config, 0, 1) == samples
+    assert rank_shard(samples, config, 0, 1) == samples
 
 
 @pytest.mark.parametrize("regulariser", ["kl_beta", "entropy_coef"])
 def test_ranks_share_training_samples_advantage_zero_that_run(regulariser):
     samples = [replace(s, advantage=0.0) for s in random_samples(24, objectives="s")]
     config = replace(CONFIG, **{regulariser: 0.1})
-    shares = [share_of(samples, config, rank, 2) for rank in range(2)]
+    shares = [rank_shard(samples, config, rank, 2) for rank in range(2)]
     run = [sum(b.attention_mask.sum() for b in build_update(s, config, 60, PAD)) for s in shares]
     assert abs(run[0] - run[1]) <= max(map(len, samples))
 

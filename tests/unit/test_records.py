@@ -157,6 +157,6 @@ def test_a_prompt_skipped_without_a_prediction_is_on_record(tmp_path):
     first, second = (row for _, row in loaded.prompts.query("split == 'train'").iterrows())
     assert (first["samples"], first["skipped"], first["would_skip"]) == (0, True, True)
     assert (second["samples"], second["skipped"]) == (2, False)
-    share = tables.headline([loaded]).iloc[0]["skipped share, gate in force"]
+    share = tables.headline([loaded]).iloc[0]["skipped share, gate active"]
     assert (share.hits, share.n) == (1, 2)
     assert set(loaded.texts("train", 1)["kind"]) == {"none", "solution"}

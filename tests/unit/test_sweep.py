@@ -16,7 +16,7 @@ from omegaconf import OmegaConf, open_dict
 
 from masa import sweep
 from masa.config import ConfigError, conf_dir, load
-from masa.train import refuse_another_run
+from masa.train import check_resume_config
 
 SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
 PRESETS = {path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")}
@@ -204,22 +204,22 @@ def test_a_run_goes_on_only_under_settings_that_leave_its_numbers(tmp_path, fini
     OmegaConf.save(settings_of(), saved)
     for key, value in NUMBERS.items():
         with pytest.raises(ConfigError, match=f"^{key} is {value}, but .* was run with"):
-            refuse_another_run(settings_of(**{key: value}), saved, finished)
-    refuse_another_run(settings_of(**FREE), saved, finished)
+            check_resume_config(settings_of(**{key: value}), saved, finished)
+    check_resume_config(settings_of(**FREE), saved, finished)
 
 
 def test_special_tokens_are_read_as_before(tmp_path):
     OmegaConf.save(settings_of(), tmp_path / "config.yaml")
-    refuse_another_run(settings_of(allow_special_tokens=False), tmp_path / "config.yaml")
+    check_resume_config(settings_of(allow_special_tokens=False), tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="allow_special_tokens is True, but .* with False"):
-        refuse_another_run(settings_of(allow_special_tokens=True), tmp_path / "config.yaml")
+        check_resume_config(settings_of(allow_special_tokens=True), tmp_path / "config.yaml")
 
 
 def test_an_unfinished_run_may_grow_and_a_finished_one_is_not_a_longer_one(tmp_path):
     OmegaConf.save(settings_of(), tmp_path / "config.yaml")
     longer = settings_of(**{"trainer.max_rollouts": 100})
     assert not sweep.is_finished(longer, tmp_path)
-    refuse_another_run(longer, tmp_path / "config.yaml")
+    check_resume_config(longer, tmp_path / "config.yaml")
     (tmp_path / "finished").touch()
     assert sweep.is_finished(settings_of(), tmp_path)
     with pytest.raises(ConfigError, match=r"max_rollouts is 100, but .* was run with 60"):

@@ -6,7 +6,7 @@ from builders import byte_tokenizer, meta_text, prompt
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from masa.tasks.templates import Templates, TextDialogue, parse_meta, rewrite_meta
+from masa.tasks.templates import PromptRenderer, Templates, parse_meta, rewrite_meta
 
 anything = st.text(st.characters())  # lone surrogates and control characters included
 scalars = st.one_of(
@@ -186,19 +186,19 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def dialogue(tokenizer):
-    return TextDialogue(TEMPLATES, tokenizer, 8, 64)
+def renderer(tokenizer):
+    return PromptRenderer(TEMPLATES, tokenizer, 8, 64)
 
 
-def test_templates_are_filled(dialogue):
+def test_templates_are_filled(renderer):
     asked = prompt(problem="1+1")
-    assert dialogue.text(dialogue.solution_prompt(asked, ())) == "Solve 1+1 in \\boxed{}."
+    assert renderer.text(renderer.solution_prompt(asked, ())) == "Solve 1+1 in \\boxed{}."
     assert (
-        dialogue.text(dialogue.solution_prompt(asked, ["carry", "sum"]))
+        renderer.text(renderer.solution_prompt(asked, ["carry", "sum"]))
         == "Solve 1+1 (think of carry, sum) in \\boxed{}."
     )
     assert (
-        dialogue.text(dialogue.meta_prompt(asked))
+        renderer.text(renderer.meta_prompt(asked))
         == 'Of 1+1: {"pass_rate": 0..8, "solution_length": 8..64}'
     )
 
@@ -208,12 +208,12 @@ braces = st.lists(pieces | clean, max_size=5).map("".join)
 
 
 @given(braces, st.lists(braces.filter(bool), max_size=2))
-def test_a_problem_is_never_taken_for_a_template(dialogue, problem, hints):
+def test_a_problem_is_never_taken_for_a_template(renderer, problem, hints):
     asked = prompt(problem=problem)
     hinted = f"{problem} (think of {', '.join(hints)})" if hints else problem
-    solution = dialogue.text(dialogue.solution_prompt(asked, hints))
+    solution = renderer.text(renderer.solution_prompt(asked, hints))
     assert solution == f"Solve {hinted} in \\boxed{{}}."
-    assert dialogue.text(dialogue.meta_prompt(asked)).startswith(f"Of {problem}: {{")
+    assert renderer.text(renderer.meta_prompt(asked)).startswith(f"Of {problem}: {{")
 
 
 @pytest.mark.parametrize("name", ["solution", "meta", "hint"])
@@ -230,26 +230,26 @@ def test_a_tokenizer_without_an_end_is_refused(tokenizer):
         eos_token_id = None
 
     with pytest.raises(ValueError, match="end-of-sequence"):
-        TextDialogue(TEMPLATES, Endless(), 8, 64)
+        PromptRenderer(TEMPLATES, Endless(), 8, 64)
 
 
-def test_the_dialogue_parses_within_its_range(dialogue):
-    assert dialogue.parse(meta_text(4, 8)).length == 8
-    assert dialogue.parse(meta_text(4, 7)).length is None
-    assert dialogue.parse(meta_text(4, 65)).length is None
+def test_the_dialogue_parses_within_its_range(renderer):
+    assert renderer.parse(meta_text(4, 8)).length == 8
+    assert renderer.parse(meta_text(4, 7)).length is None
+    assert renderer.parse(meta_text(4, 65)).length is None
 
 
 @given(st.lists(clean, max_size=3), st.integers(0, 8), st.integers(1, 200))
-def test_cloning_targets_are_valid_and_true(dialogue, notions, pass_rate, length):
+def test_cloning_targets_are_valid_and_true(renderer, notions, pass_rate, length):
     text = meta_text(1, 2, notions)
-    target = dialogue.rewrite(text, pass_rate, length)
+    target = renderer.rewrite(text, pass_rate, length)
     if parse_meta(text).notions is None:
         assert target is None
         return
-    assert target[-1] == dialogue.tokenizer.eos_token_id
-    assert dialogue.tokenizer.eos_token_id not in target[:-1]
-    truth = dialogue.parse(dialogue.text(target))
+    assert target[-1] == renderer.tokenizer.eos_token_id
+    assert renderer.tokenizer.eos_token_id not in target[:-1]
+    truth = renderer.parse(renderer.text(target))
     assert truth.parsed and truth.notions == tuple(notions)
     assert truth.pass_rate == pass_rate / 8
     assert truth.length == min(max(length, 8), 64)
-    assert dialogue.rewrite("nothing", pass_rate, length) is None
+    assert renderer.rewrite("nothing", pass_rate, length) is None
