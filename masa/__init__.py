@@ -1,3 +1,3 @@
 """MASA: meta-aware reasoning by self-alignment reinforcement learning."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

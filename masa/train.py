@@ -79,6 +79,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         require_rollouts_left,
         require_same_model,
         require_strategy,
+        require_version,
         step_of,
     )
     from masa.training.csv_logger import CsvLogger
@@ -97,6 +98,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     started = time.perf_counter()
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
+        require_version(ckpt)
         require_strategy(ckpt, config.strategy.name)
         require_rollouts_left(ckpt, config.trainer.max_rollouts)
         check_resume_config(cfg, out / "config.yaml")

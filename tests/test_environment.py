@@ -124,7 +124,7 @@ def test_the_version_is_one():
 
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert cited["version"] == masa.__version__
-    assert f"## {masa.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {masa.__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert PROJECT["dynamic"] == ["version"]
 
 

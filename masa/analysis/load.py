@@ -331,5 +331,6 @@ def _read_table(path: Path, columns: list[str] | None) -> pa.Table:
         raise RunError(f"{path}: not readable (half-written?)") from error
     missing = set(columns or ()) - set(table.column_names)
     if missing:
-        raise RunError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
+        names = ", ".join(sorted(missing))
+        raise RunError(f"{path}: lacks the columns {names}, as in runs of an older masa")
     return table

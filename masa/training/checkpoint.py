@@ -15,6 +15,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
+from masa import __version__
 from masa.config import ConfigError, TrainerConfig, TrainingError
 from masa.data.files import atomic_replace
 from masa.training.collectives import max_over_ranks, world_size
@@ -251,6 +252,16 @@ def require_strategy(checkpoint: Path, strategy: str) -> None:
         raise ConfigError(
             f"{checkpoint} is sharded, strategy=single reads whole ones: go on with strategy=fsdp, "
             "on any number of devices (strategy.devices=1 is one)"
+        )
+
+
+def require_version(checkpoint: Path) -> None:
+    """Raise ConfigError where another version's run is to go on: what it keeps may differ."""
+    manifest = read_manifest(checkpoint)
+    if manifest and manifest.version.split(".")[:2] != __version__.split(".")[:2]:
+        raise ConfigError(
+            f"{checkpoint} is of masa {manifest.version}, this is {__version__}: go on with that "
+            "version, or start anew in another directory"
         )
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from masa import __version__
 from masa.data.files import atomic_replace
 
 
@@ -24,6 +25,8 @@ class Manifest:
     """Shape of each of the policy's parameters."""
     sha256: Mapping[str, str]
     """Digest of each file, by its path relative to the manifest."""
+    version: str = __version__
+    """masa's, which wrote it."""
 
 
 def manifest_path(checkpoint: Path) -> Path:
@@ -41,7 +44,8 @@ def write_manifest(manifest: Manifest, checkpoint: Path) -> None:
 def read_manifest(checkpoint: Path) -> Manifest | None:
     """None where there is no readable one."""
     try:
-        return Manifest(**json.loads(manifest_path(checkpoint).read_text()))
+        # the first versions did not say which they were
+        return Manifest(**{"version": "0.1.0", **json.loads(manifest_path(checkpoint).read_text())})
     except (OSError, ValueError, TypeError):
         return None
 

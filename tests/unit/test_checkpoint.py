@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import masa
 from masa.config import (
     AlgorithmConfig,
     ConfigError,
@@ -25,8 +26,16 @@ from masa.training.checkpoint import (
     ranked,
     require_same_model,
     require_strategy,
+    require_version,
 )
-from masa.training.manifest import Manifest, damage, digests, manifest_path, write_manifest
+from masa.training.manifest import (
+    Manifest,
+    damage,
+    digests,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
 from masa.training.module import MasaModule
 from masa.training.random_state import random_state, set_random_state
 from masa.training.rollout import EngineError
@@ -328,3 +337,15 @@ def test_random_generators_are_put_back(tmp_path):
     drawn = [draw() for _ in range(3)]
     set_random_state(torch.load(tmp_path / "state", weights_only=True))
     assert [draw() for _ in range(3)] == drawn
+
+
+def test_a_run_of_another_version_does_not_go_on(run_dir):
+    path = put(run_dir, 3)
+    require_version(path)
+    # as the first versions wrote them
+    facts = json.loads(manifest_path(path).read_text())
+    assert facts.pop("version") == masa.__version__
+    manifest_path(path).write_text(json.dumps(facts))
+    assert read_manifest(path).version == "0.1.0"
+    with pytest.raises(ConfigError, match=f"is of masa 0.1.0, this is {masa.__version__}"):
+        require_version(path)
