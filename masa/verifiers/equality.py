@@ -41,6 +41,7 @@ _NAME = re.compile(
 )
 """What an equation may name on its left: x, f(2), a_{10}, AB, an angle, words, a limit."""
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
+_LETTER_ALONE = re.compile(r"(?:(?:Option|Choice|Answer):?)?\(?([a-zA-Z])\)?")
 _CALL = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
 _LABELLED = re.compile(
     r"\\text\{\(?([A-J])[).:]+\}\s*(\S.*)|\(([A-J])\)\s+(.+)|([A-J])[).:]\s+(.+)", re.DOTALL
@@ -61,28 +62,23 @@ def same_answer(gold: str, given: str, tolerance: float = TOLERANCE) -> bool:
     gold, given = normalise(gold), normalise(given)
     if not gold or not given:
         return False
-    if key(gold) == key(given):
+    keys = key(gold), key(given)
+    if keys[0] == keys[1]:
         return True
     if max(len(gold), len(given)) > MAX_LENGTH or max(depth(gold), depth(given)) > MAX_DEPTH:
         return False
     words = word_key(gold)
     if words is not None and words == word_key(given):
         return True
-    letters = _letter(gold), _letter(given)
-    if letters[0] and letters[1]:
+    one, other = map(_LETTER_ALONE.fullmatch, keys)
+    if one and other:
         if r"\text" in gold:
-            return letters[0].upper() == letters[1].upper()
-        if letters[0] == letters[1]:
+            return one[1].upper() == other[1].upper()
+        if one[1] == other[1]:
             return True
     if _labelled(gold, given, tolerance):
         return True
     return _Comparison(tolerance).same(*_renamed(parse(gold), parse(given)))
-
-
-def _letter(text: str) -> str | None:
-    """The label of an option: `(C)`, `\\text{Option C}`."""
-    match = re.fullmatch(r"(?:(?:Option|Choice|Answer):?)?\(?([a-zA-Z])\)?", key(text))
-    return match[1] if match else None
 
 
 def _labelled(gold: str, given: str, tolerance: float) -> bool:
@@ -95,7 +91,11 @@ def _labelled(gold: str, given: str, tolerance: float) -> bool:
         for side, text in zip(sides, (gold, given), strict=True)
     )
     right = _Comparison(tolerance).same(parse(gold), parse(given))
-    return right and one == other if all(sides) else right or _letter(one) == _letter(other)
+    return right and one == other if all(sides) else right or _option(one) == _option(other)
+
+
+def _option(text: str) -> str:
+    return re.sub(r"[().:]", "", key(text))
 
 
 def _renamed(gold: Node, given: Node) -> tuple[Node, Node]:
