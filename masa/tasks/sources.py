@@ -35,11 +35,17 @@ _ENDINGS = re.compile(
 
 
 def _parquet(path: Path, packed: str) -> Iterator[Row]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _binary(path, packed) as file:
         source = io.BytesIO(file.read()) if packed else path
         for batch in pq.ParquetFile(source).iter_batches():
+            for i, field in enumerate(batch.schema):
+                if field.type == pa.float32():
+                    # 0.1 in single precision is 0.10000000149011612 in Python's
+                    decimals = batch.column(i).cast(pa.string()).cast(pa.float64())
+                    batch = batch.set_column(i, field.name, decimals)
             yield from batch.to_pylist()
 
 

@@ -117,6 +117,13 @@ def test_files_with_marks_may_be_joined(tmp_path):
     assert rows_of(file) == ROWS * 2
 
 
+def test_single_precision_is_read_as_it_is_written(tmp_path):
+    values = [0.1, None, 3.0, 1e-5, 16777216.0, -2.5e30]
+    table = pa.table({"answer": pa.array(values, pa.float32())})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert [row["answer"] for row in rows_of(tmp_path / "a.parquet")] == values
+
+
 def test_parquet_may_be_packed(tmp_path):
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.PARQUET")
     (tmp_path / "b.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.PARQUET").read_bytes()))
