@@ -1,4 +1,4 @@
-"""The floors of the house: imports go one way, and heavy libraries have one door each."""
+"""Layers: imports go one way, and each heavy library is imported in one place."""
 
 import ast
 import importlib.util
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = {
+LAYERS = {
+    "": 0,  # masa itself: its version
     "types": 0,
     "checks": 0,
     "plugins": 1,
@@ -50,25 +51,25 @@ def imports(path):
 
 
 def place(module):
-    """(room, floor) of a module of ours."""
-    room = module.split(".")[1] if "." in module else ""
-    return room, FLOORS.get(room, ENTRY)
+    """(package, layer) of a module of ours."""
+    package = module.split(".")[1] if "." in module else ""
+    return package, LAYERS.get(package, ENTRY)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_go_one_way(path):
-    room, floor = place(name_of(path))
+    package, layer = place(name_of(path))
     for module in imports(path):
         if not module.startswith("masa"):
             continue
-        if module == STATISTICS and floor >= FLOORS["evaluation"]:
+        if module == STATISTICS and layer >= LAYERS["evaluation"]:
             continue
         other, its = place(module)
-        if other == room or (floor == its == ENTRY):
+        if other == package or (layer == its == ENTRY):
             continue
-        assert its < floor, f"{name_of(path)} (floor {floor}) imports {module} (floor {its})"
-        if "analysis" in (room, other):
-            assert floor == ENTRY, f"masa.analysis and {module} know nothing of each other"
+        assert its < layer, f"{name_of(path)} (layer {layer}) imports {module} (layer {its})"
+        if "analysis" in (package, other):
+            assert layer == ENTRY, f"masa.analysis and {module} know nothing of each other"
 
 
 def importers(library):
@@ -80,7 +81,7 @@ def importers(library):
     }
 
 
-def test_vllm_has_one_door():
+def test_vllm_is_imported_in_one_place():
     assert importers("vllm") == {"engine/vllm.py"}
 
 

@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
 METRICS, ROLLOUTS = PAGE.split("## Rollouts as tables")
 LISTED = re.findall(r"^\| `([^`]+)` \|", METRICS, re.MULTILINE)
-ROOMS = ("algorithm", "data", "training")
-SOURCES = [path for room in ROOMS for path in (ROOT / "masa" / room).glob("*.py")]
+PACKAGES = ("algorithm", "data", "training")
+SOURCES = [path for package in PACKAGES for path in (ROOT / "masa" / package).glob("*.py")]
 
 
 def strings():
-    """Every text in the rooms that measure, but docstrings."""
+    """Every text in the packages that measure, but docstrings."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
