@@ -67,11 +67,11 @@ def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
 def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """What gate and cutoff did, and how good they were where an unbiased truth is known.
 
-    In the parallel phase every prompt is such a truth, later the audited ones alone: these numbers
+    In shadow mode every prompt is such a truth, later the audited ones alone: these numbers
     are then noisy, and `masa-report` pools them over the run with intervals.
     """
     known = [g for g in groups if g.gate_evidence]
-    gated = [g for g in known if g.plan.would_skip]
+    would_skip = [g for g in known if g.plan.would_skip]
     constant = [g for g in known if g.zero_variance]
     lost = [
         length > g.plan.cutoff_tokens
@@ -84,7 +84,7 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     return {
         "gate/fraction": _mean(g.skipped for g in groups),
         "gate/would_skip": _mean(g.plan.would_skip for g in groups),
-        "gate/precision": _mean(g.zero_variance for g in gated),
+        "gate/precision": _mean(g.zero_variance for g in would_skip),
         "gate/recall": _mean(g.plan.would_skip for g in constant),
         "gate/audited": float(sum(g.plan.audited for g in groups)),
         "cutoff/fraction": _mean(stopped),
