@@ -18,7 +18,7 @@ from masa.analysis.style import INK, MUTED, canvas, colours_of, empty, thousands
 
 
 def group_colours(groups: Sequence[Group]) -> list[str]:
-    """A colour per group; the house colours of methods that have one."""
+    """A colour per group; methods that have a colour of their own keep it."""
     return colours_of([g.method if g.method == g.label else g.label for g in groups])
 
 

@@ -53,7 +53,7 @@ LOOK: dict[Any, Any] = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """The house style, for as long as the block runs."""
+    """The style of all figures, for as long as the block runs."""
     with matplotlib.rc_context(LOOK):
         yield
 
