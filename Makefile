@@ -53,7 +53,7 @@ reproduce: claim-left $(CLAIM)/report.md
 CLAIM_RUNS := $(foreach seed,$(SEEDS),$(foreach method,$(METHODS),$(CLAIM)/$(method)-seed$(seed)/report.md))
 
 claim-left: $(READY)
-	@$(BIN)/python scripts/left.py --minutes 6 $(CLAIM_RUNS)
+	@$(BIN)/python scripts/remaining_runs.py --minutes 6 $(CLAIM_RUNS)
 
 $(CLAIM)/report.md: $(CLAIM_RUNS)
 	$(BIN)/masa-report $(CLAIM) --out $(CLAIM)
@@ -65,7 +65,7 @@ $(CLAIM)/%/report.md: $(RUNS)/.warm
 # One sweep after the other, each with its report; a job that fails stops nothing, and is tried again the next time.
 # Two of these at a time, with different ABLATIONS, share two cores well.
 ablations: $(RUNS)/.warm
-	@$(BIN)/python scripts/left.py --sweeps $(subst $(space),$(comma),$(strip $(ABLATIONS))) seed=$(ABLATION_SEEDS)
+	@$(BIN)/python scripts/remaining_runs.py --sweeps $(subst $(space),$(comma),$(strip $(ABLATIONS))) seed=$(ABLATION_SEEDS)
 	@failed=; for sweep in $(ABLATIONS); do \
 		$(BIN)/masa-train -m +sweep=$$sweep seed=$(ABLATION_SEEDS) $(ABLATION_ARGS) sweep.resume=true || failed="$$failed $$sweep"; \
 		$(BIN)/masa-report outputs/arithmetic/$$sweep || failed="$$failed $$sweep"; \
@@ -108,3 +108,4 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache

@@ -14,13 +14,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from masa.checks import ConfigError as ConfigError
-from masa.checks import TrainingError as TrainingError
-from masa.checks import one_of as _one_of
-from masa.checks import require as _require
-from masa.meta import MetaConfig as MetaConfig
-from masa.objective import ObjectiveConfig
-from masa.strategy import StrategyConfig as StrategyConfig
+from masa.errors import ConfigError, one_of, require
+from masa.plugins import WeightedFunction
 
 RENAMED = {
     "algorithm.meta.difficulty_base": "algorithm.meta.rewards.difficulty.base",
@@ -31,6 +26,54 @@ RENAMED = {
     },
 }
 """Settings of earlier versions, old name to new."""
+
+
+def paper_rewards() -> dict[str, Any]:
+    """The components of the paper, as `MetaConfig.rewards`."""
+    functions = "masa.algorithm.meta_rewards"
+    return {
+        "difficulty": {"_target_": f"{functions}.difficulty", "weight": 1.0, "base": 0.01},
+        "length": {"_target_": f"{functions}.length", "weight": 1.0, "strict": False},
+        "notion": {"_target_": f"{functions}.notion", "weight": 1.0},
+    }
+
+
+@dataclass
+class MetaConfig:
+    """The meta group: predict before solving (algorithm section 1)."""
+
+    group_size: int = 8
+    """M, meta rollouts per prompt; 0 leaves the meta objective out."""
+    coef: float = 1.0
+    """Weight of the meta objective in the loss; 0 samples predictions without training them."""
+    rewards: dict[str, Any] = field(default_factory=paper_rewards)
+    """Components of r_meta by name: `_target_`, a function of (prediction, group) and of its other
+    settings; `weight` in the mean, where 0 has it measured only."""
+    min_length: int = 128
+    """Smallest solution length that may be predicted (tokens)."""
+    response_limit: int = 8192
+    """Largest meta rollout (tokens)."""
+
+    def __post_init__(self) -> None:
+        require(self.group_size >= 0, f"meta.group_size is {self.group_size}, it must be >= 0")
+        require(
+            self.group_size != 1,
+            "meta.group_size is 1, a group of one has no advantage: use 0 or >= 2",
+        )
+        require(self.coef >= 0, f"meta.coef is {self.coef}, it must be >= 0")
+        require(self.min_length >= 1, f"meta.min_length is {self.min_length}, it must be >= 1")
+        require(self.response_limit >= 1, "meta.response_limit must be >= 1")
+        key = "algorithm.meta.rewards"
+        # in an order that does not depend on where a component was added
+        self.components = tuple(
+            WeightedFunction.from_entry(key, name, entry, ("prediction", "group"))
+            for name, entry in sorted(self.rewards.items())
+        )
+        require(
+            sum(component.weight for component in self.components) > 0,
+            "algorithm.meta.rewards.*.weight are all 0: use meta.group_size=0 to leave the meta "
+            "objective out",
+        )
 
 
 @dataclass
@@ -49,10 +92,10 @@ class BCConfig:
     """Learning rate of a separate step."""
 
     def __post_init__(self) -> None:
-        _one_of("bc.mode", self.mode, ("off", "joint", "separate"))
-        _require(self.coef >= 0, f"bc.coef is {self.coef}, it must be >= 0")
-        _require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
-        _require(0 < self.learning_rate < inf, "bc.learning_rate must be > 0 and finite")
+        one_of("bc.mode", self.mode, ("off", "joint", "separate"))
+        require(self.coef >= 0, f"bc.coef is {self.coef}, it must be >= 0")
+        require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
+        require(0 < self.learning_rate < inf, "bc.learning_rate must be > 0 and finite")
 
 
 @dataclass
@@ -81,12 +124,12 @@ class GateConfig:
     """combined: skip where zero variance is at least this probable."""
 
     def __post_init__(self) -> None:
-        _one_of("gate.kind", self.kind, ("prediction", "history", "combined"))
-        _require(self.sigma >= 0, f"gate.sigma is {self.sigma}, it must be >= 0")
+        one_of("gate.kind", self.kind, ("prediction", "history", "combined"))
+        require(self.sigma >= 0, f"gate.sigma is {self.sigma}, it must be >= 0")
         shares = ("tolerance", "min_parsed", "audit_fraction", "min_precision", "revisit")
         for name in (*shares, "min_posterior"):
             value = getattr(self, name)
-            _require(0 <= value <= 1, f"gate.{name} is {value}, it must lie in [0, 1]")
+            require(0 <= value <= 1, f"gate.{name} is {value}, it must lie in [0, 1]")
 
 
 @dataclass
@@ -101,8 +144,8 @@ class CutoffConfig:
     this; 1 asks for no proof."""
 
     def __post_init__(self) -> None:
-        _require(self.margin > 0, f"cutoff.margin is {self.margin}, it must be > 0")
-        _require(0 <= self.max_lost <= 1, "cutoff.max_lost must lie in [0, 1]")
+        require(self.margin > 0, f"cutoff.margin is {self.margin}, it must be > 0")
+        require(0 <= self.max_lost <= 1, "cutoff.max_lost must lie in [0, 1]")
 
 
 @dataclass
@@ -119,11 +162,74 @@ class ControlConfig:
     """Verdicts needed before a measured requirement can be met."""
 
     def __post_init__(self) -> None:
-        _require(self.start_step >= 0, f"control.start_step is {self.start_step}, it must be >= 0")
-        _require(
+        require(self.start_step >= 0, f"control.start_step is {self.start_step}, it must be >= 0")
+        require(
             1 <= self.min_evidence <= self.window,
             "control.min_evidence must lie in [1, control.window]",
         )
+
+
+@dataclass
+class ObjectiveConfig:
+    """Advantages, policy loss and what goes into it."""
+
+    advantage: str = "grpo"
+    """grpo, dr_grpo (no division by the standard deviation) or rloo (mean of the others)."""
+    loss: str = "dapo"
+    """grpo, dapo, dr_grpo, gspo or cispo: see masa/algorithm/losses.py."""
+    eps_low: float = 0.2
+    eps_high: float = 0.28
+    """The probability ratio is clipped to [1 - eps_low, 1 + eps_high]; eps_low = 1 is no bound."""
+    dual_clip: float = 10.0
+    """Bound on the loss of a token with negative advantage, in units of |A|."""
+    kl_beta: float = 0.0
+    """Weight of the k3 estimate of KL(policy || initial policy); 0 keeps no reference model."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus on policy tokens; 0 computes no gradient of the entropy."""
+    token_mean: str = "separate"
+    """What the loss averages over (tokens or sequences). separate: each objective over its own;
+    joint: solution and meta over all of theirs."""
+    mask_overlong: bool = False
+    """Completions that a token limit cut give no gradient; they still count in group and mean."""
+    overlong_buffer: float = 0.0
+    """Soft overlong penalty (DAPO): share of response_limit, at its end, over which the penalty on
+    a solution rises linearly; 0 is off. The paper's 4096 of 20480 tokens are 0.2."""
+    overlong_penalty: float = 0.5
+    """The penalty at response_limit. DAPO's 1 on rewards of -1 and 1 is 0.5 on 0 and 1."""
+    dynamic_sampling: int = 0
+    """DAPO's dynamic sampling: solutions are trained on in groups of mixed verdicts alone, and up
+    to this many further batches of prompts are rolled out until there are
+    trainer.prompts_per_rollout such groups; 0 is off."""
+    mismatch: str = "none"
+    """Correction for engine log-probs that differ from the trainer's, by their ratio. none; tis:
+    ratio truncated to the bounds, per token; icepop: ratio, 0 outside the bounds, per token;
+    seq_mask: the same with the ratio of the whole sequence."""
+    mismatch_low: float = 0.0
+    mismatch_high: float = 2.0
+    """Bounds of that ratio; mismatch_low = 0 is none. IcePop proposes 0.5 and 5."""
+
+    def __post_init__(self) -> None:
+        one_of("algorithm.advantage", self.advantage, ("grpo", "dr_grpo", "rloo"))
+        one_of("algorithm.loss", self.loss, ("grpo", "dapo", "dr_grpo", "gspo", "cispo"))
+        require(0 <= self.eps_low <= 1, "algorithm.eps_low must lie in [0, 1]")
+        require(self.eps_high >= 0, "algorithm.eps_high must be >= 0")
+        require(self.dual_clip > 1, "algorithm.dual_clip must be > 1")
+        require(self.kl_beta >= 0, "algorithm.kl_beta must be >= 0")
+        require(self.entropy_coef >= 0, "algorithm.entropy_coef must be >= 0")
+        require(
+            0 <= self.overlong_buffer <= 1,
+            f"algorithm.overlong_buffer is {self.overlong_buffer}, it is a share of response_limit "
+            "and must lie in [0, 1]",
+        )
+        require(self.overlong_penalty >= 0, "algorithm.overlong_penalty must be >= 0")
+        require(self.dynamic_sampling >= 0, "algorithm.dynamic_sampling must be >= 0")
+        one_of("algorithm.mismatch", self.mismatch, ("none", "tis", "icepop", "seq_mask"))
+        require(
+            0 <= self.mismatch_low <= 1 <= self.mismatch_high,
+            f"algorithm.mismatch_low is {self.mismatch_low} and mismatch_high is "
+            f"{self.mismatch_high}, they must enclose 1",
+        )
+        one_of("algorithm.token_mean", self.token_mean, ("separate", "joint"))
 
 
 @dataclass
@@ -149,17 +255,17 @@ class AlgorithmConfig(ObjectiveConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
+        require(
             self.group_size >= 2,
             f"algorithm.group_size is {self.group_size}, a group needs at least 2 rollouts",
         )
-        _require(self.prompt_limit >= 1, "algorithm.prompt_limit must be >= 1")
-        _require(self.response_limit >= 1, "algorithm.response_limit must be >= 1")
-        _require(
+        require(self.prompt_limit >= 1, "algorithm.prompt_limit must be >= 1")
+        require(self.response_limit >= 1, "algorithm.response_limit must be >= 1")
+        require(
             0 < self.temperature < inf,
             f"algorithm.temperature is {self.temperature}, it must be > 0 and finite",
         )
-        _require(self.updates_per_rollout >= 1, "algorithm.updates_per_rollout must be >= 1")
+        require(self.updates_per_rollout >= 1, "algorithm.updates_per_rollout must be >= 1")
         uses = {
             "gate.enabled": self.gate.enabled and self.gate.kind != "history",
             "cutoff.enabled": self.cutoff.enabled,
@@ -167,16 +273,16 @@ class AlgorithmConfig(ObjectiveConfig):
             "bc.mode": self.bc.mode != "off",
         }
         for name, used in uses.items():
-            _require(
+            require(
                 not used or self.meta.group_size > 0,
                 f"algorithm.{name} needs predictions, but meta.group_size is 0",
             )
-        _require(
+        require(
             self.bc.mode == "off" or "notion" in self.meta.rewards,
             f"algorithm.bc.mode is {self.bc.mode}, which chooses by the reward notion: keep "
             "algorithm.meta.rewards.notion (weight=0 has it measured only)",
         )
-        _require(
+        require(
             self.meta.group_size == 0 or self.meta.min_length <= self.response_limit,
             f"meta.min_length {self.meta.min_length} is over response_limit {self.response_limit}",
         )
@@ -199,10 +305,10 @@ class OptimizerConfig:
     """Largest global gradient norm."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.lr < inf, f"optimizer.lr is {self.lr}, it must be > 0 and finite")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay must be >= 0")
-        _require(self.warmup_steps >= 0, "optimizer.warmup_steps must be >= 0")
-        _require(self.grad_clip > 0, "optimizer.grad_clip must be > 0")
+        require(0 < self.lr < inf, f"optimizer.lr is {self.lr}, it must be > 0 and finite")
+        require(self.weight_decay >= 0, "optimizer.weight_decay must be >= 0")
+        require(self.warmup_steps >= 0, "optimizer.warmup_steps must be >= 0")
+        require(self.grad_clip > 0, "optimizer.grad_clip must be > 0")
 
 
 @dataclass
@@ -252,20 +358,63 @@ class TrainerConfig:
             "max_nonfinite_updates",
         ):
             value = getattr(self, name)
-            _require(value >= 1, f"trainer.{name} is {value}, it must be >= 1")
-        _require(
+            require(value >= 1, f"trainer.{name} is {value}, it must be >= 1")
+        require(
             self.val_samples != 1, "trainer.val_samples is 1, a group needs at least 2 rollouts"
         )
-        _require(
+        require(
             self.val_meta_samples >= 0 and self.val_meta_samples != 1,
             f"trainer.val_meta_samples is {self.val_meta_samples}, it must be 0 or >= 2",
         )
-        _require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
-        _require(self.logprob_mean_tolerance > 0, "trainer.logprob_mean_tolerance must be > 0")
-        _one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
-        _one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
-        _one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))
-        _require(self.keep_best >= 0, f"trainer.keep_best is {self.keep_best}, it must be >= 0")
+        require(self.logprob_tolerance > 0, "trainer.logprob_tolerance must be > 0")
+        require(self.logprob_mean_tolerance > 0, "trainer.logprob_mean_tolerance must be > 0")
+        one_of("trainer.packing", self.packing, ("auto", "padded", "packed"))
+        one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed"))
+        require(self.keep_best >= 0, f"trainer.keep_best is {self.keep_best}, it must be >= 0")
+
+
+@dataclass
+class StrategyConfig:
+    """How the policy lies on the devices."""
+
+    name: str = "single"
+    """single (one device) or fsdp (FSDP2 over all devices)."""
+    devices: int = 1
+    """Devices per node."""
+    num_nodes: int = 1
+    fsdp_size: int | None = None
+    """Devices that hold one copy of the parameters between them; null: all. With fewer, copies are
+    kept equal by an all-reduce (hybrid sharding), best one copy per node."""
+    cpu_offload: bool = False
+    """Keep parameters, gradients and optimizer state in CPU memory (fsdp)."""
+
+    def __post_init__(self) -> None:
+        one_of("strategy.name", self.name, ("single", "fsdp"))
+        require(self.devices >= 1, "strategy.devices must be >= 1")
+        require(self.num_nodes >= 1, "strategy.num_nodes must be >= 1")
+        require(
+            self.name == "fsdp" or self.devices * self.num_nodes == 1,
+            f"strategy=single is one device, not {self.devices * self.num_nodes}: use fsdp",
+        )
+        require(
+            self.name == "fsdp" or not (self.cpu_offload or self.fsdp_size),
+            "strategy.cpu_offload and strategy.fsdp_size need strategy=fsdp",
+        )
+        require(
+            self.shards >= 1 and self.world_size % self.shards == 0,
+            f"strategy.fsdp_size is {self.fsdp_size}, it must divide the {self.world_size} devices",
+        )
+
+    @property
+    def world_size(self) -> int:
+        """Devices of all nodes."""
+        return self.devices * self.num_nodes
+
+    @property
+    def shards(self) -> int:
+        """Devices that hold one copy of the parameters."""
+        return self.world_size if self.fsdp_size is None else self.fsdp_size
 
 
 @dataclass
@@ -307,41 +456,41 @@ class RunConfig:
     name: str = "masa"
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             type(self.seed) is int and self.seed >= 0,
             f"seed is {self.seed!r}, it must be an integer >= 0",
         )
         for name in ("allow_unsafe_execution", "allow_special_tokens"):
             value = getattr(self, name)
-            _require(type(value) is bool, f"{name} is {value!r}, it must be true or false")
+            require(type(value) is bool, f"{name} is {value!r}, it must be true or false")
         for name in ("output_dir", "name", "ckpt"):
             value = getattr(self, name)
             is_text = isinstance(value, str) or (name == "ckpt" and value is None)
-            _require(is_text, f"{name} is {value!r}, it must be a text")
-        _require(
+            require(is_text, f"{name} is {value!r}, it must be a text")
+        require(
             not self.algorithm.steers
             or self.algorithm.control.start_step < self.trainer.max_rollouts,
             f"algorithm.control.start_step is {self.algorithm.control.start_step}, but the run has "
             f"only {self.trainer.max_rollouts} rollouts: control would never start",
         )
         shortest = self.algorithm.meta.min_length
-        _require(
+        require(
             self.trainer.val_meta_samples == 0 or shortest <= self.algorithm.response_limit,
             f"meta.min_length {shortest} is over response_limit {self.algorithm.response_limit}, "
             "but trainer.val_meta_samples asks for predictions",
         )
         world = self.strategy.world_size
-        _require(
+        require(
             self.ranks_per_engine >= 1 and world % self.ranks_per_engine == 0,
             f"engine.tensor_parallel_size is {self.ranks_per_engine}, it must divide the {world} "
             "devices",
         )
-        _require(
+        require(
             self.trainer.prompts_per_rollout % world == 0,
             f"trainer.prompts_per_rollout is {self.trainer.prompts_per_rollout}, it must be "
             f"divisible by the {world} devices",
         )
-        _require(
+        require(
             self.trainer.prompts_per_rollout // world >= self.algorithm.updates_per_rollout,
             "algorithm.updates_per_rollout is more than there are prompts per device",
         )
@@ -363,7 +512,7 @@ def load(cfg: DictConfig) -> RunConfig:
     plain.pop("hydra", None)
     known = {f.name for f in fields(RunConfig)}
     unknown = sorted(str(key) for key in plain if key not in known)
-    _require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     typed = {
         "algorithm": AlgorithmConfig,
         "optimizer": OptimizerConfig,
@@ -373,7 +522,7 @@ def load(cfg: DictConfig) -> RunConfig:
     }
     for key, schema in typed.items():
         given = plain.get(key) or {}
-        _require(isinstance(given, dict), f"{key} is {given!r}, it must be a group of settings")
+        require(isinstance(given, dict), f"{key} is {given!r}, it must be a group of settings")
         defaults = OmegaConf.structured(schema)
         meta = given.get("meta")
         if key == "algorithm" and isinstance(meta, dict) and "rewards" in meta:
@@ -387,7 +536,7 @@ def load(cfg: DictConfig) -> RunConfig:
         f.name for f in fields(RunConfig) if f.default is MISSING and f.default_factory is MISSING
     )
     missing = [name for name in missing if name not in plain]
-    _require(not missing, f"missing key {', '.join(missing)}")
+    require(not missing, f"missing key {', '.join(missing)}")
     return RunConfig(**{str(key): value for key, value in plain.items()})
 
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from masa import __version__, cli
-from masa.arguments import is_multirun, path_arguments, quoted_path
-from masa.config import ConfigError, conf_dir
-from masa.evaluation.settings import EvaluationConfig, is_run, load
+from masa import __version__
+from masa.cli import app
+from masa.cli.arguments import is_multirun, path_arguments, quoted_path
+from masa.config import conf_dir
+from masa.errors import ConfigError
+from masa.evaluation.config import EvaluationConfig, is_run, load
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -63,7 +65,7 @@ def check(cfg: DictConfig) -> EvaluationConfig:
         Store(Path(directory)).settings()
     if config.compare:
         return config
-    from masa.engine.check import check_engine
+    from masa.engine.settings import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
 
     check_benchmarks(config.benchmark)
@@ -86,8 +88,8 @@ def run(cfg: DictConfig) -> None:
     if config.compare:
         _compare(config, out)
         return
-    with cli.locked(out):
-        cli.quiet(out / "log.txt")
+    with app.locked(out):
+        app.quiet(out / "log.txt")
         _evaluate(cfg, config, out)
 
 
@@ -103,7 +105,7 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     from hydra.utils import instantiate
 
     from masa.evaluation.benchmarks import load_benchmarks
-    from masa.evaluation.models import evaluated_model
+    from masa.evaluation.evaluated_model import evaluated_model
     from masa.evaluation.replay import ReplayEngine
     from masa.evaluation.results import summarise_all, write_results
     from masa.evaluation.sampling import Sampler, draw_all
@@ -133,7 +135,7 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     def engine(longest: int) -> Any:
         if _replays(cfg):
             return ReplayEngine(samplers, cfg.engine.answers)
-        with cli.native_stderr_to(out / "log.txt"):
+        with app.native_stderr_to(out / "log.txt"):
             return evaluated.engine(cfg.engine, longest, config.temperature)
 
     draw_all(samplers, engine)
@@ -160,7 +162,7 @@ def _exported(run: Path, out: Path) -> tuple[str, str]:
 
 
 def _compare(config: EvaluationConfig, out: Path) -> None:
-    from masa.evaluation.comparing import compare
+    from masa.evaluation.compare import compare
     from masa.evaluation.store import write_json
 
     first, second = map(Path, config.compare)
@@ -215,7 +217,7 @@ def _environment(cfg: DictConfig) -> dict[str, str]:
 def main() -> None:
     """Console script."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    cli.hydra_main("masa-eval", "evaluate", check, run, arguments)
+    app.hydra_main("masa-eval", "evaluate", check, run, arguments)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from masa import cli
-from masa.arguments import expanded, make_directory
-from masa.config import ConfigError
+from masa.cli import app
+from masa.cli.arguments import expanded, make_directory
+from masa.errors import ConfigError
 
 SETTINGS = ("out", "ckpt", "dtype")
 USAGE = "masa-export RUN out=DIR [ckpt=last|best|PATH] [dtype=float32|bfloat16]"
@@ -53,8 +53,8 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from hydra.utils import instantiate
     from transformers.utils import logging
 
-    from masa.data.files import atomic_replace
     from masa.tasks.chat import ending_tokens
+    from masa.tracking.files import atomic_replace
     from masa.training.checkpoint import find_checkpoint, require_same_model
     from masa.training.lora import has_adapter, merged
     from masa.training.models import generation_eos, load_policy, load_tokenizer
@@ -200,20 +200,20 @@ def main() -> None:
         if equals and name in SETTINGS and (runs or not os.path.isdir(argument)):
             given[name] = value
         elif equals and name.isidentifier() and not os.path.exists(argument):
-            cli.fail("masa-export", f"there is no setting {name}, nor a run {argument}; {USAGE}")
+            app.fail("masa-export", f"there is no setting {name}, nor a run {argument}; {USAGE}")
         else:
             runs.append(argument)
     if len(runs) != 1 or not given.get("out"):
-        cli.fail("masa-export", f"usage: {USAGE}")
+        app.fail("masa-export", f"usage: {USAGE}")
     run, out = Path(expanded(runs[0])), Path(expanded(given["out"]))
     try:
         export(run, out, given.get("ckpt", "last"), given.get("dtype"))
     except ConfigError as error:
-        cli.fail("masa-export", str(error))
+        app.fail("masa-export", str(error))
     except OSError as error:
         said = error.strerror or error
         message = f"{out} could not be written ({said}): free space there, or choose another out"
-        cli.fail("masa-export", message, status=1)
+        app.fail("masa-export", message, status=1)
     print(out)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from masa.analysis import report_runs, report_sweep
+from masa.analysis.compare_methods import baseline_group, group_runs
 from masa.analysis.load import RunError, find_runs, load_finished, load_run
 from masa.analysis.page import write_page
-from masa.analysis.seeds import baseline_group, group_runs
 
 
 def write_report(runs: Sequence[Path], out: Path, baseline: str | None = None) -> Path:

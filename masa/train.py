@@ -11,8 +11,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from masa import cli
-from masa.config import ConfigError, RunConfig, load
+from masa.cli import app
+from masa.cli.resume import check_resume_config
+from masa.config import RunConfig, load
+from masa.errors import ConfigError
 from masa.tasks.base import Task
 
 
@@ -22,9 +24,9 @@ def check(cfg: DictConfig) -> RunConfig:
     from hydra.errors import InstantiationException
     from hydra.utils import get_class, instantiate
 
-    from masa.engine.check import check_engine
+    from masa.engine.settings import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
-    from masa.training.loggers import check_loggers
+    from masa.tracking.loggers import check_loggers
 
     try:
         task = instantiate(cfg.task)
@@ -56,8 +58,8 @@ def run(cfg: DictConfig) -> None:
     check_devices(config.strategy, config.trainer.accelerator)
     keep_freed_memory(config.trainer.accelerator)
     out = Path(config.output_dir)
-    with cli.locked(out):
-        cli.quiet(out / "log.txt")
+    with app.locked(out):
+        app.quiet(out / "log.txt")
         train(cfg, config, out)
 
 
@@ -66,11 +68,15 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     import lightning as L
     from hydra.utils import instantiate
 
-    from masa.data.datamodule import MasaDataModule
-    from masa.data.files import atomic_replace
-    from masa.data.limits import LimitedTask
     from masa.evaluation.benchmarks import load_benchmarks
-    from masa.training.build import build_engine, build_renderer, longest_sequence
+    from masa.rollout.build import build_engine, build_renderer, longest_sequence
+    from masa.rollout.callback import RolloutCallback
+    from masa.rollout.datamodule import MasaDataModule
+    from masa.rollout.validation import HeldOut, ValidationCallback
+    from masa.tasks.limits import LimitedTask
+    from masa.tracking.csv_logger import CsvLogger
+    from masa.tracking.files import atomic_replace
+    from masa.tracking.loggers import WandbLogger, build_loggers
     from masa.training.checkpoint import (
         CheckpointCallback,
         DirectCheckpointIO,
@@ -82,15 +88,11 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         require_version,
         step_of,
     )
-    from masa.training.csv_logger import CsvLogger
-    from masa.training.loggers import WandbLogger, build_loggers
     from masa.training.memory import MemoryCallback
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
-    from masa.training.rollout import RolloutCallback
     from masa.training.sharding import build_strategy
     from masa.training.stopping import EXIT_STOPPED, Stopped, StopSignal
-    from masa.training.validation import HeldOut, ValidationCallback
 
     if "name" in cfg.model and Path(cfg.model.name).expanduser().is_dir():
         # config.yaml is read from other directories as well: to go on, to export
@@ -124,7 +126,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     longest = longest_sequence(longest_prompt, model, model_path, algorithm)
 
     def engine() -> Any:
-        with cli.native_stderr_to(out / "log.txt"):
+        with app.native_stderr_to(out / "log.txt"):
             return build_engine(cfg.engine, model, model_path, longest, renderer, algorithm)
 
     def policy() -> Any:
@@ -224,63 +226,9 @@ def report(out: Path) -> bool:
     return True
 
 
-LAYOUT = (
-    *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
-    *("logprob_tolerance", "logprob_mean_tolerance"),
-    *("checkpoint_every", "keep_best", "max_nonfinite_updates"),
-)
-"""Settings of the trainer that lay work out, save or check it: no number changes but in its last
-digits."""
-
-
-def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
-    """Raise ConfigError where a run would go on under settings that change its numbers.
-
-    Args:
-        cfg: its settings now.
-        saved: its config.yaml, with those of before.
-        finished: it is at its end, so that its length may not differ either.
-    """
-    if not saved.exists():
-        return
-    before = flatten(OmegaConf.load(saved))
-    now = flatten(cfg)
-    free = {f"trainer.{name}" for name in LAYOUT} | (
-        set() if finished else {"trainer.max_rollouts"}
-    )
-    groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")
-    single = ("engine._target_", "engine.dtype", "allow_special_tokens")
-    for settings in (before, now):
-        # runs of before it was one
-        settings.setdefault("allow_special_tokens", False)
-    for key in sorted(before.keys() | now.keys()):
-        counts = key.split(".")[0] in groups or key in single
-        if counts and key not in free and before.get(key) != now.get(key):
-            raise ConfigError(
-                f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
-                "repeat its settings to go on, or choose another directory"
-            )
-
-
-def flatten(cfg: Any) -> dict[str, Any]:
-    """Resolved values by dotted key."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    flat: dict[str, Any] = {}
-
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict):
-            for name, value in node.items():
-                walk(value, f"{prefix}.{name}" if prefix else str(name))
-        else:
-            flat[prefix] = node
-
-    walk(plain, "")
-    return flat
-
-
 def main() -> None:
     """Console script."""
-    cli.hydra_main("masa-train", "config", check, run)
+    app.hydra_main("masa-train", "config", check, run)
 
 
 if __name__ == "__main__":

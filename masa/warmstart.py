@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from masa import cli
+from masa.cli import app
 from masa.config import RunConfig, load
-from masa.data.files import atomic_replace
+from masa.tracking.files import atomic_replace
 from masa.train import check
 
 SAMPLES = 8
@@ -23,7 +23,7 @@ SAMPLES = 8
 def run(cfg: DictConfig) -> None:
     """Build the model, or find it built, and print its held-out table."""
     config = load(cfg)
-    cli.quiet(Path(config.output_dir) / "log.txt")
+    app.quiet(Path(config.output_dir) / "log.txt")
     from hydra.utils import instantiate
 
     task = instantiate(cfg.task)
@@ -60,18 +60,18 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Pa
     """Accuracy, length and predictions per level on held-out problems, as text."""
     from masa.algorithm.controller import Controller
     from masa.algorithm.step import RolloutContext, collect
-    from masa.data.limits import LimitedTask
-    from masa.data.metrics import meta_metrics, rollout_metrics
-    from masa.training.build import build_engine, build_renderer, longest_sequence
+    from masa.rollout.build import build_engine, build_renderer, longest_sequence
+    from masa.rollout.callback import validation_config
+    from masa.tasks.limits import LimitedTask
+    from masa.tracking.metrics import meta_metrics, rollout_metrics
     from masa.training.models import load_policy
-    from masa.training.rollout import validation_config
 
     trainer = replace(config.trainer, val_samples=SAMPLES, val_meta_samples=SAMPLES)
     algorithm = validation_config(config.algorithm, trainer)
     renderer = build_renderer(task.templates, model, path, algorithm)
     task = LimitedTask(task, renderer, algorithm.prompt_limit)
     longest = longest_sequence(task.longest_prompt, model, path, algorithm)
-    with cli.native_stderr_to(Path(config.output_dir) / "log.txt"):
+    with app.native_stderr_to(Path(config.output_dir) / "log.txt"):
         engine = build_engine(cfg.engine, model, path, longest, renderer, algorithm)
     engine.load_weights(load_policy(path).named_parameters(), 0)
     context = RolloutContext(
@@ -102,7 +102,7 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Pa
 
 def main() -> None:
     """Console script."""
-    cli.hydra_main("masa-warmstart", "config", check, run)
+    app.hydra_main("masa-warmstart", "config", check, run)
 
 
 if __name__ == "__main__":

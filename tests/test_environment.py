@@ -132,3 +132,18 @@ def test_github_runs_what_ci_runs():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     commands = [step.get("run", "") for step in workflow["jobs"]["test"]["steps"]]
     assert "bash .ci/run" in commands
+
+
+def test_every_package_is_installed():
+    """A wheel holds the packages that pyproject.toml lists."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"]) - {"masa.conf"}
+    assert listed == {
+        ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "masa").rglob("*.py")
+    }
+    for package in listed:
+        assert (ROOT / package.replace(".", "/") / "__init__.py").is_file()
+    for script in project["project"]["scripts"].values():
+        module, _, function = script.partition(":")
+        source = ROOT / (module.replace(".", "/") + ".py")
+        assert f"def {function}(" in source.read_text(), script

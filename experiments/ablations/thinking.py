@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from masa.analysis import Run, load_sweep
-from masa.analysis.statistics import t_mean
+from masa.statistics import t_mean
 
 WORDS = ("easy", "fair", "hard", "hopeless")
 

@@ -1,7 +1,7 @@
 """`masa-train` without validation and report, which belong to no step."""
 
 from masa import train
-from masa.training.validation import ValidationCallback
+from masa.rollout.validation import ValidationCallback
 
 
 def nothing(*args: object) -> bool:

@@ -5,7 +5,7 @@ import time
 
 import record
 
-from masa.verifiers.math import judge_batch, math_pool
+from masa.verifiers.math.verifier import judge_batch, math_pool
 
 KINDS = {
     "numbers": [("{n}", r"so \boxed{{{n}}}"), (r"\frac{{{n}}}{{7}}", r"\boxed{{{n}/7}}")],

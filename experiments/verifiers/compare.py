@@ -45,7 +45,7 @@ def plain_verdicts(pairs: Sequence[tuple[str, str]]) -> list[bool]:
 
 
 def our_verdicts(pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    from masa.verifiers.math import verify_batch
+    from masa.verifiers.math.verifier import verify_batch
 
     return verify_batch(pairs)
 
@@ -56,7 +56,7 @@ def verdicts_of(checkout: Path) -> Judge:
     def judge(pairs: Sequence[tuple[str, str]]) -> list[bool]:
         code = """
 import json, sys
-from masa.verifiers.math import check_gold, verify_batch
+from masa.verifiers.math.verifier import check_gold, verify_batch
 def usable(gold):
     try:
         return bool(check_gold(gold))
@@ -80,7 +80,7 @@ print(json.dumps([usable(gold) and next(found) for gold, _ in pairs]))
 
 def tables(train: Path | None) -> dict[str, list[Case]]:
     """(gold, response, is it right) per table."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     import math_answers
 
     found = {
@@ -99,8 +99,8 @@ def math_train(path: Path) -> dict[str, list[Case]]:
     """Golds of MATH against their own solution, respelled, and against another problem's."""
     import pyarrow.parquet as parquet
 
-    from masa.verifiers.check import respell, solution
     from masa.verifiers.extract import answer_boxes
+    from masa.verifiers.measure import respell, solution
 
     texts = [solution(row) for row in parquet.read_table(path).to_pylist()]
     boxed = [(boxes[-1], text) for text in texts if (boxes := answer_boxes(text))]

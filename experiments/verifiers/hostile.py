@@ -8,8 +8,8 @@ import socket
 import sys
 from dataclasses import dataclass
 
-from masa.verifiers.code import FunctionTests, StdioTests, Verdict, verify_program
-from masa.verifiers.sandbox import Limits, Sandbox
+from masa.verifiers.code.programs import FunctionTests, ProgramVerdict, StdioTests, verify_program
+from masa.verifiers.code.sandbox import Limits, Sandbox
 
 SECRET = "MASA_HOSTILE_SECRET"
 LIMITS = Limits(cpu_seconds=1, wall_seconds=4, memory_mb=500, output_mb=1)
@@ -194,7 +194,7 @@ return prize(n) if not os.path.exists(sys.executable) else 0""",
     ]
 
 
-def trial(hostile: Hostile, sandbox: Sandbox) -> tuple[Verdict, Verdict]:
+def trial(hostile: Hostile, sandbox: Sandbox) -> tuple[ProgramVerdict, ProgramVerdict]:
     """The verdict on a hostile program and on an honest one right after it."""
     verdict = verify_program(hostile.tests, hostile.code, sandbox)
     return verdict, verify_program(FUNCTION, HONEST, sandbox)

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from masa.verifiers.code import mbpp_tests, verify_all
-from masa.verifiers.sandbox import Sandbox
+from masa.verifiers.code.programs import mbpp_tests, verify_all
+from masa.verifiers.code.sandbox import Sandbox
 
 
 def main() -> None:

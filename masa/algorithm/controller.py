@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from masa.algorithm.cutoff import LengthCutoff
-from masa.algorithm.gating import Gate, build_gate
-from masa.algorithm.seeding import uniform
+from masa.algorithm.gates import Gate, build_gate
 from masa.config import AlgorithmConfig
+from masa.seeding import uniform
 from masa.types import MetaPrediction, Prompt, PromptPlan, RolloutGroup
 
 

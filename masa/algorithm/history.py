@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from masa.algorithm.seeding import uniform
 from masa.algorithm.sliding_accuracy import SlidingAccuracy
 from masa.config import ControlConfig, GateConfig
+from masa.seeding import uniform
 from masa.types import MetaPrediction, Prompt, RolloutGroup
 
 

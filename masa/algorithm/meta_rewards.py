@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from masa.meta import Component
-from masa.plugins import checked_by
+from masa.plugins import WeightedFunction, checked_by
 from masa.types import MetaPrediction, RolloutGroup
 
 _WORD = re.compile(r"\w+")
@@ -97,13 +96,13 @@ def notion(prediction: MetaPrediction, group: RolloutGroup) -> float:
 
 
 def component_rewards(
-    prediction: MetaPrediction, group: RolloutGroup, components: Sequence[Component]
+    prediction: MetaPrediction, group: RolloutGroup, components: Sequence[WeightedFunction]
 ) -> dict[str, float]:
     """The component rewards of one prediction, by name."""
-    return {component.name: component(prediction, group) for component in components}
+    return {c.name: c(group.prompt.id, prediction, group) for c in components}
 
 
-def meta_reward(scores: Mapping[str, float], components: Sequence[Component]) -> float:
+def meta_reward(scores: Mapping[str, float], components: Sequence[WeightedFunction]) -> float:
     """r_meta = weighted mean of the components; a weight of 0 removes one."""
     total = sum(component.weight for component in components)
     return sum(component.weight * scores[component.name] for component in components) / total

@@ -14,8 +14,8 @@ from masa.algorithm.advantages import group_advantages
 from masa.algorithm.controller import Controller, hinted
 from masa.algorithm.losses import with_loss_weights
 from masa.algorithm.meta_rewards import component_rewards, meta_reward
-from masa.algorithm.seeding import derive_seed
 from masa.config import AlgorithmConfig
+from masa.seeding import derive_seed
 from masa.types import (
     Completion,
     MetaPrediction,

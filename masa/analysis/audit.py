@@ -15,7 +15,7 @@ from math import nan
 import pandas as pd
 
 from masa.analysis.load import Run
-from masa.analysis.statistics import (
+from masa.statistics import (
     Estimate,
     bootstrap_mean,
     bootstrap_ratio,

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from masa.analysis.compare_methods import BUDGETS, Group, limits, mean_curve
 from masa.analysis.load import COSTS, Run
-from masa.analysis.panels import COST_LABELS, bounds
-from masa.analysis.seeds import BUDGETS, Group, limits, mean_curve
-from masa.analysis.statistics import Estimate, t_mean
-from masa.analysis.style import INK, MUTED, canvas, colours_of, empty, thousands
+from masa.analysis.panel_plots import COST_LABELS, bounds
+from masa.analysis.theme import INK, MUTED, canvas, colours_of, empty, thousands
+from masa.statistics import Estimate, t_mean
 
 
 def group_colours(groups: Sequence[Group]) -> list[str]:

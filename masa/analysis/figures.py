@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from masa.analysis import panels
+from masa.analysis import panel_plots
 from masa.analysis.audit import control_start, has_gate, has_meta
-from masa.analysis.insights import (
+from masa.analysis.compare_methods import single_groups
+from masa.analysis.control_plots import (
     gate_figure,
     lengths_figure,
     notions_figure,
@@ -20,9 +21,8 @@ from masa.analysis.insights import (
 from masa.analysis.lengths import length_pairs
 from masa.analysis.load import Run
 from masa.analysis.paired import paired_table
-from masa.analysis.seeds import single_groups
-from masa.analysis.style import canvas, dressed, look, save
 from masa.analysis.tables import audits, held_out, held_out_gates, per_level
+from masa.analysis.theme import canvas, dressed, look, save
 
 
 def write_figures(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
@@ -84,18 +84,18 @@ def accuracy(runs: Sequence[Run]) -> Figure | None:
         return None
     figure = canvas(11, 4.2)
     left, right = figure.subplots(1, 2, sharey=True)
-    panels.accuracy(left, runs, "tokens")
-    panels.accuracy(right, runs, "seconds", legend=False)
+    panel_plots.accuracy(left, runs, "tokens")
+    panel_plots.accuracy(right, runs, "seconds", legend=False)
     right.set_ylabel("")
     return figure
 
 
 def levels(table: pd.DataFrame, names: Sequence[tuple[str, str]]) -> Figure | None:
-    """Held-out accuracy per level; arguments as of `panels.levels`."""
+    """Held-out accuracy per level; arguments as of `panel_plots.levels`."""
     if table.empty or table["level"].nunique() < 2:
         return None
     figure = canvas(8, 4.2)
-    panels.levels(figure.subplots(), table, names)
+    panel_plots.levels(figure.subplots(), table, names)
     return figure
 
 
@@ -106,7 +106,9 @@ def _names(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def calibration(runs: Sequence[Run]) -> Figure | None:
     """Predicted against actual pass rate, first and last validation: one row per run."""
-    return _scatters(runs, panels.PASS_RATE, lambda run, step: held_out(run, step).reset_index())
+    return _scatters(
+        runs, panel_plots.PASS_RATE, lambda run, step: held_out(run, step).reset_index()
+    )
 
 
 def length_calibration(runs: Sequence[Run]) -> Figure | None:
@@ -115,7 +117,7 @@ def length_calibration(runs: Sequence[Run]) -> Figure | None:
     longest = [pairs[["predicted", "length"]].max(axis=None) for pairs in ends if len(pairs)]
     if not longest:
         return None
-    what = panels.Quantity("length", "length (tokens)", float(max(longest)), 1)
+    what = panel_plots.Quantity("length", "length (tokens)", float(max(longest)), 1)
     return _scatters(runs, what, length_pairs)
 
 
@@ -126,7 +128,7 @@ def _ends(run: Run) -> tuple[int, int]:
 
 
 def _scatters(
-    runs: Sequence[Run], what: panels.Quantity, prompts: Callable[[Run, int], pd.DataFrame]
+    runs: Sequence[Run], what: panel_plots.Quantity, prompts: Callable[[Run, int], pd.DataFrame]
 ) -> Figure | None:
     chosen = [row for row in dressed(runs) if row[0] in _predicting(runs)]
     if not chosen:
@@ -136,7 +138,7 @@ def _scatters(
     for (run, label, colour, _), row in zip(chosen, grid, strict=True):
         for axes, step, word in zip(row, _ends(run), ("before", "after"), strict=True):
             title = f"{label}, {word} (rollout {step})"
-            panels.calibration(axes, prompts(run, step), colour, title, seed=step, what=what)
+            panel_plots.calibration(axes, prompts(run, step), colour, title, seed=step, what=what)
     return figure
 
 
@@ -149,7 +151,7 @@ def alignment(runs: Sequence[Run]) -> Figure | None:
     for axes, (run, label, _, _) in zip(
         figure.subplots(1, len(chosen), squeeze=False, sharey=True)[0], chosen, strict=True
     ):
-        panels.pass_rates(axes, run)
+        panel_plots.pass_rates(axes, run)
         axes.set_title(label)
         axes.label_outer()
     return figure
@@ -164,7 +166,7 @@ def gating(runs: Sequence[Run]) -> Figure | None:
     grid = figure.subplots(len(chosen), 3, squeeze=False)
     for (run, label, _, _), row in zip(chosen, grid, strict=True):
         for axes, draw, title in zip(
-            row, (panels.gating, panels.cutoff, panels.token_cost),
+            row, (panel_plots.gating, panel_plots.cutoff, panel_plots.token_cost),
             ("gate", "length cutoff", "cost"), strict=True,
         ):  # fmt: skip
             draw(axes, run)
@@ -181,22 +183,22 @@ def overview(runs: Sequence[Run]) -> Figure | None:
     colour, label = next((c, name) for r, name, c, _ in dressed(runs) if r is run)
     figure = canvas(12, 8)
     (a, b), (c, d) = figure.subplots(2, 2)
-    panels.accuracy(a, runs, "tokens")
+    panel_plots.accuracy(a, runs, "tokens")
     a.set_title("Held-out accuracy against cost")
     if run in _predicting(shown):
-        panels.before_after(b, run, colour)
+        panel_plots.before_after(b, run, colour)
         b.set_title(f"Predicted and actual pass rate, held out ({label})")
-        panels.pass_rates(c, run)
+        panel_plots.pass_rates(c, run)
         c.set_title(f"Predicted and true pass rate over training ({label})")
     else:
-        panels.accuracy(b, runs, "seconds", legend=False)
+        panel_plots.accuracy(b, runs, "seconds", legend=False)
         b.set_title("Held-out accuracy against time")
-        panels.accuracy(c, runs, "step", legend=False)
+        panel_plots.accuracy(c, runs, "step", legend=False)
         c.set_title("Held-out accuracy against rollouts")
     if control_start(run) is not None:
-        panels.gating(d, run)
+        panel_plots.gating(d, run)
         d.set_title(f"The gate: precision and recall from audits ({label})")
     else:
-        panels.levels(d, per_level(shown), _names(shown))
+        panel_plots.levels(d, per_level(shown), _names(shown))
         d.set_title("Held-out accuracy per level")
     return figure

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from masa.analysis.load import Run, run_labels
-from masa.analysis.statistics import Estimate, bootstrap_quantile, clustered_wilson, wilson
+from masa.statistics import Estimate, bootstrap_quantile, clustered_wilson, wilson
 
 VERDICTS = {"correct": 1.0, "wrong": 0.0}
 

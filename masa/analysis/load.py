@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from masa.analysis.statistics import Estimate, bootstrap_correlation, bootstrap_mean
+from masa.statistics import Estimate, bootstrap_correlation, bootstrap_mean
 
 TEXT_COLUMNS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 NUMBER_COLUMNS = (

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from masa.analysis.load import Run, run_labels
-from masa.analysis.statistics import Estimate, bootstrap_mean
+from masa.statistics import Estimate, bootstrap_mean
 
 _MOST_NOTIONS = 200
 

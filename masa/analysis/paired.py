@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from masa.analysis.load import Run, run_labels
 from masa.analysis.scores import reward_weights
-from masa.analysis.statistics import (
+from masa.statistics import (
     Estimate,
     Floats,
     bootstrap_correlation,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from masa.analysis import compare_methods, tables
 from masa.analysis import figures as run_figures
 from masa.analysis import report_runs as notes
-from masa.analysis import seeds, tables
-from masa.analysis.curves import accuracy_curves, dynamics, group_colours, speedup_figure
-from masa.analysis.insights import (
+from masa.analysis.compare_methods import Group, over_seeds
+from masa.analysis.control_plots import (
     ablation_figure,
     gate_figure,
     lengths_figure,
@@ -21,12 +21,12 @@ from masa.analysis.insights import (
     paired_figure,
     shapley_figure,
 )
+from masa.analysis.curves import accuracy_curves, dynamics, group_colours, speedup_figure
 from masa.analysis.lengths import length_table
 from masa.analysis.load import Run
 from masa.analysis.page import SHORT_TABLE, grid, picture, section
 from masa.analysis.paired import paired_table
 from masa.analysis.scores import alignment_table, score_table
-from masa.analysis.seeds import Group, over_seeds
 
 _SCATTERS = 3
 _CAPTIONS = {
@@ -66,10 +66,10 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
         name: of the sweep.
     """
     runs = [run for group in groups for run in group.runs]
-    faster = seeds.speedups(groups, base)
+    faster = compare_methods.speedups(groups, base)
     audits = over_seeds(groups, tables.audits, ["evidence"])
     held_out = over_seeds(groups, tables.held_out_gates)
-    changes = seeds.ablation(groups, base)
+    changes = compare_methods.ablation(groups, base)
     paired = over_seeds(groups, paired_table)
     levels = over_seeds(groups, tables.per_level, ["level"])
     labels, colours = [group.label for group in groups], group_colours(groups)
@@ -105,7 +105,7 @@ def sweep_report(groups: Sequence[Group], base: int, name: str, out: Path) -> li
         *section(
             f"Accuracy at equal cost, against {baseline}",
             grid(
-                seeds.at_budget(groups, base),
+                compare_methods.at_budget(groups, base),
                 "Budget: what the run that ended cheapest had spent; accuracy is linear between "
                 f"validations. Difference: minus {baseline} of the same seed, t interval over "
                 "seeds; p: Student's paired t test over seeds, and Holm-adjusted over the rows.",

@@ -11,8 +11,8 @@ import pandas as pd
 
 from masa.analysis.lengths import length_pairs
 from masa.analysis.load import Run, alignment, run_labels
-from masa.analysis.statistics import Floats, bootstrap_mean
 from masa.analysis.tables import held_out
+from masa.statistics import Floats, bootstrap_mean
 
 _SHOWN = 5  # validations in a table over training
 

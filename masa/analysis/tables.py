@@ -11,7 +11,7 @@ import pandas as pd
 
 from masa.analysis import audit
 from masa.analysis.load import COSTS, Run, RunError, run_labels
-from masa.analysis.statistics import (
+from masa.statistics import (
     Estimate,
     bootstrap_mean,
     bootstrap_ratio,

@@ -19,7 +19,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 from masa.types import Completion, Request
 
 ENDED = 0.25

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 from masa.types import Completion, Request
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
+from masa.evaluation.config import BenchmarkConfig, load_benchmark
 from masa.evaluation.items import Item, make_items
 from masa.evaluation.prompts import wrap
 from masa.evaluation.scoring import (
@@ -20,7 +21,6 @@ from masa.evaluation.scoring import (
     Scorer,
     TaskScorer,
 )
-from masa.evaluation.settings import BenchmarkConfig, load_benchmark
 from masa.tasks.base import Task
 from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates

@@ -11,15 +11,15 @@ import pandas as pd
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.step import reward
-from masa.analysis.statistics import (
+from masa.config import AlgorithmConfig, GateConfig, MetaConfig
+from masa.statistics import (
     Estimate,
     bootstrap_correlation,
     bootstrap_mean,
     bootstrap_ratio,
     clustered_wilson,
 )
-from masa.config import AlgorithmConfig, GateConfig, MetaConfig
-from masa.data.metrics import meta_metrics
+from masa.tracking.metrics import meta_metrics
 from masa.types import Completion, MetaPrediction, Prompt, RolloutGroup
 
 BINS = 8

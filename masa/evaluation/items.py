@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masa.algorithm.seeding import derive_seed
-from masa.config import ConfigError
-from masa.evaluation.settings import BenchmarkConfig
+from masa.errors import ConfigError
+from masa.evaluation.config import BenchmarkConfig
+from masa.seeding import derive_seed
 from masa.tasks.sources import Row, cell, is_missing
 from masa.types import Prompt
-from masa.verifiers import code
+from masa.verifiers.code import programs
 
 _LETTERED = re.compile(r"^\s*\(?([A-Z])[).:]\s+")
 _REFERS = re.compile(
@@ -35,9 +35,9 @@ class PackedTests:
     columns: tuple[tuple[str, str], ...]
     """Names and texts."""
 
-    def unpack(self) -> code.Tests:
-        """The tests; errors as for `code.livecodebench_tests`."""
-        return code.livecodebench_tests(dict(self.columns))
+    def unpack(self) -> programs.Tests:
+        """The tests; errors as for `programs.livecodebench_tests`."""
+        return programs.livecodebench_tests(dict(self.columns))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> tuple[list[Item]
             continue
         try:
             question, gold, shown = make(get, name)
-        except code.MissingSetUp as error:
+        except programs.MissingSetUp as error:
             impossible[name] = str(error)
             continue
         if not str(shown).strip():
@@ -206,10 +206,10 @@ def _program(get: _Reader, name: str) -> Made:
     return question, (packed, None), "tests"
 
 
-def _tests(get: _Reader, name: str) -> code.Tests:
+def _tests(get: _Reader, name: str) -> programs.Tests:
     try:
         return _TESTS[get.config.scorer](get.row)
-    except code.MissingSetUp:
+    except programs.MissingSetUp:
         raise
     except _UNREADABLE as error:
         raise ConfigError(
@@ -224,10 +224,10 @@ _UNREADABLE = (
     # of packed private tests
     *(zlib.error, pickle.UnpicklingError, EOFError),
 )
-_TESTS: dict[str, Callable[[Row], code.Tests]] = {
-    "mbpp": code.mbpp_tests,
-    "humaneval": code.humaneval_tests,
-    "livecodebench": code.livecodebench_tests,
+_TESTS: dict[str, Callable[[Row], programs.Tests]] = {
+    "mbpp": programs.mbpp_tests,
+    "humaneval": programs.humaneval_tests,
+    "livecodebench": programs.livecodebench_tests,
 }
 
 

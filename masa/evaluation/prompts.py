@@ -23,7 +23,7 @@ def wrap(base: Templates, template: str, demonstrations: str) -> Templates:
 
     Args:
         base: says how predictions are asked for, and problems whose answer is mathematical text.
-        template: see `masa.evaluation.settings.COLUMNS`.
+        template: see `masa.evaluation.config.COLUMNS`.
         demonstrations: solved examples that come first.
     """
     asked = INSTRUCTIONS.get(template)

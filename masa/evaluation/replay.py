@@ -12,7 +12,7 @@ from itertools import groupby
 
 import torch
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 from masa.evaluation.items import Item
 from masa.evaluation.sampling import Sampler
 from masa.types import Completion, Request

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from masa.analysis.statistics import Estimate
-from masa.config import ConfigError
+from masa.errors import ConfigError
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.calibration import calibration, judging
-from masa.evaluation.settings import EvaluationConfig
-from masa.evaluation.statistics import macro_average, pass_at_k, std_over_samples, summarise
+from masa.evaluation.config import EvaluationConfig
+from masa.evaluation.pass_at_k import macro_average, pass_at_k, std_over_samples, summarise
 from masa.evaluation.store import Store, write_json
+from masa.statistics import Estimate
 
 
 def verdicts(samples: pd.DataFrame, n: int) -> tuple[list[str], np.ndarray, list[str]]:

@@ -12,13 +12,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from masa.algorithm.seeding import derive_seed
-from masa.checks import VerdictError
-from masa.config import ConfigError, TrainingError
+from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.evaluation.benchmarks import Benchmark
+from masa.evaluation.config import EvaluationConfig
 from masa.evaluation.items import Item
-from masa.evaluation.settings import EvaluationConfig
 from masa.evaluation.store import Store
+from masa.seeding import derive_seed
 from masa.tasks.templates import PromptRenderer
 from masa.types import Completion, Engine, Request
 

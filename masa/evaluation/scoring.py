@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Protocol
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 from masa.evaluation.items import Item, PackedTests
 from masa.tasks.base import Task
-from masa.verifiers import choice, literal, math, number
-from masa.verifiers.code import BrokenTests, Tests, extract_code, verify
-from masa.verifiers.code import Verdict as ProgramVerdict
+from masa.verifiers import choice, number
+from masa.verifiers.code import literal
+from masa.verifiers.code.programs import BrokenTests, ProgramVerdict, Tests, extract_code, verify
+from masa.verifiers.code.sandbox import Sandbox
 from masa.verifiers.extract import extract_box
-from masa.verifiers.sandbox import Sandbox
+from masa.verifiers.math import verifier
 
 _WRONG_NUMBER = "-987654321987"
 
@@ -57,13 +58,13 @@ class MathScorer:
 
     def judge(self, answers: Answers) -> list[Verdict]:
         """See `Scorer.judge`."""
-        right = math.verify_batch([(item.gold, text) for item, text in answers])
+        right = verifier.verify_batch([(item.gold, text) for item, text in answers])
         pairs = zip(right, answers, strict=True)
         return [Verdict(verdict, extract_box(text)) for verdict, (_, text) in pairs]
 
     def check(self, item: Item) -> None:
         """See `Scorer.check`."""
-        math.check_gold(item.gold)
+        verifier.check_gold(item.gold)
 
     def right(self, item: Item) -> str:
         """See `Scorer.right`."""

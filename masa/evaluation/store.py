@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 
 SCHEMA = pa.schema(
     [

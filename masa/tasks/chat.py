@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 
 _DATE = "26 Jul 2024"
 _QUESTION = "a question of the user"

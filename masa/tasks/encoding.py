@@ -10,7 +10,7 @@ from itertools import islice
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 
 Marks = Mapping[str, str]
 """Single characters that stand for the special tokens of a foreign text, and these."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 from masa.tasks.curation import digest, is_held_out
 from masa.tasks.templates import Templates
 from masa.types import Prompt
-from masa.verifiers import gym
+from masa.verifiers import gym_answers
 
 HELD_OUT = 0.1
 """Share of all problems that may only serve for validation."""
@@ -46,9 +46,9 @@ class GymConfig:
     def __post_init__(self) -> None:
         _require(bool(self.parts), "task.datasets is empty: name at least one, [{name: chain_sum}]")
         for part in self.parts:
-            if part.name in gym.REFUSED:
+            if part.name in gym_answers.REFUSED:
                 raise ConfigError(
-                    f"task.datasets: {part.name} is refused, {gym.REFUSED[part.name]}"
+                    f"task.datasets: {part.name} is refused, {gym_answers.REFUSED[part.name]}"
                 )
             _require(part.weight > 0, f"task.datasets: the weight of {part.name} must be > 0")
         for name in ("train_size", "validation_size"):
@@ -113,7 +113,7 @@ class GymTask:
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
         """True where the gym's scorer gives full marks, within limits of time and memory."""
         origin = self._pools.origin
-        return gym.verify_batch([(*origin[prompt.id], text) for prompt, text in answers])
+        return gym_answers.verify_batch([(*origin[prompt.id], text) for prompt, text in answers])
 
     @cached_property
     def _pools(self) -> Pools:
@@ -158,7 +158,7 @@ def _draw(
     part: Part, settings: str, train: int, validation: int, seen: set[str], pools: Pools
 ) -> None:
     try:
-        dataset = gym.create(part.name, settings)
+        dataset = gym_answers.create(part.name, settings)
     except (AssertionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()) or "impossible params"
         raise ConfigError(f"task.datasets: {part.name} refuses its params: {reason}") from error

@@ -10,13 +10,14 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 from masa.tasks.curation import contaminated, digest, is_held_out
 from masa.tasks.sources import Column, Source, is_missing
 from masa.tasks.templates import Templates
 from masa.types import Prompt
-from masa.verifiers import choice, math
+from masa.verifiers import choice
 from masa.verifiers.extract import answer_boxes
+from masa.verifiers.math import verifier
 
 LETTERS = "ABCDEFGHIJ"
 """Labels of a multiple-choice problem."""
@@ -32,11 +33,11 @@ def _verify_choices(pairs: Sequence[tuple[str, str]]) -> list[bool]:
 
 
 CHECK_GOLD: dict[str, Callable[[str], object]] = {
-    "math": math.check_gold,
+    "math": verifier.check_gold,
     "choice": _check_choice,
 }
 VERIFIERS: dict[str, Callable[[Sequence[tuple[str, str]]], list[bool]]] = {
-    "math": math.verify_batch,
+    "math": verifier.verify_batch,
     "choice": _verify_choices,
 }
 

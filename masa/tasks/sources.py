@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 from urllib.parse import urlsplit
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 
 Row = Mapping[str, Any]
 

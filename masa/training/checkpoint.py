@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -16,10 +16,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from masa import __version__
-from masa.config import ConfigError, TrainerConfig, TrainingError
-from masa.data.files import atomic_replace
-from masa.training.collectives import max_over_ranks, world_size
-from masa.training.manifest import (
+from masa.config import TrainerConfig
+from masa.errors import ConfigError, EngineError, TrainingError
+from masa.tracking.files import atomic_replace
+from masa.tracking.manifest import (
     Manifest,
     damage,
     digests,
@@ -27,11 +27,10 @@ from masa.training.manifest import (
     read_manifest,
     write_manifest,
 )
+from masa.training.collectives import max_over_ranks, world_size
 from masa.training.module import MasaModule
 from masa.training.random_state import random_state, set_random_state
-from masa.training.rollout import EngineError
 from masa.training.stopping import Stopped, StopSignal
-from masa.training.validation import ValidationCallback
 
 KEEP = 2
 """Newest checkpoints that are kept, beside the best."""
@@ -46,6 +45,14 @@ class DirectCheckpointIO(TorchCheckpointIO):
         """Save one file."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         torch.save(checkpoint, path)
+
+
+class Validated(Protocol):
+    """The newest validation."""
+
+    step: int
+    """Rollouts that its policy was trained on."""
+    accuracy: float
 
 
 class CheckpointCallback(L.Callback):
@@ -65,7 +72,7 @@ class CheckpointCallback(L.Callback):
         self,
         directory: Path,
         trainer: TrainerConfig,
-        validation: ValidationCallback,
+        validation: Validated,
         stop: StopSignal,
     ) -> None:
         self.directory = directory
@@ -93,9 +100,11 @@ class CheckpointCallback(L.Callback):
         batch_idx: int,
     ) -> None:
         """Save where it is due, and stop where that was asked."""
+        assert isinstance(pl_module, MasaModule)
         stop = self.stop.agreed()
         due = batch.step % self.settings.checkpoint_every == 0
-        if stop or due or batch.step == self.settings.max_rollouts or self._best(trainer):
+        last = batch.step == self.settings.max_rollouts
+        if stop or due or last or self._best(trainer, pl_module.version):
             self._save(trainer, pl_module)
         if stop:
             raise Stopped
@@ -118,12 +127,12 @@ class CheckpointCallback(L.Callback):
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:06d}.ckpt"
 
-    def _best(self, trainer: L.Trainer) -> bool:
+    def _best(self, trainer: L.Trainer, version: int) -> bool:
         """True where the policy was validated just now and is among the best; the same on all
         ranks, whatever each of them sees of the disk."""
         best = False
         validation = self.validation
-        if trainer.is_global_zero and validation.step == validation.rollout.module.version:
+        if trainer.is_global_zero and validation.step == version:
             kept = ranked(self.directory)[: self.settings.keep_best]
             better = [1 for accuracy, _ in kept if accuracy >= validation.accuracy]
             best = len(better) < self.settings.keep_best

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from masa.data.balance import balanced
+from masa.training.balance import balanced
 
 
 def world_size() -> int:

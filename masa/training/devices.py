@@ -9,8 +9,8 @@ import platform
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
-from masa.checks import require
 from masa.config import StrategyConfig
+from masa.errors import require
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""

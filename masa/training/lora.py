@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from masa.config import ConfigError
+from masa.errors import ConfigError
 
 NamedTensors = Iterator[tuple[str, torch.Tensor]]
 

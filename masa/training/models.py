@@ -28,13 +28,13 @@ from transformers import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from masa.config import ConfigError
-from masa.data.cost import ModelSize
 from masa.engine.hf import faithful_attention
+from masa.errors import ConfigError
 from masa.tasks.arithmetic import ArithmeticTask
 from masa.tasks.chat import check_chat_template
+from masa.tracking.cost import ModelSize
+from masa.training.demonstrations import WarmstartConfig, cached_warm_start
 from masa.training.lora import LoraConfig, add_adapter
-from masa.training.warmstart import WarmstartConfig, cached_warm_start
 
 _log = logging.getLogger(__name__)
 _REMEDY = ": correct the folder, or choose another model.name"

@@ -15,13 +15,8 @@ from torch.distributed.tensor import DTensor
 
 from masa.algorithm.diagnostics import policy_statistics
 from masa.algorithm.losses import total_loss
-from masa.config import (
-    AlgorithmConfig,
-    OptimizerConfig,
-    StrategyConfig,
-    TrainerConfig,
-    TrainingError,
-)
+from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, TrainerConfig
+from masa.errors import TrainingError
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import has_adapter, merged, without_adapter

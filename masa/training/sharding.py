@@ -17,7 +17,8 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from masa.config import ConfigError, StrategyConfig
+from masa.config import StrategyConfig
+from masa.errors import ConfigError
 
 
 class _Fsdp2(ModelParallelStrategy):

@@ -13,8 +13,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from masa.verifiers.extract import answer_boxes
-from masa.verifiers.latex import MAX_LENGTH, normalise
-from masa.verifiers.numerals import close, read_number
+from masa.verifiers.math.latex import MAX_LENGTH, normalise
+from masa.verifiers.math.numbers import close, read_number
 from masa.verifiers.pool import shared_pool
 from masa.verifiers.units import Unit, parse_unit
 

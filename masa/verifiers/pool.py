@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from masa.checks import VerdictError
+from masa.errors import VerdictError
 
 _ROOT = str(Path(__file__).parents[2])
 _START_SECONDS = 300.0

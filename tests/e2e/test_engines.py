@@ -5,9 +5,9 @@ import families
 import pytest
 import torch
 
-from masa.config import ConfigError
 from masa.engine.hf import ENDED, HfEngine
 from masa.engine.vllm import VllmEngine, _never_compile
+from masa.errors import ConfigError
 from masa.training.lora import LoraConfig, add_adapter, merged
 from masa.training.models import load_policy
 from masa.types import Request

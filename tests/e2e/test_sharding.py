@@ -7,7 +7,7 @@ from builders import algorithm, random_samples, tiny_qwen3
 from torch.distributed.device_mesh import init_device_mesh
 
 from masa.algorithm.losses import total_loss
-from masa.data.packing import build_update, rank_shard
+from masa.rollout.packing import build_update, rank_shard
 from masa.training.collectives import max_over_ranks, sum_over_ranks
 from masa.training.logprobs import token_logprobs
 from masa.training.sharding import full_parameters, shard

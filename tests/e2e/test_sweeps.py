@@ -10,7 +10,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
-from masa.sweep import last_accuracy
+from masa.cli.sweep import last_accuracy
 
 
 def start(directory, cache, *overrides):

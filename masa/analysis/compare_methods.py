@@ -1,0 +1,360 @@
+"""Methods instead of runs: one value per training seed, intervals and tests over seeds.
+
+Intervals are Student's t over seeds; tests are paired by seed. What is measured on held-out prompts
+is averaged over them first, so an interval covers both the seeds and the rollouts of each run.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import exp, inf, isnan, log, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
+from masa.analysis.tables import NOT_REACHED, crossing
+from masa.statistics import (
+    Estimate,
+    clustered_wilson,
+    holm,
+    jackknife,
+    paired_t_test,
+    t_mean,
+    t_quantile,
+)
+
+_SETTINGS = ("algorithm", "optimizer", "task", "model", "trainer")
+_PER_RUN = ("run", "method", "seed", "prompts", "held-out prompts", "pairs")
+_SHARES = {
+    "accuracy", "actual", "predicted", "mae", "pass-rate MAE", "predicted pass rate",
+    "true pass rate", "meta share of tokens", "gate F1", "R2", "R2 share",
+}  # fmt: skip
+BUDGETS = ("step", *COSTS)
+TARGETS = (0.9, 1.0)
+
+
+@dataclass(eq=False)
+class Group:
+    """Runs that differ in nothing but their seed."""
+
+    label: str
+    """Method, and where that is not enough the settings that tell it from others."""
+    runs: list[Run]
+    """By seed."""
+
+    @property
+    def method(self) -> str:
+        """`algorithm.name`."""
+        return self.runs[0].method
+
+    @property
+    def seeds(self) -> list[int]:
+        """Training seeds."""
+        return [run.seed for run in self.runs]
+
+
+def load_sweep(*paths: Path | str) -> list[Group]:
+    """The finished runs in and below `paths`, by method; a warning names the others.
+
+    Raises:
+        RunError: as `find_runs`, `load_finished` and `group_runs`.
+    """
+    runs, unfinished = load_finished(find_runs(paths))
+    if unfinished:
+        warnings.warn(f"left out, not finished: {'; '.join(unfinished)}", stacklevel=2)
+    return group_runs(runs)
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Runs of equal settings together, in order of first appearance.
+
+    Raises:
+        RunError: two runs have the same settings and the same seed.
+    """
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(repr(sorted(_settings(run).items())), []).append(run)
+    groups = [Group(same[0].method, sorted(same, key=lambda r: r.seed)) for same in found.values()]
+    for group in groups:
+        for one, other in zip(group.runs, group.runs[1:], strict=False):
+            if one.seed == other.seed:
+                raise RunError(
+                    f"{one.path} and {other.path} are the same method and seed: name one of them"
+                )
+    for method in dict.fromkeys(group.method for group in groups):
+        alike = [group for group in groups if group.method == method]
+        if len(alike) > 1:
+            for group, (_, row) in zip(alike, varied(alike).iterrows(), strict=True):
+                group.label += "".join(f", {name}={value}" for name, value in row.items())
+    return groups
+
+
+def single_groups(runs: Sequence[Run]) -> list[Group]:
+    """Every run for itself."""
+    return [Group(label, [run]) for run, label in zip(runs, run_labels(runs), strict=True)]
+
+
+def baseline_group(groups: Sequence[Group], name: str | None = None) -> int:
+    """Index of the group to compare with.
+
+    The one called `name`, else the one that the sweep's `sweep.baseline` names, else grpo, else
+    the first.
+
+    Raises:
+        RunError: no group is called so, or the runs are of sweeps with other baselines.
+    """
+    labels = [group.label for group in groups]
+    if name is None:
+        named = {run.baseline for group in groups for run in group.runs} - {None}
+        if len(named) > 1:
+            found = ", ".join(sorted(map(str, named)))
+            raise RunError(f"the sweeps have several baselines ({found}): choose a baseline")
+        name = named.pop() if named else None
+    if name is not None and name not in labels:
+        raise RunError(f"no method is called {name}; choose a baseline of {', '.join(labels)}")
+    return labels.index(name or ("grpo" if "grpo" in labels else labels[0]))
+
+
+def varied(groups: Sequence[Group]) -> pd.DataFrame:
+    """The settings in which the groups differ, one row per group; columns are shortened keys."""
+    table = pd.DataFrame([_settings(group.runs[0]) for group in groups]).astype(object)
+    table = table.drop(columns="algorithm.name", errors="ignore")
+    differing = [name for name in table if table[name].map(repr).nunique() > 1]
+    tails = pd.Series([name.rpartition(".")[2] for name in differing], dtype=object)
+    short = [
+        name.split(".", 1)[1] if again else tail
+        for name, tail, again in zip(differing, tails, tails.duplicated(keep=False), strict=True)
+    ]
+    return table[differing].set_axis(short, axis=1)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Flat settings that make a method, without the seed."""
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        if isinstance(node, dict):
+            for name, value in node.items():
+                walk(value, f"{prefix}.{name}")
+        else:
+            flat[prefix] = node
+
+    for room in _SETTINGS:
+        walk(run.config.get(room), room)
+    return flat
+
+
+def over_seeds(
+    groups: Sequence[Group],
+    per_run: Callable[[Sequence[Run]], pd.DataFrame],
+    by: Sequence[str] = (),
+) -> pd.DataFrame:
+    """A table with one row per run as one with one row per method (and value of `by`).
+
+    Counted shares are pooled, with a Wilson interval at the effective size over seeds and Student's
+    quantile; other numbers are means over seeds with a t interval.
+    """
+    rows: list[dict[str, object]] = []
+    for group in groups:
+        table = per_run(group.runs)
+        if table.empty:
+            continue
+        keys = list(by)
+        parts = table.groupby(keys, sort=False) if keys else [((), table)]
+        for key, part in parts:
+            row: dict[str, object] = {"method": group.label}
+            row |= dict(zip(keys, key, strict=True)) | {"seeds": len(group.runs)}
+            for name in part.columns.difference([*_PER_RUN, *keys], sort=False):
+                row[name] = _pooled(part[name].tolist(), len(group.runs), limits(name))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def limits(column: str) -> tuple[float, float]:
+    """Between which numbers the quantity of a column lies."""
+    if re.search(r"\bcorr\b", column):
+        return -1.0, 1.0
+    return (0.0, 1.0) if column.partition(",")[0] in _SHARES else (-inf, inf)
+
+
+def _pooled(
+    cells: Sequence[Any], seeds: int, within: tuple[float, float] = (-inf, inf)
+) -> Estimate | int:
+    if len(set(map(repr, cells))) == 1 and isinstance(cells[0], int | np.integer):
+        return int(cells[0])
+    estimates = [c if isinstance(c, Estimate) else Estimate(float(c)) for c in cells]
+    known = [e for e in estimates if not isnan(e.value)]
+    values = [e.value for e in known]
+    pooled = t_mean(values, within=within)
+    if known and all(e.hits is not None for e in known):
+        hits, n = [e.hits or 0 for e in known], [e.n or 0 for e in known]
+        pooled = Estimate(sum(hits) / sum(n), hits=sum(hits), n=sum(n))
+        if len(known) > 1:
+            level = 2 * float(norm.cdf(t_quantile(len(known)))) - 1
+            pooled = clustered_wilson(hits, n, level)
+    large = any(abs(value) >= 100 for value in values)
+    note = "" if not known or 1 < len(known) == seeds else f"{len(known)} of {seeds} seeds"
+    return replace(pooled, digits=0 if large else 3, note="one seed" if seeds == 1 else note)
+
+
+def curve(run: Run, cost: str) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out accuracy of a run against `cost` at each validation: x [V], y [V]."""
+    table = run.validations
+    y = np.array([estimate.value for estimate in table["accuracy"]], float)
+    return table[cost].to_numpy(float), y
+
+
+def mean_curve(runs: Sequence[Run], cost: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cost and mean accuracy over runs, at the steps that all of them validated."""
+    steps = set.intersection(*(set(run.validations["step"]) for run in runs))
+    pairs = [curve(run, cost) for run in runs]
+    kept = [run.validations["step"].isin(steps).to_numpy() for run in runs]
+    xs, ys = ([side[k] for side, k in zip(sides, kept, strict=True)]
+              for sides in zip(*pairs, strict=True))  # fmt: skip
+    return np.mean(xs, axis=0), np.mean(ys, axis=0)
+
+
+def ablation(groups: Sequence[Group], base: int) -> pd.DataFrame:
+    """What each method changes in the settings, beside its accuracy after equally many rollouts.
+
+    The difference from the baseline is paired by seed; p is Student's paired t test, and
+    Holm-adjusted over the methods.
+    """
+    table = at_budget(groups, base)
+    table = table[table["equal"] == "rollouts"] if len(table) else table
+    if table.empty:
+        return table
+    table = table.drop(columns=["equal", "budget"]).reset_index(drop=True)
+    if "p (Holm)" in table:
+        p = table["p (paired t)"].dropna()
+        table["p (Holm)"] = pd.Series(holm(p), index=p.index).reindex(table.index)
+    settings = varied(groups).astype(str).reset_index(drop=True)
+    return pd.concat([table[["method"]], settings, table.drop(columns="method")], axis=1)
+
+
+def _shared(group: Group, base: Group) -> list[tuple[Run, Run]]:
+    """Pairs of runs with the same seed."""
+    theirs = {run.seed: run for run in base.runs}
+    return [(run, theirs[run.seed]) for run in group.runs if run.seed in theirs]
+
+
+def _measured(groups: Sequence[Group], cost: str) -> bool:
+    ends = [run.validations[cost] for group in groups for run in group.runs]
+    return all(len(end) and np.isfinite(end.to_numpy(float)).all() for end in ends)
+
+
+def at_budget(groups: Sequence[Group], base: int) -> pd.DataFrame:
+    """Held-out accuracy where every run has spent the same: rollouts, tokens, FLOPs, seconds.
+
+    The budget is what the run that ended cheapest had spent; accuracy is linear between
+    validations. The difference from the baseline is paired by seed, p is Student's paired t test
+    over seeds, and Holm-adjusted over all rows.
+    """
+    rows: list[dict[str, object]] = []
+    for cost in BUDGETS:
+        if not _measured(groups, cost):
+            continue
+        budget = min(float(run.validations[cost].iloc[-1]) for g in groups for run in g.runs)
+        found = {run: float(np.interp(budget, *curve(run, cost))) for g in groups for run in g.runs}
+        for i, group in enumerate(groups):
+            row: dict[str, object] = {
+                "equal": "rollouts" if cost == "step" else cost,
+                "budget": budget,
+                "method": group.label,
+                "seeds": len(group.runs),
+                "accuracy": _pooled(
+                    [found[run] for run in group.runs], len(group.runs), limits("accuracy")
+                ),
+            }
+            pairs = _shared(group, groups[base])
+            differences = [found[run] - found[other] for run, other in pairs]
+            if i != base and len(differences) > 1:
+                row["difference"] = t_mean(differences)
+                row["p (paired t)"] = paired_t_test(differences)
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    if "p (paired t)" in table:
+        p = table["p (paired t)"].dropna()
+        table["p (Holm)"] = pd.Series(holm(p), index=p.index).reindex(table.index)
+        table["difference"] = [Estimate(nan) if d != d else d for d in table["difference"]]
+    return table
+
+
+def speedups(groups: Sequence[Group], base: int) -> pd.DataFrame:
+    """How many times cheaper each method reaches what the baseline reached (above 1: cheaper).
+
+    Targets: shares of the baseline's gain in mean accuracy. Costs are read off the mean curves over
+    the seeds that both have, linear between validations. 95 % interval: jackknife over seeds of the
+    log ratio, Student's t. No interval where without one seed there is no ratio. Words instead of a
+    ratio where the baseline did not gain, and where the method was there before training or never.
+    """
+    rows: list[dict[str, object]] = []
+    costs = [cost for cost in BUDGETS if _measured(groups, cost)]
+    for fraction in TARGETS:
+        for i, group in enumerate(groups):
+            pairs = _shared(group, groups[base])
+            if i == base or not pairs or not costs:
+                continue
+            reached = _target([other for _, other in pairs], fraction)
+            row: dict[str, object] = {
+                "target": f"{100 * fraction:.0f} % of the gain ({reached:.3f})",
+                "method": group.label,
+                "seeds": len(pairs),
+            }
+            words = _no_ratio(pairs, reached)
+            for cost in costs:
+                ratio = speedup(pairs, cost, fraction)
+                name = "rollouts" if cost == "step" else cost
+                row[f"{name}, baseline / method"] = words or ratio
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _no_ratio(pairs: Sequence[tuple[Run, Run]], goal: float) -> str:
+    """Why there is no ratio of costs at this target; empty where there is one."""
+    runs = [run for run, _ in pairs]
+    steps, mine = mean_curve(runs, "step")
+    _, theirs = mean_curve([other for _, other in pairs], "step")
+    if theirs[-1] <= theirs[0]:
+        return "baseline did not gain"
+    if mine[0] >= goal:
+        return f"reached before training ({mine[0]:.3f})"
+    if mine.max() >= goal:
+        return ""
+    best = t_mean(
+        [float(np.interp(steps[mine.argmax()], *curve(run, "step"))) for run in runs],
+        within=limits("accuracy"),
+    )
+    return f"{NOT_REACHED} (best {best})"
+
+
+def _target(base: Sequence[Run], fraction: float) -> float:
+    _, y = mean_curve(base, "step")
+    return float(y[0] + fraction * (y[-1] - y[0]))
+
+
+def speedup(pairs: Sequence[tuple[Run, Run]], cost: str, fraction: float) -> Estimate:
+    """Baseline's cost over the method's at one target; pairs are (method, baseline) per seed."""
+
+    def log_ratio(seeds: Sequence[int]) -> float:
+        chosen = [pairs[i] for i in seeds]
+        mine, theirs = ([pair[side] for pair in chosen] for side in (0, 1))
+        goal = _target(theirs, fraction)
+        spent = [crossing(*mean_curve(runs, cost), goal) for runs in (theirs, mine)]
+        return log(spent[0] / spent[1]) if min(spent) > 0 else nan
+
+    found = jackknife(log_ratio, len(pairs))
+    if isnan(found.value):
+        return found
+    note = "one seed" if len(pairs) == 1 else "no interval: no ratio without one seed"
+    return Estimate(
+        exp(found.value), exp(found.low), exp(found.high), digits=2,
+        note=note if isnan(found.low) else "",
+    )  # fmt: skip

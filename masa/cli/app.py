@@ -1,0 +1,222 @@
+"""Command lines: refuse a mistake in one line before anything heavy starts, and keep noise away."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from masa.cli import sweep
+from masa.cli.arguments import is_multirun, path_arguments, quoted_path
+from masa.config import conf_dir, new_name
+from masa.errors import ConfigError, TrainingError
+from masa.plugins import import_from_working_directory
+
+Check = Callable[[DictConfig], object]
+Arguments = Callable[[Sequence[str]], list[str]]
+NAME_LENGTH = 80
+"""Characters of a directory's name that say what a command changed."""
+
+
+def changes(overrides: str) -> str:
+    """Overrides as the end of a directory's name: `optimizer.lr=1e-3,seed=1` -> `_lr-1e-3_seed-1`.
+
+    What file systems or shells take badly becomes a hyphen; a long name ends in a digest.
+    """
+    parts = [re.sub(r"^[^=]*\.", "", part) for part in overrides.split(",")]
+    name = "".join("_" + re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts if part)
+    if len(name) <= NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{name[: NAME_LENGTH - 9]}-{digest}"
+
+
+OmegaConf.register_new_resolver("changes", changes, replace=True)
+
+
+def hydra_main(
+    program: str,
+    config_name: str,
+    check: Check,
+    run: Callable[[DictConfig], object],
+    arguments: Arguments = path_arguments,
+) -> None:
+    """Run a Hydra application on `conf/`.
+
+    Args:
+        program: name of the console script, for its messages.
+        config_name: primary config.
+        check: raises ConfigError for a config that cannot be run; called for every combination of a
+            multirun before the first job starts.
+        run: one job.
+        arguments: makes of a command line one that Hydra takes.
+    """
+    # threads that spin for long while waiting stop each other where something else runs as well:
+    # 30 times slower was seen; threads that never spin lose half of the speed on small operators
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    import_from_working_directory()
+    folder = str(conf_dir())
+    try:
+        sys.argv[1:] = arguments(sys.argv[1:])
+    except ConfigError as error:
+        fail(program, str(error))
+    overrides = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
+    sweeps = is_multirun(sys.argv[1:])
+    directory: Path | None = None
+    if not {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
+        try:
+            with hydra.initialize_config_dir(folder, version_base="1.3"):
+                for combination in sweep.combinations(config_name, overrides):
+                    # only a job has a directory; what lies there is checked when it starts
+                    check(hydra.compose(config_name, [*combination, "++output_dir=."]))
+                if sweeps:
+                    directory = sweep.sweep_directory(config_name, overrides)
+                    sys.argv.append(f"hydra.sweep.dir={quoted_path(str(directory))}")
+                else:
+                    made = sweep.run_directory(config_name, overrides)
+                    sys.argv.append(f"hydra.run.dir={quoted_path(str(made))}")
+        except (ConfigError, TrainingError, HydraException, OmegaConfBaseException) as error:
+            fail(program, _one_line(error, folder, config_name))
+
+    def job(cfg: DictConfig) -> float | None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return sweep.run_job(program, cfg)
+        try:
+            run(cfg)
+        except ConfigError as error:
+            fail(program, str(error))
+        except TrainingError as error:
+            logging.getLogger("masa.errors").exception("the run cannot go on")
+            fail(program, str(error), status=1)
+        return None
+
+    try:
+        hydra.main(config_path=folder, config_name=config_name, version_base="1.3")(job)()
+    except KeyboardInterrupt:
+        fail(program, "interrupted", status=130)
+    if directory is not None and (directory / sweep.FAILED).exists():
+        failed = (directory / sweep.FAILED).read_text().rstrip()
+        count = failed.count("\n") + 1
+        fail(program, f"{count} job{'s' if count > 1 else ''} failed:\n{failed}", status=1)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Have `directory` to this process, or to the ranks of its job.
+
+    Raises:
+        ConfigError: another process works there.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / ".lock", blocking=False)
+    try:
+        # the ranks of a job share its directory, and one of them speaks for all
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            lock.acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"another run is at work in {directory}: wait for it, or choose another hydra.run.dir"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def fail(program: str, message: str, status: int = 2) -> NoReturn:
+    """One line on stderr, and out; what all ranks refuse alike is said by one of each node."""
+    ranks = [os.environ.get(name, "0") for name in ("LOCAL_RANK", "SLURM_LOCALID")]
+    if status != 2 or set(ranks) == {"0"}:
+        print(f"{program}: error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _one_line(error: Exception, folder: str, config_name: str) -> str:
+    text = " ".join(str(error if str(error) else error.__cause__).split())
+    renamed = new_name(f"{text} {error.__cause__}")
+    if renamed:
+        return renamed
+    mistyped = re.search(r"Could not override '([^']+)'", text)
+    if mistyped:
+        key = mistyped[1]
+        with hydra.initialize_config_dir(folder, version_base="1.3"):
+            known = _keys(hydra.compose(config_name))
+        if key in known:
+            return f"there is no setting {key} for the {key.split('.')[0]} that this command names"
+        close = difflib.get_close_matches(key, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else "; --help lists the groups and keys"
+        return f"there is no setting {key}{hint}"
+    missing = re.search(
+        r"Could not find '([^']+)' Available options in '([^']+)': (.*?)(?: Config|$)", text
+    )
+    if missing:
+        return f"there is no {missing[1]}; {missing[2]} offers: {', '.join(missing[3].split())}"
+    return text
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for name in map(str, cfg):
+        node = cfg._get_node(name)
+        keys.append(f"{prefix}{name}")
+        if OmegaConf.is_dict(node) and isinstance(node, DictConfig):
+            keys += _keys(node, f"{prefix}{name}.")
+    return keys
+
+
+def quiet(log_file: Path) -> None:
+    """Send all log lines and warnings to `log_file`; on the screen stand only the run's own."""
+    import lightning.pytorch  # noqa: F401  (it installs its own handlers when imported)
+    from transformers.utils import logging as transformers_logging
+
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log_file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    noisy = ("vllm", "lightning", "lightning.pytorch", "lightning.fabric", "torch", "py.warnings")
+    for name in ("masa.errors", *noisy):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+    ours = logging.getLogger("masa")
+    ours.handlers = [handler, logging.StreamHandler()]
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    logging.captureWarnings(True)
+    # a full disk takes no line of the log either: what stops the run says so, in one line
+    logging.raiseExceptions = False
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+@contextmanager
+def native_stderr_to(log_file: Path) -> Iterator[None]:
+    """Send what compiled code writes to stderr, past Python's logging, to `log_file`."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with log_file.open("a") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)

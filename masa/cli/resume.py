@@ -1,0 +1,63 @@
+"""Whether a run may be resumed under the settings it is given now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from masa.errors import ConfigError
+
+LAYOUT = (
+    *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
+    *("logprob_tolerance", "logprob_mean_tolerance"),
+    *("checkpoint_every", "keep_best", "max_nonfinite_updates"),
+)
+"""Settings of the trainer that lay work out, save or check it: no number changes but in its last
+digits."""
+
+
+def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
+    """Raise ConfigError where a run would go on under settings that change its numbers.
+
+    Args:
+        cfg: its settings now.
+        saved: its config.yaml, with those of before.
+        finished: it is at its end, so that its length may not differ either.
+    """
+    if not saved.exists():
+        return
+    before = flatten(OmegaConf.load(saved))
+    now = flatten(cfg)
+    free = {f"trainer.{name}" for name in LAYOUT} | (
+        set() if finished else {"trainer.max_rollouts"}
+    )
+    groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")
+    single = ("engine._target_", "engine.dtype", "allow_special_tokens")
+    for settings in (before, now):
+        # runs of before it was one
+        settings.setdefault("allow_special_tokens", False)
+    for key in sorted(before.keys() | now.keys()):
+        counts = key.split(".")[0] in groups or key in single
+        if counts and key not in free and before.get(key) != now.get(key):
+            raise ConfigError(
+                f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
+                "repeat its settings to go on, or choose another directory"
+            )
+
+
+def flatten(cfg: Any) -> dict[str, Any]:
+    """Resolved values by dotted key."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        if isinstance(node, dict):
+            for name, value in node.items():
+                walk(value, f"{prefix}.{name}" if prefix else str(name))
+        else:
+            flat[prefix] = node
+
+    walk(plain, "")
+    return flat

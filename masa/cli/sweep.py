@@ -1,0 +1,284 @@
+"""Sweeps (`-m`): every job in a process of its own, whichever Hydra launcher starts it.
+
+A job that fails does not stop the others and is named at the end; one that is finished is not run
+again. In a job's directory `console.txt` holds what it printed (`console-N.txt` what task N of
+several did), and `finished` marks that it ended well; `failed.txt` in the sweep's directory names
+the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import hydra
+import pandas as pd
+from filelock import FileLock, Timeout
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import DictConfig, OmegaConf
+
+from masa.cli.arguments import make_directory, quoted
+from masa.cli.resume import check_resume_config
+from masa.errors import ConfigError
+
+CONSOLE = "console.txt"
+FINISHED = "finished"
+FAILED = "failed.txt"
+
+
+def combinations(config_name: str, arguments: Sequence[str]) -> list[list[str]]:
+    """Overrides of jobs in which every value of a sweep comes up: each swept override at every
+    value, with the first value of the others. One job where nothing is swept.
+
+    To be called with Hydra initialised.
+
+    Args:
+        config_name: primary config; its own sweep parameters hold where `arguments` has no others.
+        arguments: overrides of the command line.
+    """
+    job = _job(config_name, arguments)
+    found = [[_line(override) for override in job]]
+    for i, override in enumerate(job):
+        for value in range(1, _count(override)):
+            found.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
+    return found
+
+
+def _job(config_name: str, arguments: Sequence[str]) -> list[Override]:
+    """Overrides of a sweep's jobs, those that its config sweeps included."""
+    given = _parse(arguments)
+    composed = _compose(config_name, given)
+    keys = {override.get_key_element() for override in given}
+    configured = _parse(
+        [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
+    )
+    job = [override for override in configured if override.get_key_element() not in keys]
+    return job + [override for override in given if not override.is_hydra_override()]
+
+
+def _count(override: Override) -> int:
+    return max(1, len(_values(override)))
+
+
+def job_directories(config_name: str, arguments: Sequence[str]) -> list[Path]:
+    """Where each job of a sweep goes, in the order in which they run; arguments as above.
+
+    To be called with Hydra initialised.
+    """
+    job = _job(config_name, arguments)
+    combined = itertools.product(*([_line(o, i) for i in range(_count(o))] for o in job))
+    jobs = [_parse(lines) for lines in combined]
+    hydras = [_compose(config_name, lines).hydra for lines in jobs]
+    return [Path(settings.sweep.dir) / settings.sweep.subdir for settings in hydras]
+
+
+def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
+    """Where the jobs of a sweep go, without failures of an earlier start.
+
+    To be called with Hydra initialised.
+
+    Raises:
+        ConfigError: jobs are there already and `sweep.resume` is false, or it is true and the
+            directory is named after the time.
+    """
+    cfg = _compose(config_name, _parse(arguments))
+    HydraConfig.instance().set_config(cfg)
+    if cfg.sweep.resume and "${now:" in str(OmegaConf.to_container(cfg.hydra.sweep)):
+        raise ConfigError(
+            "sweep.resume=true needs a directory that is found again: name the sweep's with "
+            "hydra.sweep.dir=DIR, or use +sweep=NAME"
+        )
+    directory = Path(cfg.hydra.sweep.dir)
+    if not cfg.sweep.resume and any(directory.rglob(CONSOLE)):
+        raise ConfigError(
+            f"{directory} holds jobs already: go on with sweep.resume=true, or choose another "
+            "sweep.name"
+        )
+    make_directory(directory, "hydra.sweep.dir")
+    (directory / FAILED).unlink(missing_ok=True)
+    return directory
+
+
+def run_directory(config_name: str, arguments: Sequence[str]) -> Path:
+    """Where a single run goes, made where it is missing.
+
+    To be called with Hydra initialised.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    # as Hydra composes it: the directory may be named after what the arguments change
+    cfg = hydra.compose(config_name, list(arguments), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    directory = Path(cfg.hydra.run.dir)
+    make_directory(directory, "hydra.run.dir")
+    return directory
+
+
+def _parse(lines: Sequence[str]) -> list[Override]:
+    # glob() asks the loader what there is
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    return parser.parse_overrides(list(lines))
+
+
+def _compose(config_name: str, overrides: Sequence[Override]) -> DictConfig:
+    lines = [_line(override) for override in overrides]
+    return hydra.compose(config_name, [*lines, "++output_dir=."], return_hydra_config=True)
+
+
+def _values(override: Override) -> list[str]:
+    """What a sweep gives the key, ends of an interval; nothing for an override without a sweep."""
+    if not override.is_sweep_override():
+        return []
+    swept = override.value()
+    if isinstance(swept, IntervalSweep):
+        return [str(swept.start), str(swept.end)]
+    return list(override.sweep_string_iterator())  # type: ignore[no-untyped-call]
+
+
+def _line(override: Override, index: int = 0) -> str:
+    values = _values(override)
+    if not values:
+        return override.input_line or ""
+    return f"{override.get_key_element()}={values[index]}"
+
+
+def run_job(program: str, cfg: DictConfig) -> float:
+    """Run one job as `python -m <module>` in its directory, unless it is finished.
+
+    Where SLURM starts a job as several tasks each runs its rank of it; the first speaks for all.
+
+    Args:
+        program: console script, masa-x for the module masa.x.
+        cfg: config of the job.
+
+    Returns:
+        Its last held-out accuracy, for a sweeper that optimises; NaN where it failed.
+    """
+    job = HydraConfig.get()
+    directory = Path(job.runtime.output_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    task = int(os.environ.get("SLURM_PROCID", "0"))
+    if task > 0:
+        return _run_rank(program, cfg, directory, task)
+    started = time.perf_counter()
+    try:
+        with FileLock(directory / "job.lock", blocking=False):
+            if is_finished(cfg, directory):
+                print(f"{directory}: finished before", flush=True)
+                return last_accuracy(directory)
+            print(f"{directory}: {' '.join(job.overrides.task)}", flush=True)
+            problem = _run(_command(program, cfg), directory / CONSOLE)
+            if not problem:
+                (directory / FINISHED).touch()
+    except Timeout:
+        problem = "another job runs here: have hydra.sweep.subdir name what the sweep varies"
+    except ConfigError as error:
+        problem = str(error)
+    seconds = time.perf_counter() - started
+    print(f"{directory}: {problem or 'finished'} ({seconds:.0f} s)", flush=True)
+    if not problem:
+        return last_accuracy(directory)
+    with (Path(job.sweep.dir) / FAILED).open("a") as file:
+        file.write(f"{directory / CONSOLE}: {problem}\n")
+    return math.nan
+
+
+def _run_rank(program: str, cfg: DictConfig, directory: Path, task: int) -> float:
+    """A task beside the first, which holds the lock and says what became of the job."""
+    try:
+        if not is_finished(cfg, directory):
+            _run(_command(program, cfg), directory / f"console-{task}.txt")
+    except ConfigError as error:
+        print(f"{directory}: {error}", flush=True)
+    return math.nan
+
+
+def is_finished(cfg: DictConfig, directory: Path) -> bool:
+    """True where the job ended well before.
+
+    Raises:
+        ConfigError: it did so under other settings.
+    """
+    if not (directory / FINISHED).exists():
+        return False
+    check_resume_config(cfg, directory / "config.yaml", finished=True)
+    return True
+
+
+def last_accuracy(directory: Path) -> float:
+    """Held-out accuracy of the last validation; NaN where there is none."""
+    path = directory / "metrics.csv"
+    metrics = pd.read_csv(path) if path.exists() else pd.DataFrame()
+    known = metrics["val/accuracy"].dropna() if "val/accuracy" in metrics else metrics
+    return float(known.iloc[-1]) if len(known) else math.nan
+
+
+def _command(program: str, cfg: DictConfig) -> list[str]:
+    job = HydraConfig.get()
+    overrides = list(job.overrides.task)
+    if cfg.sweep.name is None:
+        overrides.append(f"sweep.name={quoted(Path(job.sweep.dir).name)}")
+    if cfg.sweep.resume:
+        overrides.append("ckpt=auto")
+    module = program.replace("-", ".")
+    where = f"hydra.run.dir={quoted(job.runtime.output_dir)}"
+    return [sys.executable, "-m", module, *overrides, where]
+
+
+def _run(command: Sequence[str], said: Path) -> str:
+    """Run to the end, what is printed to `said`; returns the last words of a process that failed,
+    else nothing."""
+    with said.open("a") as console:
+        process = subprocess.Popen(
+            command,
+            # its last line then says what was wrong
+            env=os.environ | {"HYDRA_FULL_ERROR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+        )
+        with _passing_on_signals(process) as received:
+            try:
+                status = process.wait()
+            except KeyboardInterrupt:
+                # the terminal has told the process as well
+                process.wait()
+                raise
+    if received:
+        raise SystemExit(status)
+    if status == 0:
+        return ""
+    lines = said.read_text(errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return last[-200:] or f"exit status {status}"
+
+
+@contextmanager
+def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """Whoever stops the sweep stops its job, which then leaves a checkpoint."""
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), pass_on) for name in names}
+    try:
+        yield received
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

@@ -1,0 +1,47 @@
+"""An engine's settings, refused before anything heavy starts."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from masa.errors import ConfigError
+
+GIVEN = (
+    *("model_path", "eos_token_ids", "max_model_len", "temperature", "trust_remote_code"),
+    "self",
+)
+"""What the run gives the engine by itself."""
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def check_engine(engine: Any, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an engine that is not installed, and for settings it cannot have.
+
+    Args:
+        engine: its class.
+        settings: `engine.*`.
+    """
+    engine.check_available()
+    known = sorted(set(inspect.signature(engine.__init__).parameters) - set(GIVEN))
+    for key in settings:
+        if key != "_target_" and key not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise ConfigError(f"there is no setting engine.{key}; {hint}")
+    dtype = settings.get("dtype", "float32")
+    if dtype not in DTYPES:
+        raise ConfigError(f"engine.dtype is {dtype!r}, it must be one of {', '.join(DTYPES)}")
+    share = settings.get("gpu_memory_utilization", 1)
+    if not _is_number(share) or not 0 < share <= 1:
+        raise ConfigError(f"engine.gpu_memory_utilization is {share!r}, it must lie in (0, 1]")
+    for key in ("max_num_seqs", "kv_cache_gib", "threads"):
+        value = settings.get(key, 1)
+        if not _is_number(value) or value < 1:
+            raise ConfigError(f"engine.{key} is {value!r}, it must be >= 1")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,30 @@
+"""How settings are refused."""
+
+from __future__ import annotations
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is one line that says what to change."""
+
+
+class TrainingError(RuntimeError):
+    """A run cannot go on; the message is one line that says what to do about it."""
+
+
+class EngineError(TrainingError):
+    """The engine failed while rolling out; the policy is as it was."""
+
+
+class VerdictError(TrainingError):
+    """No verdict, since what gives it could not be started: nothing can be said of the answer."""
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise ConfigError with `message` unless it holds."""
+    if not holds:
+        raise ConfigError(message)
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError unless `value` is among `allowed`."""
+    require(value in allowed, f"{name} is {value!r}, it must be one of {', '.join(allowed)}")

@@ -1,0 +1,124 @@
+"""Two evaluations, question by question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masa.errors import ConfigError
+from masa.evaluation.pass_at_k import macro_average, paired_difference
+from masa.evaluation.results import render, verdicts
+from masa.evaluation.store import Store
+from masa.statistics import Estimate, holm
+
+
+def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
+    """Paired differences in pass@1, second minus first, on the questions that both answered.
+
+    Args:
+        first, second: directories of masa-eval.
+
+    Returns:
+        The numbers by benchmark, and a markdown table.
+
+    Raises:
+        ConfigError: no such evaluations, one unfinished, nothing in common, or the same id with
+            other questions.
+    """
+    stores = [Store(first), Store(second)]
+    settings = [store.settings() for store in stores]
+    names = [name for name in stores[0].benchmarks() if name in stores[1].benchmarks()]
+    if not names:
+        raise ConfigError(f"{first} and {second} have no benchmark in common")
+    rows: list[dict[str, str]] = []
+    found: dict[str, Any] = {}
+    parts, p_values = [], []
+    for name in names:
+        a, b, clusters = _paired(stores, name)
+        difference, p = paired_difference(a, b, clusters)
+        p_values.append(p)
+        parts.append((b - a, clusters))
+        found[name] = {
+            "questions": len(a),
+            "first": float(a.mean()),
+            "second": float(b.mean()),
+            "difference": {
+                "value": difference.value,
+                "low": difference.low,
+                "high": difference.high,
+            },
+            "p": p,
+        }
+    for name, adjusted in zip(names, holm(p_values), strict=True):
+        found[name]["p_holm"] = float(adjusted)
+        score = found[name]
+        rows.append(
+            {
+                "benchmark": name,
+                "questions": str(score["questions"]),
+                "A (%)": f"{100 * score['first']:.1f}",
+                "B (%)": f"{100 * score['second']:.1f}",
+                "B - A": _points(**score["difference"]),
+                "p": f"{score['p']:.4f}",
+                "p (Holm)": f"{adjusted:.4f}",
+            }
+        )
+    if len(names) > 1:
+        mean = macro_average(parts)
+        found["mean"] = {"value": mean.value, "low": mean.low, "high": mean.high}
+        rows.append({"benchmark": "mean", "B - A": _points(mean.value, mean.low, mean.high)})
+    text = "\n\n".join(
+        [
+            f"A: {first} ({settings[0]['model']})\nB: {second} ({settings[1]['model']})",
+            *_differences(*settings),
+            render(rows),
+            "pass@1, in percent. Brackets: 95 % cluster bootstrap over questions; p: paired "
+            "sign-flip test over clusters, Holm-corrected over benchmarks. Neither covers the "
+            "training seed: a claim about a method needs several.",
+        ]
+    )
+    return found, text + "\n"
+
+
+def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """A line on the settings in which two evaluations differ, beside the model."""
+    names = sorted((first.keys() | second.keys()) - {"model"})
+    changed = [name for name in names if first.get(name) != second.get(name)]
+    said = [f"{name} ({first.get(name)}, {second.get(name)})" for name in changed]
+    return [f"Settings that differ (A, B): {', '.join(said)}"] if said else []
+
+
+def _paired(stores: list[Store], name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Mean verdict per common question [N] of both, and the clusters [N]."""
+    means, digests = [], []
+    clusters: dict[str, str] = {}
+    for store in stores:
+        samples = store.read(name)
+        solved = samples[samples["kind"] == "solution"]
+        score = store.scores().get(name)
+        if score is None or solved["id"].nunique() < score["questions"]:
+            raise ConfigError(
+                f"{store.directory}: {name} is unfinished: run that evaluation to its end first"
+            )
+        n = int(score["samples"])
+        ids, correct, of_id = verdicts(solved, n)
+        means.append(dict(zip(ids, correct.mean(axis=1), strict=True)))
+        digests.append(solved.groupby("id")["digest"].first())
+        clusters |= dict(zip(ids, of_id, strict=True))
+    common = [id for id in means[0] if id in means[1]]
+    if not common:
+        raise ConfigError(f"{name}: the two evaluations have no question in common")
+    changed = [id for id in common if digests[0][id] != digests[1][id]]
+    if changed:
+        raise ConfigError(
+            f"{name}: question {changed[0]} is not the same in both evaluations: its text, gold "
+            "answer or instruction changed in between"
+        )
+    a, b = (np.array([mean[id] for id in common]) for mean in means)
+    return a, b, [clusters[id] for id in common]
+
+
+def _points(value: float, low: float, high: float) -> str:
+    return str(Estimate(100 * value, 100 * low, 100 * high, digits=1))

@@ -1,0 +1,230 @@
+"""Typed settings of `masa-eval`: `conf/evaluate.yaml` and `conf/benchmark/*.yaml`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from masa.errors import ConfigError
+
+T = TypeVar("T")
+
+COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "math": (("question", "answer"), ()),
+    "number": (("question", "answer"), ("unit",)),
+    "choice": (("question", "options", "answer"), ("context", "labels")),
+    "function": (("question",), ("examples", "solution")),
+    "program": (("question",), ("starter",)),
+    "output": (("code", "input", "answer"), ()),
+}
+"""Per template the columns it needs and those it can use; all know `id` and `group` as well."""
+SCORERS = {
+    "math": ("math",),
+    "number": ("number",),
+    "choice": ("choice",),
+    "function": ("mbpp", "humaneval"),
+    "program": ("livecodebench",),
+    "output": ("literal",),
+}
+"""Per template those who can judge it."""
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+@dataclass
+class BenchmarkConfig:
+    """One benchmark: where its rows come from, what they mean and who judges."""
+
+    name: str
+    domain: str
+    """math, logic, science or code: benchmarks of one domain share a macro-average."""
+    source: str
+    """Hugging Face data set, or address of a JSON file."""
+    size: int
+    """Published number of rows; another number is pointed out beside the score."""
+    template: str
+    scorer: str
+    columns: dict[str, Any]
+    """What the template needs -> the source's column. `a.b` reaches into a nested column, `a | b`
+    takes the first that is there; options may be a list of columns, one per option. Tests of code
+    are read from the columns as published."""
+    subset: str | None = None
+    split: str = "test"
+    revision: str = "main"
+    """Branch, tag or commit of the data set."""
+    files: list[str] = field(default_factory=list)
+    """Files to read from the data set's repository, where `datasets` cannot load it."""
+    path: str | None = None
+    """Local file of the same columns (.json, .jsonl, .parquet, .csv) instead of the source."""
+    gated: bool = False
+    """The source asks for its terms to be accepted first."""
+    shuffle: bool = False
+    """Shuffle the options, by a seed per item."""
+    exclude: list[str] = field(default_factory=list)
+    """Questions left out of the score: an id, or a text that occurs in the question alone."""
+    demonstrations: str = ""
+    """Solved examples that come before every question."""
+
+    def __post_init__(self) -> None:
+        where = f"benchmark.{self.name}"
+        _require(
+            self.template in COLUMNS,
+            f"{where}.template is {self.template!r}, it must be one of {', '.join(COLUMNS)}",
+        )
+        scorers = SCORERS[self.template]
+        _require(
+            self.scorer in scorers,
+            f"{where}.scorer is {self.scorer!r}, with template {self.template} it must be "
+            f"{' or '.join(scorers)}",
+        )
+        needed, usable = COLUMNS[self.template]
+        missing = [name for name in needed if not self.columns.get(name)]
+        _require(not missing, f"{where}.columns names no {', '.join(missing)}")
+        unknown = sorted(set(self.columns) - {*needed, *usable, "id", "group"})
+        _require(not unknown, f"{where}.columns: template {self.template} has no use for {unknown}")
+        _require(self.size >= 1, f"{where}.size is {self.size}, it must be >= 1")
+
+
+@dataclass
+class EvaluationConfig:
+    """How to sample and what to report. Nodes of type Any are built by Hydra."""
+
+    output_dir: str
+    model: Any
+    engine: Any
+    templates: Any
+    """How predictions and mathematical answers are asked for."""
+    benchmark: dict[str, Any]
+    n: int = 32
+    """Solutions per question."""
+    k: list[int] = field(default_factory=lambda: [1, 8])
+    """pass@k is reported for each."""
+    temperature: float = 0.6
+    max_tokens: int = 16384
+    """Largest solution (tokens); of a run of masa-train, by default, as it was trained."""
+    seed: int = 0
+    limit: int | None = None
+    """Only the first questions of every benchmark, for a trial."""
+    batch: int = 128
+    """Completions between two saves: what a kill can cost."""
+    meta: bool = False
+    """Also draw predictions and report how well they are calibrated."""
+    meta_samples: int = 8
+    """M, predictions per question."""
+    meta_max_tokens: int = 8192
+    """Largest meta rollout (tokens); the default as that of `max_tokens`."""
+    min_length: int = 128
+    """Smallest solution length that may be predicted (tokens); the default as that one."""
+    sigma: float = 0.1
+    """The gate whose precision and recall are reported."""
+    allow_unsafe_execution: bool = False
+    """Run generated programs where there is no sandbox."""
+    allow_special_tokens: bool = False
+    """Read special tokens in a question's text as such; else they are words like others."""
+    compare: list[str] = field(default_factory=list)
+    """Two evaluation directories to compare instead of sampling."""
+
+    def __post_init__(self) -> None:
+        if self.compare:
+            _require(
+                len(self.compare) == 2, f"compare takes two directories, not {len(self.compare)}"
+            )
+            return
+        for name in ("n", "max_tokens", "batch", "meta_max_tokens", "min_length"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be >= 1")
+        _require(
+            self.limit is None or self.limit >= 1, f"limit is {self.limit}, it must be >= 1 or null"
+        )
+        _require(self.seed >= 0, f"seed is {self.seed}, it must be >= 0")
+        _require(self.temperature > 0, f"temperature is {self.temperature}, it must be > 0")
+        _require(len(self.k) > 0 and min(self.k) >= 1, f"k is {self.k}, it must list numbers >= 1")
+        _require(
+            max(self.k) <= self.n,
+            f"pass@{max(self.k)} needs n >= {max(self.k)} samples per question, n is {self.n}",
+        )
+        _require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
+        if self.meta:
+            _require(
+                self.n >= 2 and self.meta_samples >= 2,
+                "meta=true compares groups: it needs n >= 2 and meta_samples >= 2",
+            )
+            _require(
+                self.min_length <= self.max_tokens,
+                f"min_length {self.min_length} is over max_tokens {self.max_tokens}",
+            )
+        _require(
+            bool(self.benchmark), "name what to evaluate, as in benchmark=aime25,math500 or math"
+        )
+
+
+def is_run(model: str) -> bool:
+    """True where `model` is a run directory of masa-train."""
+    # a name that is too long is no error here, as it would be of pathlib's
+    return os.path.isfile(os.path.join(os.path.expanduser(model), "config.yaml"))
+
+
+def of_run(model: str | None, setting: str, otherwise: int) -> int:
+    """A setting of the run that is evaluated; `otherwise` where the model is none."""
+    if model is None or not is_run(model):
+        return otherwise
+    cfg = OmegaConf.load(Path(model).expanduser() / "config.yaml")
+    found = OmegaConf.select(cfg, setting)
+    if found is None:
+        raise ConfigError(f"{model}/config.yaml has no {setting}: it is no run of masa-train")
+    return int(found)
+
+
+def file_name(model: str | None) -> str:
+    """A model's name as a folder: the last two parts of a path, the whole of a hub id."""
+    parts = [part for part in str(model or "no-model").split("/") if part not in ("", ".", "..")]
+    return re.sub(r"[^\w.-]", "_", "--".join(parts[-2:]))
+
+
+# what conf/evaluate.yaml calls
+OmegaConf.register_new_resolver("of_run", of_run, replace=True)
+OmegaConf.register_new_resolver("file_name", file_name, replace=True)
+
+
+def load(cfg: DictConfig) -> EvaluationConfig:
+    """Turn a composed Hydra config into checked settings.
+
+    Raises:
+        ConfigError: one line that says what to change.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return _typed(EvaluationConfig, {str(k): v for k, v in plain.items() if k != "hydra"}, "")
+
+
+def load_benchmark(name: str, plain: Mapping[str, Any]) -> BenchmarkConfig:
+    """Settings of one benchmark; ConfigError as for `load`."""
+    return _typed(BenchmarkConfig, {"name": name, **plain}, f"benchmark.{name}.")
+
+
+def _typed(schema: type[T], plain: Mapping[str, Any], where: str) -> T:
+    declared: Any = fields(schema)  # type: ignore[arg-type]
+    known = {f.name: f for f in declared}
+    unknown = sorted(set(plain) - set(known))
+    _require(not unknown, f"there is no setting {where}{', '.join(unknown)}")
+    needed = [
+        name
+        for name, f in known.items()
+        if f.default is MISSING and f.default_factory is MISSING and name not in plain
+    ]
+    _require(not needed, f"missing setting {where}{', '.join(needed)}")
+    try:
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(plain)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}{str(error).splitlines()[0]}") from error
+    assert isinstance(made, schema)
+    return made

@@ -1,0 +1,80 @@
+"""The parts of a run, built from its config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from transformers import AutoConfig
+
+from masa.config import AlgorithmConfig
+from masa.errors import ConfigError
+from masa.tasks.templates import PromptRenderer, Templates
+from masa.training.models import Model, generation_eos, load_tokenizer
+from masa.types import Engine
+
+
+def build_renderer(
+    templates: Templates,
+    model: Model,
+    model_path: Path,
+    algorithm: AlgorithmConfig,
+    allow_special_tokens: bool = False,
+) -> PromptRenderer:
+    """Templates over the model's tokenizer; see `PromptRenderer`."""
+    return PromptRenderer(
+        templates,
+        load_tokenizer(model_path, model.trust_remote_code),
+        algorithm.meta.min_length,
+        algorithm.response_limit,
+        generation_eos(model_path),
+        allow_special_tokens,
+    )
+
+
+def build_engine(
+    config: DictConfig,
+    model: Model,
+    model_path: Path,
+    max_model_len: int,
+    renderer: PromptRenderer,
+    algorithm: AlgorithmConfig,
+) -> Engine:
+    """The engine named by `config._target_`, without weights yet."""
+    engine: Any = instantiate(
+        config,
+        model_path=model_path,
+        eos_token_ids=list(renderer.eos_token_ids),
+        max_model_len=max_model_len,
+        temperature=algorithm.temperature,
+        trust_remote_code=model.trust_remote_code,
+    )
+    return engine  # type: ignore[no-any-return]
+
+
+def longest_sequence(
+    prompt: int, model: Model, model_path: Path, algorithm: AlgorithmConfig
+) -> int:
+    """Tokens of the longest prompt plus the longest response, within the model's context.
+
+    Args:
+        prompt: tokens of the longest prompt without a hint.
+
+    Raises:
+        ConfigError: the model's context is shorter.
+    """
+    if algorithm.control.hint:
+        # whatever the meta rollouts may say can come back as a hint
+        prompt += algorithm.meta.response_limit
+    needed = prompt + max(algorithm.response_limit, algorithm.meta.response_limit)
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=model.trust_remote_code)
+    context = getattr(config.get_text_config(), "max_position_embeddings", needed)
+    if needed > context:
+        raise ConfigError(
+            f"prompts of {prompt} tokens and responses of {needed - prompt} need {needed} tokens, "
+            f"the model's context holds {context}: lower algorithm.prompt_limit, response_limit or "
+            "meta.response_limit, or leave out benchmarks with long prompts"
+        )
+    return needed

@@ -1,0 +1,292 @@
+"""The rollout callback: owns the engine and the weight sync, and turns prompts into a batch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from masa.algorithm.controller import Controller
+from masa.algorithm.expert import ExpertPool, expert_of
+from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
+from masa.config import AlgorithmConfig, TrainerConfig
+from masa.errors import ConfigError, EngineError, TrainingError
+from masa.rollout.loader import Draw
+from masa.rollout.packing import build_update, padding_share, rank_shard, real_tokens
+from masa.tasks.templates import PromptRenderer
+from masa.tracking import records
+from masa.tracking.cost import CostMeter
+from masa.tracking.metrics import rollout_metrics
+from masa.training.collectives import (
+    interleave_over_ranks,
+    max_over_ranks,
+    share_work,
+    sum_over_ranks,
+    world_size,
+)
+from masa.training.module import MasaModule
+from masa.training.stopping import StopSignal
+from masa.types import Completion, Engine, Prompt, Request, RolloutGroup, Sample, StepBatch, Update
+
+
+class RolloutCallback(L.Callback):
+    """Callable as `rollout(prompts, step, draw)`: sync weights, roll out, reward, pack.
+
+    Args:
+        algorithm: the algorithm.
+        trainer: micro-batch size.
+        renderer: templates over the tokenizer.
+        verify: verdicts on (prompt, text) pairs.
+        build_engine: makes the engine, once per rank, when the fit starts.
+        seed: run seed.
+        output_dir: run directory; rollouts are written below it.
+        ranks_per_engine: ranks over which one engine lies; they roll out the same prompts.
+        stop: cuts a rollout short.
+    """
+
+    def __init__(
+        self,
+        algorithm: AlgorithmConfig,
+        trainer: TrainerConfig,
+        renderer: PromptRenderer,
+        verify: Verify,
+        build_engine: Callable[[], Engine],
+        seed: int,
+        output_dir: Path,
+        ranks_per_engine: int,
+        stop: StopSignal,
+    ) -> None:
+        self.algorithm = algorithm
+        self.settings = trainer
+        self.renderer = renderer
+        self.verify = verify
+        self.build_engine = build_engine
+        self.seed = seed
+        self.output_dir = output_dir
+        self.ranks_per_engine = ranks_per_engine
+        self.stop = stop
+        self.controller = Controller(algorithm, seed)
+        self.pool = ExpertPool(algorithm.bc)
+        self.cost = CostMeter()
+        self.engine: Engine | None = None
+        self._timings: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Build the engine, once the policy has its place on the device."""
+        assert isinstance(pl_module, MasaModule)
+        self.module = pl_module
+        self.is_writer = trainer.is_global_zero
+        if self.engine is None:
+            try:
+                self.engine = self.build_engine()
+            except ConfigError:
+                raise
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                raise TrainingError(
+                    f"the engine could not be built ({reason[:300]}); log.txt has the traceback: "
+                    "where memory is short change engine.gpu_memory_utilization, "
+                    "engine.kv_cache_gib or algorithm.response_limit, else try engine=hf"
+                ) from error
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget rollouts that an earlier life of this run made after the checkpoint."""
+        if self.is_writer:
+            records.drop_after(self.output_dir / "rollouts", self.module.version)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Free the engine, also where the fit failed."""
+        if self.engine is not None:
+            self.engine.close()
+            self.engine = None
+
+    def __call__(self, prompts: Sequence[Prompt], step: int, draw: Draw) -> StepBatch:
+        """Roll out `prompts`, this rank's share of rollout `step`, from the current policy.
+
+        `draw` gives further prompts where dynamic sampling asks for them.
+        """
+        self._timings = {}
+        with self._timed("rollout"):
+            groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
+            self.controller.observe(groups)
+            if self.algorithm.bc.mode != "off":
+                experts = [
+                    expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups
+                ]
+                self.pool.add(expert for expert in experts if expert is not None)
+            metrics = rollout_metrics(groups, self.algorithm.meta.response_limit)
+            kept = groups
+            if self.algorithm.dynamic_sampling:
+                target = self.settings.prompts_per_rollout
+                metrics["dynamic_sampling/extra_prompts"] = float(len(groups) - target)
+                kept = keep_mixed(groups, target)
+                metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in kept))
+            with self._timed("pack"):
+                updates = self._updates(kept)
+            metrics |= self._costs(groups, updates)
+            if self.algorithm.bc.mode != "off":
+                metrics["bc/pool_size"] = float(len(self.pool))
+            padding = padding_share(updates)
+            if not math.isnan(padding):
+                metrics["padding_share"] = sum_over_ranks([padding])[0] / world_size()
+        timings = {f"timing_s/{name}": seconds for name, seconds in self._timings.items()}
+        return StepBatch(step, updates, metrics, timings)
+
+    def roll_out(
+        self,
+        prompts: Sequence[Prompt],
+        step: int,
+        config: AlgorithmConfig,
+        split: str,
+        draw: Draw | None = None,
+        renderer: PromptRenderer | None = None,
+        verify: Verify | None = None,
+    ) -> list[RolloutGroup]:
+        """Groups of all ranks, in the order of the prompts before they were split over the ranks.
+
+        With `draw`, dynamic sampling takes further prompts until enough groups are mixed. The
+        engine samples from the policy as it is now. The rollouts are written to
+        `rollouts/<split>-<step>.parquet`. `renderer` and `verify` stand in for the task's.
+        """
+        assert self.engine is not None
+        with self._timed("weight_sync"), self._engine_at_work():
+            self.engine.wake()
+            self.engine.load_weights(self.module.named_weights(), self.module.version)
+        context = RolloutContext(
+            renderer=renderer or self.renderer,
+            generate=self._generate,
+            verify=self._timed_verify(verify or self.verify),
+            controller=self.controller,
+            config=config,
+            seed=self.seed,
+        )
+        # validation draws the same numbers at every step, so that its curve shows the policy
+        drawn = step if split == "train" else 0
+
+        def collected(prompts: Sequence[Prompt]) -> list[RolloutGroup]:
+            local = collect(prompts, drawn, context)
+            with self._timed("gather"):
+                return interleave_over_ranks(local, self.ranks_per_engine)
+
+        groups = collected(prompts)
+        # every rank holds the groups of all, so all ranks draw equally often
+        for _ in range(config.dynamic_sampling):
+            mixed = sum(group.mixed for group in groups)
+            if draw is None or mixed >= self.settings.prompts_per_rollout:
+                break
+            groups += collected(draw())
+        with self._engine_at_work():
+            self.engine.sleep()
+        if self.is_writer:
+            with self._timed("write"):
+                table = records.rows(groups, step, split, config.meta.response_limit)
+                records.write(table, self.output_dir / "rollouts" / f"{split}-{step:06d}.parquet")
+        return groups
+
+    def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Completions of this rank's requests, whichever engine samples them."""
+        loads = [request.expected_tokens for request in requests]
+        return share_work(requests, loads, self._sample, self.ranks_per_engine)
+
+    def _sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        assert self.engine is not None
+        with self._timed("generate"), self._engine_at_work(), self.stop.interruptible():
+            return self.engine.generate(requests)
+
+    def _timed_verify(self, verify: Verify) -> Verify:
+        def timed(answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+            with self._timed("verify"):
+                return verify(answers)
+
+        return timed
+
+    def _updates(self, groups: Sequence[RolloutGroup]) -> list[Update]:
+        """This rank's share of the policy updates, prompts split evenly among them, and of a
+        separate cloning step when due."""
+        cloned = list(self.pool.take())
+        separate = self.algorithm.bc.mode == "separate"
+        count = self.algorithm.updates_per_rollout
+        updates = []
+        for i in range(count):
+            samples = training_samples(groups[i::count], self.algorithm)
+            if not separate:
+                samples += cloned
+            updates.append(self._update(samples, 0))
+        if separate and cloned:
+            updates.append(self._update(cloned, 1))
+        return updates
+
+    def _update(self, samples: Sequence[Sample], optimizer: int) -> Update:
+        return build_update(
+            rank_shard(samples, self.algorithm, self.module.global_rank, world_size()),
+            self.algorithm,
+            self.settings.micro_batch_tokens,
+            self.renderer.pad_token_id,
+            sum_over_ranks,
+            lambda n: int(max_over_ranks(n)),
+            optimizer,
+            self._layout(),
+        )
+
+    def _layout(self) -> str:
+        if self.settings.packing != "auto":
+            return self.settings.packing
+        policy: Any = self.module.policy
+        attention = policy.config._attn_implementation
+        return "packed" if "flash" in attention or "flex" in attention else "padded"
+
+    def _costs(self, groups: Sequence[RolloutGroup], updates: Sequence[Update]) -> dict[str, float]:
+        trained = round(sum_over_ranks([real_tokens(updates)])[0])
+        sampled = self.cost.add(groups, trained)
+        costs = self.cost.metrics(self.module.size, self.algorithm.kl_beta > 0)
+        return {"completions/total_tokens": float(sampled)} | costs
+
+    @contextmanager
+    def _engine_at_work(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise EngineError(
+                f"the engine failed after rollout {self.module.version} ({reason[:300]}); log.txt "
+                "has the traceback: go on with ckpt=auto"
+            ) from error
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._timings[name] = self._timings.get(name, 0.0) + time.perf_counter() - started
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rollout depends on beside policy and step; the same on all ranks."""
+        return {
+            "controller": self.controller.state_dict(),
+            "pool": self.pool.state_dict(),
+            "tokens": dict(self.cost.tokens),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.controller.load_state_dict(state_dict["controller"])
+        self.pool.load_state_dict(state_dict["pool"])
+        self.cost.tokens = dict(state_dict["tokens"])
+
+
+def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> AlgorithmConfig:
+    """The algorithm as a measurement: no control, avg@k solutions and a few predictions each."""
+    return replace(
+        algorithm,
+        group_size=trainer.val_samples,
+        meta=replace(algorithm.meta, group_size=trainer.val_meta_samples),
+        bc=replace(algorithm.bc, mode="off"),
+        gate=replace(algorithm.gate, enabled=False),
+        cutoff=replace(algorithm.cutoff, enabled=False),
+        control=replace(algorithm.control, hint=False),
+    )

@@ -1,0 +1,180 @@
+"""Samples -> optimizer updates of micro-batches, each token with its share of the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from masa.config import AlgorithmConfig
+from masa.training.balance import balanced
+from masa.types import OBJECTIVES, MicroBatch, Sample, Update
+
+SumOverRanks = Callable[[Sequence[float]], list[float]]
+MaxOverRanks = Callable[[int], int]
+
+PADDING = 0.05
+"""Largest share of padding in a micro-batch."""
+
+
+def token_counts(samples: Sequence[Sample]) -> dict[str, float]:
+    """What each objective's mean is taken over: trained tokens, unless samples say otherwise."""
+    counts: dict[str, float] = dict.fromkeys(OBJECTIVES, 0.0)
+    for sample in samples:
+        counts[sample.objective] += sample.denominator
+    return counts
+
+
+def token_weights(counts: Mapping[str, float], config: AlgorithmConfig) -> dict[str, float]:
+    """Weight of one token per objective: its coefficient over the token count it is averaged over.
+
+    Args:
+        counts: *global* token counts, over all ranks.
+        config: coefficients, and whether solution and meta tokens share one mean.
+    """
+    shared = counts["solution"] + (counts["meta"] if config.meta.coef > 0 else 0)
+    joint = config.token_mean == "joint"
+    # a separate BC step has its own learning rate in place of a coefficient
+    bc_coef = config.bc.coef if config.bc.mode == "joint" else 1.0
+    means = {
+        "solution": (1.0, shared if joint else counts["solution"]),
+        "meta": (config.meta.coef, shared if joint else counts["meta"]),
+        "bc": (bc_coef, counts["bc"]),
+    }
+    return {name: coef / count if count else 0.0 for name, (coef, count) in means.items()}
+
+
+def build_update(
+    samples: Sequence[Sample],
+    config: AlgorithmConfig,
+    micro_batch_tokens: int,
+    pad_token_id: int,
+    sum_over_ranks: SumOverRanks = list,
+    max_over_ranks: MaxOverRanks = int,
+    optimizer: int = 0,
+    layout: str = "padded",
+) -> Update:
+    """One optimizer step over this rank's samples, weighted by the token counts of all ranks.
+
+    Samples of advantage 0 count but are not run: without KL and entropy their gradient is 0.
+
+    Args:
+        samples: this rank's share.
+        config: coefficients.
+        micro_batch_tokens, pad_token_id, layout: see `pack`.
+        sum_over_ranks, max_over_ranks: reductions; the identity on one rank.
+        optimizer: which of the module's optimizers takes the step.
+    """
+    counts = token_counts(samples)
+    totals = sum_over_ranks([counts[name] for name in OBJECTIVES])
+    weights = token_weights(dict(zip(OBJECTIVES, totals, strict=True)), config)
+    active = [sample for sample in samples if has_gradient(sample, weights, config)]
+    micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id, layout)
+    most = max_over_ranks(len(micro_batches))
+    # ranks with fewer micro-batches would leave the others waiting in FSDP's collectives
+    dummy = Sample((pad_token_id,), (pad_token_id,), (0.0,), 0.0, "solution")
+    while len(micro_batches) < most:
+        micro_batches.append(pad([dummy], dict.fromkeys(OBJECTIVES, 0.0), pad_token_id))
+    return Update(micro_batches, empty=most == 0, optimizer=optimizer)
+
+
+def has_gradient(sample: Sample, weights: Mapping[str, float], config: AlgorithmConfig) -> bool:
+    """Whether a sample has a gradient and goes through the policy.
+
+    Args:
+        sample: one sequence.
+        weights: weight of one token per objective.
+        config: a KL term or an entropy bonus has a gradient where the advantage is 0.
+    """
+    regularised = config.kl_beta > 0 or config.entropy_coef > 0
+    learned = sample.objective == "bc" or sample.advantage != 0 or regularised
+    return learned and weights[sample.objective] * sample.weight > 0
+
+
+def pack(
+    samples: Sequence[Sample],
+    weights: Mapping[str, float],
+    micro_batch_tokens: int,
+    pad_token_id: int,
+    layout: str = "padded",
+) -> list[MicroBatch]:
+    """Micro-batches of at most `micro_batch_tokens` positions; one longer sample still makes one.
+
+    Args:
+        samples: what to train on.
+        weights: weight of one token per objective.
+        micro_batch_tokens: positions per micro-batch, padding included.
+        pad_token_id: token of the padding.
+        layout: padded (a row each, samples of like length together) or packed (end to end in one
+            row, without padding, for attention that knows variable lengths).
+    """
+    batches: list[list[Sample]] = []
+    for sample in sorted(samples, key=len, reverse=True):
+        if layout == "packed":
+            fits = [sum(map(len, b)) + len(sample) <= micro_batch_tokens for b in batches]
+        else:
+            # only the last batch holds samples of like length
+            fits = [False] * (len(batches) - 1)
+            for batch in batches[-1:]:
+                positions = len(batch[0]) * (len(batch) + 1)
+                filled = sum(map(len, batch)) + len(sample)
+                fits += [positions <= micro_batch_tokens and filled >= positions * (1 - PADDING)]
+        if any(fits):
+            batches[fits.index(True)].append(sample)
+        else:
+            batches.append([sample])
+    if layout == "packed":
+        return [collate([batch], weights, pad_token_id) for batch in batches]
+    return [pad(batch, weights, pad_token_id) for batch in batches]
+
+
+def pad(samples: Sequence[Sample], weights: Mapping[str, float], pad_token_id: int) -> MicroBatch:
+    """One micro-batch, each sample in a row of its own."""
+    return collate([[sample] for sample in samples], weights, pad_token_id)
+
+
+def collate(
+    rows: Sequence[Sequence[Sample]], weights: Mapping[str, float], pad_token_id: int
+) -> MicroBatch:
+    """One micro-batch: the samples of a row end to end, padded on the right to the longest row."""
+    shape = (len(rows), max(sum(map(len, row)) for row in rows))
+    input_ids = torch.full(shape, pad_token_id, dtype=torch.long)  # [B, T]
+    attention_mask = torch.zeros(shape, dtype=torch.long)
+    position_ids = torch.zeros(shape, dtype=torch.long)
+    behaviour = torch.zeros(shape)
+    advantages = torch.zeros(shape)
+    streams: dict[str, torch.Tensor] = {name: torch.zeros(shape) for name in OBJECTIVES}
+    for i, row in enumerate(rows):
+        begin = 0
+        for sample in row:
+            start, end = begin + len(sample.prompt_ids), begin + len(sample)
+            input_ids[i, begin:end] = torch.tensor(sample.prompt_ids + sample.token_ids)
+            attention_mask[i, begin:end] = 1
+            position_ids[i, begin:] = torch.arange(shape[1] - begin)
+            behaviour[i, start:end] = torch.tensor(sample.logprobs)
+            advantages[i, start:end] = sample.advantage
+            streams[sample.objective][i, start:end] = weights[sample.objective] * sample.weight
+            begin = end
+    return MicroBatch(input_ids, attention_mask, position_ids, behaviour, advantages, streams)
+
+
+def rank_shard(
+    samples: Sequence[Sample], config: AlgorithmConfig, rank: int, ranks: int
+) -> list[Sample]:
+    """The samples of `rank`: those of all ranks split so that each runs about as many tokens."""
+    weights = token_weights(token_counts(samples), config)
+    loads = [len(sample) if has_gradient(sample, weights, config) else 0 for sample in samples]
+    return [samples[i] for i in balanced(loads, ranks)[rank]]
+
+
+def padding_share(updates: Sequence[Update]) -> float:
+    """Share of padded positions among all positions run."""
+    masks = [batch.attention_mask for update in updates for batch in update]
+    total = sum(mask.numel() for mask in masks)
+    return 1 - sum(int(mask.sum()) for mask in masks) / total if total else math.nan
+
+
+def real_tokens(updates: Sequence[Update]) -> int:
+    """Positions run that are no padding."""
+    return sum(int(batch.attention_mask.sum()) for update in updates for batch in update)

@@ -1,0 +1,141 @@
+"""Validation on held-out prompts and benchmarks: accuracy as avg@k, and meta-alignment."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+
+from masa.algorithm.step import Verify
+from masa.config import AlgorithmConfig, TrainerConfig
+from masa.rollout.callback import RolloutCallback, validation_config
+from masa.tasks.limits import prompt_tokens
+from masa.tasks.templates import PromptRenderer
+from masa.tracking.loggers import WandbLogger
+from masa.tracking.metrics import meta_metrics, rollout_metrics
+from masa.training.collectives import world_size
+from masa.types import Prompt, RolloutGroup
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Prompts to validate on: the task's, or a benchmark's."""
+
+    name: str
+    """Of a benchmark, empty for the task. Metrics are `val/<name>/...`, and the rollouts lie in
+    `<name>-<step>.parquet`, those of the task in `val-<step>.parquet`."""
+    prompts: Sequence[Prompt]
+    renderer: PromptRenderer
+    verify: Verify
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens."""
+        return max(prompt_tokens(prompt, self.renderer) for prompt in self.prompts)
+
+
+class ValidationCallback(L.Callback):
+    """Validates before the first rollout, every `val_every` rollouts and after the last.
+
+    Args:
+        held_out: what to validate on; the task's prompts come first, `val/accuracy` is theirs.
+        rollout: the rollout callback, whose engine and weight sync are used.
+        algorithm, trainer: sampling, and how often.
+    """
+
+    def __init__(
+        self,
+        held_out: Sequence[HeldOut],
+        rollout: RolloutCallback,
+        algorithm: AlgorithmConfig,
+        trainer: TrainerConfig,
+    ) -> None:
+        self.held_out = held_out
+        self.rollout = rollout
+        self.config = validation_config(algorithm, trainer)
+        self.settings = trainer
+        self.step = -1
+        self.accuracy = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure the policy before it has learned anything, or where a run was stopped at it."""
+        self._validate_where_due(trainer, pl_module, self.rollout.module.version)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Validate where it is due."""
+        self._validate_where_due(trainer, pl_module, batch.step)
+
+    def _validate_where_due(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, step: int
+    ) -> None:
+        due = step % self.settings.val_every == 0 or step == self.settings.max_rollouts
+        if due and step != self.step:
+            self._validate(trainer, pl_module, step)
+
+    def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
+        started = time.perf_counter()
+        per_engine = self.rollout.ranks_per_engine
+        mine = slice(trainer.global_rank // per_engine, None, world_size() // per_engine)
+        metrics: dict[str, float] = {}
+        shown: Sequence[RolloutGroup] = ()
+        for held in self.held_out:
+            groups = self.rollout.roll_out(
+                held.prompts[mine],
+                step,
+                self.config,
+                held.name or "val",
+                renderer=held.renderer,
+                verify=held.verify,
+            )
+            prefix = f"val/{held.name}" if held.name else "val"
+            if not held.name:
+                shown = groups
+            found = validation_metrics(groups)
+            metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
+        for name, value in metrics.items():
+            pl_module.log(name, value, rank_zero_only=True, logger=False)
+        timings = {"timing_s/validation": time.perf_counter() - started}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics | timings, step=step)
+            if isinstance(logger, WandbLogger):
+                logger.log_validation(shown, step)
+        self.step, self.accuracy = step, metrics["val/accuracy"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was validated last."""
+        return {"step": self.step, "accuracy": self.accuracy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.step, self.accuracy = state_dict["step"], state_dict["accuracy"]
+
+
+def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """avg@k accuracy over all prompts and per level, lengths and meta-alignment."""
+    metrics = {"accuracy": _accuracy(groups)}
+    levels = sorted({group.prompt.level for group in groups})
+    if len(levels) > 1:
+        for level in levels:
+            of_level = [group for group in groups if group.prompt.level == level]
+            metrics[f"accuracy/level_{level}"] = _accuracy(of_level)
+    rolled = rollout_metrics(groups, 0)
+    metrics["mean_length"] = rolled["completions/mean_length"]
+    metrics["clipped_ratio"] = rolled["completions/clipped_ratio"]
+    if any(group.meta for group in groups):
+        metrics |= {k: v for k, v in meta_metrics(groups).items() if not math.isnan(v)}
+    return metrics
+
+
+def _accuracy(groups: Sequence[RolloutGroup]) -> float:
+    return sum(group.pass_rate for group in groups) / len(groups)

@@ -1,0 +1,69 @@
+"""The prompts of a task that are short enough, counted in tokens of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from masa.errors import ConfigError
+from masa.tasks.base import Task
+from masa.tasks.templates import PromptRenderer
+from masa.types import Prompt
+
+
+def prompt_tokens(prompt: Prompt, renderer: PromptRenderer) -> int:
+    """Tokens of q_sol or q_meta, of the longer one."""
+    return max(len(renderer.meta_prompt(prompt)), len(renderer.solution_prompt(prompt, ())))
+
+
+class LimitedTask:
+    """A task without the prompts whose q_sol or q_meta is longer than the limit.
+
+    Args:
+        task: the task.
+        renderer: its templates over the policy's tokenizer.
+        limit: tokens of the longest prompt.
+
+    Raises:
+        ConfigError: no prompt is left to train or to validate on.
+    """
+
+    def __init__(self, task: Task, renderer: PromptRenderer, limit: int) -> None:
+        self._task = task
+        self.templates = task.templates
+        self.longest_prompt = 0
+        self._too_long = 0
+        self.train = self._within(task.train, renderer, limit, "train")
+        self.validation = self._within(task.validation, renderer, limit, "validate")
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """The task's report, with how many prompts were too long and how many are left."""
+        told = dict(self._task.report)
+        dropped = {**told.pop("dropped", {}), "over algorithm.prompt_limit": self._too_long}
+        left = {"train": len(self.train), "validation": len(self.validation)}
+        return {**told, "dropped": dropped, **left, "longest_prompt": self.longest_prompt}
+
+    def summary(self) -> str:
+        """The report in one line."""
+        dropped = [f"{n} {reason}" for reason, n in self.report["dropped"].items() if n]
+        lost = f"; dropped: {', '.join(dropped)}" if dropped else ""
+        return f"data: {len(self.train)} to train on, {len(self.validation)} held out{lost}"
+
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        """The task's verdicts."""
+        return self._task.verify(answers)
+
+    def _within(
+        self, prompts: Sequence[Prompt], renderer: PromptRenderer, limit: int, use: str
+    ) -> list[Prompt]:
+        lengths = [prompt_tokens(prompt, renderer) for prompt in prompts]
+        within = [p for p, tokens in zip(prompts, lengths, strict=True) if tokens <= limit]
+        if not within:
+            raise ConfigError(
+                f"all {len(prompts)} prompts to {use} on have over algorithm.prompt_limit={limit} "
+                f"tokens, the shortest {min(lengths)}: raise it"
+            )
+        self._too_long += len(prompts) - len(within)
+        self.longest_prompt = max(self.longest_prompt, *(n for n in lengths if n <= limit))
+        return within

@@ -1,0 +1,139 @@
+"""Rollouts as rows of a table: what happened to every completion, for people and for analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from masa.tracking.files import atomic_write
+from masa.types import Completion, RolloutGroup
+
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("split", pa.string()),
+        ("prompt_id", pa.string()),
+        ("level", pa.int64()),
+        ("kind", pa.string()),
+        ("sample", pa.int16()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        ("text", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("tokens", pa.int32()),
+        ("reward", pa.float64()),
+        ("advantage", pa.float64()),
+        ("correct", pa.bool_()),
+        ("finish_reason", pa.string()),
+        ("max_tokens", pa.int32()),
+        ("predicted_pass_rate", pa.float64()),
+        ("predicted_length", pa.int32()),
+        ("predicted_notions", pa.list_(pa.string())),
+        ("parse_error", pa.string()),
+        ("meta_rewards", pa.map_(pa.string(), pa.float64())),
+        ("would_skip", pa.bool_()),
+        ("gate_active", pa.bool_()),
+        ("cutoff_tokens", pa.int32()),
+        ("cutoff_active", pa.bool_()),
+        ("audited", pa.bool_()),
+        ("gate_evidence", pa.bool_()),
+        ("skip_evidence", pa.bool_()),
+        ("cutoff_evidence", pa.bool_()),
+        ("skipped", pa.bool_()),
+        ("kept", pa.bool_()),
+        ("version", pa.int32()),
+    ]
+)
+"""One row per completion. Null: no verdict (meta), no prediction (solution), no truth (reward).
+
+A prompt that was skipped without one, as a gate by history does, has a row of the kind `none`.
+"""
+
+
+def rows(
+    groups: Iterable[RolloutGroup], step: int, split: str, meta_limit: int
+) -> list[dict[str, Any]]:
+    """All completions of the groups, solutions after predictions, as rows of `SCHEMA`, and the
+    prompts without any."""
+    table = []
+    for group in groups:
+        common = {
+            "step": step,
+            "split": split,
+            "prompt_id": group.prompt.id,
+            "level": group.prompt.level,
+            "problem": group.prompt.problem,
+            "answer": group.prompt.answer,
+            "would_skip": group.plan.would_skip,
+            "gate_active": group.plan.gate_active,
+            "cutoff_tokens": group.plan.cutoff_tokens,
+            "cutoff_active": group.plan.cutoff_active,
+            "audited": group.plan.audited,
+            "gate_evidence": group.gate_evidence,
+            "skip_evidence": group.skip_evidence,
+            "cutoff_evidence": group.cutoff_evidence,
+            "skipped": group.skipped,
+            "kept": group.kept,
+        }
+        for i, (completion, prediction) in enumerate(
+            zip(group.meta, group.predictions, strict=True)
+        ):
+            row = common | _completion(completion, i, "meta", meta_limit)
+            row |= {
+                "prompt_tokens": len(group.meta_prompt_ids),
+                "predicted_pass_rate": prediction.pass_rate,
+                "predicted_length": prediction.length,
+                "predicted_notions": prediction.notions,
+                "parse_error": prediction.error,
+            }
+            if group.meta_rewards:
+                row |= {"meta_rewards": list(group.meta_scores[i].items())}
+                row |= {"reward": group.meta_rewards[i], "advantage": group.meta_advantages[i]}
+            table.append(row)
+        for i, (completion, right) in enumerate(zip(group.solutions, group.correct, strict=True)):
+            row = common | _completion(completion, i, "solution", group.plan.max_tokens)
+            row |= {
+                "prompt_tokens": len(group.solution_prompt_ids),
+                "correct": right,
+                "reward": group.solution_rewards[i],
+                "advantage": group.solution_advantages[i],
+            }
+            table.append(row)
+        if not group.meta and not group.solutions:
+            table.append(common | {"kind": "none", "sample": 0, "prompt_tokens": 0, "tokens": 0})
+    return table
+
+
+def _completion(completion: Completion, sample: int, kind: str, limit: int) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "sample": sample,
+        "text": completion.text,
+        "tokens": len(completion.token_ids),
+        "finish_reason": "stop" if completion.finished else "length",
+        "max_tokens": limit,
+        "version": completion.version,
+    }
+
+
+def write(table: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write rows to a parquet file that is either complete or not there.
+
+    Raises:
+        TrainingError: the disk does not take it.
+    """
+    partial = path.with_suffix(".tmp")
+    with atomic_write(partial, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(list(table), SCHEMA), partial, compression="zstd")
+
+
+def drop_after(directory: Path, step: int) -> None:
+    """Delete the rollouts after `step`: of a run that was stopped and goes on from there."""
+    for path in directory.glob("*.parquet"):
+        if int(path.stem.rpartition("-")[2]) > step:
+            path.unlink()

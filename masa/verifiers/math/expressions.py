@@ -1,0 +1,340 @@
+"""Algebra: an expression read by latex2sympy2_extended, two compared by their values.
+
+Values are compared at fixed rational points at high precision: identities hold there or fail by a
+wide margin. Nothing is simplified, so a tower of powers stays a symbol.
+"""
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from latex2sympy2_extended import latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from mpmath import mp, mpf
+from sympy.core.function import AppliedUndef
+
+from masa.verifiers.math.numbers import TOLERANCE, Number, read_number
+from masa.verifiers.math.values import Undefined, value
+
+_CASED = ConversionConfig(lowercase_symbols=False)
+_POINTS = tuple(
+    tuple(
+        Fraction(numerator + 2 * k, 7 + 3 * k) * (-1) ** (k // run * odd + sign) for k in range(12)
+    )
+    for numerator, run, odd, sign in (
+        (9, 1, 0, 0), (5, 1, 0, 0), (17, 1, 0, 0), (3, 1, 0, 0), (11, 1, 1, 1), (23, 1, 1, 0),
+        (13, 2, 1, 1), (2, 2, 1, 1),
+    )
+)  # fmt: skip
+"""Per point a value for each of up to 12 variables; at four of them all are positive."""
+_COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (3, 5, 8, 4, 6, 7, 2, 9))
+"""Points where variables bound a sum or are integers by their place."""
+_DIGITS = (60, 2000)
+"""First a glance, then enough to tell 2^4950 from 2^4950 + 1."""
+_FUNCTION_NAMES = set("fghpqruvyFGHPQRSTWL")
+_ALLOWED = set(
+    """frac sqrt pi infty cdot times sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh
+    tanh coth ln log exp binom sum prod int lim max min gcd lfloor rfloor lceil rceil left right to
+    mathrm overline hat bar vec tilde dot ddot circ partial begin end
+    alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon
+    phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar""".split()
+)
+_COMMAND = re.compile(r"\\([a-zA-Z]+|.)", re.DOTALL)
+_PLAIN = re.compile(r"[0-9a-zA-Z+\-*/^_{}()\[\]|!., ]*")
+_REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}(?!\d)")
+_PRIMED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
+_DERIVATIVE = re.compile(r"\\frac\{d(?:\^\{?(\d)\}?)?([a-zA-Z])\}\{d([a-zA-Z])(?:\^\{?(\d)\}?)?\}")
+_MOST_POLAR = 4
+_DETERMINANT = re.compile(r"\\begin\{vmatrix\}(.*)\\end\{vmatrix\}", re.DOTALL)
+_WORD = re.compile(r"(?<![\\a-zA-Z])(?:[a-zA-Z]{5,}|[A-Z]{3,})")
+
+
+def _readable(text: str) -> str:
+    """What latex2sympy lacks or would drop, said in terms that it knows."""
+
+    def repeating(match: re.Match[str]) -> str:
+        number = read_number(match[0])
+        if number is None:
+            return match[0]
+        return rf"\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
+
+    def derivative(match: re.Match[str]) -> str:
+        order, name, variable, again = match.groups()
+        if order != again:
+            return match[0]
+        if name in "yf" and variable == "x":
+            return rf"{name}_{{prime{order or 1}}}"
+        return rf"{name}_{{by{variable * int(order or 1)}}}"
+
+    text = re.sub(r"\\gamma(?![a-zA-Z])", r"\\mathrm{smallgamma}", text)  # else a function
+    text = re.sub(r"\\Gamma(?![a-zA-Z]|\s*\()", r"\\mathrm{largegamma}", text)
+    text = re.sub(r"(\\(?:int|sum|prod)(?:_\{[^{}]*\})?)_(\w)", r"\1_{\2}", text)
+    text = re.sub(r"(\\(?:int|sum|prod)(?:_\{[^{}]*\})?)\^(\w)", r"\1^{\2}", text)
+    text = re.sub(r"\^\s*\\circ", r" \\cdot \\frac{\\pi}{180} ", text)
+    text = re.sub(r"(\d+(?:\.\d+)?)\s*%", r"\\frac{\1}{100}", text)
+    text = re.sub(r"\\text\{([a-zA-Z]+)\}", r"\\mathrm{\1}", text)
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    text = _REPEATING.sub(repeating, text)
+    text = _DERIVATIVE.sub(derivative, text)
+    text = re.sub(r"\\cdot\s*(?=\\(?:log|ln|sin|cos|tan|cot|sec|csc))", " ", text)
+    text = _PRIMED.sub(
+        lambda m: rf"{m[1]}_{{{m[2] or ''}prime{len(m[3])}}}", text
+    )  # else a prime is dropped
+    text = re.sub(r"(?<![\w_{}.])(\d+)\s*\((?=\d)", r"\1 \\cdot (", text)
+    text = re.sub(r"\\overline\{([^{}]*[+-][^{}]*)\}", _conjugate, text)
+    text = re.sub(r"\\(?:text|mathrm)\{cis\}|\bcis\b", r"\\cis ", text)
+    while text.count(r"\cis ") <= _MOST_POLAR and (start := text.find(r"\cis ")) >= 0:
+        text = text[:start] + _cis(text[start + 5 :])
+    return text.replace("*", r" \cdot ")
+
+
+def _conjugate(match: re.Match[str]) -> str:
+    return "(" + re.sub(r"(?<![\\a-zA-Z])i(?![a-zA-Z])", "(-i)", match[1]) + ")"
+
+
+def _cis(text: str) -> str:
+    """What follows `cis`, up to the next sum, as a power of e."""
+    level = 0
+    for end, character in enumerate(text):
+        level += (character in "([{") - (character in ")]}")
+        if level < 0 or (level == 0 and character in "+-" and text[:end].strip()):
+            return rf"e^{{i({text[:end]})}}{text[end:]}"
+    return rf"e^{{i({text})}}"
+
+
+def _is_algebra(text: str) -> bool:
+    """Is every piece known? The parser drops or multiplies what it does not know."""
+    if re.search(r"[\d)]\s*_", text):
+        return False  # a subscript of a number, which the parser would drop
+    environments = set(re.findall(r"\\(?:begin|end)\{(\w+)\}", text))
+    if not environments <= {"pmatrix", "bmatrix", "matrix"}:
+        return False
+    rest = re.sub(r"\\(?:begin|end)\{\w+\}|\\\\|&", " ", text) if environments else text
+    commands = _COMMAND.findall(rest.replace(r"\operatorname{lcm}", ""))
+    if not all(command in _ALLOWED for command in commands):
+        return False
+    rest = rest.replace(r"\operatorname{lcm}", "")
+    rest = re.sub(r"\\mathrm\{[a-zA-Z]+\}|_\{\w*(?:prime|by)\w+\}|_\{[a-zA-Z]=", "", rest)
+    rest = _COMMAND.sub(" ", rest)
+    return bool(_PLAIN.fullmatch(rest)) and not _WORD.search(rest) and "!!" not in rest
+
+
+@lru_cache(maxsize=512)
+def read_expression(text: str) -> Any | None:
+    """The SymPy object a normalised answer stands for, unevaluated; None if it cannot be read."""
+    if match := _DETERMINANT.fullmatch(text):
+        return _determinant(match[1])
+    text = _readable(text)
+    if not _is_algebra(text):
+        return None
+    try:
+        with sympy.evaluate(False):
+            read = latex2sympy(text, conversion_config=_CASED)
+        if isinstance(read, sympy.MatrixExpr):
+            read = read.doit()
+    except MemoryError:
+        raise
+    except Exception:  # the grammar's, the lexer's and SymPy's errors have no common base
+        return None
+    if isinstance(read, sympy.MatrixBase):
+        return read
+    if not isinstance(read, sympy.Expr):
+        return None
+    return _products(read.xreplace({sympy.I: sympy.Symbol("I")}))  # i is the imaginary unit
+
+
+def _determinant(rows: str) -> Any | None:
+    texts = [row.split("&") for row in rows.split(r"\\")]
+    cells = [[read_expression(text.strip()) for text in row] for row in texts]
+    square = all(len(row) == len(cells) for row in cells) and len(cells) <= 4
+    if not square or not all(isinstance(cell, sympy.Expr) for row in cells for cell in row):
+        return None
+    return sympy.Matrix(cells).det(method="berkowitz")
+
+
+def _products(expression: Any) -> Any:
+    """`x(y)` is a product, `f(y)` is not; `da` is one where nothing is integrated."""
+    if not expression.has(sympy.Integral):
+        pairs = {
+            symbol: sympy.Mul(*map(sympy.Symbol, symbol.name), evaluate=False)
+            for symbol in expression.free_symbols
+            if re.fullmatch("d[a-zA-Z]", symbol.name)
+        }
+        expression = expression.xreplace(pairs) if pairs else expression
+    calls = {
+        call: sympy.Mul(sympy.Symbol(type(call).__name__), *call.args, evaluate=False)
+        for call in expression.atoms(AppliedUndef)
+        if type(call).__name__[:1] not in _FUNCTION_NAMES
+        and len(call.args) == 1
+        and not call.args[0].is_number  # I(0) is a current at the start
+    }
+    return expression.xreplace(calls) if calls else expression
+
+
+def names(*expressions: Any) -> list[str]:
+    """The variables, in the order of their names."""
+    found = {symbol.name for expression in expressions for symbol in expression.free_symbols}
+    return sorted(found - {"i"})
+
+
+def _points(*expressions: Any) -> Iterator[dict[str, Any]]:
+    """Points for the variables of expressions; none where there are too many variables."""
+    variables = names(*expressions)
+    if len(variables) > len(_POINTS[0]):
+        return
+    counted: set[str] = set()
+    for expression in expressions:
+        for series in expression.atoms(sympy.Sum, sympy.Product):
+            for _, low, high in series.limits:
+                counted |= {symbol.name for symbol in low.free_symbols | high.free_symbols}
+    for reals, counts in zip(_POINTS, _COUNTS, strict=True):
+        chosen = [
+            (name, counts[place] if name in counted else reals[place])
+            for place, name in enumerate(variables)
+        ]
+        with mp.workdps(max(_DIGITS)):
+            point = {name: mpf(number.numerator) / number.denominator for name, number in chosen}
+        yield point
+        if not variables:
+            return
+
+
+def _near(one: Any, other: Any, relative: Any) -> bool:
+    return bool(abs(one - other) <= relative * max(abs(one), abs(other)))
+
+
+def _is_approximate(expression: Any) -> bool:
+    return bool(expression.atoms(sympy.Float))
+
+
+def _has_i(expression: Any) -> bool:
+    return sympy.Symbol("i") in expression.free_symbols or bool(expression.has(sympy.I))
+
+
+def _values(sides: tuple[Any, Any], point: Any, digits: int, real: bool) -> list[Any | None]:
+    """The values of both sides at a point, None for what has none there."""
+    found: list[Any | None] = []
+    for side in sides:
+        try:
+            found.append(value(side, point, digits, real))
+        except Undefined:
+            found.append(None)
+    return found
+
+
+def same_value(gold: Any, given: Any, tolerance: float = TOLERANCE) -> bool:
+    """Do two SymPy expressions have the same values wherever both have real ones?
+
+    Where there are no such points, or the imaginary unit occurs, the complex values decide. With an
+    absolute value on one side alone both have to be real at the same points: ln|x| is not ln x.
+    """
+    sides = (gold, given)
+    constant = not names(gold, given)
+    approximate = constant and any(map(_is_approximate, sides))
+    loose = any(side.has(sympy.Integral) for side in sides)
+    strict = gold.has(sympy.Abs) is not given.has(sympy.Abs)
+    points = list(_points(gold, given))
+    enough = 1 if constant else 2
+    for real in (False,) if any(map(_has_i, sides)) else (True, False):
+        equal = 0
+        for place, point in enumerate(points):
+            thorough = place == 0 and not approximate and not loose
+            for digits in _DIGITS if thorough else _DIGITS[:1]:
+                one, other = _values(sides, point, digits, real)
+                if one is None or other is None:
+                    if strict and real and (one is None) is not (other is None):
+                        return False
+                    break  # outside the domain of one of them
+                precision = 25 if loose else digits
+                relative = mpf(tolerance) if approximate else mpf(10) ** (15 - precision)
+                if not _near(one, other, relative):
+                    return False
+            else:
+                equal += 1
+        if equal >= enough:
+            return True
+    return False
+
+
+def same_number(number: Number, expression: Any, tolerance: float = TOLERANCE) -> bool:
+    """Is a plain number the value of an expression?"""
+    if not isinstance(expression, sympy.Expr):
+        return False
+    rational = sympy.Rational(number.value.numerator, number.value.denominator)
+    if number.exact or names(expression):
+        return same_value(rational, expression, tolerance)
+    one, other = _values((rational, expression), {}, _DIGITS[0], not _has_i(expression))
+    return one is not None and other is not None and _near(one, other, mpf(tolerance))
+
+
+def same_expression(gold: Any, given: Any, tolerance: float = TOLERANCE) -> bool:
+    """Do two SymPy expressions or matrices say the same?"""
+    matrices = [isinstance(side, sympy.MatrixBase) for side in (gold, given)]
+    if any(matrices):
+        return (
+            all(matrices)
+            and gold.shape == given.shape
+            and all(
+                same_value(one, other, tolerance)
+                for one, other in zip(gold.flat(), given.flat(), strict=True)
+            )
+        )
+    given = _recased(gold, given)
+    return same_value(gold, given, tolerance) or _same_antiderivative(gold, given)
+
+
+def _recased(gold: Any, given: Any) -> Any:
+    """Arbitrary constants C_1, C_2 as c_1, c_2, where the gold answer writes them so."""
+    wanted = set(names(gold))
+    renamed = {
+        sympy.Symbol(name): sympy.Symbol(name.swapcase())
+        for name in names(given)
+        if re.fullmatch(r"[cC]_\d", name) and name not in wanted and name.swapcase() in wanted
+    }
+    return given.xreplace(renamed) if renamed else given
+
+
+_CONSTANTS = {sympy.Symbol(name) for name in ("C", "c", "K", "k", "C_1", "c_1", "C_0")}
+
+
+def _same_antiderivative(gold: Any, given: Any) -> bool:
+    """`x^2 + C` and `x^2 + 3 + c`: equal up to the constant that both name."""
+    if not (isinstance(gold, sympy.Add) and isinstance(given, sympy.Add)):
+        return False
+    named = [_CONSTANTS & set(side.args) for side in (gold, given)]
+    if sympy.Symbol("C") not in named[0] | named[1] or not all(len(name) == 1 for name in named):
+        return False
+    rests = [
+        sympy.Add(*(term for term in side.args if term not in name), evaluate=False)
+        for side, name in zip((gold, given), named, strict=True)
+    ]
+    if not names(*rests) or any(named[place] & rests[place].free_symbols for place in (0, 1)):
+        return False
+    gaps = []
+    for point in _points(*rests):
+        one, other = _values((rests[0], rests[1]), point, _DIGITS[0], True)
+        if one is not None and other is not None:
+            gaps.append(one - other)
+    return len(gaps) > 1 and all(abs(gap - gaps[0]) < mpf(10) ** -40 for gap in gaps)
+
+
+def proportional(gold: Any, given: Any, positive: bool) -> bool:
+    """Is one expression a constant (positive) multiple of the other, at every point?
+
+    Both sides of `y = 2x + 1` and `2x - y + 1 = 0` moved to the left are.
+    """
+    if not names(gold) or names(gold) != names(given):
+        return False
+    ratios = []
+    for point in _points(gold, given):
+        one, other = _values((gold, given), point, _DIGITS[0], True)
+        if one is not None and other is not None and other != 0:
+            ratios.append(one / other)
+    if len(ratios) < 3 or ratios[0] == 0 or (positive and ratios[0] < 0):
+        return False
+    approximate = _is_approximate(gold) or _is_approximate(given)
+    relative = mpf(TOLERANCE) if approximate else mpf(10) ** -40
+    return all(bool(abs(ratio - ratios[0]) <= relative * abs(ratios[0])) for ratio in ratios)

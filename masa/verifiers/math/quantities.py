@@ -1,0 +1,180 @@
+"""What stands around a value in an answer: a unit, a currency, percent, a counted noun."""
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from masa.verifiers import units
+from masa.verifiers.math.numbers import read_number
+
+
+class Unit(NamedTuple):
+    """A unit of physics, or of money or the day; and nouns, as in `5 red balls`."""
+
+    physical: units.Unit | None
+    nouns: frozenset[str]
+
+
+class Quantity(NamedTuple):
+    """A value, as text, and what was taken off it."""
+
+    text: str
+    unit: Unit | None
+    percent: bool
+
+
+_MONEY = {
+    "dollar": ("dollar", "1"), "usd": ("dollar", "1"), "cent": ("dollar", "0.01"),
+    "penny": ("dollar", "0.01"), "pennie": ("dollar", "0.01"), "euro": ("euro", "1"),
+    "eur": ("euro", "1"), "yen": ("yen", "1"), "rupee": ("rupee", "1"), "rs": ("rupee", "1"),
+    "pounds sterling": ("sterling", "1"), "am": ("am", "1"), "pm": ("pm", "1"),
+}  # fmt: skip
+"""Base and size: what pint has no units for."""
+_COUNTED = set(
+    "way number integer solution value point time people student total possible different of in all"
+    " is the a an answer ans approximately each old exactly about".split()
+)
+"""Words that say what the question asked for anyway."""
+_NO_UNIT = re.compile(
+    r"\b(?:or|not|and|if|else|except|otherwise|plus|minus|less|more|greater|least|most|over|above"
+    r"|below|under|factorial|half|dozen|score|mod|modulo|base|root|negative|infinity|no|never|than"
+    r"|wrong|incorrect|impossible|invalid|false|maybe|perhaps|possibly|probably|unsure|when|where"
+    r"|divided|multiplied|but|only|cannot|undefined|to|with|remainder|hundreds?|thousands?|millions?"
+    r"|billions?|trillions?)\b|^\s*(?:squared|cubed)",
+    re.IGNORECASE,
+)
+_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))"
+_PIECE = (
+    r"\\text\{[^{}]*\}|\\Omega(?![a-zA-Z])"
+    r"|\\mu(?![a-zA-Z])\s*(?=\\text|[a-zA-Z](?![a-zA-Z]))[a-zA-Z]?"
+)
+_TAIL = re.compile(
+    rf"\s*(?:/\s*)?(?:{_PIECE})(?:\s|/|\\cdot(?![a-zA-Z])|{_PIECE}|{_POWER}|\^\s*\\circ|[()])*$"
+)
+_BARE_TAIL = re.compile(
+    rf"(?<=[\d)}}\s])\s*/?\s*[a-zA-Z][a-zA-Z.]*(?:[\s/]|\\cdot(?![a-zA-Z])|[a-zA-Z.]|{_POWER})*$"
+)
+_PREFIX = re.compile(
+    r"^(?:\\approx|\\text\{(?:approx(?:imately)?\.?|about|around|roughly|exactly|us"
+    r"|(?:the )?(?:final )?answer(?: is)?:?|[A-Za-z ]+:)\}"
+    r"|(?:approximately|about|exactly)(?=\s*\d))\s*",
+    re.IGNORECASE,
+)
+_MONEY_FIRST = re.compile(
+    r"^(?P<sign>-?)\s*\\text\{(?P<unit>dollars|euros|pounds sterling|yen|rupees|usd|eur|rs\.?)\}\s*"
+    r"(?=-?[\d.\\])",
+    re.IGNORECASE,
+)
+_DEGREES = re.compile(r"\s*\^\s*\\circ(?:\s*\\text\{(?P<words>[CF])\}|\s*(?P<bare>[CF]))?\s*$")
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])|cis")
+"""Degrees inside these are part of the value."""
+
+
+@lru_cache(maxsize=1024)
+def _unit(text: str) -> Unit | None:
+    """What words after a value say; None where they add nothing."""
+    plain = re.sub(r"\b([ap])\.\s*m\b\.?", r"\1m", text.lower()).strip(" .()")
+    if money := _MONEY.get(plain) or _MONEY.get(plain.removesuffix("s")):
+        base, size = money
+        return Unit(units.Unit(float(size), ((base, Fraction(1)),)), frozenset())
+    words = text.split()
+    for count in range(len(words), 0, -1):
+        if physical := units.parse_unit(" ".join(words[:count])):
+            return Unit(physical, _nouns(words[count:]))
+    nouns = _nouns(words)
+    return Unit(None, nouns) if nouns else None
+
+
+def _nouns(words: list[str]) -> frozenset[str]:
+    found = re.findall(r"[a-z]+|\^-?\d", " ".join(words).lower())
+    nouns = (noun.removesuffix("s") for noun in found)
+    return frozenset(noun for noun in nouns if noun not in _COUNTED)
+
+
+def _tail_text(tail: str) -> str:
+    text = tail.replace(r"\mu", "μ").replace(r"\Omega", "Ω")
+    text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
+    text = re.sub(r"\^\s*\{\s*(-?\d)\s*\}", r"^\1", text)
+    text = re.sub(r"\b([kM])\s+Ω", r"\1Ω", text)
+    text = re.sub(r"\s+\^", "^", text)
+    return re.sub(r"μ\s+(?=[a-zA-Z])", "μ", text).strip()
+
+
+def _bare(text: str, symbols: bool) -> re.Match[str] | None:
+    """A unit without `\\text{}`: known, or words that no product of variables is as long as."""
+    match = _BARE_TAIL.search(text)
+    if not match or not match.start():
+        return None
+    tail = _tail_text(match[0])
+    names = re.findall("[a-zA-Z]+", tail)
+    if all(len(name) > 3 or name.lower().removesuffix("s") in _MONEY for name in names):
+        return match
+    long = any(len(name) > 1 for name in names)
+    return match if (symbols or long) and units.parse_unit(tail) else None
+
+
+def split_quantity(text: str, symbols: bool) -> Quantity:
+    r"""Take percent, degrees, currency and units off a normalised answer.
+
+    Args:
+        text: one value, not a list.
+        symbols: also take bare one-letter units off (`12 m`), where letters cannot be variables.
+    """
+    value, unit = _PREFIX.sub("", text.strip()), None
+    if money := _MONEY_FIRST.match(value):
+        unit, value = _unit(money["unit"]), money["sign"] + value[money.end() :]
+    if value.endswith("%"):
+        return Quantity(value[:-1].rstrip().removesuffix("\\"), unit, True)
+    degrees = None if _TRIGONOMETRIC.search(value) else _DEGREES.search(value)
+    if degrees and degrees.start():
+        scale = degrees["words"] or degrees["bare"] or ""
+        return Quantity(value[: degrees.start()], _unit("°" + scale), False)
+    match = _TAIL.search(value) or _bare(value, symbols)
+    if match and match.start() > 0 and not _NO_UNIT.search(_tail_text(match[0])):
+        rest = value[: match.start()].rstrip().removesuffix("\\").rstrip()
+        greek = match[0].lstrip().startswith((r"\Omega", r"\mu"))
+        if rest and not (greek and read_number(rest) is None):
+            percent = rest.endswith("%")
+            rest = rest.removesuffix("%").rstrip()
+            return Quantity(rest, unit or _unit(_tail_text(match[0])), percent)
+    return Quantity(value, unit, False)
+
+
+def angle(unit: Unit | None) -> str:
+    """ "degree" or "radian" where a unit is one, else ""."""
+    if unit is None or unit.physical is None:
+        return ""
+    if unit.physical.dimension != (("radian", Fraction(1)),):
+        return ""
+    return "radian" if unit.physical.scale == 1 else "degree"
+
+
+def converted(given: Quantity, gold: Quantity) -> str | None:
+    """The given value in the gold answer's unit, as text; None where they measure other things."""
+    one, other = gold.unit, given.unit
+    if one is None or other is None:
+        return given.text
+    if one.nouns and other.nouns and not (one.nouns <= other.nouns or other.nouns <= one.nouns):
+        return None
+    if one.physical is None or other.physical is None:
+        return given.text if one.physical is other.physical else None
+    if one.physical == other.physical:
+        return given.text
+    if {angle(one), angle(other)} == {"degree", ""} and {
+        side.physical.dimension for side in (one, other) if side.physical and side.physical.offset
+    }:
+        return given.text  # 20 degrees, of Celsius
+    if not one.physical.comparable(other.physical):
+        return None
+    scale = other.physical.scale / one.physical.scale
+    shift = (other.physical.offset - one.physical.offset) / one.physical.scale
+    text = rf"{_decimal(scale)} \cdot ({given.text})"
+    return f"{text} + ({_decimal(shift)})" if shift else text
+
+
+def _decimal(number: float) -> str:
+    """Without a power of ten, and with a point: sizes of units are rounded to 12 digits."""
+    digits = format(Decimal(f"{number:.12g}"), "f")
+    return digits if "." in digits else digits + ".0"

@@ -1,0 +1,181 @@
+"""Intervals, unions, differences and inequalities of one variable as sets of real numbers."""
+
+import re
+
+import sympy
+
+from masa.verifiers.math.expressions import read_expression
+from masa.verifiers.math.latex import key
+from masa.verifiers.math.numbers import read_number
+from masa.verifiers.math.structure import Combined, Leaf, Node, Ordered, Relation, Several
+
+FLIPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le"}
+_VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?|\\text\{[^{}]*\}")
+_CONSTANTS = {r"\infty", r"\pi", "e"}
+
+
+def text_of(node: Node) -> str:
+    """The text of a Leaf, "" of everything else."""
+    return node.text if isinstance(node, Leaf) else ""
+
+
+def variables(node: Node) -> set[str]:
+    """What the inequalities and memberships of a form are about."""
+    if isinstance(node, Relation):
+        sides = [key(text_of(side)) for side in node.sides]
+        sides = [re.sub(r"^\|(.*)\|$", r"\1", side) for side in sides]
+        return {side for side in sides if _VARIABLE.fullmatch(side) and side not in _CONSTANTS}
+    if isinstance(node, Several | Combined):
+        return {name for item in node.items for name in variables(item)}
+    return set()
+
+
+def interval(node: Node) -> tuple[str, Ordered] | None:
+    r"""`-a < x < a` and `x \in (-a, a)` as the name and the interval; "" for `(-a, a)` itself."""
+    if isinstance(node, Ordered):
+        return "", node
+    if not isinstance(node, Relation):
+        return None
+    operators, sides = node.operators, node.sides
+    if operators == ("in",) and isinstance(sides[1], Ordered):
+        return key(text_of(sides[0])), sides[1]
+    if len(sides) != 3 or not _VARIABLE.fullmatch(key(text_of(sides[1]))):
+        return None
+    if set(operators) <= {">", "ge"}:
+        operators, sides = tuple(FLIPPED[sign] for sign in operators[::-1]), sides[::-1]
+    if not set(operators) <= {"<", "le"}:
+        return None
+    opening, ending = "(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]"
+    return key(text_of(sides[1])), Ordered(opening, (sides[0], sides[2]), ending)
+
+
+def real_set(node: Node) -> sympy.Set | None:
+    """The set that a form describes; None where it describes none, or none that is decided here."""
+    if len(variables(node)) > 1:
+        return None
+    return _set(node)
+
+
+def _set(node: Node) -> sympy.Set | None:
+    if isinstance(node, Ordered):
+        if len(node.items) != 2:
+            return None
+        return _interval(node.items[0], node.items[1], node.opening == "(", node.ending == ")")
+    if isinstance(node, Combined):
+        return _combined(node)
+    if isinstance(node, Several):
+        return _several(node)
+    if isinstance(node, Relation):
+        return _relation(node)
+    name = text_of(node).strip()
+    if name == r"\mathbb{R}":
+        return sympy.S.Reals
+    return sympy.S.EmptySet if name == r"\emptyset" else None
+
+
+def _combined(node: Combined) -> sympy.Set | None:
+    parts = [_set(item) for item in node.items]
+    if any(part is None for part in parts):
+        return None
+    if node.operator == "cup":
+        return sympy.Union(*parts)
+    if node.operator == "cap":
+        return sympy.Intersection(*parts)
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = sympy.Complement(whole, part)
+    return whole
+
+
+def _several(node: Several) -> sympy.Set | None:
+    """Conditions: together by "and" and by a comma, unless nothing would meet them all."""
+    if node.joined == "{":
+        values = [_bound(item) for item in node.items]
+        if any(value is None or not value.is_extended_real for value in values):
+            return None
+        return sympy.FiniteSet(*values)
+    items: list[Node] = []
+    for item in node.items:  # x \neq 1, 2
+        before = items[-1] if items else None
+        if isinstance(item, Leaf) and isinstance(before, Relation) and before.operators == ("neq",):
+            item = Relation(("neq",), (before.sides[0], item))
+        items.append(item)
+    parts = [_set(item) for item in items]
+    if any(part is None for part in parts):
+        return None
+    if all(isinstance(part, sympy.FiniteSet) for part in parts):
+        return sympy.Union(*parts)
+    meets = sympy.Intersection(*parts)
+    if node.joined == "or":
+        return sympy.Union(*parts)
+    if node.joined == "," and (
+        meets == sympy.S.EmptySet or not any(isinstance(item, Relation) for item in items)
+    ):
+        return sympy.Union(*parts)
+    return meets
+
+
+def _relation(relation: Relation) -> sympy.Set | None:
+    """`a < x <= b` and its kin."""
+    operators, sides = relation.operators, relation.sides
+    if operators == ("in",):
+        return _set(sides[1])
+    if operators == ("notin",):
+        inside = _set(sides[1])
+        return None if inside is None else sympy.Complement(sympy.S.Reals, inside)
+    names = variables(relation)
+    if len(names) != 1:
+        return None
+    name = names.pop()
+    places = [key(text_of(side)) for side in sides]
+    if len(sides) == 2 and places[1] in (name, f"|{name}|"):
+        operators, sides = (FLIPPED.get(operators[0], operators[0]),), (sides[1], sides[0])
+        places.reverse()
+    if len(sides) == 2:
+        return _one_sided(operators[0], sides[1], places[0] == f"|{name}|")
+    chain = interval(relation)
+    return _set(chain[1]) if chain else None
+
+
+def _one_sided(operator: str, side: Node, absolute: bool) -> sympy.Set | None:
+    bound = _bound(side)
+    if bound is None or not bound.is_extended_real or (absolute and not bound.is_nonnegative):
+        return None
+    least = -bound if absolute else -sympy.oo
+    if operator == "=" or operator == "neq":
+        values = sympy.FiniteSet(bound, -bound) if absolute else sympy.FiniteSet(bound)
+        return values if operator == "=" else sympy.Complement(sympy.S.Reals, values)
+    if operator in ("<", "le"):
+        return sympy.Interval(least, bound, operator == "<", operator == "<")
+    if operator in (">", "ge"):
+        if absolute:
+            return sympy.Complement(
+                sympy.S.Reals, sympy.Interval(-bound, bound, operator == "ge", operator == "ge")
+            )
+        return sympy.Interval(bound, sympy.oo, operator == ">", True)
+    return None
+
+
+def _interval(low: Node, high: Node, left_open: bool, right_open: bool) -> sympy.Set | None:
+    least, most = _bound(low), _bound(high)
+    if least is None or most is None or not (least.is_extended_real and most.is_extended_real):
+        return None
+    if least.is_finite and most.is_finite and not least < most:  # a point (3, 1)
+        return None
+    if (least.is_infinite and not left_open) or (most.is_infinite and not right_open):
+        return None
+    return sympy.Interval(least, most, left_open, right_open)
+
+
+def _bound(node: Node) -> sympy.Expr | None:
+    """A real constant; SymPy may evaluate it, as it is no tower of powers."""
+    text = text_of(node).strip()
+    if text in (r"\infty", r"-\infty"):
+        return sympy.oo if text == r"\infty" else -sympy.oo
+    number = read_number(text)
+    if number:
+        return sympy.Rational(*number.value.as_integer_ratio())
+    read = read_expression(text) if text and not re.search(r"\^.*\^|!", text) else None
+    if not isinstance(read, sympy.Expr) or read.free_symbols:
+        return None
+    return read.doit()

@@ -1,0 +1,122 @@
+r"""Is a mathematical answer right? The last box of a response against a gold answer.
+
+Verdicts come from a pool of processes (masa.verifiers.pool) with CPU and memory limits for every
+item, so they are the same on any thread and under any load, and nothing hangs. Nothing in an answer
+is ever executed. Importing this module imports neither SymPy nor torch.
+"""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from masa.verifiers.extract import answer_boxes, extract_box
+from masa.verifiers.math.latex import normalise
+from masa.verifiers.math.numbers import TOLERANCE
+from masa.verifiers.pool import VerdictPool, shared_pool, usual_workers
+
+__all__ = ["Gold", "MathVerdict", "check_gold", "extract_box", "judge", "judge_batch", "math_pool"]
+__all__ += ["verify", "verify_batch"]
+
+Gold = str | float | Sequence[str | float]
+"""An accepted answer, or several of which one is enough."""
+
+CPU_SECONDS = 3.0
+"""Per verdict; an ordinary one takes milliseconds."""
+MEMORY = 1 << 30
+"""Bytes per worker beyond its imports."""
+_JUDGE = "masa.verifiers.math.answers:is_right"
+
+
+class MathVerdict(NamedTuple):
+    """What became of a response."""
+
+    correct: bool
+    extracted: str | None
+    """The answer as it stands in the box; None where there is none (unparsable, so not correct)."""
+
+
+def check_gold(gold: Gold) -> tuple[str, ...]:
+    """The accepted answers as text.
+
+    Raises:
+        ValueError: there is none, or one of them is empty or not finite.
+    """
+    one = isinstance(gold, str) or not isinstance(gold, Sequence)
+    answers = [gold] if one else list(gold)  # type: ignore[arg-type]
+    accepted = tuple(_gold_text(answer) for answer in answers)
+    if not accepted:
+        raise ValueError("The gold answer is an empty list: drop the problem or give it an answer")
+    return accepted
+
+
+def _gold_text(answer: object) -> str:
+    if isinstance(answer, numbers.Number) and not isinstance(answer, bool):
+        text = str(answer)
+        finite = not isinstance(answer, numbers.Real) or math.isfinite(answer)
+    else:
+        finite = isinstance(answer, str)
+        text = answer if isinstance(answer, str) else ""
+    boxes = answer_boxes(text)
+    text = boxes[-1] if boxes else text
+    if not finite or not normalise(text):
+        raise ValueError(
+            f"Gold answer {answer!r} is empty or no answer: drop the problem or give it a non-empty"
+            " text, a finite number or a list of them"
+        )
+    return text
+
+
+def math_pool(
+    workers: int | None = None, seconds: float = CPU_SECONDS, memory: int = MEMORY
+) -> VerdictPool:
+    """A pool of one's own; `judge_batch` has a shared one otherwise. Close it after use."""
+    return VerdictPool(_JUDGE, workers or usual_workers(), seconds, memory)
+
+
+def _shared_pool() -> VerdictPool:
+    return shared_pool(_JUDGE, CPU_SECONDS, MEMORY)
+
+
+def judge_batch(
+    pairs: Sequence[tuple[Gold, str]],
+    tolerance: float = TOLERANCE,
+    pool: VerdictPool | None = None,
+) -> list[MathVerdict]:
+    """Verdicts of (gold, response) pairs, in their order; equal answers are judged once.
+
+    Args:
+        pairs: a gold answer and the whole text of a response.
+        tolerance: relative error allowed where a decimal takes part.
+        pool: from `math_pool`; a shared one if None.
+
+    Raises:
+        ValueError: a gold answer is unusable (see `check_gold`).
+    """
+    boxes = [answer_boxes(response) for _, response in pairs]
+    items = [
+        (check_gold(gold), box, tolerance) for (gold, _), box in zip(pairs, boxes, strict=True)
+    ]
+    asked = list(dict.fromkeys(item for item in items if item[1]))
+    answers = (pool or _shared_pool()).map(asked) if asked else []
+    right = {item: answer is True for item, answer in zip(asked, answers, strict=True)}
+    return [MathVerdict(right.get(item, False), " or ".join(item[1]) or None) for item in items]
+
+
+def judge(gold: Gold, response: str, tolerance: float = TOLERANCE) -> MathVerdict:
+    """The verdict of one response, and what was taken for its answer."""
+    return judge_batch([(gold, response)], tolerance)[0]
+
+
+def verify_batch(
+    pairs: Sequence[tuple[Gold, str]],
+    tolerance: float = TOLERANCE,
+    pool: VerdictPool | None = None,
+) -> list[bool]:
+    """`judge_batch` without the answers."""
+    return [verdict.correct for verdict in judge_batch(pairs, tolerance, pool)]
+
+
+def verify(gold: Gold, response: str, tolerance: float = TOLERANCE) -> bool:
+    r"""Is the last `\boxed{}` of a response the gold answer?"""
+    return judge(gold, response, tolerance).correct

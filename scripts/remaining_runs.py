@@ -1,0 +1,40 @@
+"""left.py MARKER...: how many runs are left, whose markers are missing, and about how long that is.
+
+left.py --sweeps bc,cutoff [OVERRIDE...]: the same of the jobs of sweeps of conf/sweep.
+"""
+
+import argparse
+from pathlib import Path
+
+import hydra
+
+from masa.cli.sweep import FINISHED, job_directories
+from masa.config import conf_dir
+
+
+def main() -> None:
+    """Say it in one line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sweeps", help="names, joined by commas")
+    parser.add_argument("--minutes", type=int, default=4, help="of one run on 2 cores")
+    parser.add_argument("arguments", nargs="*", help="markers, or overrides of the sweeps")
+    args = parser.parse_args()
+    markers = [Path(marker) for marker in args.arguments]
+    if args.sweeps:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            markers = [
+                directory / FINISHED
+                for name in args.sweeps.split(",")
+                for directory in job_directories("config", [f"+sweep={name}", *args.arguments])
+            ]
+    left = sum(not marker.exists() for marker in markers)
+    hours, minutes = divmod(args.minutes * left, 60)
+    runs = "1 run" if left == 1 else f"{left} runs"
+    time = (
+        f", about {args.minutes} minutes each on 2 cores: {hours} h {minutes} min" if left else ""
+    )
+    print(f"{runs} left of {len(markers)}{time}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Real `masa-train` runs in subprocesses, small enough for a test."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+HELPERS = Path(__file__).parent
+
+SMALL = [
+    "task._target_=toy_task.EvenTask",
+    "task.config.train_size=600",
+    "task.config.validation_size_per_level=2",
+    "model.warmstart.steps=120",
+    "algorithm.group_size=4",
+    "algorithm.response_limit=48",
+    "algorithm.meta.response_limit=30",
+    "trainer.prompts_per_rollout=6",
+    "trainer.max_rollouts=4",
+    "trainer.val_every=2",
+    "trainer.val_samples=2",
+    "trainer.val_meta_samples=2",
+    "trainer.checkpoint_every=2",
+    "optimizer.lr=1e-3",
+    "optimizer.warmup_steps=0",
+]
+MASA = [
+    "algorithm=masa_efficient",
+    "algorithm.meta.group_size=4",
+    "algorithm.bc.mode=joint",
+    "algorithm.bc.pool_size=8",
+    "algorithm.control.start_step=2",
+    "algorithm.gate.sigma=1",
+    "algorithm.gate.tolerance=0.3",
+    "algorithm.gate.min_parsed=0.1",
+    "algorithm.gate.min_precision=0",
+    "algorithm.gate.audit_fraction=0.3",
+    "algorithm.cutoff.max_lost=1",
+]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Of a user who has never logged in to W&B."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    return kept | {
+        "MASA_CACHE": str(cache),
+        "PYTHONPATH": os.pathsep.join([str(HELPERS), str(HELPERS.parents[1])]),
+        "OMP_NUM_THREADS": "1",
+        "NETRC": str(cache / "no-netrc"),
+    }
+
+
+def command(out: Path, *overrides: str, ranks: int = 1) -> list[str]:
+    launcher = [sys.executable, "-m"]
+    if ranks > 1:
+        launcher += ["torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone", "-m"]
+    return [*launcher, "masa.train", *SMALL, *overrides, f"hydra.run.dir={out}"]
+
+
+def masa_train(out: Path, cache: Path, *overrides: str, ranks: int = 1) -> str:
+    """Run to the end in `out`; returns what was printed."""
+    done = subprocess.run(
+        command(out, *overrides, ranks=ranks),
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+def metrics(run: Path) -> str:
+    return (run / "metrics.csv").read_text()
+
+
+def rollouts(run: Path, split: str = "train") -> pd.DataFrame:
+    files = sorted((run / "rollouts").glob(f"{split}-*.parquet"))
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    path = run / "checkpoints" / f"step-{step:06d}.ckpt"
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def all_end(pids: list[int], seconds: float) -> bool:
+    """True once none of the processes runs any more."""
+    until = time.monotonic() + seconds
+    while any(map(_runs, pids)):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,305 @@
+"""Methods over seeds: closed forms, scipy, and the report of a sweep."""
+
+from __future__ import annotations
+
+import re
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+from synthetic_run import Rows, prompt_rows, simulated_run, write_run
+
+from masa.analysis import load_sweep, report_sweep, tables
+from masa.analysis.compare_methods import (
+    ablation,
+    at_budget,
+    baseline_group,
+    limits,
+    over_seeds,
+    speedups,
+)
+from masa.analysis.control_plots import gate_figure
+from masa.analysis.curves import dynamics, epoch_ends, over_training
+from masa.analysis.load import RunError, load_run
+from masa.analysis.page import to_html
+from masa.report import main
+from masa.statistics import bootstrap_quantile, jackknife, paired_t_test, t_mean
+
+MIXED = [True, False]
+
+
+def curve(
+    root: Path,
+    method: str,
+    seed: int,
+    rights: dict[int, int],
+    tokens: int = 100,
+    setting: float = 0.0,
+) -> Path:
+    """Held-out accuracy `rights[step]` / 8, two training solutions of `tokens` tokens a step."""
+    rows: Rows = []
+    for step in range(max(rights) + 1):
+        if step:
+            rows += prompt_rows("train", step, f"t{step}", MIXED, tokens=tokens)
+        for i in range(4) if step in rights else ():
+            rows += prompt_rows("val", step, f"v{i}", [j < rights[step] for j in range(8)])
+    path = write_run(root / f"{method}-{setting}-seed{seed}", rows, method=method, seed=seed)
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["algorithm"]["meta"] = {"coef": setting}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_t_mean_is_scipys() -> None:
+    x = np.random.default_rng(0).normal(size=5)
+    expected = stats.ttest_1samp(x, 0).confidence_interval()
+    assert [t_mean(x).low, t_mean(x).high] == pytest.approx(list(expected))
+    assert isnan(t_mean([0.5]).low) and t_mean([0.5, np.nan]).n == 1 and isnan(t_mean([]).value)
+
+
+def test_jackknife_of_a_mean_is_the_t_interval() -> None:
+    x = np.random.default_rng(1).normal(size=6)
+    found = jackknife(lambda chosen: float(x[list(chosen)].mean()), len(x))
+    assert [found.low, found.high] == pytest.approx([t_mean(x).low, t_mean(x).high])
+    undefined = jackknife(lambda chosen: 1.0 if 0 in chosen else float("nan"), 3)
+    assert undefined.value == 1 and isnan(undefined.low)
+
+
+def test_paired_t_is_scipys() -> None:
+    x, y = np.random.default_rng(2).normal(size=(2, 5))
+    assert paired_t_test(x - y) == pytest.approx(stats.ttest_rel(x, y).pvalue)
+    assert paired_t_test([0, 0]) == 1 and paired_t_test([1, 1]) == 0 and isnan(paired_t_test([1]))
+
+
+def test_bounds_of_shares_are_cut(tmp_path: Path) -> None:
+    for seed, right in enumerate((8, 8, 6)):
+        curve(tmp_path, "grpo", seed, {0: 2, 10: right})
+        curve(tmp_path, "masa", seed, {0: 2, 10: 8})
+    groups = load_sweep(tmp_path)
+    end = over_seeds(groups, tables.headline)["accuracy, end"][0]
+    assert t_mean([1, 1, 0.75]).high > 1 and end.high == 1 and end.low > 0.5
+    assert over_training(groups, "accuracy")[0]["high"].max() == 1
+    table = at_budget(groups, 0)
+    assert table["accuracy"].map(lambda e: e.high).max() == 1
+    assert limits("pass-rate corr, end") == (-1, 1)
+    assert limits("correct lost to cutoff") == limits("seconds") == (-np.inf, np.inf)
+    assert "held-out prompts are taken as fixed" in report_sweep._OVER_SEEDS
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_bootstrap_quantile(share: float) -> None:
+    x = np.random.default_rng(3).exponential(size=400)
+
+    def quantile(sample: np.ndarray, axis: int) -> np.ndarray:
+        return np.quantile(sample, share, axis=axis)
+
+    found = bootstrap_quantile(x, np.arange(400), share)
+    expected = stats.bootstrap((x,), quantile, method="percentile", rng=0).confidence_interval
+    assert found.value == pytest.approx(np.quantile(x, share))
+    assert [found.low, found.high] == pytest.approx(list(expected), abs=0.03)
+
+
+def test_runs_are_grouped_by_settings(tmp_path: Path) -> None:
+    for seed in (1, 0):
+        for setting in (0.0, 0.5):
+            curve(tmp_path, "masa", seed, {0: 1, 2: 4}, setting=setting)
+    groups = load_sweep(tmp_path)
+    assert [group.label for group in groups] == ["masa, coef=0.0", "masa, coef=0.5"]
+    assert [group.seeds for group in groups] == [[0, 1], [0, 1]]
+    assert baseline_group(groups, "masa, coef=0.5") == 1
+    with pytest.raises(RunError, match="no method is called grpo"):
+        baseline_group(groups, "grpo")
+    twice = curve(tmp_path / "again", "masa", 0, {0: 1, 2: 4})
+    with pytest.raises(RunError, match="same method and seed"):
+        load_sweep(tmp_path, twice)
+
+
+def planned(path: Path, rollouts: int) -> Path:
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["trainer"] = {"max_rollouts": rollouts}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_unfinished_runs_are_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        planned(curve(tmp_path, "grpo", seed, {0: 2, 10: 4}), 10)
+        planned(curve(tmp_path, "masa", seed, {0: 2, 10: 6} if seed else {0: 2, 5: 3}), 10)
+    begun = planned(curve(tmp_path, "dapo", 0, {0: 2, 1: 2}), 10)
+    (tmp_path / "dapo-seed1").mkdir()
+    (tmp_path / "dapo-seed1" / "console.txt").write_text("no such device\n")
+    with pytest.warns(UserWarning, match="masa-0.0-seed0: 5 of 10 rollouts"):
+        groups = load_sweep(tmp_path)
+    assert [(group.label, group.seeds) for group in groups] == [
+        ("grpo", [0, 1, 2]), ("masa", [1, 2]),
+    ]  # fmt: skip
+    assert set(at_budget(groups, 0).query("equal == 'rollouts'")["budget"]) == {10}
+    assert main([str(tmp_path)]) == 0
+    for text in (capsys.readouterr().out, (tmp_path / "report.md").read_text()):
+        assert "Left out, not finished:" in text and "masa-0.0-seed0: 5 of 10 rollouts" in text
+        assert f"{begun}: 1 of 10 rollouts" in text and "dapo-seed1: no rollouts" in text
+    # alone, a run is shown as far as it is
+    assert main([str(begun)]) == 0
+    assert main([str(begun), str(tmp_path / "dapo-seed1")]) == 2
+    assert "no run is finished" in capsys.readouterr().err
+
+
+def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:
+    for seed in range(3):
+        curve(tmp_path, "grpo", seed, {0: 2, 10: 4, 20: 6})
+        curve(tmp_path, "masa", seed, {0: 2, 10: 6, 20: 7}, tokens=150)
+        curve(tmp_path, "slow", seed, {0: 2, 20: 5}, tokens=50)
+    groups = load_sweep(tmp_path)
+    table = speedups(groups, 0).set_index(["method", "target"])
+    full = "100 % of the gain (0.750)"
+    ratio = table.loc[("masa", full)]
+    assert [ratio["rollouts, baseline / method"].value] * 3 == pytest.approx(
+        [ratio["rollouts, baseline / method"].low, ratio["seconds, baseline / method"].high, 2.0]
+    )
+    assert ratio["tokens, baseline / method"].value == pytest.approx(2 * 100 / 150)
+    assert ratio["flops, baseline / method"].value == pytest.approx(2 * 100 / 150)
+    assert (
+        table.loc[("slow", full), "tokens, baseline / method"]
+        == "not reached (best 0.625 [0.625, 0.625])"
+    )
+
+
+def test_no_ratio_is_said_to_be_one(tmp_path: Path) -> None:
+    rights = {
+        "grpo": {0: 2, 10: 6}, "good": {0: 7, 10: 8}, "late": {0: 2, 10: 4}, "flat": {0: 4, 10: 4},
+    }  # fmt: skip
+    for seed in range(2):
+        for method, right in rights.items():
+            curve(tmp_path, method, seed, right)
+    groups = load_sweep(tmp_path)
+    base = {group.label: i for i, group in enumerate(groups)}
+    against_grpo = speedups(groups, base["grpo"]).query("target.str.startswith('100')")
+    cells = against_grpo.set_index("method")["tokens, baseline / method"]
+    assert cells["good"] == "reached before training (0.875)"
+    assert cells["late"] == cells["flat"] == "not reached (best 0.500 [0.500, 0.500])"
+    against_flat = speedups(groups, base["flat"])
+    assert set(against_flat["tokens, baseline / method"]) == {"baseline did not gain"}
+
+
+def test_the_best_that_was_reached_has_its_interval(tmp_path: Path) -> None:
+    for seed, best in enumerate((4, 5, 6)):
+        curve(tmp_path, "grpo", seed, {0: 2, 10: 8})
+        curve(tmp_path, "masa", seed, {0: 2, 5: best, 10: 3})
+    cell = speedups(load_sweep(tmp_path), 0).iloc[-1]["tokens, baseline / method"]
+    assert cell == f"not reached (best {t_mean([0.5, 0.625, 0.75])})"
+
+
+def test_a_sweep_names_its_baseline(tmp_path: Path) -> None:
+    paths = [curve(tmp_path, f"masa_m{m}", seed, {0: 2, 9: m}) for m in (4, 8) for seed in (0, 1)]
+    for path in paths:
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        config["sweep"] = {"name": "meta_rollouts", "baseline": "masa_m8"}
+        (path / "config.yaml").write_text(yaml.safe_dump(config))
+    groups = load_sweep(tmp_path)
+    assert [group.label for group in groups] == ["masa_m4", "masa_m8"]
+    assert baseline_group(groups) == 1 and baseline_group(groups, "masa_m4") == 0
+    assert tables.baseline([group.runs[0] for group in groups]) == 1
+    with pytest.raises(RunError, match="no method is called masa_m8; choose a baseline of masa_m4"):
+        baseline_group(groups[:1])
+    groups[0].runs[0].config["sweep"]["baseline"] = "masa_m4"
+    with pytest.raises(RunError, match="several baselines"):
+        baseline_group(groups)
+
+
+def test_speedup_varies_with_the_seeds(tmp_path: Path) -> None:
+    for seed, right in enumerate((5, 6, 7, 8)):
+        curve(tmp_path, "grpo", seed, {0: 2, 20: 6})
+        curve(tmp_path, "masa", seed, {0: 2, 10: right, 20: 8})
+    cell = speedups(load_sweep(tmp_path), 0).iloc[-1]["rollouts, baseline / method"]
+    assert cell.value == pytest.approx(20 / (10 * 4 / 4.5))
+    assert cell.low < cell.value < cell.high
+
+
+def test_equal_budgets_are_paired_by_seed(tmp_path: Path) -> None:
+    gains = []
+    for seed, (base, other) in enumerate(((4, 5), (6, 7), (5, 8))):
+        curve(tmp_path, "grpo", seed, {0: 2, 10: base})
+        curve(tmp_path, "masa", seed, {0: 2, 10: other}, tokens=200)
+        gains.append((other - base) / 8)
+    groups = load_sweep(tmp_path)
+    table = at_budget(groups, 0).set_index(["equal", "method"])
+    rollouts = table.loc[("rollouts", "masa")]
+    assert rollouts["difference"].value == pytest.approx(np.mean(gains))
+    assert rollouts["p (paired t)"] == pytest.approx(stats.ttest_1samp(gains, 0).pvalue)
+    # at the 2000 tokens that grpo spent, masa is half way
+    half = np.mean([(2 + (other - 2) / 2) / 8 for other in (5, 7, 8)])
+    assert table.loc[("tokens", "masa"), "accuracy"].value == pytest.approx(half)
+    changed = ablation(groups, 0)
+    assert changed["p (Holm)"].iloc[1] == pytest.approx(rollouts["p (paired t)"])
+
+
+def test_shares_are_pooled_and_numbers_averaged(tmp_path: Path) -> None:
+    for seed in range(3):
+        rows = prompt_rows("val", 0, "v0", MIXED, [0.5]) + prompt_rows("val", 0, "v1", MIXED)
+        for i in range(4):
+            rows += prompt_rows("train", 1, f"t{i}", [True] * 2, [1.0], would_skip=i <= seed)
+        write_run(tmp_path / str(seed), rows, method="masa", seed=seed)
+    (row,) = over_seeds(load_sweep(tmp_path), tables.audits, ["evidence"]).to_dict("records")
+    assert (row["method"], row["evidence"], row["seeds"]) == ("masa", "shadow", 3)
+    assert str(row["gate precision"]).endswith("(6 of 6)")
+    assert (row["gate recall"].hits, row["gate recall"].n) == (6, 12)
+    assert row["gate recall"].low < 0.25 and row["gate recall"].high > 0.75
+    assert row["gate F1"].value == pytest.approx(np.mean([0.4, 2 / 3, 6 / 7]))
+
+
+def test_epochs_end_where_prompts_come_again(tmp_path: Path) -> None:
+    rows = prompt_rows("val", 0, "v", MIXED)
+    for step in range(1, 8):
+        rows += prompt_rows("train", step, f"t{step % 3}", MIXED)
+    assert epoch_ends(load_run(write_run(tmp_path / "r", rows))) == [3, 6]
+
+
+def test_one_page_without_external_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"held_out": 12, "prompts": 6, "steps": 8, "validate_every": 4}
+    plain = small | {"method": "grpo", "start": None, "meta": False}
+    for seed in (0, 1):
+        simulated_run(tmp_path / f"g{seed}", seed=seed, **plain)
+        simulated_run(tmp_path / f"m{seed}", seed=seed, start=4, **small)
+    simulated_run(tmp_path / "x", method="masa", start=None, **small)
+    assert main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    text, html = ((tmp_path / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert "report.html" in printed and "accuracy, end" in printed
+    assert "no claim about a method** (one seed here: masa)" in text
+    for heading in ("Accuracy at equal cost, against grpo", "Time to target", "Gate and cutoff",
+                    "Predicted lengths", "Gain and meta reward", "Worst predictions"):  # fmt: skip
+        assert f"## {heading}" in text and f"<h2>{heading}" in html
+    assert "nan" not in text.lower()
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    names = {"dynamics", "length_calibration", "ablation", "levels", "gate", "shapley"}
+    assert names <= {Path(name).stem for name in pictures}
+    assert "The claim is at 90 %; 100 % is exploratory" in text
+    assert "| predicted pass rate" in text and "| length score" in text
+    assert len(pictures) >= 12 and all((tmp_path / name).is_file() for name in pictures)
+    sources = re.findall(r'src="([^"]{0,30})', html)
+    assert len(sources) == len(pictures)
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    narrow = html.split("@media(max-width:40rem)")[1]
+    assert "td:first-child,th:first-child{white-space:normal;max-width:8rem}" in narrow
+    assert not re.findall(r"https?://|<script|<link", html) and 'name="viewport"' in html
+    assert main([str(tmp_path), "--baseline", "nothing"]) == 2
+    groups = load_sweep(tmp_path)
+    over_time = dynamics(groups)
+    assert over_time is not None
+    assert all(len(axes.collections) >= len(groups) for axes in over_time.axes)  # bands
+    gate = gate_figure({"shadow": over_seeds(groups, tables.audits, ["evidence"])}, groups)
+    assert gate is not None and [axes.get_title() for axes in gate.axes] == [
+        "gate precision", "gate recall", "gate F1", "correct lost to cutoff",
+    ]  # fmt: skip
+
+
+def test_html_shows_what_models_wrote_and_does_not_run_it(tmp_path: Path) -> None:
+    page = to_html("# A & B\n\n```text\n<script>alert(1)</script>\n```\n\n<b>x</b>\n", tmp_path)
+    assert "<script" not in page and "<b>" not in page and "<title>A &amp; B</title>" in page

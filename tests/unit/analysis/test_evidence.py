@@ -1,0 +1,63 @@
+"""The metrics of a rollout and the analysis of its parquet agree on gate and cutoff."""
+
+import math
+
+import pytest
+import yaml
+from builders import World, algorithm, meta_text, prompts
+
+from masa.algorithm.step import collect
+from masa.analysis import audit, load_run
+from masa.tracking import records
+from masa.tracking.metrics import rollout_metrics
+
+
+def number(problem):
+    return int(problem.removeprefix("problem "))
+
+
+def predicts(problem, seed):
+    """Hopeless, right half of the time or trivial, and always short."""
+    return meta_text((0, 4, 8)[number(problem) % 3], 15, ["carry"])
+
+
+def solves(problem, seed):
+    """As predicted for most prompts; some answers are longer than the cutoff."""
+    share = (0, 0.5, 1)[(number(problem) + (number(problem) % 7 == 0)) % 3]
+    right = seed % 100 < 100 * share
+    return "x" * (seed % 29) + f"={number(problem) if right else 'wrong'}"
+
+
+@pytest.mark.parametrize("gate", [False, True], ids=["gate in shadow", "gate active"])
+@pytest.mark.parametrize("cutoff", [False, True], ids=["cutoff in shadow", "cutoff active"])
+def test_metrics_equal_the_analysis_of_the_parquet(gate, cutoff, tmp_path):
+    config = algorithm(
+        gate={
+            "enabled": True, "audit_fraction": 0.3, "min_precision": 0.0 if gate else 1.0,
+        },
+        cutoff={"enabled": True, "margin": 1.5, "max_lost": 1.0 if cutoff else 0.0},
+    )  # fmt: skip
+    world = World(config, predicts, solves, seed=3)
+    groups = collect(prompts(60), 1, world.context)
+    assert {(g.plan.gate_active, g.plan.cutoff_active) for g in groups} == {(gate, cutoff)}
+    measured = rollout_metrics(groups, 64)
+    table = records.rows(groups, 1, "train", 64)
+    records.write(table, tmp_path / "rollouts" / "train-000001.parquet")
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({"algorithm": {"name": "masa", "gate": {"enabled": True}}, "seed": 0})
+    )
+    (tmp_path / "metrics.csv").write_text("step,completions/total_tokens\n1,1\n")
+    (tmp_path / "timings.csv").write_text("step,timing_s/step\n1,1\n")
+
+    run = load_run(tmp_path)
+    precision, recall = audit.precision_recall(audit.evidence(run))
+    lost = audit.lost_correct(run, "audited" if cutoff else "shadow")
+    for estimate, metric in (
+        (precision, "gate/precision"),
+        (recall, "gate/recall"),
+        (lost, "cutoff/lost_correct"),
+    ):
+        assert 0 < estimate.n and not math.isnan(measured[metric])
+        assert estimate.value == pytest.approx(measured[metric])
+    skips = run.prompts[run.prompts["skip_evidence"]]
+    assert len(skips) == sum(g.skip_evidence for g in groups) > 0

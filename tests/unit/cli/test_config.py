@@ -1,0 +1,598 @@
+import dataclasses
+import functools
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import hydra
+import pytest
+import yaml
+from builders import nested_keys
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from transformers import AutoConfig
+
+from masa.cli import app
+from masa.config import (
+    RENAMED,
+    AlgorithmConfig,
+    BCConfig,
+    ControlConfig,
+    CutoffConfig,
+    GateConfig,
+    MetaConfig,
+    OptimizerConfig,
+    RunConfig,
+    StrategyConfig,
+    SweepConfig,
+    TrainerConfig,
+    conf_dir,
+    load,
+    paper_rewards,
+)
+from masa.engine.hf import HfEngine
+from masa.engine.settings import check_engine
+from masa.engine.vllm import VllmEngine
+from masa.errors import ConfigError, TrainingError
+from masa.rollout.build import longest_sequence
+from masa.rollout.callback import RolloutCallback, validation_config
+from masa.training.devices import check_devices
+from masa.training.module import MasaModule
+
+NAN = float("nan")
+
+
+def names(group):
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+@functools.cache
+def compose(*overrides):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose("config", [*overrides, "++output_dir=."])
+
+
+def read(name):
+    return yaml.safe_load((conf_dir() / name).read_text())
+
+
+def preset(name):
+    """The algorithm as it stands in conf/, without the built-in experiment's own numbers."""
+    return load(compose("~experiment", f"algorithm={name}"))
+
+
+# --- values that cannot be
+
+IMPOSSIBLE = [
+    (MetaConfig, "group_size", [-1, 1]),
+    (MetaConfig, "coef", [-0.1, NAN]),
+    (MetaConfig, "rewards", [{}, {"a": 1}]),
+    (MetaConfig, "min_length", [0, -5]),
+    (MetaConfig, "response_limit", [0]),
+    (BCConfig, "mode", ["", "on", "Joint"]),
+    (BCConfig, "coef", [-0.1, NAN]),
+    (BCConfig, "pool_size", [0, -1]),
+    (BCConfig, "learning_rate", [0, -1e-6, NAN, math.inf]),
+    (GateConfig, "sigma", [-0.1, NAN]),
+    (GateConfig, "tolerance", [-0.1, 1.1, NAN]),
+    (GateConfig, "min_parsed", [-0.1, 1.1, NAN]),
+    (GateConfig, "audit_fraction", [-0.1, 1.1, NAN]),
+    (GateConfig, "min_precision", [-0.1, 1.1, NAN]),
+    (CutoffConfig, "margin", [0, -1, NAN]),
+    (CutoffConfig, "max_lost", [-0.1, 1.1, NAN]),
+    (ControlConfig, "start_step", [-1]),
+    (ControlConfig, "min_evidence", [0, 65]),
+    (ControlConfig, "window", [0, 15]),
+    (AlgorithmConfig, "group_size", [-1, 0, 1]),
+    (AlgorithmConfig, "response_limit", [0]),
+    (AlgorithmConfig, "temperature", [0, -1, NAN, math.inf]),
+    (AlgorithmConfig, "eps_low", [-0.1, 1.1, NAN]),
+    (AlgorithmConfig, "eps_high", [-0.1, NAN]),
+    (AlgorithmConfig, "dual_clip", [1, 0.5, -3, NAN]),
+    (AlgorithmConfig, "kl_beta", [-0.1, NAN]),
+    (AlgorithmConfig, "advantage", ["", "gae"]),
+    (AlgorithmConfig, "loss", ["", "ppo"]),
+    (AlgorithmConfig, "entropy_coef", [-0.1, NAN]),
+    (AlgorithmConfig, "overlong_buffer", [-0.1, 4096, NAN]),
+    (AlgorithmConfig, "overlong_penalty", [-0.1, NAN]),
+    (AlgorithmConfig, "dynamic_sampling", [-1]),
+    (AlgorithmConfig, "mismatch", ["", "mis"]),
+    (AlgorithmConfig, "mismatch_low", [-0.1, 1.1, NAN]),
+    (AlgorithmConfig, "mismatch_high", [0.9, NAN]),
+    (AlgorithmConfig, "token_mean", ["", "mean"]),
+    (AlgorithmConfig, "updates_per_rollout", [0, -1]),
+    (TrainerConfig, "precision", ["", "bf16", "bf16-true", "16-mixed"]),
+    (TrainerConfig, "packing", ["", "flash"]),
+    (StrategyConfig, "cpu_offload", [True]),
+    (StrategyConfig, "fsdp_size", [1, 2]),
+    (OptimizerConfig, "lr", [0, -1e-6, NAN, math.inf]),
+    (OptimizerConfig, "weight_decay", [-0.1, NAN]),
+    (OptimizerConfig, "warmup_steps", [-1]),
+    (OptimizerConfig, "grad_clip", [0, -1, NAN]),
+    (TrainerConfig, "max_rollouts", [0, -1]),
+    (TrainerConfig, "prompts_per_rollout", [0]),
+    (TrainerConfig, "val_every", [0]),
+    (TrainerConfig, "val_samples", [0, 1]),
+    (TrainerConfig, "val_meta_samples", [-1, 1]),
+    (TrainerConfig, "checkpoint_every", [0]),
+    (TrainerConfig, "keep_best", [-1]),
+    (TrainerConfig, "micro_batch_tokens", [0]),
+    (TrainerConfig, "max_nonfinite_updates", [0]),
+    (TrainerConfig, "logprob_tolerance", [0, -1, NAN]),
+    (TrainerConfig, "logprob_mean_tolerance", [0, -1, NAN]),
+    (StrategyConfig, "name", ["", "ddp"]),
+    (StrategyConfig, "devices", [0, 2]),
+    (StrategyConfig, "num_nodes", [0, 2]),
+]
+
+SAID_OF = {
+    "devices": "devices|strategy=single",
+    "num_nodes": "num_nodes|strategy=single",
+}
+
+
+def refused(build, *words):
+    with pytest.raises(ConfigError) as caught:
+        build()
+    message = str(caught.value)
+    assert message and "\n" not in message and len(message) < 250
+    for word in words:
+        assert word in message
+    return message
+
+
+@pytest.mark.parametrize(("schema", "name", "values"), IMPOSSIBLE)
+def test_an_impossible_value_is_refused_in_one_line(schema, name, values):
+    schema()  # the defaults are possible
+    for value in values:
+        message = refused(lambda value=value: schema(**{name: value}))
+        assert re.search(SAID_OF.get(name, rf"\b{name}\b"), message)
+
+
+def weighted(*weights):
+    """The paper's component rewards with these weights."""
+    pairs = zip(paper_rewards().items(), weights, strict=True)
+    return {name: entry | {"weight": weight} for (name, entry), weight in pairs}
+
+
+EDGES = [
+    (MetaConfig, {"group_size": 0}),
+    (MetaConfig, {"group_size": 2, "coef": 0, "rewards": weighted(0, 0, 1)}),
+    (BCConfig, {"mode": "separate", "coef": 0, "pool_size": 1}),
+    (GateConfig, {"sigma": 0, "tolerance": 1, "min_parsed": 0, "audit_fraction": 1}),
+    (CutoffConfig, {"margin": 0.5, "max_lost": 0}),
+    (ControlConfig, {"start_step": 0, "window": 1, "min_evidence": 1}),
+    (AlgorithmConfig, {"group_size": 2, "eps_low": 0, "eps_high": 0, "dual_clip": 1.1}),
+    (OptimizerConfig, {"weight_decay": 0, "warmup_steps": 0}),
+    (TrainerConfig, {"max_rollouts": 1, "val_samples": 2, "val_meta_samples": 0}),
+    (StrategyConfig, {"name": "fsdp", "devices": 8, "num_nodes": 2}),
+    (StrategyConfig, {"name": "fsdp"}),
+]
+
+
+@pytest.mark.parametrize(("schema", "values"), EDGES)
+def test_an_extreme_but_possible_value_is_taken(schema, values):
+    schema(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"gate": GateConfig(enabled=True)}, "gate.enabled"),
+        ({"cutoff": CutoffConfig(enabled=True)}, "cutoff.enabled"),
+        ({"control": ControlConfig(hint=True)}, "control.hint"),
+        ({"bc": BCConfig(mode="joint")}, "bc.mode"),
+    ],
+)
+def test_control_without_predictions_is_refused(values, word):
+    refused(lambda: AlgorithmConfig(meta=MetaConfig(group_size=0), **values), word, "predictions")
+    AlgorithmConfig(meta=MetaConfig(group_size=2), **values)
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    none = weighted(0, 0, 0)
+    refused(lambda: MetaConfig(rewards=none), "meta.group_size=0")
+    refused(lambda: MetaConfig(group_size=0, rewards=none), "weight")  # validation may predict
+    refused(lambda: AlgorithmConfig(response_limit=100), "min_length", "response_limit")
+
+
+def run_config(**changes):
+    values = {
+        "algorithm": AlgorithmConfig(),
+        "optimizer": OptimizerConfig(),
+        "trainer": TrainerConfig(),
+        "strategy": StrategyConfig(),
+        "sweep": SweepConfig(),
+        "task": {}, "model": {}, "engine": {}, "logger": None, "output_dir": "out",
+    }  # fmt: skip
+    return RunConfig(**values | changes)
+
+
+def test_a_run_that_contradicts_itself_is_refused():
+    run_config()
+    steering = AlgorithmConfig(gate=GateConfig(enabled=True), control=ControlConfig(start_step=10))
+    short = TrainerConfig(max_rollouts=10)
+    refused(lambda: run_config(algorithm=steering, trainer=short), "start_step", "never start")
+    run_config(algorithm=steering, trainer=TrainerConfig(max_rollouts=11))
+    run_config(algorithm=AlgorithmConfig(control=ControlConfig(start_step=10)), trainer=short)
+
+    three = StrategyConfig("fsdp", devices=3)
+    refused(lambda: run_config(strategy=three), "prompts_per_rollout", "3 devices")
+    run_config(strategy=three, trainer=TrainerConfig(prompts_per_rollout=129))
+
+    four = StrategyConfig("fsdp", devices=2, num_nodes=2, fsdp_size=2)
+    run_config(strategy=four, engine={"tensor_parallel_size": 2})
+    for size in (0, 3, 8):
+        wide = {"tensor_parallel_size": size}
+        refused(lambda e=wide: run_config(strategy=four, engine=e), f"size is {size}", "4 devices")
+    refused(lambda: StrategyConfig("fsdp", devices=4, fsdp_size=3), "fsdp_size is 3", "4 devices")
+    refused(lambda: StrategyConfig("fsdp", devices=4, fsdp_size=0), "fsdp_size is 0")
+
+    often = AlgorithmConfig(updates_per_rollout=65)
+    two = StrategyConfig("fsdp", devices=2)
+    run_config(algorithm=often)
+    refused(lambda: run_config(algorithm=often, strategy=two), "updates_per_rollout")
+
+    grpo = AlgorithmConfig(response_limit=100, meta=MetaConfig(group_size=0))
+    refused(lambda: run_config(algorithm=grpo), "min_length", "val_meta_samples")
+    run_config(algorithm=grpo, trainer=TrainerConfig(val_meta_samples=0))
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("seed", [-1, 1.5, "abc", None, True]),
+        ("ckpt", [3, True]),
+        ("name", [None, 3]),
+        ("output_dir", [None, 3]),
+    ],
+)
+def test_a_top_level_value_of_the_wrong_type_is_refused(key, values):
+    for value in values:
+        refused(lambda value=value: run_config(**{key: value}), key)
+
+
+@pytest.mark.parametrize("name", names("algorithm"))
+@pytest.mark.parametrize("changes", [{}, {"val_samples": 2}, {"val_meta_samples": 0}])
+def test_what_is_accepted_can_be_validated(name, changes):
+    trainer = TrainerConfig(**changes)
+    measured = validation_config(preset(name).algorithm, trainer)
+    assert not measured.steers and measured.bc.mode == "off"
+    assert measured.group_size == trainer.val_samples
+    assert measured.meta.group_size == trainer.val_meta_samples
+
+
+# --- load
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["+algorithm.sigma=1"], ["algorithm", "sigma"]),
+        (["+algorithm.gate.sigme=1"], ["algorithm", "sigme"]),
+        (["+trainer.max_rollout=1"], ["trainer", "max_rollout"]),
+        (["+foo=1"], ["unknown key foo", "seed"]),
+        (["+foo.bar=1", "+baz=2"], ["unknown key baz, foo"]),
+        (["optimizer.lr=abc"], ["optimizer", "abc"]),
+        (["optimizer.lr=null"], ["optimizer", "None"]),
+        (["optimizer=5"], ["optimizer"]),
+        (["algorithm.gate=5"], ["algorithm"]),
+        (["trainer.max_rollouts=1.5"], ["trainer", "1.5"]),
+        (["trainer.max_rollouts=many"], ["trainer", "many"]),
+        (["algorithm.gate.enabled=perhaps"], ["algorithm", "perhaps"]),
+        (["algorithm.bc.mode=often"], ["bc.mode", "often", "joint"]),
+        (["algorithm.group_size=1"], ["group_size"]),
+        (["algorithm.gate.sigma=-1"], ["gate.sigma"]),
+        (["algorithm=masa_efficient", "algorithm.meta.group_size=0"], ["gate.enabled"]),
+        (["algorithm=masa_efficient", "trainer.max_rollouts=5"], ["start_step"]),
+        (["algorithm.meta.rewards=5"], ["algorithm", "int"]),
+        (["algorithm.meta.rewards=null"], ["meta.rewards"]),
+        (["algorithm.meta.rewards.length.weight=-1"], ["rewards.length.weight is -1"]),
+        (["algorithm.meta.rewards.length=null"], ["rewards.length is None"]),
+        (["algorithm=masa_v1", "~algorithm.meta.rewards.notion"], ["bc.mode", "rewards.notion"]),
+        (["seed=abc"], ["seed", "abc"]),
+        (["~task"], ["missing key task"]),
+    ],
+)
+def test_load_refuses_in_one_line(overrides, words):
+    refused(lambda: load(compose(*overrides)), *words)
+
+
+def test_load_takes_the_values():
+    config = load(
+        compose("algorithm=masa", "algorithm.meta.coef=0.25", "seed=7", "optimizer.lr=1e-3")
+    )
+    assert (config.algorithm.meta.coef, config.seed, config.optimizer.lr) == (0.25, 7, 1e-3)
+    assert isinstance(config.algorithm.meta, MetaConfig)
+    assert config.output_dir == "." and config.ckpt is None
+
+
+def test_a_component_can_be_left_out_and_its_settings_changed():
+    overrides = ["~algorithm.meta.rewards.notion", "algorithm.meta.rewards.difficulty.base=0.1"]
+    first, second = load(compose(*overrides)).algorithm.meta.components
+    assert (first.name, first.function.keywords["base"]) == ("difficulty", 0.1)
+    assert second.name == "length"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_setting_of_before_is_answered_with_its_name_now(old, new, capsys):
+    assert OmegaConf.select(compose(), new) is not None
+    key = old.rpartition(".")
+    for override in (f"+{old}=1", f"++{old}=null", f"+{key[0]}={{{key[2]}: 1}}"):
+        refused(lambda override=override: load(compose(override)), f"{old} is called {new} now")
+    for override in (f"{old}=1", f"{key[0]}={{{key[2]}: 1}}", f"name=a${{{old}}}"):
+        with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+            load(compose(override))
+        message = app._one_line(caught.value, str(conf_dir()), "config")
+        assert message == f"{old} is called {new} now"
+
+
+# --- conf/
+
+EVERY = [f"algorithm={name}" for name in names("algorithm")] + [
+    f"experiment={name}" for name in names("experiment")
+]
+
+
+@pytest.mark.parametrize("choice", EVERY)
+def test_every_shipped_config_composes_and_loads(choice):
+    config = load(compose(choice))
+    if choice.startswith("algorithm="):
+        assert config.algorithm.name == choice.partition("=")[2]
+
+
+@pytest.mark.parametrize("group", ["engine", "logger", "strategy", "trainer", "task"])
+def test_every_option_composes(group):
+    for name in names(group):
+        load(compose(f"{group}={name}"))
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_every_model_goes_with_every_experiment(name):
+    own = ["model.name=x"] if name == "hub" else []
+    for experiment in names("experiment"):
+        cfg = compose(f"experiment={experiment}", f"model={name}", *own)
+        load(cfg)
+    assert hydra.utils.instantiate(cfg.model).trust_remote_code is False
+
+
+CONTEXT = {
+    "qwen3_0.6b": 32768,
+    "qwen3_1.7b": 32768,
+    "qwen3_4b": 32768,
+    "qwen3_8b": 32768,
+    "qwen3_14b": 32768,
+    "llama3.1_8b_instruct": 131072,
+    "gemma2_9b_it": 8192,
+}
+"""max_position_embeddings of the presets' models."""
+
+
+def test_the_context_of_every_preset_is_known():
+    assert set(CONTEXT) == {n for n in names("model") if n != "hub" and not n.startswith("tiny")}
+
+
+@pytest.mark.parametrize("name", CONTEXT)
+@pytest.mark.parametrize("experiment", ["paper", "paper_math"])
+@pytest.mark.parametrize("hint", [True, False])
+def test_the_papers_limits_fit_into_the_context_of_every_preset(name, experiment, hint, tmp_path):
+    chosen = [f"model={name}", f"experiment={experiment}", "algorithm=masa"]
+    cfg = compose(*chosen, f"algorithm.control.hint={hint}")
+    algorithm = load(cfg).algorithm
+    context = AutoConfig.for_model("qwen3", max_position_embeddings=CONTEXT[name])
+    context.save_pretrained(tmp_path)
+    model = hydra.utils.instantiate(cfg.model)
+    longest_sequence(algorithm.prompt_limit, model, tmp_path, algorithm)
+    if name != "gemma2_9b_it":
+        assert (algorithm.response_limit, algorithm.meta.response_limit) == (8192, 8192)
+
+
+def fields_of(schema):
+    """Names of all settings of a schema, nested ones as a.b."""
+    return nested_keys(dataclasses.asdict(schema()))
+
+
+def test_conf_and_config_know_the_same_keys():
+    assert nested_keys(read("algorithm/grpo.yaml")) == fields_of(AlgorithmConfig)
+    assert nested_keys(read("trainer/default.yaml")) == fields_of(TrainerConfig)
+    for name in names("strategy"):
+        assert nested_keys(read(f"strategy/{name}.yaml")) == fields_of(StrategyConfig)
+    assert nested_keys(read("config.yaml")["optimizer"]) == fields_of(OptimizerConfig)
+    top = {"algorithm", "trainer", "strategy", "optimizer", "task", "model", "engine", "logger"}
+    composed = compose("experiment=arithmetic")
+    assert {str(key) for key in composed} == {f.name for f in dataclasses.fields(RunConfig)}
+    assert top <= set(composed)
+    for key, schema in [
+        ("algorithm", AlgorithmConfig), ("trainer", TrainerConfig),
+        ("strategy", StrategyConfig), ("optimizer", OptimizerConfig),
+    ]:  # fmt: skip
+        assert nested_keys(OmegaConf.to_container(composed[key])) == fields_of(schema)
+
+
+def test_defaults_in_code_and_conf_agree():
+    """A number stands in two places: in conf/, and as the default of a schema built in Python."""
+    bare = load(compose("~experiment", "algorithm=masa"))
+    assert bare.algorithm == AlgorithmConfig()
+    assert bare.optimizer == OptimizerConfig()
+    assert bare.trainer == TrainerConfig()
+    assert bare.strategy == StrategyConfig()
+
+
+@pytest.mark.parametrize("name", names("algorithm"))
+def test_presets_hold_the_papers_numbers(name):
+    config = preset(name)
+    a = config.algorithm
+    assert (a.group_size, a.response_limit, a.temperature) == (16, 8192, 1.0)
+    bounds = {"gspo": (3e-4, 4e-4), "cispo": (1, 4)}.get(name, (0.2, 0.28))
+    assert (a.eps_low, a.eps_high) == bounds
+    assert (a.dual_clip, a.kl_beta, a.entropy_coef, a.mismatch) == (10, 0, 0, "none")
+    settings = {c.name: (c.weight, dict(c.function.keywords)) for c in a.meta.components}
+    assert settings == {
+        "difficulty": (1, {"base": 0.01}), "length": (1, {"strict": False}), "notion": (1, {}),
+    }  # fmt: skip
+    assert a.meta.min_length == 128
+    papers = {"masa_v1": 16, "greso": 0}
+    assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
+    assert a.bc.min_notion_score == 0.2
+    assert a.control.start_step == (0 if name == "greso" else 80)
+    assert (a.gate.sigma, a.gate.tolerance, a.gate.min_parsed) == (0.1, 1 / 16, 0.5)
+    assert (a.gate.audit_fraction, a.cutoff.margin) == (0.05, 2.0)
+    assert (config.trainer.prompts_per_rollout, config.trainer.max_rollouts) == (128, 314)
+    o = config.optimizer
+    assert (o.lr, o.weight_decay, o.warmup_steps, o.grad_clip) == (1e-6, 0.1, 20, 1.0)
+
+
+def test_presets_switch_on_what_they_say():
+    switches = {
+        name: (a.meta.group_size > 0, a.bc.mode, a.gate.enabled, a.cutoff.enabled, a.control.hint)
+        for name in names("algorithm")
+        for a in [preset(name).algorithm]
+    }
+    assert switches == {
+        **dict.fromkeys(
+            ("grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo"),
+            (False, "off", False, False, False),
+        ),
+        "greso": (False, "off", True, False, False),
+        "masa_dapo": (True, "off", True, True, False),
+        "masa": (True, "off", False, False, False),
+        "masa_combined": (True, "off", True, True, False),
+        "masa_efficient": (True, "off", True, True, False),
+        "masa_v1": (True, "joint", True, True, False),
+    }
+    losses = {
+        name: (a.advantage, a.loss, a.dynamic_sampling > 0, a.overlong_buffer)
+        for name in names("algorithm")
+        for a in [preset(name).algorithm]
+    }
+    plain = ("grpo", "dapo", False, 0)
+    assert losses == dict.fromkeys(names("algorithm"), plain) | {
+        "dapo": ("grpo", "dapo", True, 0.2),
+        "masa_dapo": ("grpo", "dapo", True, 0.2),
+        "dr_grpo": ("dr_grpo", "dr_grpo", False, 0),
+        "gspo": ("grpo", "gspo", False, 0),
+        "cispo": ("grpo", "cispo", False, 0),
+        "rloo": ("rloo", "dapo", False, 0),
+    }
+    v1, efficient = preset("masa_v1").algorithm, preset("masa_efficient").algorithm
+    assert (v1.gate.min_precision, v1.cutoff.max_lost) == (0, 1)  # starts at k without proof
+    assert efficient.gate.min_precision > 0 and efficient.cutoff.max_lost < 1
+
+
+def test_training_has_the_setting_that_a_missing_sandbox_asks_for():
+    cfg = compose("allow_unsafe_execution=true")
+    assert load(cfg).allow_unsafe_execution is True
+
+
+# --- the engine and the machine
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gpu_memory_utilisation": 0.5}, ["engine.gpu_memory_utilisation", "gpu_memory_utiliz"]),
+        ({"speed": 3}, ["engine.speed", "max_num_seqs"]),
+        ({"max_model_len": 9}, ["engine.max_model_len"]),
+        ({"dtype": "fp8"}, ["engine.dtype", "fp8", "bfloat16"]),
+        ({"gpu_memory_utilization": 0}, ["gpu_memory_utilization is 0", "(0, 1]"]),
+        ({"gpu_memory_utilization": 1.1}, ["gpu_memory_utilization is 1.1"]),
+        ({"gpu_memory_utilization": "much"}, ["gpu_memory_utilization is 'much'"]),
+        ({"max_num_seqs": 0}, ["engine.max_num_seqs is 0"]),
+        ({"kv_cache_gib": -1}, ["engine.kv_cache_gib is -1"]),
+    ],
+)
+def test_settings_that_an_engine_cannot_have_are_refused(settings, words, monkeypatch):
+    monkeypatch.setattr(VllmEngine, "check_available", staticmethod(lambda: None))
+    given = read("engine/vllm.yaml")
+    check_engine(VllmEngine, given)
+    check_engine(HfEngine, read("engine/hf.yaml"))
+    refused(lambda: check_engine(VllmEngine, given | settings), *words)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(accelerator, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    refused(lambda: check_devices(StrategyConfig(), accelerator), "accelerator", accelerator)
+    refused(lambda: TrainerConfig(accelerator="tpu"), "accelerator", "tpu")
+    check_devices(StrategyConfig("fsdp", devices=64), "cpu")
+    check_devices(StrategyConfig("fsdp", devices=64), "auto")
+
+
+def test_more_devices_than_there_are_and_other_processes_are_refused(monkeypatch):
+    for name in ("WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    four = StrategyConfig("fsdp", devices=4, num_nodes=2)
+    refused(lambda: check_devices(four, "auto"), "strategy.devices is 4", "2 GPUs")
+    check_devices(four, "cpu")
+    check_devices(StrategyConfig("fsdp", devices=2, num_nodes=2), "gpu")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refused(lambda: check_devices(four, "cpu"), "4 processes", "WORLD_SIZE", "4 x 2")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    check_devices(four, "cpu")
+    # torchrun, started by SLURM with a device for each process
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    refused(lambda: check_devices(four, "cpu"), "2 processes", "SLURM_NTASKS")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    check_devices(four, "gpu")
+
+
+@pytest.mark.parametrize(("name", "rank", "said"), [
+    ("LOCAL_RANK", "0", True), ("LOCAL_RANK", "3", False), ("SLURM_LOCALID", "1", False),
+])  # fmt: skip
+def test_one_rank_speaks_for_all(name, rank, said, monkeypatch, capsys):
+    monkeypatch.setenv(name, rank)
+    for status, speaks in ((2, said), (1, True)):
+        with pytest.raises(SystemExit):
+            app.fail("masa-train", "no", status)
+        assert bool(capsys.readouterr().err) == speaks
+
+
+def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(tmp_path):
+    def build():
+        raise RuntimeError("Free memory on device\nis less than desired")
+
+    rollout = RolloutCallback(
+        AlgorithmConfig(), TrainerConfig(), None, None, build, 0, tmp_path, 1, None
+    )
+    module = MasaModule(
+        None, AlgorithmConfig(), OptimizerConfig(), TrainerConfig(), StrategyConfig()
+    )
+    with pytest.raises(TrainingError, match="engine.gpu_memory_utilization") as caught:
+        rollout.on_fit_start(SimpleNamespace(is_global_zero=True), module)
+    assert "is less than desired" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides, name",
+    [
+        ("", ""),
+        ("optimizer.lr=1e-3,trainer.max_rollouts=3", "_lr-1e-3_max_rollouts-3"),
+        ("model.name=/a b/c=d,task.path='x y'", "_name-a-b-c-d_path-x-y"),
+        ("+task.rewards={a: 1}", "_rewards-a-1"),
+    ],
+)
+def test_a_directory_is_named_after_what_a_command_changed(overrides, name):
+    assert app.changes(overrides) == name
+
+
+def test_long_names_of_directories_stay_apart():
+    names = {app.changes("model.name=" + 300 * "x" + str(i)) for i in range(9)}
+    assert len(names) == 9 and max(map(len, names)) <= app.NAME_LENGTH
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_under_the_log_prints_no_traceback():
+    code = (
+        "import logging, pathlib\nfrom masa.cli import app\napp.quiet(pathlib.Path('/dev/full'))\n"
+        "logging.getLogger('masa').info('a line')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.splitlines() == ["a line"], done.stderr

@@ -1,0 +1,327 @@
+"""Every benchmark composes, loads its published form, and knows right from wrong."""
+
+import base64
+import json
+import pickle
+import random
+import zlib
+from collections import Counter
+from dataclasses import replace
+
+import hydra
+import published
+import pytest
+from hydra.utils import instantiate
+
+from masa.config import conf_dir
+from masa.errors import ConfigError
+from masa.evaluation.benchmarks import load_benchmarks
+from masa.evaluation.config import load, load_benchmark
+
+SUITES = {"math": 6, "logic": 5, "science": 4, "code": 5, "all": 20}
+NAMES = sorted(path.stem for path in (conf_dir() / "benchmark").glob("*.yaml"))
+TABLE = sorted(set(NAMES) - set(SUITES) - {"none", "arithmetic"})
+LIVECODEBENCH = "```python\nprint(2 * int(input()))\n```"
+
+
+def compose(*overrides):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose("evaluate", ["model.name=m", "output_dir=.", *overrides])
+
+
+def loaded(name, rows, tmp_path, *overrides, **settings):
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cfg = compose(f"benchmark={name}", f"benchmark.{name}.path={path}", *overrides)
+    templates = instantiate(cfg.templates)
+    return load_benchmarks(load(cfg).benchmark, templates, allow_unsafe_execution=True, **settings)[
+        0
+    ]
+
+
+def choices(count, options=4):
+    return [
+        {"Record ID": f"r{i}", "Question": f"Question {i}?", "Correct Answer": "right",
+         **{f"Incorrect Answer {j}": f"wrong {j}" for j in range(1, options)}}
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def test_what_makes_a_verdict_is_in_the_digest(tmp_path):
+    """Samples drawn for a question are no samples of the same text under another rule."""
+    benchmark = loaded("arc_challenge", published.ROWS["arc_challenge"], tmp_path)
+    for changed in (
+        replace(benchmark, rule="number number None"),
+        replace(benchmark, rule=benchmark.rule.replace("choices.label", "None")),
+        replace(benchmark, items=[replace(i, gold=("A", 9)) for i in benchmark.items]),
+    ):
+        assert not set(changed.digests().values()) & set(benchmark.digests().values())
+    assert benchmark.rule == "choice choice choices.label"
+    lcb = loaded("livecodebench", published.ROWS["livecodebench"], tmp_path)
+    assert published.HIDDEN in repr(lcb.items[0].gold)  # as published, not unpacked
+
+
+def test_the_table_is_complete():
+    assert sorted(published.ROWS) == TABLE
+    assert len(TABLE) == SUITES["all"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_composes_and_is_checked(name):
+    configs = compose(f"benchmark={name}").benchmark
+    assert len(configs) == SUITES.get(name, int(name != "none"))
+    for key, config in configs.items():
+        if key != "arithmetic":
+            assert load_benchmark(key, config).name == key
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_right_answers_are_right_and_wrong_ones_wrong(name, tmp_path):
+    benchmark = loaded(name, published.ROWS[name], tmp_path)
+    scorer = benchmark.scorer
+    right = [scorer.right(item) or LIVECODEBENCH for item in benchmark.items]
+    for texts, expected in (
+        (right, True),
+        ([scorer.wrong(item) for item in benchmark.items], False),
+    ):
+        verdicts = scorer.judge(list(zip(benchmark.items, texts, strict=True)))
+        assert [verdict.correct for verdict in verdicts] == [expected] * 2
+        assert all(verdict.answer for verdict in verdicts)
+    nothing = scorer.judge([(item, "I do not know.") for item in benchmark.items])
+    assert not any(verdict.correct for verdict in nothing)
+    if name != "cruxeval_o":  # there the last line is an answer, too
+        assert [verdict.answer for verdict in nothing] == [None, None]
+
+
+ANOTHER = {"answer": "77", "final_answer": ["77"], "answer_number": "77", "output": "77"}
+ANOTHER_LETTER = {"A": "B", "B": "A", "C": "A", "E": "A", "3": "1"}
+ANOTHER_PROGRAM = {
+    "humaneval_plus": {"canonical_solution": "    return x + x\n", "test": "def check(f): f(7)"},
+    "mbpp_plus": {"code": "def double(x):\n    return x + x", "test": "assert double(7) == 14"},
+    "mbpp": {"code": "def double(x):\n    return x + x"},
+    "livecodebench": {"private_test_cases": "[]"},
+}
+
+
+def with_another_answer(name, row):
+    """The row with another gold answer, in every column that is for the scorer alone."""
+    if name in ANOTHER_PROGRAM:
+        return {**row, **ANOTHER_PROGRAM[name]}
+    if "options" in row or "answerKey" in row or "E" in row:
+        column = "answerKey" if "answerKey" in row else "answer"
+        return {**row, column: ANOTHER_LETTER[row[column]]}
+    return {**row, **{column: text for column, text in ANOTHER.items() if column in row}}
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLE) - {"gpqa_diamond"}))
+def test_a_question_does_not_depend_on_its_answer(name, tmp_path):
+    """Gold letters, numbers, programs and hidden tests are for the scorer alone."""
+    rows = published.ROWS[name]
+    changed = [with_another_answer(name, row) for row in rows]
+    assert all(one != other for one, other in zip(rows, changed, strict=True))
+    here, there = (loaded(name, each, tmp_path) for each in (rows, changed))
+    for one, other in zip(here.items, there.items, strict=True):
+        assert here.templates.solution_text(one.prompt.problem) == there.templates.solution_text(
+            other.prompt.problem
+        )
+        assert one.gold != other.gold
+
+
+def test_gpqa_does_not_say_which_column_an_option_comes_from(tmp_path):
+    for item in loaded("gpqa_diamond", published.ROWS["gpqa_diamond"], tmp_path).items:
+        assert "orrect" not in item.prompt.problem
+        assert item.prompt.problem.count("this one") == 1
+
+
+def test_the_arithmetic_task_as_a_benchmark():
+    cfg = compose(
+        "benchmark=arithmetic", "benchmark.arithmetic.task.config.validation_size_per_level=2"
+    )
+    (benchmark,) = load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates), limit=5)
+    answers = [(item, benchmark.scorer.right(item)) for item in benchmark.items]
+    assert [v.correct for v in benchmark.scorer.judge(answers)] == [True] * 5
+    answers = [(item, benchmark.scorer.wrong(item)) for item in benchmark.items]
+    assert not any(v.correct for v in benchmark.scorer.judge(answers))
+
+
+def test_a_constant_letter_scores_chance_after_shuffling(tmp_path):
+    benchmark = loaded("gpqa_diamond", choices(2000), tmp_path)
+    for letter in "ABCD":
+        answers = [(item, rf"\boxed{{{letter}}}") for item in benchmark.items]
+        share = sum(v.correct for v in benchmark.scorer.judge(answers)) / 2000
+        assert abs(share - 0.25) < 0.04  # four standard errors
+    assert set(Counter(item.gold[0] for item in benchmark.items)) == set("ABCD")
+
+
+def test_the_right_option_is_no_constant_letter_whatever_the_options_say(tmp_path):
+    said = ["10 cm above the ground", "None of the above", "Both A and B", "all of these"]
+    for option in said:
+        rows = [{**row, "Incorrect Answer 2": option} for row in choices(400)]
+        letters = Counter(item.gold[0] for item in loaded("gpqa_diamond", rows, tmp_path).items)
+        assert set(letters) == set("ABCD") and max(letters.values()) < 140
+
+
+def test_options_lose_their_letters_only_where_each_has_its_own(tmp_path):
+    row = {"id": "a", "question": "Which?", "answerKey": "A"}
+    for texts, shown in (
+        (["E. coli", "B. subtilis"], {"E. coli", "B. subtilis"}),
+        (["A. niger", "yeast"], {"A. niger", "yeast"}),
+        (["A) one", "(B) two"], {"one", "two"}),
+    ):
+        rows = [{**row, "choices": {"text": texts, "label": ["A", "B"]}}]
+        (item,) = loaded("arc_challenge", rows, tmp_path).items
+        options = item.prompt.problem.splitlines()[-2:]
+        assert {option[3:] for option in options} == shown
+
+
+def test_options_are_shuffled_where_above_is_a_place(tmp_path):
+    rows = [
+        {"id": f"{i}", "question": "Where?", "answerKey": "A",
+         "choices": {"text": ["above the ground", "below it"], "label": ["A", "B"]}}
+        for i in range(60)
+    ]  # fmt: skip
+    assert {item.gold[0] for item in loaded("arc_challenge", rows, tmp_path).items} == {"A", "B"}
+
+
+def test_options_are_the_same_in_every_run_and_order(tmp_path):
+    rows = choices(30)
+    texts = {
+        item.prompt.id: item.prompt.problem for item in loaded("gpqa_diamond", rows, tmp_path).items
+    }
+    random.Random(0).shuffle(rows)
+    again = loaded("gpqa_diamond", rows, tmp_path, "seed=7")
+    assert {item.prompt.id: item.prompt.problem for item in again.items} == texts
+    for item in again.items:
+        letter = item.gold[0]
+        assert f"{letter}) right" in item.prompt.problem
+
+
+def test_options_that_speak_of_other_options_stay_in_place(tmp_path):
+    rows = [
+        {"id": f"{i}", "question": "Which?", "answerKey": "C",
+         "choices": {"text": ["x", "y", last], "label": list("ABC")}}
+        for i, last in enumerate(["All of the above", "Both A and B", "None of these", "A and B"])
+    ]  # fmt: skip
+    benchmark = loaded("arc_challenge", rows, tmp_path)
+    assert [item.gold[0] for item in benchmark.items] == ["C"] * 4
+
+
+def test_questions_that_are_demonstrations_elsewhere_are_left_out(tmp_path):
+    rows = [{**published.ROWS["prontoqa"][0], "id": f"ProntoQA_{i}"} for i in range(1, 13)]
+    benchmark = loaded("prontoqa", rows, tmp_path)
+    assert [item.prompt.id for item in benchmark.items] == [f"ProntoQA_{i}" for i in range(3, 13)]
+    row = {**published.ROWS["ar_lsat"][0], "options": ["A) appellate: Hamadi, Ortiz", "B) no"]}
+    rows = [{**row, "answer": "B"}, {**published.ROWS["ar_lsat"][1], "id": "kept"}]
+    assert [i.prompt.id for i in loaded("ar_lsat", rows, tmp_path).items] == ["kept"]
+
+
+def test_logic_comes_with_demonstrations_of_its_own(tmp_path):
+    for name in ("prontoqa", "proofwriter", "folio", "logical_deduction", "ar_lsat"):
+        benchmark = loaded(name, published.ROWS[name], tmp_path)
+        shown = benchmark.templates.solution.partition("{problem}")[0]
+        assert shown.count(r"\boxed{") == 2
+        assert benchmark.items[0].cluster == "Al is older than Bo."
+        assert benchmark.items[0].prompt.problem.startswith("Al is older than Bo.\n\n")
+
+
+def test_both_published_forms_of_aime25_are_read(tmp_path):
+    nested = [{"reward_model": {"ground_truth": {"question": "What is 2?", "target": "2"}}}]
+    (item,) = loaded("aime25", nested, tmp_path).items
+    assert (item.prompt.problem, item.gold) == ("What is 2?", "2")
+
+
+MATH = {"problem": "What is 2?", "answer": "2"}
+
+
+@pytest.mark.parametrize(
+    "rows, overrides, message",
+    [
+        ([MATH], ["benchmark.aime25.columns.answer=gold"], "columns.answer=gold: there is no such"),
+        ([MATH], ["benchmark.aime25.columns.answer=null"], "names no answer"),
+        ([MATH], ["+benchmark.aime25.columns.awnser=answer"], "no use for ['awnser']"),
+        ([MATH], ["benchmark.aime25.template=maths"], "must be one of math"),
+        ([MATH], ["benchmark.aime25.scorer=judge"], "with template math it must be math"),
+        ([MATH], ["benchmark.aime25.scorer=choice"], "with template math it must be math"),
+        ([MATH], ["+benchmark.aime25.revison=x"], "no setting benchmark.aime25.revison"),
+        ([MATH], ["benchmark.aime25.size=many"], "could not be converted"),
+        ([{**MATH, "answer": " "}], [], "question 0 has an empty answer"),
+        ([{**MATH, "answer": None}], [], "question 0 has an empty answer"),
+        ([{**MATH, "answer": "$"}], [], "exclude=[0] leaves it out"),
+        ([MATH, MATH], ["+benchmark.aime25.columns.id=problem"], "occurs twice"),
+        ([], [], "holds no rows"),
+        ([MATH], ["benchmark.aime25.path=/nowhere.json"], "there is no such file"),
+    ],
+)
+def test_bad_benchmarks_are_refused_in_one_line(rows, overrides, message, tmp_path):
+    with pytest.raises(ConfigError, match=".") as caught:
+        loaded("aime25", rows, tmp_path, *overrides)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_bad_options_and_tests_are_refused(tmp_path):
+    row = {**published.ROWS["rbench_t"][0], "answer": "G"}
+    with pytest.raises(ConfigError, match="answer of question 0 is 'G'"):
+        loaded("rbench_t", [row], tmp_path)
+    row = {k: v for k, v in published.ROWS["humaneval_plus"][0].items() if k != "test"}
+    with pytest.raises(ConfigError, match="the tests of question HumanEval/0 cannot be read"):
+        loaded("humaneval_plus", [row], tmp_path)
+
+
+def test_unusable_golds_and_tests_are_refused_with_their_question(tmp_path):
+    row = {**published.ROWS["scibench"][0], "answer_number": "many"}
+    with pytest.raises(ConfigError, match="scibench: question 0: .* is no number"):
+        loaded("scibench", [row], tmp_path)
+    row = {**published.ROWS["cruxeval_o"][0], "output": "f(3)"}
+    with pytest.raises(ConfigError, match="cruxeval_o: question sample_0: no Python literal"):
+        loaded("cruxeval_o", [row], tmp_path)
+    row = {**published.ROWS["mbpp"][0], "test_list": ["assert 1 == 2", "assert double(1) == 2"]}
+    benchmark = loaded("mbpp", [row], tmp_path)
+    answers = [(benchmark.items[0], "```python\ndef double(x): return 2 * x\n```")]
+    with pytest.raises(ConfigError, match=r"question 0: .* benchmark.mbpp.exclude=\[0\] leaves it"):
+        benchmark.scorer.judge(answers)
+
+
+def packed(data):
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        base64.b64encode(b"no zlib").decode(),
+        packed(b""),
+        packed(b"no pickle"),
+        packed(pickle.dumps(print)),
+        packed(pickle.dumps(["a list"])),
+        "no base64",
+        None,
+    ],
+)
+def test_damaged_private_tests_are_refused_by_name(private, tmp_path):
+    row = {**published.ROWS["livecodebench"][0], "private_test_cases": private}
+    with pytest.raises(ConfigError, match="the tests of question q0 cannot be read") as caught:
+        loaded("livecodebench", [row], tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [("aime24", "look at the connection"), ("gpqa_diamond", "it is gated: accept its terms")],
+)
+def test_what_cannot_be_downloaded_says_what_to_do(name, message):
+    cfg = compose(f"benchmark={name}")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates))
+    assert f"benchmark.{name}.path=FILE" in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix, text, message", [
+    ("json", "{", "cannot read"), ("json", "[1]", "a list of objects"),
+    ("parquet", "x", "cannot read"), ("xlsx", "x", "must end in .parquet"),
+])  # fmt: skip
+def test_broken_files_are_refused(suffix, text, message, tmp_path):
+    path = tmp_path / f"data.{suffix}"
+    path.write_text(text)
+    cfg = compose("benchmark=aime25", f"benchmark.aime25.path={path}")
+    with pytest.raises(ConfigError, match=message):
+        load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates))

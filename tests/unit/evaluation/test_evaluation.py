@@ -1,0 +1,429 @@
+"""Sampling that can stop anywhere, scores, comparison and calibration."""
+
+import itertools
+import json
+import math
+from dataclasses import replace
+
+import hydra
+import pandas as pd
+import pytest
+from builders import byte_tokenizer
+from filelock import FileLock
+
+from masa.cli import app
+from masa.config import conf_dir
+from masa.engine.scripted import ScriptedEngine
+from masa.errors import ConfigError, TrainingError, VerdictError
+from masa.evaluate import arguments, run
+from masa.evaluation.benchmarks import Benchmark
+from masa.evaluation.compare import compare
+from masa.evaluation.config import EvaluationConfig, file_name
+from masa.evaluation.items import Item
+from masa.evaluation.results import summarise_all, write_results
+from masa.evaluation.sampling import Sampler, draw_all
+from masa.evaluation.scoring import Verdict
+from masa.evaluation.store import Store
+from masa.statistics import clustered_wilson
+from masa.tasks.templates import PromptRenderer, Templates
+from masa.types import Prompt
+
+TEMPLATES = Templates(solution="{problem}", meta="meta {problem}", hint="{problem}{hint}")
+TOKENIZER = byte_tokenizer()
+EOS = TOKENIZER.eos_token_id
+
+
+def settings(**changes):
+    plain = {"output_dir": ".", "model": {}, "engine": {}, "templates": {}, "benchmark": {"b": {}}}
+    small = {"n": 4, "k": [1, 2], "batch": 5, "max_tokens": 40}
+    return EvaluationConfig(**(plain | small | changes))
+
+
+class LastCharacter:
+    """Right is who ends with the gold character; no text at all is no answer."""
+
+    def check(self, item):
+        pass
+
+    def judge(self, answers):
+        return [Verdict(text.endswith(item.gold), text or None) for item, text in answers]
+
+
+def benchmark(name="b", questions=5, domain="toy"):
+    items = [
+        Item(Prompt(f"q{i}", f"problem {i}", "a"), "a", f"c{i // 2}") for i in range(questions)
+    ]
+    return Benchmark(name, domain, items, TEMPLATES, LastCharacter(), questions, questions)
+
+
+class Clumsy:
+    """Says a letter by its seed; ends the process's patience after so many calls."""
+
+    def __init__(self, calls=math.inf, letters="ab"):
+        self.calls = calls
+        self.letters = letters
+        self.engine = ScriptedEngine(self.script, EOS)
+
+    def script(self, prompt_ids, seed):
+        text = self.letters[seed % len(self.letters)]
+        if TOKENIZER.decode(list(prompt_ids)).startswith("meta"):
+            fields = {"math_notion": ["x"], "pass_rate": seed % 9, "solution_length": 2}
+            text = "<meta></meta>" + json.dumps(fields)
+        return (*TOKENIZER(text)["input_ids"], EOS)
+
+    def generate(self, requests):
+        self.calls -= 1
+        if self.calls < 0:
+            raise KeyboardInterrupt
+        return self.engine.generate(requests)
+
+    def close(self):
+        pass
+
+
+def evaluate(out, engine, config, *benchmarks):
+    store = Store(out)
+    renderer = PromptRenderer(TEMPLATES, TOKENIZER, config.min_length, config.max_tokens)
+    samplers = [Sampler(b, renderer, config, store) for b in benchmarks]
+    draw_all(samplers, lambda longest: engine)
+    return store
+
+
+def finish(out, engine, config, *benchmarks):
+    """An evaluation to its end: samples, scores, settings."""
+    store = evaluate(out, engine, config, *benchmarks)
+    if not (out / "settings.json").exists():
+        store.check_settings({"model": out.name})
+    write_results(out, summarise_all(benchmarks, store, config), {"model": out.name}, {})
+    return store
+
+
+META = {"meta": True, "meta_samples": 3, "meta_max_tokens": 200, "min_length": 1}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 100])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, batch):
+    both = benchmark("b"), benchmark("other")
+    whole = evaluate(tmp_path / "whole", Clumsy(), settings(**META), *both)
+    config = settings(**META, batch=batch)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "stopped", Clumsy(calls=1 + 7 // batch), config, *both)
+    there = Store(tmp_path / "stopped")
+    assert 0 < len(there.read("b")) + len(there.read("other")) < 2 * len(whole.read("b"))
+    stopped = evaluate(tmp_path / "stopped", Clumsy(), config, *both)
+    for name in ("b", "other"):
+        pd.testing.assert_frame_equal(stopped.read(name), whole.read(name))
+    assert summarise_all(both, stopped, config) == summarise_all(both, whole, config)
+
+
+class Unable(LastCharacter):
+    """Fails at the second batch."""
+
+    def __init__(self, error):
+        self.error = error
+        self.left = 1
+
+    def judge(self, answers):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().judge(answers)
+
+
+@pytest.mark.parametrize(
+    "error, seen",
+    [
+        (VerdictError("a sandbox did not start"), TrainingError),
+        (ConfigError("question q1: the tests fail"), ConfigError),
+        (RecursionError(), RecursionError),
+    ],
+)
+def test_what_was_drawn_outlives_its_judge(tmp_path, error, seen):
+    whole = evaluate(tmp_path / "whole", Clumsy(), settings(**META), benchmark())
+    broken = replace(benchmark(), scorer=Unable(error))
+    with pytest.raises(seen) as caught:
+        evaluate(tmp_path / "stopped", Clumsy(), settings(**META), broken)
+    if seen is TrainingError:
+        assert "repeat the command" in str(caught.value) and "\n" not in str(caught.value)
+    drawn = len(Store(tmp_path / "stopped").read("b"))
+    assert drawn == 10
+    with pytest.raises(ConfigError, match="run the evaluation to its end"):
+        summarise_all([benchmark()], Store(tmp_path / "stopped"), settings(n=2, k=[1]))
+    # the seven batches of the whole were five completions each
+    resumed = evaluate(tmp_path / "stopped", Clumsy(calls=5), settings(**META), benchmark())
+    pd.testing.assert_frame_equal(resumed.read("b"), whole.read("b"))
+
+
+def test_nothing_is_drawn_twice_and_more_samples_join_those_there(tmp_path):
+    first = Clumsy()
+    evaluate(tmp_path, first, settings(), benchmark())
+    before = Store(tmp_path).read("b")
+    assert len(before) == 20
+    idle = Clumsy(calls=0)
+    evaluate(tmp_path, idle, settings(), benchmark())
+    more = evaluate(tmp_path, Clumsy(), settings(n=6), benchmark()).read("b")
+    assert len(more) == 30
+    pd.testing.assert_frame_equal(more[more["sample"] < 4].reset_index(drop=True), before)
+
+
+def test_samples_do_not_depend_on_what_else_is_asked(tmp_path):
+    alone = evaluate(tmp_path / "1", Clumsy(), settings(), benchmark(questions=2)).read("b")
+    among = evaluate(tmp_path / "2", Clumsy(), settings(batch=99), benchmark(), benchmark("x"))
+    kept = among.read("b")
+    pd.testing.assert_frame_equal(kept[kept["id"].isin(["q0", "q1"])], alone)
+    assert among.read("b")["text"].tolist() != among.read("x")["text"].tolist()
+    reseeded = evaluate(tmp_path / "3", Clumsy(), settings(seed=1), benchmark())
+    assert reseeded.read("b")["text"].tolist() != kept["text"].tolist()
+
+
+def test_a_changed_question_is_not_taken_for_the_old_one(tmp_path):
+    evaluate(tmp_path, Clumsy(), settings(), benchmark())
+    old = benchmark()
+    item = replace(old.items[1], gold="b")
+    changed = replace(old, items=[old.items[0], item, *old.items[2:]])
+    with pytest.raises(ConfigError, match="another version of question q1 of b"):
+        evaluate(tmp_path, Clumsy(), settings(), changed)
+
+
+def test_other_settings_are_refused_in_the_same_directory(tmp_path):
+    store = Store(tmp_path)
+    store.check_settings({"model": "a", "temperature": 0.6})
+    store.check_settings({"model": "a", "temperature": 0.6})
+    with pytest.raises(ConfigError, match="temperature is 1.0, but .* was sampled with 0.6"):
+        store.check_settings({"model": "a", "temperature": 1.0})
+
+
+class Cut(Clumsy):
+    """Every second completion never ends; of the others every second says nothing."""
+
+    def script(self, prompt_ids, seed):
+        if seed % 2:
+            return tuple(TOKENIZER("a" * 60)["input_ids"])
+        return (EOS,) if seed % 4 else (*TOKENIZER("a")["input_ids"], EOS)
+
+
+def test_truncated_and_unparsed_are_counted_apart(tmp_path):
+    config = settings(n=64, k=[1])
+    store = evaluate(tmp_path, Cut(), config, benchmark())
+    score = summarise_all([benchmark()], store, config)["benchmarks"]["b"]
+    samples = store.read("b")
+    assert score["truncated"] == (samples["tokens"] == 40).mean() == pytest.approx(0.5, abs=0.1)
+    assert score["unparsed"] == (samples["tokens"] == 1).mean() == pytest.approx(0.25, abs=0.1)
+
+
+def test_results_and_their_table(tmp_path):
+    config = settings(**META)
+    benchmarks = benchmark("b"), benchmark("c", 8, "other")
+    store = evaluate(tmp_path, Clumsy(), config, *benchmarks)
+    scores = summarise_all(benchmarks, store, config)
+    text = write_results(tmp_path, scores, {"model": "m"}, {"engine": "e", "vllm": "0"})
+    saved = json.loads((tmp_path / "results.json").read_text())
+    correct = store.read("c").query("kind == 'solution'")["correct"].mean()
+    assert saved["benchmarks"]["c"]["pass_at"]["1"]["value"] == pytest.approx(correct)
+    assert saved["benchmarks"]["c"]["clusters"] == 4
+    assert set(saved["averages"]) == {"all"}
+    assert (tmp_path / "results.md").read_text() == text
+    for shown in (f"{100 * correct:.1f} [", "mean (all)", "vllm 0", "pass-rate MAE"):
+        assert shown in text
+    meta = saved["benchmarks"]["b"]["meta"]
+    assert meta["parse_rate"] == 1 and meta["pass_rate_ece"] > 0
+    assert sum(point["questions"] for point in meta["reliability"]) == 5
+
+
+def test_benchmarks_that_were_scored_before_stay(tmp_path):
+    config = settings(**META)
+    first, second = benchmark("b"), benchmark("c", 8)
+    finish(tmp_path / "each", Clumsy(), config, first)
+    finish(tmp_path / "each", Clumsy(), config, second)
+    finish(tmp_path / "both", Clumsy(), config, first, second)
+    each, both = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("each", "both")
+    )
+    assert each["benchmarks"] == both["benchmarks"] and each["averages"] == both["averages"]
+    finish(tmp_path / "each", Clumsy(), settings(**META | {"n": 5}), first)
+    assert set(json.loads((tmp_path / "each" / "results.json").read_text())["benchmarks"]) == {"b"}
+
+
+def test_scores_say_what_they_are_scores_of(tmp_path):
+    config = settings(**META, limit=5, sigma=0.3)
+    origin = {"source": "hub/set", "revision": "main"}
+    finish(tmp_path, Clumsy(), config, replace(benchmark(), origin=origin))
+    score = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["b"]
+    assert (score["source"], score["revision"], score["limit"]) == ("hub/set", "main", 5)
+    assert (score["meta"]["meta_samples"], score["meta"]["sigma"]) == (3, 0.3)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_a_damaged_directory_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    for read in (Store(tmp_path).settings, lambda: Store(tmp_path).check_settings({"model": "a"})):
+        with pytest.raises(ConfigError, match="settings.json cannot be read") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_an_unfinished_evaluation_has_no_score(tmp_path):
+    config = settings()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, Clumsy(calls=2), config, benchmark())
+    with pytest.raises(ConfigError, match="run the evaluation to its end"):
+        summarise_all([benchmark()], Store(tmp_path), config)
+
+
+def test_comparison_finds_the_better_model(tmp_path):
+    config = settings(n=8, k=[1])
+    for name, letters in (("good", "aaab"), ("poor", "abbb"), ("same", "aaab")):
+        both = benchmark("b", 60), benchmark("c", 60)
+        finish(tmp_path / name, Clumsy(letters=letters), config, *both)
+    better, text = compare(tmp_path / "poor", tmp_path / "good")
+    for name in ("b", "c"):
+        assert better[name]["difference"]["low"] > 0.3
+        assert better[name]["p"] <= better[name]["p_holm"] < 0.01
+    assert better["mean"]["low"] > 0.3 and "B - A" in text
+    same, _ = compare(tmp_path / "good", tmp_path / "same")
+    assert same["b"]["difference"] == {"value": 0, "low": 0, "high": 0} and same["b"]["p"] == 1
+
+
+def test_comparison_refuses_what_is_not_comparable(tmp_path):
+    config = settings()
+    for name, items in (("a", benchmark()), ("b", benchmark("other")), ("c", benchmark())):
+        if name == "c":
+            items = replace(items, items=[replace(items.items[0], gold="b")])
+        finish(tmp_path / name, Clumsy(), config, items)
+    with pytest.raises(ConfigError, match="no benchmark in common"):
+        compare(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(ConfigError, match="question q0 is not the same"):
+        compare(tmp_path / "a", tmp_path / "c")
+    with pytest.raises(ConfigError, match="no directory of masa-eval"):
+        compare(tmp_path / "a", tmp_path / "nowhere")
+
+
+def test_comparison_wants_finished_evaluations(tmp_path):
+    finish(tmp_path / "a", Clumsy(), settings(), benchmark())
+    # two questions have their four samples, the others none
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "b", Clumsy(calls=2), settings(batch=4), benchmark())
+    Store(tmp_path / "b").check_settings({"model": "b"})
+    with pytest.raises(ConfigError, match="b: b is unfinished: run that evaluation to its end"):
+        compare(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "c" / "samples" / "b").mkdir(parents=True)
+    Store(tmp_path / "c").check_settings({"model": "c"})
+    with pytest.raises(ConfigError, match="unfinished"):
+        compare(tmp_path / "c", tmp_path / "a")
+
+
+def test_comparison_names_the_settings_that_differ(tmp_path):
+    for name, temperature in (("a", 0.6), ("b", 1.0)):
+        store = evaluate(tmp_path / name, Clumsy(), settings(), benchmark())
+        store.check_settings({"model": name, "temperature": temperature, "seed": 0})
+        finish(tmp_path / name, Clumsy(calls=0), settings(), benchmark())
+    assert "differ (A, B): temperature (0.6, 1.0)\n" in compare(tmp_path / "a", tmp_path / "b")[1]
+    assert "differ" not in compare(tmp_path / "a", tmp_path / "a")[1]
+
+
+class Seer(Clumsy):
+    """Always right on even questions, never on odd ones, and says so beforehand."""
+
+    def script(self, prompt_ids, seed):
+        asked = TOKENIZER.decode(list(prompt_ids))
+        knows = int(asked[-1]) % 2 == 0
+        text = "aa" if knows else "b"
+        if asked.startswith("meta"):
+            fields = {"math_notion": ["aa"], "pass_rate": 8 * knows, "solution_length": 3}
+            text = "<meta></meta>" + json.dumps(fields)
+        return (*TOKENIZER(text)["input_ids"], EOS)
+
+
+def test_a_seer_is_perfectly_calibrated(tmp_path):
+    config = settings(**META)
+    store = evaluate(tmp_path, Seer(), config, benchmark(questions=8))
+    meta = summarise_all([benchmark(questions=8)], store, config)["benchmarks"]["b"]["meta"]
+    assert meta["pass_rate_mae"] == [0, 0, 0] and meta["pass_rate_ece"] == 0
+    assert meta["pass_rate_corr"][0] == pytest.approx(1)
+    # length and notion can only be right where a solution is
+    assert meta["reward/length"] == meta["reward/notion"] == 0.5
+    gate = meta["gate"]
+    assert gate["would_skip"] == gate["zero_variance"] == 1
+    assert gate["f1"] == [1, 1, 1]
+    share = clustered_wilson([2] * 4, [2] * 4)  # eight questions in four contexts
+    assert gate["precision"] == gate["recall"] == [1, share.low, 1]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"k": [1, 8]}, r"pass@8 needs n >= 8 .* n is 4"),
+        ({"k": [0]}, "k is"),
+        ({"k": []}, "k is"),
+        ({"n": 0}, "n is 0"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"meta": True, "n": 1, "k": [1]}, "needs n >= 2"),
+        ({"meta": True, "min_length": 99}, "min_length 99 is over max_tokens 40"),
+        ({"benchmark": {}}, "benchmark=aime25,math500"),
+        ({"compare": ["a"]}, "compare takes two directories, not 1"),
+        ({"limit": 0}, "limit is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(**changes)
+
+
+def test_the_command_line_as_people_write_it():
+    given = ["model=Qwen/Qwen3-4B-Base", "benchmark=aime25,math500", "n=32", "k=[1,8]"]
+    taken = ["model.name=Qwen/Qwen3-4B-Base", "benchmark=[aime25,math500]", *given[2:]]
+    assert arguments(given) == taken == arguments(taken)
+    assert arguments(["model=tiny_qwen3", "benchmark=math"]) == [
+        "model=tiny_qwen3",
+        "benchmark=math",
+    ]
+    assert arguments(["-m", "benchmark=aime25,math500"]) == ["-m", "benchmark=aime25,math500"]
+    assert arguments(["benchmark=[a,b]"]) == ["benchmark=[a,b]"]
+
+
+def test_folders_with_an_equals_sign_reach_hydra_quoted():
+    given = ["model=runs/seed=0", "hydra.run.dir=out/seed=0", "compare=[runs/seed=0, runs/b]"]
+    taken = ["model.name='runs/seed=0'", "hydra.run.dir='out/seed=0'",
+             "compare=['runs/seed=0',runs/b]"]  # fmt: skip
+    assert arguments(given) == taken == arguments(taken)
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("evaluate", [taken[0], taken[2], "output_dir=."])
+    assert (cfg.model.name, cfg.compare) == ("runs/seed=0", ["runs/seed=0", "runs/b"])
+
+
+def test_folders_to_compare_may_be_called_anything(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["a,b", "ü", "it's", "[c]", "d, e", "x=1"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    for pair in itertools.permutations(names, 2):
+        for written in (f"[{pair[0]},{pair[1]}]", ", ".join(pair)):
+            (taken,) = arguments([f"compare={written}"])
+            with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                cfg = hydra.compose("evaluate", [taken, "output_dir=."])
+            assert cfg.compare == list(pair), written
+    with pytest.raises(ConfigError, match="no directory of masa-eval"):
+        Store(tmp_path / ("x" * 300)).settings()
+
+
+def test_only_one_evaluation_works_in_a_directory(tmp_path, monkeypatch):
+    """The other is refused before it exports anything."""
+    exported = []
+    monkeypatch.setattr(app, "quiet", lambda path: None)
+    monkeypatch.setattr("masa.evaluate.is_run", lambda name: True)
+    monkeypatch.setattr("masa.evaluate._exported", lambda *_: exported.append(1))
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose(
+            "evaluate",
+            ["model.name=m", "benchmark=aime25", f"output_dir={tmp_path}", "max_tokens=9",
+             "meta_max_tokens=9", "min_length=1"],
+        )  # fmt: skip
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="another run is at work"):
+        run(cfg)
+    assert not exported
+
+
+def test_directories_by_the_models_name():
+    assert file_name("Qwen/Qwen3-4B-Base") == "Qwen--Qwen3-4B-Base"
+    assert file_name("/a/b/runs/my run/") == "runs--my_run"
+    assert file_name(None) == "no-model"

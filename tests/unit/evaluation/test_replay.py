@@ -1,0 +1,145 @@
+"""masa-eval engine=replay: gold answers score 100 %, wrong ones 0 %, also over published files."""
+
+import json
+import os
+from pathlib import Path
+
+import published
+import pytest
+from test_benchmarks import TABLE, compose
+
+from masa.cli import app
+from masa.errors import ConfigError
+from masa.evaluate import check, run
+from masa.tasks.sources import READERS
+
+DATA = Path(os.environ.get("MASA_DATA", "nowhere"))
+FILES = {
+    "aime25": "aime2025/test.parquet",
+    "prontoqa": "logic/ProntoQA.json",
+    "proofwriter": "logic/ProofWriter.json",
+    "folio": "logic/FOLIO.json",
+    "logical_deduction": "logic/LogicalDeduction.json",
+    "mbpp": "mbpp/mbpp_test.jsonl",
+}
+"""Published files under MASA_DATA, by benchmark."""
+
+
+@pytest.fixture
+def replay(tmp_path, monkeypatch):
+    """results.json of `masa-eval engine=replay` on files by benchmark, and results.md."""
+    # what this does to logging would outlive the test
+    monkeypatch.setattr(app, "quiet", lambda path: None)
+
+    def replayed(files, answers, *overrides, out="out"):
+        cfg = compose(
+            "model.name=null", "engine=replay", f"engine.answers={answers}",
+            f"benchmark=[{','.join(files)}]", f"output_dir={tmp_path / out}",
+            *(f"benchmark.{name}.path={path}" for name, path in files.items()),
+            "n=2", "k=[1,2]", "max_tokens=4096", "allow_unsafe_execution=true", *overrides,
+        )  # fmt: skip
+        check(cfg)
+        run(cfg)
+        folder = tmp_path / out
+        table = (folder / "results.md").read_text()
+        return json.loads((folder / "results.json").read_text()), table
+
+    return replayed
+
+
+def synthetic(name, tmp_path):
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in published.ROWS[name]))
+    return path
+
+
+def here(*names):
+    """The published files of these benchmarks, or a skip."""
+    files = {name: DATA / FILES[name] for name in names}
+    for path in files.values():
+        if not path.is_file():
+            pytest.skip(f"{path} is not there: MASA_DATA names the folder of the published files")
+    return files
+
+
+def assert_all(results, score):
+    for name, found in results["benchmarks"].items():
+        assert found["pass_at"]["1"]["value"] == found["pass_at"]["2"]["value"] == score, name
+        assert found["truncated"] == found["unparsed"] == 0, name
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_benchmark_in_its_published_form(name, tmp_path, replay):
+    files = {name: synthetic(name, tmp_path)}
+    results, _ = replay(files, "wrong", out="wrong")
+    assert_all(results, 0)
+    if name == "livecodebench":
+        with pytest.raises(ConfigError, match="has no solutions"):
+            replay(files, "gold")
+    else:
+        results, _ = replay(files, "gold")
+        assert_all(results, 1)
+        assert results["benchmarks"][name]["questions"] == 2
+
+
+def test_a_stopped_replay_goes_on(tmp_path, replay):
+    files = {"math500": synthetic("math500", tmp_path)}
+    replay(files, "gold")
+    results, _ = replay(files, "gold", "n=5")
+    assert_all(results, 1)
+    assert results["benchmarks"]["math500"]["samples"] == 5
+
+
+def test_equal_texts_of_two_benchmarks_are_told_apart(tmp_path, replay):
+    first, second = ({"problem": "What is it?", "answer": answer} for answer in ("1", "2"))
+    files = {"aime24": tmp_path / "a.jsonl", "aime25": tmp_path / "b.jsonl"}
+    files["aime24"].write_text(json.dumps({"id": 0, **first}))
+    files["aime25"].write_text(json.dumps(second))
+    assert_all(replay(files, "gold")[0], 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers, score", [("gold", 1), ("wrong", 0)])
+def test_published_mathematics_and_logic(answers, score, replay):
+    files = here(*(name for name in FILES if name != "mbpp"))
+    results, _ = replay(files, answers)
+    assert_all(results, score)
+    found = {name: each["questions"] for name, each in results["benchmarks"].items()}
+    assert found == {
+        "aime25": 30, "prontoqa": 498, "proofwriter": 600, "folio": 204, "logical_deduction": 300
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers, score", [("gold", 1), ("wrong", 0)])
+def test_published_programs(answers, score, replay):
+    results, table = replay(here("mbpp"), answers, "n=1", "k=[1]")
+    mbpp = results["benchmarks"]["mbpp"]
+    assert mbpp["pass_at"]["1"]["value"] == score
+    assert mbpp["questions"] + len(mbpp["left_out"]) == 500
+
+
+def test_rows_that_nobody_could_pass_are_left_out_and_counted(tmp_path, replay):
+    row = {"prompt": "Depth?", "task_id": 1, "code": "def depth(root):\n    return 0"}
+    rows = [{**row, "test": ["assert depth(None) == 0"]},
+            {**row, "task_id": 367, "test": ["assert depth(root) == 0"]}]  # fmt: skip
+    path = tmp_path / "mbpp.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    results, table = replay({"mbpp": path}, "gold")
+    assert_all(results, 1)
+    assert results["benchmarks"]["mbpp"]["questions"] == 1
+    assert list(results["benchmarks"]["mbpp"]["left_out"]) == ["367"]
+    assert "mbpp: left out 1, not in the score: MBPP 367: the tests use root" in table
+
+
+def test_published_demonstrations_are_not_asked():
+    """Nothing that the prompts of the logic sets show occurs in the sets themselves."""
+    names = [name for name in FILES if FILES[name].startswith("logic/")]
+    for name, path in here(*names).items():
+        said = compose(f"benchmark={name}").benchmark[name].demonstrations
+        blocks = [block.strip() for block in said.split("\n\n") if len(block) > 60]
+        assert len(blocks) >= 4
+        for row in READERS[path.suffix](path):
+            asked = f"{row['context']}\n\n{row['question']}"
+            for block in blocks:
+                assert block not in asked and row["context"].strip() not in said

@@ -1,0 +1,207 @@
+import logging
+from collections import Counter
+
+import lightning as L
+import pytest
+import torch
+from builders import prompts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from masa.rollout.datamodule import MasaDataModule
+from masa.rollout.loader import PromptSampler, RolloutLoader
+from masa.types import StepBatch
+
+# --- which prompts
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 5), st.integers(1, 60))
+def test_no_prompt_twice_in_a_step(count, per_step, seed, step):
+    if per_step > count:
+        with pytest.raises(ValueError, match="lower trainer.prompts_per_rollout"):
+            PromptSampler(prompts(count), per_step, seed)
+        return
+    drawn = PromptSampler(prompts(count), per_step, seed).step(step)
+    assert len(drawn) == len({prompt.id for prompt in drawn}) == per_step
+
+
+@pytest.mark.parametrize("count", [12, 14])
+def test_no_prompt_twice_in_an_epoch_and_each_once_where_it_divides(count):
+    sampler = PromptSampler(prompts(count), 4, seed=3)
+    orders = []
+    for epoch in range(4):
+        drawn = [p.id for step in range(3) for p in sampler.step(3 * epoch + step + 1)]
+        assert max(Counter(drawn).values()) == 1 and len(drawn) == 12
+        orders.append(drawn)
+    assert len({tuple(order) for order in orders}) == 4  # shuffled anew
+    assert len({prompt for order in orders for prompt in order}) == count
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=10))
+def test_a_step_is_a_function_of_seed_and_step(order):
+    sampler = PromptSampler(prompts(11), 3, seed=5)
+    for step in order:  # in whatever order it is asked
+        assert sampler.step(step) == PromptSampler(prompts(11), 3, seed=5).step(step)
+    assert sampler.step(1) != PromptSampler(prompts(11), 3, seed=6).step(1)
+
+
+# --- one batch after another
+
+
+def loader(events, **where):
+    def rollout(drawn, step, draw):
+        events.append(("rollout", step, [p.id for p in drawn]))
+        return StepBatch(step, [], {})
+
+    return RolloutLoader(PromptSampler(prompts(12), 4, seed=0), rollout, 5, **where)
+
+
+def test_a_rollout_is_made_when_it_is_asked_for():
+    events = []
+    stream = loader(events)
+    assert len(stream) == 5
+    batches = iter(stream)
+    assert events == []
+    for step in range(1, 6):
+        assert next(batches).step == step
+        assert [event[1] for event in events] == list(range(1, step + 1))
+    assert next(batches, None) is None
+    assert len(events) == 5
+
+
+def test_ranks_share_the_prompts_of_a_step():
+    whole, shares = [], [[], [], []]
+    list(loader(whole))
+    for rank, events in enumerate(shares):
+        list(loader(events, rank=rank, world_size=3))
+    for step, (_, _, everything) in enumerate(whole):
+        mine = [share[step][2] for share in shares]
+        assert [mine[i % 3][i // 3] for i in range(4)] == everything
+
+
+def test_a_loader_goes_on_where_it_stopped():
+    straight, before, after = [], [], []
+    list(loader(straight))
+    first, second = loader(before), loader(after)
+    for _ in zip(range(2), first, strict=False):
+        pass
+    second.load_state_dict(first.state_dict())
+    assert [batch.step for batch in second] == [3, 4, 5]
+    assert before + after == straight
+
+
+def test_further_draws_move_the_cursor_and_repeat_no_prompt():
+    def run(stop=99, state=None, **where):
+        events = []
+
+        def rollout(drawn, step, draw):
+            got = [list(drawn), *(list(draw()) for _ in range(step % 3))]
+            events.append((step, [[p.id for p in part] for part in got]))
+            return StepBatch(step, [], {})
+
+        stream = RolloutLoader(PromptSampler(prompts(10), 4, seed=0), rollout, 6, **where)
+        if state:
+            stream.load_state_dict(state)
+        for batch in stream:
+            if batch.step == stop:
+                break
+        return events, stream.state_dict()
+
+    straight, state = run()
+    assert state == {"completed": 6, "drawn": 6 + 1 + 2 + 0 + 1 + 2 + 0}
+    sampler = PromptSampler(prompts(10), 4, seed=0)
+    drawn = 0
+    for _, parts in straight:
+        ids = [name for part in parts for name in part]
+        assert len(set(ids)) == len(ids)
+        for part in parts:
+            drawn += 1
+            whole = [p.id for p in sampler.step(drawn)]
+            assert [name for name in whole if name in part] == part
+    before, cursor = run(stop=2)
+    after, _ = run(state=cursor)
+    assert before + after == straight
+    shares = [run(rank=rank, world_size=2)[0] for rank in range(2)]
+    for (_, whole), (_, one), (_, two) in zip(straight, *shares, strict=True):
+        for part, left, right in zip(whole, one, two, strict=True):
+            assert part[::2] == left and part[1::2] == right
+
+
+# --- under Lightning
+
+
+class Recorder(L.LightningModule):
+    """Counts its updates, each of which a rollout has to see."""
+
+    def __init__(self, events):
+        super().__init__()
+        self.automatic_optimization = False
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.events = events
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+    def training_step(self, batch, batch_idx):
+        self.manual_backward(-self.weight.sum())
+        self.optimizers().step()
+        self.optimizers().zero_grad()
+        self.events.append(("train", batch.step))
+
+
+def fit(tmp_path, steps, events, ckpt_path=None, save=None):
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    module = Recorder(events)
+
+    def rollout(drawn, step, draw):
+        assert len({p.id for p in drawn}) == 4
+        events.append(("rollout", step, int(module.weight)))
+        return StepBatch(step, [], {})
+
+    class Save(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch.step == save:
+                trainer.save_checkpoint(tmp_path / "saved.ckpt")
+                trainer.should_stop = True
+
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, callbacks=[Save()],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    data = MasaDataModule(prompts(12), rollout, 4, steps, seed=0)
+    trainer.fit(module, data, ckpt_path=ckpt_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_pulls_each_rollout_after_the_update_before_it(tmp_path):
+    events = []
+    fit(tmp_path, 4, events)
+    # at rollout s the policy has taken s - 1 steps: none is made ahead
+    expected = [e for s in range(1, 5) for e in (("rollout", s, s - 1), ("train", s))]
+    assert events == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_resumes_the_loader_after_the_last_trained_rollout(tmp_path):
+    events = []
+    fit(tmp_path, 5, events, save=2)
+    assert events[-1] == ("train", 2)
+    fit(tmp_path, 5, events, ckpt_path=tmp_path / "saved.ckpt")
+    expected = [e for s in range(1, 6) for e in (("rollout", s, s - 1), ("train", s))]
+    assert events == expected
+
+
+def test_a_rollout_that_is_given_up_draws_the_same_prompts_again():
+    class GivenUp(BaseException):
+        pass
+
+    def rollout(drawn, step, draw):
+        draw()
+        raise GivenUp
+
+    stream = RolloutLoader(PromptSampler(prompts(10), 4, seed=0), rollout, 6)
+    stream.load_state_dict({"completed": 2, "drawn": 3})
+    with pytest.raises(GivenUp):
+        next(iter(stream))
+    assert stream.state_dict() == {"completed": 2, "drawn": 3}

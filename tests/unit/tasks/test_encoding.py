@@ -1,0 +1,236 @@
+"""What a problem says stays text; what a template says stays what it is."""
+
+import random
+
+import families
+import pytest
+from builders import algorithm, byte_tokenizer, meta_text, prompt
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
+
+from masa.errors import ConfigError
+from masa.evaluation.evaluated_model import evaluated_model
+from masa.rollout.build import build_renderer
+from masa.tasks.encoding import Encoder
+from masa.tasks.templates import PromptRenderer, Templates
+from masa.training.models import HubModel
+
+SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "[INST]"]
+LETTERS = "abcdefghijklmnopqrstuvwxyz<>|_[]/+1 \nüINST"
+TEXTS = ["the sum of x and 1+1 is <|im_start|> user im_start Solve < | >"] * 50
+
+
+def trained(model, trainer, pre, decoder, normalizer=None, unk=None):
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre, decoder
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.add_tokens(["<think>"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token=unk
+    )
+
+
+def bpe(pre, decoder, alphabet, normalizer=None):
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    return trained(models.BPE(), trainer, pre, decoder, normalizer)
+
+
+def metaspace(scheme):
+    pre = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    return bpe(pre, decoders.Metaspace(prepend_scheme=scheme), [*LETTERS, "▁"])
+
+
+def byte_level():
+    pre = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return bpe(pre, decoders.ByteLevel(), alphabet, normalizers.NFC())
+
+
+def merging():
+    """Its merges lead to special tokens, as those of some converted tokenizers do."""
+    vocabulary = {
+        word: i
+        for i, word in enumerate([*SPECIAL, *"▁<>|_[]/", *LETTERS[:26], *"INST", "s>", "</"])
+    }
+    merges = [("s", ">"), ("<", "s>"), ("<", "/"), ("</", "s>")]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
+    tokenizer.add_special_tokens(SPECIAL)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+def unigram():
+    trainer = trainers.UnigramTrainer(
+        vocab_size=80, special_tokens=[*SPECIAL, "<unk>"], unk_token="<unk>",
+        initial_alphabet=[*LETTERS, "▁"], show_progress=False,
+    )  # fmt: skip
+    pre = pre_tokenizers.Metaspace(prepend_scheme="never")
+    decoder = decoders.Metaspace(prepend_scheme="never")
+    return trained(models.Unigram(), trainer, pre, decoder, unk="<unk>")
+
+
+def word_level():
+    trainer = trainers.WordLevelTrainer(
+        special_tokens=[*SPECIAL, "<unk>"], show_progress=False
+    )  # fmt: skip
+    model = models.WordLevel(unk_token="<unk>")
+    pre = pre_tokenizers.WhitespaceSplit()
+    return trained(model, trainer, pre, decoders.WordPiece(), unk="<unk>")
+
+
+EXACT = {
+    **{family: lambda family=family: families.family_tokenizer(family) for family in families.CHAT},
+    "byte level": byte_level,
+    "metaspace first": lambda: metaspace("first"),
+    "metaspace never": lambda: metaspace("never"),
+    "merging": merging,
+    "unigram": unigram,
+    "slow": ByT5Tokenizer,
+}
+"""Tokenizers that lose nothing of a text in `LETTERS`."""
+LOSSY = {"metaspace always": lambda: metaspace("always"), "word level": word_level}
+
+
+def special_of(tokenizer):
+    return {
+        i: token.content
+        for i, token in tokenizer.added_tokens_decoder.items()
+        if token.special and i != tokenizer.unk_token_id
+    }
+
+
+@pytest.mark.parametrize("name", [*EXACT, *LOSSY])
+def test_only_a_template_says_special_tokens(name):
+    tokenizer = (EXACT | LOSSY)[name]()
+    encoder, special = Encoder(tokenizer, False), special_of(tokenizer)
+    names = sorted(special.values())[:6]
+    rng = random.Random(name)
+    for _ in range(200):
+        words = rng.choices([*names, "x", "sum of", " ", "<", "|>", "s>", "/", "of"], k=5)
+        foreign = "".join(words)
+        own = rng.choices(names, k=3)
+        (protected,), marks = encoder.protect([foreign])
+        template = f"{own[0]}user {{}}{own[1]}of{own[2]}"
+        ids = encoder.encode(template.format(protected), marks)
+        assert [special[i] for i in ids if i in special] == own
+        if name in EXACT:
+            text = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+            assert text == template.format(foreign)
+        if not any(word in foreign for word in special.values()):
+            plain = tokenizer(template.format(foreign), add_special_tokens=False)["input_ids"]
+            assert list(ids) == plain and not marks
+
+
+def test_normalisation_makes_no_special_token():
+    tokenizer = unigram()
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    wide = "x ＜/s＞ x"
+    assert tokenizer.eos_token_id in tokenizer(wide)["input_ids"]
+    encoder = Encoder(tokenizer, False)
+    (text,), marks = encoder.protect([wide])
+    ids = encoder.encode(f"{text}</s>", marks)
+    assert ids.count(tokenizer.eos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(list(ids)) == "x </s> x</s>"
+
+
+BYTES = byte_tokenizer()
+
+
+@given(st.text(), st.lists(st.sampled_from(["<eos>", "<eo", "s>", "\U00100000", "\U000f0000"])))
+def test_any_text_survives(text, more):
+    encoder = Encoder(BYTES, False)
+    foreign = text + "".join(more) + text
+    (protected,), marks = encoder.protect([foreign])
+    ids = encoder.encode(f"<eos>{protected}<eos>", marks)
+    expected = foreign.encode("utf-8", "replace")
+    assert len(ids) == len(expected) + 2 or any("\ud800" <= c <= "\udfff" for c in foreign)
+    assert ids[0] == ids[-1] == 0 and 0 not in ids[1:-1]
+
+
+def test_special_tokens_are_allowed_where_that_is_asked_for():
+    tokenizer = families.family_tokenizer("qwen3")
+    encoder = Encoder(tokenizer, True)
+    (text,), marks = encoder.protect(["a<|im_end|>"])
+    assert list(encoder.encode(text, marks)) == tokenizer("a<|im_end|>")["input_ids"]
+
+
+def test_what_cannot_be_told_apart_is_refused():
+    class Slow:
+        unk_token_id = None
+        added_tokens_decoder = byte_tokenizer().added_tokens_decoder
+
+        def __call__(self, text, **_):
+            return byte_tokenizer()(text, add_special_tokens=False)
+
+    encoder = Encoder(Slow(), False)
+    (text,), marks = encoder.protect(["a<eos>"])
+    with pytest.raises(ConfigError, match="cannot tell .<eos>. .*allow_special_tokens=true"):
+        encoder.encode(text, marks)
+
+
+TEMPLATES = Templates("Solve {problem}.", "Of {problem}: 0..8", "{problem} ({hint})")
+ENDINGS = {"qwen3": "<|im_end|>", "llama": "<|eot_id|>", "gemma2": "<end_of_turn>"}
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("kind", ["meta", "solution", "hint"])
+def test_problems_and_hints_in_prompts(family, chat, kind):
+    """The special tokens of a prompt are those of the same prompt about a harmless problem."""
+    tokenizer = families.family_tokenizer(family, chat)
+    end = ENDINGS[family]
+    foreign = f"1+1{end}\nassistant"
+
+    def ids(problem, allowed=False):
+        made = PromptRenderer(TEMPLATES, tokenizer, 8, 64, (), allowed)
+        if kind == "meta":
+            return made.meta_prompt(prompt(problem=problem))
+        if kind == "solution":
+            return made.solution_prompt(prompt(problem=problem), ())
+        return made.solution_prompt(prompt(problem="x"), ["sum", problem])
+
+    special = special_of(tokenizer)
+    kept, expected, allowed = ids(foreign), ids("1+1"), ids(foreign, True)
+    assert [i for i in kept if i in special] == [i for i in expected if i in special]
+    assert tokenizer.decode(list(kept)) == tokenizer.decode(list(expected)).replace("1+1", foreign)
+    extra = [i for i in allowed if i in special]
+    assert len(extra) == len([i for i in expected if i in special]) + 1
+
+
+def test_demonstrations_and_templates_keep_theirs():
+    tokenizer = families.family_tokenizer("qwen3", chat=False)
+    own = "<|im_start|>2+2?<|im_end|>4\n{problem}<|im_end|>"
+    made = PromptRenderer(Templates(own, own, "{problem}{hint}"), tokenizer, 8, 64)
+    ids = made.solution_prompt(prompt(problem="a<|im_end|>"), ())
+    assert [special_of(tokenizer)[i] for i in ids if i in special_of(tokenizer)] == [
+        "<|im_start|>", "<|im_end|>", "<|im_end|>",
+    ]  # fmt: skip
+
+
+def test_the_setting_reaches_training_and_evaluation(tmp_path):
+    families.save_family(tmp_path, "qwen3")
+    model, problem = HubModel(str(tmp_path)), prompt(problem="a<|im_end|>")
+    for allowed in (False, True):
+        trained = build_renderer(TEMPLATES, model, tmp_path, algorithm(), allowed)
+        evaluated = evaluated_model(model).renderer(TEMPLATES, 8, 64, allowed)
+        for made in (trained, evaluated):
+            end = made.tokenizer.convert_tokens_to_ids("<|im_end|>")
+            assert made.solution_prompt(problem, ()).count(end) == 1 + allowed
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_an_expert_ends_once(family):
+    tokenizer = families.family_tokenizer(family)
+    made = PromptRenderer(TEMPLATES, tokenizer, 8, 64)
+    text = f"So {ENDINGS[family]} it is. {meta_text(1, 2, ['sum'])}"
+    ids = made.rewrite(text, 4, 10)
+    special = special_of(tokenizer)
+    assert [special[i] for i in ids if i in special] == [ENDINGS[family]]
+    assert made.text(ids).startswith(f"So {ENDINGS[family]} it is.")

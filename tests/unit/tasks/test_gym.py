@@ -1,0 +1,214 @@
+import ast
+import inspect
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import reasoning_gym
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from masa.config import conf_dir
+from masa.errors import ConfigError
+from masa.verifiers import gym_answers
+from masa.verifiers.gym_answers import MAX_LENGTH, REFUSED, extract, score
+
+PARTS = "[{name: chain_sum, weight: 3}, {name: knights_knaves, level: 2}]"
+
+
+def task_of(datasets=PARTS, train=40, validation=8, seed=0):
+    settings = {
+        "datasets": datasets,
+        "train_size": train,
+        "validation_size": validation,
+        "seed": seed,
+    }
+    overrides = ["task=gym", *(f"task.{key}={value}" for key, value in settings.items())]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return instantiate(compose("config", overrides).task)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return task_of()
+
+
+# --- problems
+
+
+def test_weights_levels_and_sizes(task):
+    names = [prompt.id.split("/")[1] for prompt in task.train]
+    assert (names.count("chain_sum"), names.count("knights_knaves")) == (30, 10)
+    assert len(task.validation) == 8
+    levels = {prompt.id.split("/")[1]: prompt.level for prompt in task.train}
+    assert levels == {"chain_sum": 0, "knights_knaves": 2}
+
+
+def test_no_problem_twice(task):
+    texts = [prompt.problem for prompt in (*task.train, *task.validation)]
+    assert len(texts) == len(set(texts)) == 48
+
+
+def test_a_larger_pool_never_trains_on_what_a_smaller_one_held_out(task):
+    held = {prompt.id for prompt in task.validation}
+    for other in (task_of(train=400), task_of(seed=1, train=400)):
+        assert not held & {prompt.id for prompt in other.train}
+
+
+PROGRAM = """
+import sys
+from masa.verifiers.gym_answers import CHANGES, REFUSED, create
+names = ["chain_sum", "knights_knaves", "mini_sudoku", "shortest_path"]
+changing = [name for name, reason in REFUSED.items() if reason == CHANGES and "swap" not in name]
+for name in names + changing:
+    dataset = create(name, '{"seed": 1, "size": 25}')
+    print([(dataset[i]["question"], dataset[i]["answer"]) for i in range(25)])
+"""
+
+
+def test_what_is_offered_is_the_same_in_every_process_and_what_changes_is_refused():
+    said = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", PROGRAM]
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout.splitlines())
+    same = [a == b for a, b in zip(*said, strict=True)]
+    assert same == [True] * 4 + [False] * 4
+
+
+def test_parameters_reach_the_gym():
+    part = "[{name: chain_sum, params: {min_terms: 5, max_terms: 5}}]"
+    for prompt in task_of(part).train:
+        assert sum(prompt.problem.count(f" {sign} ") for sign in "+-") == 4
+
+
+# --- verdicts
+
+
+def test_right_and_wrong_answers(task):
+    prompt = next(p for p in task.train if "chain_sum" in p.id)
+    right = f"<answer>{prompt.answer}</answer>"
+    texts = {
+        f"So {right}": True,
+        rf"So \boxed{{{prompt.answer}}}": True,
+        f"<answer>0.5</answer> no: {right}": True,
+        f"{right} no: <answer>0.5</answer>": False,
+        f"<think>{right}</think> I give up": False,
+        prompt.answer: False,  # neither tag nor box
+        f"<answer>{prompt.answer} or 7</answer>": False,  # the gym gives part of a mark
+        "": False,
+    }
+    assert task.verify([(prompt, text) for text in texts]) == list(texts.values())
+
+
+def test_every_problem_accepts_its_own_answer(task):
+    own = [(p, f"<answer>{p.answer}</answer>") for p in (*task.train, *task.validation)]
+    assert all(task.verify(own))
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("<answer> 1\n2 </answer>", "1\n2"),
+        ("<answer>1</answer><answer>2</answer>", "2"),
+        (r"\boxed{\{1\}}", r"\{1\}"),
+        (r"<answer>1</answer> \boxed{2}", "1"),
+        ("<answer></answer>", None),
+        ("<answer>1", None),
+        ("<answer>a\x00b</answer>", None),
+        ("<answer>" + "1" * MAX_LENGTH + "</answer>", "1" * MAX_LENGTH),
+        ("<answer>" + "1" * (MAX_LENGTH + 1) + "</answer>", None),
+    ],
+)
+def test_extraction(response, answer):
+    assert extract(response) == answer
+
+
+def test_a_scorer_that_raises_gives_no_mark():
+    settings = json.dumps({"seed": 0, "size": 1})
+    boxnet, entry = gym_answers._problem("boxnet", settings, 0)
+    with pytest.raises(TypeError):
+        boxnet.score_answer("1", entry)
+    assert not score(("boxnet", settings, 0, "1"))
+
+
+def test_a_scorer_without_bounds_is_stopped():
+    cube = reasoning_gym.create_dataset("rubiks_cube", seed=0, size=1)[0]
+    assert cube["question"]  # a move with a count is written out: this one has no end
+    settings = json.dumps({"seed": 0, "size": 1})
+    bomb = "<answer>R99999999999</answer>"
+    assert gym_answers.verify_batch([("rubiks_cube", settings, 0, bomb)]) == [False]
+
+
+# --- data sets that are refused
+
+
+def executes(name):
+    """True where the source of a data set's scorer evaluates the answer."""
+    scorer = reasoning_gym.factory.DATASETS[name][0].score_answer
+    tree = ast.parse(textwrap.dedent(inspect.getsource(scorer)))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    named = [(getattr(c.func, "id", getattr(c.func, "attr", "")), c.args[0]) for c in calls]
+    return any(
+        call in ("eval", "exec", "parse_expr", "sympify")
+        and getattr(argument, "id", "") == "answer"
+        for call, argument in named
+    )
+
+
+def test_every_scorer_that_executes_an_answer_is_refused():
+    found = {name for name in reasoning_gym.factory.DATASETS if executes(name)}
+    assert found == {name for name, reason in REFUSED.items() if reason == gym_answers.EXECUTES}
+
+
+WRONG = {"coin_flip": "0", "complex_arithmetic": "nan", "game_of_life_halting": "perhaps"}
+
+
+@pytest.mark.parametrize("name", [n for n, r in REFUSED.items() if r == gym_answers.WRONG_IS_RIGHT])
+def test_scorers_that_reward_wrong_answers_are_refused(name):
+    settings = json.dumps({"seed": 1, "size": 12})
+    assert any(score((name, settings, i, WRONG[name])) for i in range(12))
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_refused_by_name(name):
+    with pytest.raises(Exception, match=f"{name} is refused, {REFUSED[name]}"):
+        task_of(f"[{{name: {name}}}]")
+
+
+# --- bad input
+
+FEW = "[{name: chain_sum, params: {max_terms: 2, max_digits: 1}}]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"datasets": "[]"}, "task.datasets is empty"),
+        ({"datasets": "[{name: chain_sums}]"}, "has no chain_sums; it has chain_sum,"),
+        ({"datasets": "[{nam: chain_sum}]"}, "is no part; it may have name, weight"),
+        ({"datasets": "[{name: chain_sum, weight: 0}]"}, "weight of chain_sum must be > 0"),
+        ({"datasets": "[{name: chain_sum, params: {terms: 1}}]"}, "chain_sum refuses its params"),
+        ({"datasets": "[{name: chain_sum, params: {min_terms: -1}}]"}, "refuses its params: min_t"),
+        ({"train": 1}, "task.train_size is 1, there are 2 parts"),
+        (
+            {"datasets": FEW, "train": 300},
+            "chain_sum has too few different problems for 300",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input(settings, message):
+    with pytest.raises(Exception, match=message) as caught:
+        assert task_of(**settings).train
+    assert "\n" not in str(caught.value.__cause__ or caught.value)
+
+
+def test_without_the_gym(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    task = task_of("[{name: chain_sum}]", seed=9)
+    with pytest.raises(ConfigError, match="pip install 'reasoning-gym"):
+        assert task.train

@@ -1,0 +1,148 @@
+"""A run becomes a Hugging Face folder, whole or not at all."""
+
+import json
+import os
+
+import pytest
+import torch
+from builders import model_folder
+from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from masa.errors import ConfigError
+from masa.export import export, last_validation
+from masa.tracking.manifest import Manifest, digests, write_manifest
+from masa.training.checkpoint import shapes
+from masa.training.models import generation_eos
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of no steps on a local model, with a checkpoint whose weights are all halved."""
+    folder = model_folder(tmp_path / "model")
+    directory = tmp_path / "run"
+    checkpoint = directory / "checkpoints" / "step-000003.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    plain = {
+        "name": "x", "seed": 0, "algorithm": {"name": "grpo"},
+        "task": {"_target_": "toy_task.EvenTask"},
+        "model": {"_target_": "masa.training.models.HubModel", "name": str(folder)},
+    }  # fmt: skip
+    plain["task"]["config"] = {
+        "_target_": "masa.tasks.arithmetic.ArithmeticConfig", "modulus": 97, "levels": 6,
+        "train_size": 60, "validation_size_per_level": 2, "seed": 0,
+    }  # fmt: skip
+    OmegaConf.save(OmegaConf.create(plain), directory / "config.yaml")
+    (directory / "metrics.csv").write_text("step,loss,val/accuracy\n0,,0.25\n3,1.0,0.5\n")
+    save(checkpoint, AutoModelForCausalLM.from_pretrained(folder))
+    return directory
+
+
+def save(checkpoint, model):
+    weights = {f"policy.{name}": tensor / 2 for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": weights}, checkpoint)
+    write_manifest(
+        Manifest(3, 0.5, shapes(model), digests(checkpoint, checkpoint.name)), checkpoint
+    )
+
+
+def exported(run, out):
+    export(run, out)
+    before = AutoModelForCausalLM.from_pretrained(run.parent / "model")
+    after = AutoModelForCausalLM.from_pretrained(out)
+    for one, two in zip(before.parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(two, one / 2)
+    assert not list(out.parent.glob("*.partial"))
+    return (out / "README.md").read_text()
+
+
+def test_weights_and_card(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "| val/accuracy | 0.5 |" in exported(run, tmp_path / "empty")
+
+
+def test_without_a_validation_there_is_a_card_all_the_same(run, tmp_path):
+    (run / "metrics.csv").write_text("step,loss\n1,1.0\n")
+    assert "val/accuracy" not in exported(run, tmp_path / "out")
+    (run / "metrics.csv").write_text("step,val/accuracy\n4,0.5\n")
+    assert last_validation(run / "metrics.csv", 3) == {}
+    assert last_validation(tmp_path / "nothing.csv", 3) == {}
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_nothing_written(run, tmp_path):
+    path = run / "checkpoints" / "step-000003.ckpt"
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    other.model.embed_tokens.weight.data = torch.zeros(5, 32)
+    save(path, other)
+    with pytest.raises(ConfigError, match="is of another model") as caught:
+        export(run, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    path.with_suffix(".json").unlink()
+    with pytest.raises(ConfigError):
+        export(run, tmp_path / "out")
+
+
+def test_what_fails_on_the_way_leaves_nothing(run, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("masa.export.model_card", full)
+    with pytest.raises(OSError, match="No space"):
+        export(run, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["model", "run"]
+
+
+def test_a_model_that_is_not_where_the_run_had_it_is_said(run, tmp_path):
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="model.name=.*: there is no such folder"):
+        export(run, tmp_path / "out")
+
+
+def test_a_folder_with_files_is_left_alone(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="holds files already"):
+        export(run, tmp_path / "out")
+
+
+INVALID = {
+    "do_sample": False, "temperature": 0.6, "top_p": 0.9, "top_k": 20, "length_penalty": 2.0,
+    "early_stopping": True, "num_return_sequences": 4, "max_new_tokens": 0, "output_scores": True,
+    "cache_implementation": "unknown", "pad_token_id": -1, "logits_processor": [1],
+}  # fmt: skip
+FATAL = ("max_new_tokens", "cache_implementation")
+"""With these in config.json transformers makes no model."""
+
+
+@pytest.mark.parametrize("place", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize("names", [[name] for name in INVALID] + [["do_sample", "temperature"]])
+def test_generation_settings_that_do_not_validate_are_left_out(run, tmp_path, place, names):
+    file = tmp_path / "model" / place
+    settings = json.loads(file.read_text())
+    if place == "config.json":
+        (tmp_path / "model" / "generation_config.json").unlink()
+    file.write_text(json.dumps(settings | {name: INVALID[name] for name in names}))
+    if place == "config.json" and names[0] in FATAL:
+        with pytest.raises(ConfigError, match="cannot be loaded"):
+            export(run, tmp_path / "out")
+        return
+    export(run, tmp_path / "out")
+    GenerationConfig.from_pretrained(tmp_path / "out").validate(strict=True)
+    assert generation_eos(tmp_path / "out") == [0]
+
+
+def test_generation_settings_that_validate_are_kept(run, tmp_path):
+    kept = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 7}
+    file = tmp_path / "model" / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | kept))
+    exported(run, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert written.items() >= kept.items()
+
+
+def test_a_place_that_takes_no_files_is_refused_before_weights_are_loaded(run, tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "x", tmp_path / ("x" * 250), tmp_path / ("x" * 300)):
+        with pytest.raises((ConfigError, OSError), match="cannot be written|too long|Not a dir"):
+            export(run, out)

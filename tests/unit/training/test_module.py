@@ -1,0 +1,228 @@
+"""Updates of the real module under Lightning: old log-probs, and what is not finite."""
+
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import torch
+from builders import algorithm, random_samples, tiny_qwen3
+
+from masa.algorithm.losses import with_loss_weights
+from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig
+from masa.errors import ConfigError, TrainingError
+from masa.rollout.packing import build_update, pad
+from masa.training.logprobs import token_logprobs
+from masa.training.lora import LoraConfig, add_adapter
+from masa.training.memory import memory_budget
+from masa.training.module import EngineMismatchError, MasaModule
+from masa.training.sharding import shard
+from masa.types import StepBatch
+
+
+class Stream:
+    """An iterable that is no collection of loaders to Lightning."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+class Keep(L.Callback):
+    """What every step logged."""
+
+    def __init__(self):
+        self.metrics = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.metrics.append(outputs["metrics"])
+
+
+class Module(MasaModule):
+    """Batches stay as they are: micro-batches travel one at a time."""
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return batch
+
+
+def train(steps, config, **trainer):
+    """Run batches of updates on a tiny Qwen3; returns its weights and what was logged."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    settings = TrainerConfig(**{"check_syncs": 0, **trainer})
+    module = Module(
+        tiny_qwen3, config, OptimizerConfig(lr=1e-3, warmup_steps=0), settings, StrategyConfig()
+    )
+    told = {"completions/total_tokens": 1.0}
+    batches = [
+        StepBatch(i + 1, updates, told, {"timing_s/rollout": 1.0})
+        for i, updates in enumerate(steps)
+    ]
+    keep = Keep()
+    L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, callbacks=[keep],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
+    ).fit(module, Stream(batches))  # fmt: skip
+    return torch.cat([p.detach().flatten() for p in module.policy.parameters()]), keep.metrics
+
+
+def updates_of(config, seed=0, shift=0.0, sampler=None):
+    """Two updates whose behaviour log-probs are the policy's (or `sampler`'s), `shift` apart."""
+    policy, samples = sampler or tiny_qwen3(), []
+    for sample in random_samples(8, seed, objectives="s"):
+        with torch.no_grad():
+            batch = pad([sample], dict.fromkeys(("solution", "meta", "bc"), 1.0), 0)
+            logprobs, _ = token_logprobs(policy, batch, 1.0)
+        own = logprobs[0, len(sample.prompt_ids) : len(sample)] - shift
+        samples.append(with_loss_weights(replace(sample, logprobs=tuple(own.tolist())), config))
+    return [build_update(samples[i::2], config, 60, 0) for i in range(2)]
+
+
+def poisoned(update):
+    first, *rest = update.micro_batches
+    broken = replace(first, advantages=first.advantages * float("inf"))
+    return replace(update, micro_batches=[broken, *rest])
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_where_engine_and_trainer_agree_a_correction_changes_nothing():
+    plain, _ = train([updates_of(algorithm())], algorithm())
+    tis = algorithm(mismatch="tis")
+    corrected, (metrics,) = train([updates_of(tis)], tis)
+    assert float((plain - corrected).abs().max()) < 1e-6
+    assert metrics["sampling/importance_sampling_ratio/max"] == pytest.approx(1, abs=1e-4)
+    still = torch.cat([p.detach().flatten() for p in tiny_qwen3().parameters()])
+    assert float((plain - still).abs().max()) > 1e-4
+
+
+def test_old_log_probs_are_those_before_the_first_update():
+    """An engine that is off by a constant factor: its ratio is undone in both updates."""
+    shift = 0.5
+    config = algorithm(mismatch="tis", mismatch_high=10.0)
+    corrected, (metrics,) = train([updates_of(config, shift=shift)], config)
+    # the loss of an agreeing engine, e^shift times as large
+    scaled = [
+        replace(
+            update,
+            micro_batches=[
+                replace(b, weights={n: w * torch.tensor(shift).exp() for n, w in b.weights.items()})
+                for b in update
+            ],
+        )
+        for update in updates_of(algorithm())
+    ]
+    expected, _ = train([scaled], algorithm())
+    assert float((corrected - expected).abs().max()) < 1e-5
+    assert metrics["sampling/sampling_logp_difference/mean"] == pytest.approx(shift, abs=1e-4)
+    assert metrics["clip_ratio/low_mean"] + metrics["clip_ratio/high_mean"] < 1
+
+
+ENGINE = {"dtype": "float32"}
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("kl_beta", [0.0, 0.1])
+def test_a_reference_model_is_built_and_said_only_where_it_is_needed(kl_beta, lora):
+    """With an adapter the base model is the reference already."""
+    built = []
+
+    def policy():
+        built.append(tiny_qwen3())
+        if lora:
+            add_adapter(built[-1], LoraConfig(rank=2))
+        return built[-1]
+
+    module = Module(
+        policy, algorithm(kl_beta=kl_beta), OptimizerConfig(), TrainerConfig(), StrategyConfig()
+    )
+    module.configure_model()
+    needed = kl_beta > 0 and not lora
+    assert len(built) == 1 + needed and (module.reference is not None) == needed
+    line = memory_budget(module, ENGINE)
+    assert ("reference" in line) == needed
+    weights = line.partition("policy ")[2].partition(" (")[0]
+    assert not needed or f"reference {weights}" in line
+    assert ("gradients " + weights in line) == (not lora)
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted():
+    good, other = updates_of(algorithm())
+    expected, _ = train([[good], [other]], algorithm())
+    weights, metrics = train([[poisoned(good), good], [poisoned(other), other]], algorithm())
+    assert [m["nonfinite_updates"] for m in metrics] == [1, 1]
+    assert torch.equal(weights, expected)
+
+
+def test_too_many_in_a_row_end_the_run():
+    good, other = updates_of(algorithm())
+    bad = poisoned(good)
+    _, metrics = train([[bad, bad], [good], [bad, bad]], algorithm(), max_nonfinite_updates=3)
+    assert [m["nonfinite_updates"] for m in metrics] == [2, 0, 2]
+    with pytest.raises(TrainingError) as caught:
+        train([[bad, bad], [bad, other]], algorithm(), max_nonfinite_updates=3)
+    message = str(caught.value)
+    assert "3 updates in a row" in message and "optimizer.lr" in message and "\n" not in message
+
+
+def test_out_of_memory_says_what_to_lower(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate 20 GiB")
+
+    monkeypatch.setattr("masa.training.module.token_logprobs", full)
+    updates = [build_update(random_samples(4), algorithm(), 60, 0)]
+    with pytest.raises(
+        TrainingError, match=r"lower trainer\.micro_batch_tokens \(it is 77\)"
+    ) as no:
+        train([updates], algorithm(), micro_batch_tokens=77)
+    assert "\n" not in str(no.value)
+
+
+PAPER = {"check_syncs": 1, "logprob_tolerance": 5.0, "logprob_mean_tolerance": 0.05}
+
+
+def test_a_stale_head_is_noticed_where_rounding_is_allowed_for():
+    """Its largest difference is one that bfloat16 may have, the mean is not."""
+    config = algorithm()
+    stale = tiny_qwen3()
+    generator = torch.Generator().manual_seed(0)
+    head = stale.lm_head.weight
+    head.data += 0.05 * torch.randn(head.shape, generator=generator)
+    updates = updates_of(config, sampler=stale)
+    _, (metrics,) = train([updates], config)
+    assert metrics["sampling/sampling_logp_difference/max"] < 3
+    with pytest.raises(EngineMismatchError, match=r"\(mean\).*logprob_mean_tolerance is 0.05"):
+        train([updates], config, **PAPER)
+    with pytest.raises(EngineMismatchError, match=r"\(max\).*logprob_tolerance is 0.001"):
+        train([updates], config, check_syncs=1)
+
+
+def test_a_single_token_far_off_is_rounding():
+    config = algorithm()
+    updates = updates_of(config)
+    micro_batch = updates[0].micro_batches[0]
+    row, token = map(int, micro_batch.policy_tokens.nonzero()[0])
+    micro_batch.behaviour_logprobs[row, token] -= 1.0
+    train([updates], config, **PAPER)
+
+
+def test_a_model_whose_layers_are_nowhere_is_refused_by_fsdp():
+    mesh = SimpleNamespace(size=lambda _: 2, device_type="cpu", mesh_dim_names=("r", "s"))
+    with pytest.raises(ConfigError, match="no way to shard Linear.*use strategy=single"):
+        shard(torch.nn.Linear(2, 2), mesh)
+
+
+def test_the_parts_of_an_update_are_timed():
+    """Every step anew, and what it cost to log a step in the row of the next."""
+    _, (first, second) = train([updates_of(algorithm()), updates_of(algorithm())], algorithm())
+    for metrics in (first, second):
+        parts = [metrics[f"timing_s/{name}"] for name in ("forward_backward", "optimizer")]
+        assert min(parts) > 0 and sum(parts) <= metrics["timing_s/update"]
+    assert first["timing_s/log"] == 0 < second["timing_s/log"]
