@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import MISSING, dataclass, field, fields
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +17,9 @@ from masa.errors import ConfigError, one_of, require
 from masa.plugins import WeightedFunction
 
 RENAMED = {
+    "algorithm.gate.kind": "gate",
+    "algorithm.gate.audit_fraction": "algorithm.control.audit_fraction",
+    "algorithm.gate.count_skipped": "algorithm.control.count_skipped",
     "algorithm.meta.difficulty_base": "algorithm.meta.rewards.difficulty.base",
     "algorithm.meta.strict_length": "algorithm.meta.rewards.length.strict",
     **{
@@ -100,69 +102,69 @@ class BCConfig:
 
 @dataclass
 class GateConfig:
-    """Predictive gating (algorithm section 3.2)."""
+    """Which prompts are skipped. In a config the gate's own settings stand beside these."""
 
     enabled: bool = False
-    kind: str = "prediction"
-    """prediction (the paper's), history (a prompt's own past outcomes) or combined."""
-    sigma: float = 0.1
-    """sigma_pg: the predicted pass rates agree where their standard deviation is below it."""
-    tolerance: float = 1 / 16
-    """How far from 0 or 1 the mean prediction may lie: half a unit of the 0..8 scale."""
-    min_parsed: float = 0.5
-    """Share of the M predictions that must have parsed."""
-    audit_fraction: float = 0.05
-    """Share of all prompts, drawn at random, that is rolled out at the full response limit whatever
-    gate and cutoff say: unbiased truth about both."""
+    """False keeps the gate in shadow mode: its decisions are recorded, not enforced."""
     min_precision: float = 0.0
-    """The gate acts only while its measured precision is at least this; 0 asks for no proof."""
-    count_skipped: bool = True
-    """Skipped prompts count in the loss's mean like all without variance: README, Deviations."""
-    revisit: float = 0.5
-    """history: chance of a visit after each zero-variance outcome in a row, r of 1 - r ** z."""
-    min_posterior: float = 0.9
-    """combined: skip where zero variance is at least this probable."""
+    """The gate is active only while its measured precision is at least this; 0 asks for no
+    proof."""
+    settings: dict[str, Any] = field(
+        default_factory=lambda: {"_target_": "masa.algorithm.gates.PredictionGate"}
+    )
+    """`_target_`, a subclass of `masa.algorithm.gates.Gate`, and its own settings."""
 
     def __post_init__(self) -> None:
-        one_of("gate.kind", self.kind, ("prediction", "history", "combined"))
-        require(self.sigma >= 0, f"gate.sigma is {self.sigma}, it must be >= 0")
-        shares = ("tolerance", "min_parsed", "audit_fraction", "min_precision", "revisit")
-        for name in (*shares, "min_posterior"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"gate.{name} is {value}, it must lie in [0, 1]")
+        require(
+            0 <= self.min_precision <= 1,
+            f"gate.min_precision is {self.min_precision}, it must lie in [0, 1]",
+        )
 
 
 @dataclass
 class CutoffConfig:
-    """Length cutoff (algorithm section 3.3)."""
+    """Where solutions are stopped. In a config the cutoff's own settings stand beside these."""
 
     enabled: bool = False
-    margin: float = 2.0
-    """l_LC: the token limit is the mean predicted length times this."""
+    """False keeps the cutoff in shadow mode: its limits are recorded, not enforced."""
     max_lost: float = 1.0
-    """The cutoff acts only while the measured share of correct answers it would lose is at most
-    this; 1 asks for no proof."""
+    """The cutoff is active only while the measured share of correct answers it would lose is at
+    most this; 1 asks for no proof."""
+    settings: dict[str, Any] = field(
+        default_factory=lambda: {"_target_": "masa.algorithm.cutoffs.MeanLengthCutoff"}
+    )
+    """`_target_`, a subclass of `masa.algorithm.cutoffs.Cutoff`, and its own settings."""
 
     def __post_init__(self) -> None:
-        require(self.margin > 0, f"cutoff.margin is {self.margin}, it must be > 0")
         require(0 <= self.max_lost <= 1, "cutoff.max_lost must lie in [0, 1]")
 
 
 @dataclass
 class ControlConfig:
-    """When predictions begin to steer the rollouts (algorithm section 3)."""
+    """When predictions begin to steer the rollouts, and how that is measured (algorithm section
+    3)."""
 
     start_step: int = 80
-    """k: rollouts 1..k run in parallel, predictions steer from k + 1 on."""
+    """k: gate, cutoff and hints are in shadow mode in rollouts 1..k, and may be active from k + 1
+    on."""
     hint: bool = False
     """Append the predicted notions to the problem of the solution group."""
+    audit_fraction: float = 0.05
+    """Share of all prompts, drawn at random, that is rolled out at the full response limit whatever
+    gate and cutoff decide: unbiased truth about both."""
     window: int = 64
-    """Newest verdicts from which precision and loss are measured."""
+    """Newest outcomes from which precision and loss are measured."""
     min_evidence: int = 16
-    """Verdicts needed before a measured requirement can be met."""
+    """Outcomes needed before a measured requirement can be met."""
+    count_skipped: bool = True
+    """Skipped prompts count in the loss's mean like all without variance: see Deviations."""
 
     def __post_init__(self) -> None:
         require(self.start_step >= 0, f"control.start_step is {self.start_step}, it must be >= 0")
+        require(
+            0 <= self.audit_fraction <= 1,
+            f"control.audit_fraction is {self.audit_fraction}, it must lie in [0, 1]",
+        )
         require(
             1 <= self.min_evidence <= self.window,
             "control.min_evidence must lie in [1, control.window]",
@@ -267,8 +269,6 @@ class AlgorithmConfig(ObjectiveConfig):
         )
         require(self.updates_per_rollout >= 1, "algorithm.updates_per_rollout must be >= 1")
         uses = {
-            "gate.enabled": self.gate.enabled and self.gate.kind != "history",
-            "cutoff.enabled": self.cutoff.enabled,
             "control.hint": self.control.hint,
             "bc.mode": self.bc.mode != "off",
         }
@@ -379,7 +379,8 @@ class StrategyConfig:
     """How the policy lies on the devices."""
 
     name: str = "single"
-    """single (one device) or fsdp (FSDP2 over all devices)."""
+    """single (one device), fsdp (FSDP2 over all devices) or ddp (a whole copy of the parameters on
+    each device)."""
     devices: int = 1
     """Devices per node."""
     num_nodes: int = 1
@@ -390,21 +391,29 @@ class StrategyConfig:
     """Keep parameters, gradients and optimizer state in CPU memory (fsdp)."""
 
     def __post_init__(self) -> None:
-        one_of("strategy.name", self.name, ("single", "fsdp"))
+        one_of("strategy.name", self.name, ("single", "fsdp", "ddp"))
         require(self.devices >= 1, "strategy.devices must be >= 1")
         require(self.num_nodes >= 1, "strategy.num_nodes must be >= 1")
         require(
-            self.name == "fsdp" or self.devices * self.num_nodes == 1,
+            self.distributed or self.devices * self.num_nodes == 1,
             f"strategy=single is one device, not {self.devices * self.num_nodes}: use fsdp",
         )
         require(
-            self.name == "fsdp" or not (self.cpu_offload or self.fsdp_size),
-            "strategy.cpu_offload and strategy.fsdp_size need strategy=fsdp",
+            self.name == "fsdp" or self.fsdp_size is None, "strategy.fsdp_size needs strategy=fsdp"
+        )
+        require(
+            self.distributed or not self.cpu_offload,
+            "strategy.cpu_offload needs strategy=fsdp or ddp",
         )
         require(
             self.shards >= 1 and self.world_size % self.shards == 0,
             f"strategy.fsdp_size is {self.fsdp_size}, it must divide the {self.world_size} devices",
         )
+
+    @property
+    def distributed(self) -> bool:
+        """True where there is a process per device, each with parameters under FSDP2."""
+        return self.name != "single"
 
     @property
     def world_size(self) -> int:
@@ -414,6 +423,8 @@ class StrategyConfig:
     @property
     def shards(self) -> int:
         """Devices that hold one copy of the parameters."""
+        if self.name == "ddp":
+            return 1
         return self.world_size if self.fsdp_size is None else self.fsdp_size
 
 
@@ -437,12 +448,13 @@ class RunConfig:
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     strategy: StrategyConfig
-    sweep: SweepConfig
     task: Any
     model: Any
     engine: Any
+    sampler: Any
     logger: Any
     output_dir: str
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     benchmark: Any = field(default_factory=dict)
     """Benchmarks of `conf/benchmark` that validation asks as well, by name."""
     seed: int = 0
@@ -524,9 +536,8 @@ def load(cfg: DictConfig) -> RunConfig:
         given = plain.get(key) or {}
         require(isinstance(given, dict), f"{key} is {given!r}, it must be a group of settings")
         defaults = OmegaConf.structured(schema)
-        meta = given.get("meta")
-        if key == "algorithm" and isinstance(meta, dict) and "rewards" in meta:
-            defaults.meta.rewards = {}  # a merge would bring back those that were left out
+        if key == "algorithm":
+            given, defaults = _with_plugins(given, defaults)
         try:
             plain[key] = OmegaConf.to_object(OmegaConf.merge(defaults, given))
         except OmegaConfBaseException as error:
@@ -540,16 +551,28 @@ def load(cfg: DictConfig) -> RunConfig:
     return RunConfig(**{str(key): value for key, value in plain.items()})
 
 
+def _with_plugins(given: dict[str, Any], defaults: Any) -> tuple[dict[str, Any], Any]:
+    """The algorithm's settings with those of gate and cutoff under `settings`, and defaults
+    without the plug-ins that it names itself, which a merge would bring back."""
+    given = dict(given)
+    for name, schema in (("gate", GateConfig), ("cutoff", CutoffConfig)):
+        node = given.get(name)
+        for key in node if isinstance(node, dict) else ():
+            renamed = new_name(f"algorithm.{name}.{key}")
+            require(not renamed, str(renamed))
+        if isinstance(node, dict) and "_target_" in node:
+            own = {f.name for f in fields(schema)}
+            given[name] = {key: value for key, value in node.items() if key in own}
+            given[name]["settings"] = {k: value for k, value in node.items() if k not in own}
+            defaults[name].settings = {}
+    if "rewards" in (given.get("meta") or {}):
+        defaults.meta.rewards = {}
+    return given, defaults
+
+
 def new_name(text: str) -> str | None:
     """What a setting that the text names is called now; None where it names none of before."""
     for old, new in RENAMED.items():
         if re.search(rf"\b{re.escape(old)}\b", text):
             return f"{old} is called {new} now"
     return None
-
-
-def conf_dir() -> Path:
-    """The folder `conf/`: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"

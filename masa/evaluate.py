@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from masa import __version__
 from masa.cli import app
 from masa.cli.arguments import is_multirun, path_arguments, quoted_path
-from masa.config import conf_dir
+from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 from masa.evaluation.config import EvaluationConfig, is_run, load
 

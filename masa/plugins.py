@@ -1,23 +1,29 @@
-"""Functions that a config names by `_target_`, of the package or of a user's own module."""
+"""Functions and classes that a config names by `_target_`, of the package or of a user's module."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from functools import partial
-from math import inf, isfinite, nan
+from math import inf, isfinite
 from numbers import Real
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from masa.errors import ConfigError, TrainingError, require
 
+if TYPE_CHECKING:  # PyTorch comes with it
+    from masa.types import Prompt, RolloutGroup
+
 F = TypeVar("F", bound=Callable[..., Any])
+P = TypeVar("P")
 
 
 def import_from_working_directory() -> None:
@@ -111,26 +117,126 @@ class WeightedFunction:
         function = load_function(key, settings, arguments)
         return cls(group, name, entry["_target_"], float(weight), function)
 
-    def __call__(self, prompt_id: str, *arguments: Any) -> float:
-        """What the function returns for `arguments`, which are about the prompt of that id.
+    def __call__(self, prompt: Prompt, *arguments: Any) -> float:
+        """What the function returns for `arguments`, which are about `prompt`.
 
         Raises:
             TrainingError: the function failed, or returned no finite number.
         """
         where = f"{self.group}.{self.name}: {self.target}"
-        remedy = "correct it, then go on with ckpt=auto"
+        returned = call(
+            where,
+            f"prompt {prompt.id}",
+            self.function,
+            *arguments,
+            valid=is_finite,
+            expected="a finite number",
+        )
+        return float(returned)
+
+
+class Plugin:
+    """What gates, cutoffs and prompt samplers have in common: they may learn from outcomes, and
+    what they learn is a state."""
+
+    def observe(self, groups: Sequence[RolloutGroup]) -> None:
+        """Learn from the outcomes of a step, the groups of all ranks."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain state for checkpoints."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+
+
+def build_plugin(key: str, node: Any, base: type[P]) -> P:
+    """An object of the class that `_target_` of `node` names, made with the node's other settings.
+
+    Args:
+        key: dotted name of the node, for messages.
+        node: `_target_` and settings; where the class is a dataclass, its fields give their types.
+        base: what the class must derive from; methods it overrides take the same arguments.
+
+    Raises:
+        ConfigError: there is no such class, or it cannot be made so.
+    """
+    require(
+        isinstance(node, Mapping) and isinstance(node.get("_target_"), str),
+        f"{key} is {node!r}, it must be {{_target_: MODULE.CLASS, ...}}",
+    )
+    settings = dict(node)
+    target = settings.pop("_target_")
+    try:
+        cls = get_class(target)
+    except (ImportError, ValueError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(
+            f"{key}: {target} cannot be imported from the working directory {os.getcwd()} or what "
+            f"is installed ({reason[:200]})"
+        ) from error
+    require(
+        issubclass(cls, base),
+        f"{key}: {target} must be a subclass of {base.__module__}.{base.__qualname__}",
+    )
+    for name, method in inspect.getmembers(base, inspect.isfunction):
+        arguments = list(inspect.signature(method).parameters)
         try:
-            returned = self.function(*arguments)
-            value = float(returned) if isinstance(returned, Real) else nan
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise TrainingError(
-                f"{where} failed on prompt {prompt_id} ({reason[:200]}): {remedy}"
+            inspect.signature(getattr(cls, name)).bind(*arguments)
+        except TypeError as error:
+            called = ", ".join(arguments[1:])
+            raise ConfigError(
+                f"{key}: {target}.{name} cannot be called with ({called}): {error}"
             ) from error
-        if not isfinite(value):
-            shown = " ".join(repr(returned).split())
-            raise TrainingError(
-                f"{where} returned {shown[:100]} for prompt {prompt_id}, it must return a "
-                f"finite number: {remedy}"
-            )
-        return value
+    try:
+        if is_dataclass(cls):
+            typed: Any = OmegaConf.merge(OmegaConf.structured(cls), settings)
+            settings = {name: typed[name] for name in settings}
+        made: P = cls(**settings)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{key}.{error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}: {target} cannot be built: {error}") from error
+    return made
+
+
+def call(
+    where: str,
+    about: str,
+    function: Callable[..., Any],
+    *arguments: Any,
+    valid: Callable[[Any], bool],
+    expected: str,
+) -> Any:
+    """What a function of a plug-in returns.
+
+    Args:
+        where: its entry in the config, for messages.
+        about: what it is called for, such as `prompt NAME`, for messages.
+        function: takes `arguments`.
+        valid: whether a returned value can be used.
+        expected: what it must return, in words.
+
+    Raises:
+        TrainingError: it failed, or returned something else.
+    """
+    try:
+        returned = function(*arguments)
+        problem = "" if valid(returned) else f"returned {returned!r}, it must return {expected}"
+        cause = None
+    except Exception as error:
+        problem = f"failed with {type(error).__name__}: {error}"
+        cause = error
+    if problem:
+        text = " ".join(problem.split())
+        raise TrainingError(
+            f"{where}, {about}: it {text[:300]}; correct it, then resume with ckpt=auto"
+        ) from cause
+    return returned
+
+
+def is_finite(value: Any) -> bool:
+    """True for a finite real number, NumPy's included."""
+    return isinstance(value, Real) and isfinite(value)

@@ -15,6 +15,8 @@ from masa.cli import app
 from masa.cli.resume import check_resume_config
 from masa.config import RunConfig, load
 from masa.errors import ConfigError
+from masa.plugins import build_plugin
+from masa.rollout.samplers import PromptSampler
 from masa.tasks.base import Task
 
 
@@ -24,6 +26,7 @@ def check(cfg: DictConfig) -> RunConfig:
     from hydra.errors import InstantiationException
     from hydra.utils import get_class, instantiate
 
+    from masa.algorithm.controller import Controller
     from masa.engine.settings import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
     from masa.tracking.loggers import check_loggers
@@ -35,6 +38,8 @@ def check(cfg: DictConfig) -> RunConfig:
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
+    Controller(config.algorithm, config.seed)
+    build_plugin("sampler", config.sampler, PromptSampler)
     check_loggers(cfg.logger or {})
     require_enough_prompts(task, config)
     check_benchmarks(config.benchmark)
@@ -135,12 +140,14 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
             require_same_model(ckpt, built)
         return built
 
+    sampler = build_plugin("sampler", config.sampler, PromptSampler)
     stop = StopSignal()
     rollout = RolloutCallback(
         algorithm,
         settings,
         renderer,
         task.verify,
+        sampler,
         engine,
         config.seed,
         out,
@@ -157,7 +164,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         num_nodes=config.strategy.num_nodes,
         strategy=build_strategy(config.strategy),
         # FSDP casts parameters by itself
-        precision="32-true" if config.strategy.name == "fsdp" else settings.precision,  # type: ignore[arg-type]
+        precision="32-true" if config.strategy.distributed else settings.precision,  # type: ignore[arg-type]
         max_epochs=1,
         logger=[CsvLogger(out, resume_step), *build_loggers(nodes, out, resume_step)],
         callbacks=[
@@ -187,6 +194,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         logger.log_hyperparams(resolved)
     data = MasaDataModule(
         task.train,
+        sampler,
         rollout,
         settings.prompts_per_rollout,
         settings.max_rollouts,

@@ -321,6 +321,26 @@ class StepBatch:
     """Seconds per stage on this rank."""
 
 
+class Renderer(Protocol):
+    """How a prompt is put to the model and its words are read."""
+
+    def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
+        """Token ids of q_meta."""
+        ...
+
+    def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
+        """Token ids of q_sol, with hinted notions where there are any."""
+        ...
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Decoded text without special tokens."""
+        ...
+
+    def parse(self, text: str) -> MetaPrediction:
+        """The prediction in the text of a meta rollout."""
+        ...
+
+
 class Engine(Protocol):
     """Whoever generates."""
 

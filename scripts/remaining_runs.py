@@ -8,8 +8,8 @@ from pathlib import Path
 
 import hydra
 
+from masa.cli.config_store import conf_dir
 from masa.cli.sweep import FINISHED, job_directories
-from masa.config import conf_dir
 
 
 def main() -> None:

@@ -243,7 +243,7 @@ def warm_started() -> Path:
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    from masa.config import conf_dir
+    from masa.cli.config_store import conf_dir
 
     with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
         cfg = compose("config", ["experiment=arithmetic", "++output_dir=."])

@@ -7,13 +7,18 @@ good enough. Hints become active after `control.start_step`.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masa.algorithm.cutoff import LengthCutoff
-from masa.algorithm.gates import Gate, build_gate
+from masa.algorithm.cutoffs import Cutoff
+from masa.algorithm.gates import Gate
+from masa.algorithm.sliding_accuracy import SlidingAccuracy
 from masa.config import AlgorithmConfig
+from masa.errors import require
+from masa.plugins import build_plugin, call, is_finite
 from masa.seeding import uniform
 from masa.types import MetaPrediction, Prompt, PromptPlan, RolloutGroup
 
@@ -34,18 +39,34 @@ class Phase:
 
 
 class Controller:
-    """Gate, cutoff and hints of a run.
+    """Gate, cutoff and hints of a run, and how good gate and cutoff are measured to be.
 
     Args:
         config: the algorithm.
         seed: run seed of the audit and of the gate's own draws.
+
+    Raises:
+        ConfigError: gate or cutoff cannot be built, or need predictions that are not sampled.
     """
 
     def __init__(self, config: AlgorithmConfig, seed: int) -> None:
         self.config = config
         self.seed = seed
-        self.gate: Gate = build_gate(config.gate, config.control, seed)
-        self.cutoff = LengthCutoff(config)
+        self.gate = build_plugin("algorithm.gate", config.gate.settings, Gate)
+        self.cutoff = build_plugin("algorithm.cutoff", config.cutoff.settings, Cutoff)
+        for name, plugin, enabled in (
+            ("gate", self.gate, config.gate.enabled),
+            ("cutoff", self.cutoff, config.cutoff.enabled),
+        ):
+            require(
+                not enabled or not plugin.needs_predictions or config.meta.group_size > 0,
+                f"algorithm.{name}.enabled needs predictions, but meta.group_size is 0",
+            )
+        window, minimum = config.control.window, config.control.min_evidence
+        self.precision = SlidingAccuracy(window, minimum)
+        """Of the gate: did the prompts that it would skip have zero variance?"""
+        self.kept = SlidingAccuracy(window, minimum)
+        """Of the cutoff: did the correct solutions end before its limit?"""
 
     def phase(self, step: int) -> Phase:
         """What is active in rollout `step`; nothing in 0, which is validation."""
@@ -53,10 +74,20 @@ class Controller:
         started = step > config.control.start_step
         return Phase(
             step=step,
-            gate=started and config.gate.enabled and self.gate.ready,
-            cutoff=started and config.cutoff.enabled and self.cutoff.ready,
+            gate=started and config.gate.enabled and self.gate_proved,
+            cutoff=started and config.cutoff.enabled and self.cutoff_proved,
             hints=started and config.control.hint,
         )
+
+    @property
+    def gate_proved(self) -> bool:
+        """True where the gate's measured precision reaches `gate.min_precision`."""
+        return self.precision.at_least(self.config.gate.min_precision)
+
+    @property
+    def cutoff_proved(self) -> bool:
+        """True where the measured share of correct answers lost is at most `cutoff.max_lost`."""
+        return self.kept.at_least(1 - self.config.cutoff.max_lost)
 
     def decide(
         self, prompt: Prompt, predictions: Sequence[MetaPrediction], phase: Phase
@@ -65,9 +96,9 @@ class Controller:
         and rolled out in full: they measure gate and cutoff without bias."""
         config = self.config
         enforced = phase.gate or phase.cutoff
-        would_skip = self.gate.skips(prompt, predictions, phase.step)
-        cutoff_tokens = self.cutoff.limit(predictions) if predictions else config.response_limit
-        drawn = uniform(self.seed, phase.step, prompt.id, "audit") < config.gate.audit_fraction
+        would_skip = self._would_skip(prompt, predictions, phase.step)
+        cutoff_tokens = self._token_limit(prompt, predictions)
+        drawn = uniform(self.seed, phase.step, prompt.id, "audit") < config.control.audit_fraction
         audited = drawn and enforced
         # a gate in shadow mode is measured by all that it would skip, in full
         measured = config.gate.enabled and would_skip and not phase.gate
@@ -84,19 +115,57 @@ class Controller:
             max_tokens=0 if skipped else config.response_limit if full else cutoff_tokens,
         )
 
+    def _would_skip(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
+        return bool(
+            call(
+                f"algorithm.gate: {type(self.gate).__name__}.skips",
+                f"prompt {prompt.id}",
+                self.gate.skips,
+                prompt,
+                predictions,
+                uniform(self.seed, step, prompt.id, "revisit"),
+                valid=lambda value: value in (True, False),
+                expected="True or False",
+            )
+        )
+
+    def _token_limit(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> int:
+        longest = self.config.response_limit
+        tokens = call(
+            f"algorithm.cutoff: {type(self.cutoff).__name__}.tokens",
+            f"prompt {prompt.id}",
+            self.cutoff.tokens,
+            prompt,
+            predictions,
+            valid=lambda value: value is None or (is_finite(value) and value > 0),
+            expected="a finite number above 0, or None",
+        )
+        if tokens is None:
+            return longest
+        return min(max(math.ceil(float(tokens)), self.config.meta.min_length), longest)
+
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """Measure gate and cutoff on a step's outcomes, over all ranks."""
+        """Measure gate and cutoff on a step's outcomes, over all ranks, and let them learn."""
+        self.precision.add(group.zero_variance for group in groups if group.skip_evidence)
+        for group in groups:
+            lengths = zip(group.lengths, group.correct, strict=True)
+            kept = [length <= group.plan.cutoff_tokens for length, right in lengths if right]
+            if group.cutoff_evidence and kept:
+                self.kept.add([statistics.fmean(kept)])
         self.gate.observe(groups)
         self.cutoff.observe(groups)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for checkpoints."""
-        return {"gate": self.gate.state_dict(), "cutoff": self.cutoff.state_dict()}
+        return {name: getattr(self, name).state_dict() for name in STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        self.gate.load_state_dict(state["gate"])
-        self.cutoff.load_state_dict(state["cutoff"])
+        for name in STATE:
+            getattr(self, name).load_state_dict(state[name])
+
+
+STATE = ("gate", "cutoff", "precision", "kept")
 
 
 def hinted(predictions: Sequence[MetaPrediction]) -> tuple[str, ...]:

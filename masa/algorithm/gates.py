@@ -1,88 +1,209 @@
-"""Predictive gating: skip prompts that are predicted to be trivial or hopeless.
+"""Gates: which prompts are worth their solution rollouts.
 
-A gate is one of several possible: it sees predictions before the solutions are sampled, outcomes
-after, and may keep a state between the two.
+A gate of your own is a subclass of `Gate` that a config names by `_target_`, here or in a module of
+yours. Where its fields are a dataclass's, their types are checked.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from masa.algorithm.history import CombinedGate, HistoryGate
-from masa.algorithm.sliding_accuracy import SlidingAccuracy
-from masa.config import ControlConfig, GateConfig
-from masa.types import MetaPrediction, Prompt, RolloutGroup
+from masa.errors import require
+from masa.plugins import Plugin
 
-
-class Gate(Protocol):
-    """Decides which prompts are worth their solution rollouts."""
-
-    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
-        """The verdict on one prompt at a rollout, whether or not it will be enforced."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """True where the verdicts have proved good enough to be enforced."""
-        ...
-
-    def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """Learn from the outcomes of a step, over all ranks."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain state for checkpoints."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        ...
+if TYPE_CHECKING:  # PyTorch comes with them
+    from masa.types import MetaPrediction, Prompt, RolloutGroup
 
 
-class PredictiveGate:
-    """Skips a prompt whose predicted pass rates agree on 0 or on 1.
+class Gate(Plugin):
+    """Decides which prompts are skipped. `skips` is all that a gate needs.
 
-    Skip where enough predictions parsed, their population standard deviation is below sigma and
-    their mean lies within `tolerance` of 0 or 1.
+    Whether its decisions are enforced, and how precise they are, is the controller's business.
     """
 
-    def __init__(self, config: GateConfig, control: ControlConfig) -> None:
-        self.config = config
-        self.precision = SlidingAccuracy(control.window, control.min_evidence)
+    needs_predictions: ClassVar[bool] = True
 
-    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
+        """The decision on one prompt.
+
+        Args:
+            prompt: the problem.
+            predictions: M of them; fields that could not be read are None.
+            draw: uniform in [0, 1), a function of run seed, step and prompt, for a gate that
+                decides at random.
+
+        Returns:
+            True where its solutions are not worth sampling.
+        """
+        raise NotImplementedError
+
+
+@dataclass
+class PredictionGate(Gate):
+    """Skips a prompt whose predicted pass rates agree on 0 or on 1 (algorithm section 3.2)."""
+
+    sigma: float = 0.1
+    """sigma_pg: they agree where their population standard deviation is below it."""
+    tolerance: float = 1 / 16
+    """How far from 0 or 1 their mean may lie: half a unit of the 0..8 scale."""
+    min_parsed: float = 0.5
+    """Share of the M predictions that must have parsed."""
+
+    def __post_init__(self) -> None:
+        require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
+        _shares(tolerance=self.tolerance, min_parsed=self.min_parsed)
+
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
-        rates = [p.pass_rate for p in predictions if p.pass_rate is not None]
-        if not rates or len(rates) < self.config.min_parsed * len(predictions):
+        rates = parsed([p.pass_rate for p in predictions], self.min_parsed)
+        if not rates:
             return False
         mean = statistics.fmean(rates)
-        extreme = min(mean, 1 - mean) <= self.config.tolerance
-        return extreme and statistics.pstdev(rates) < self.config.sigma
+        return min(mean, 1 - mean) <= self.tolerance and statistics.pstdev(rates) < self.sigma
 
-    @property
-    def ready(self) -> bool:
-        """See `Gate.ready`: the measured precision reaches `min_precision`."""
-        return self.precision.at_least(self.config.min_precision)
+
+@dataclass
+class HistoryGate(Gate):
+    """Skips a prompt whose last visits had zero variance, with random re-visits.
+
+    After z such visits in a row it is skipped with probability 1 - r ** z (GRESO, arXiv 2506.02177,
+    section 4; there r adapts to a target share, here it is a setting). It needs several epochs.
+    """
+
+    revisit: float = 0.5
+    """r, chance of a visit after each zero-variance outcome in a row."""
+
+    needs_predictions = False
+
+    def __post_init__(self) -> None:
+        _shares(revisit=self.revisit)
+        self.streaks = Streaks()
+
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
+        """See `Gate.skips`."""
+        return draw >= self.revisit ** (self.streaks[prompt] or 0)
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """Score the skip verdicts on prompts that were nevertheless rolled out."""
-        self.precision.add(g.zero_variance for g in groups if g.skip_evidence)
+        """See `Gate.observe`."""
+        self.streaks.observe(groups)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Gate.state_dict`."""
-        return {"precision": self.precision.state_dict()}
+        return self.streaks.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Gate.load_state_dict`."""
-        self.precision.load_state_dict(state["precision"])
+        self.streaks.load_state_dict(state)
 
 
-def build_gate(config: GateConfig, control: ControlConfig, seed: int) -> Gate:
-    """The gate that `config.kind` names."""
-    if config.kind == "history":
-        return HistoryGate(config, control, seed)
-    if config.kind == "combined":
-        return CombinedGate(config, control)
-    return PredictiveGate(config, control)
+@dataclass
+class CombinedGate(Gate):
+    """Skips a prompt whose posterior probability of zero variance is high enough.
+
+    The prediction is the prior: how often prompts of the same mean predicted pass rate (in eighths)
+    had zero variance. The prompt's last visit is the evidence: how much more often such a visit
+    came before zero variance than before a mixed group. Both are counted on the newest prompts that
+    were rolled out whatever the gate decided, and joined as by naive Bayes. So a prediction need
+    not be 0 or 1: where prompts predicted at 7/8 always come out as 1, they are skipped as well.
+    """
+
+    min_posterior: float = 0.9
+    """Skip where zero variance is at least this probable."""
+    min_parsed: float = 0.5
+    """Share of the M predictions that must have parsed."""
+    window: int = 64
+    """The newest 4 * window outcomes are counted: those of one mean prediction are a part of
+    them."""
+    min_evidence: int = 16
+    """Outcomes of one mean prediction that must be known."""
+
+    def __post_init__(self) -> None:
+        _shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
+        require(self.window >= 1, f"window is {self.window}, it must be >= 1")
+        self.streaks = Streaks()
+        self.outcomes: deque[tuple[int, int | None, bool]] = deque(maxlen=4 * self.window)
+        """(mean prediction in eighths, streak before the visit, zero variance)."""
+
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
+        """See `Gate.skips`."""
+        eighths = self._mean_eighths(predictions)
+        alike = [constant for cell, _, constant in self.outcomes if cell == eighths]
+        if eighths is None or len(alike) < self.min_evidence:
+            return False
+        odds = (sum(alike) + 0.5) / (len(alike) - sum(alike) + 0.5)
+        odds *= self._likelihood_ratio(self.streaks[prompt])
+        return odds / (1 + odds) >= self.min_posterior
+
+    def _mean_eighths(self, predictions: Sequence[MetaPrediction]) -> int | None:
+        rates = parsed([p.pass_rate for p in predictions], self.min_parsed)
+        return round(8 * statistics.fmean(rates)) if rates else None
+
+    def _likelihood_ratio(self, streak: int | None) -> float:
+        """P(last visit | zero variance) / P(last visit | mixed), 1 for a prompt without a past."""
+        if streak is None:
+            return 1.0
+
+        def share(outcome: bool) -> float:
+            past = [s for _, s, constant in self.outcomes if s is not None and constant == outcome]
+            alike = sum((s > 0) == (streak > 0) for s in past)
+            return (alike + 1) / (len(past) + 2)
+
+        return share(True) / share(False)
+
+    def observe(self, groups: Sequence[RolloutGroup]) -> None:
+        """See `Gate.observe`."""
+        for group in groups:
+            eighths = self._mean_eighths(group.predictions)
+            if group.gate_evidence and eighths is not None:
+                self.outcomes.append((eighths, self.streaks[group.prompt], group.zero_variance))
+        self.streaks.observe(groups)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Gate.state_dict`."""
+        return {"outcomes": [list(o) for o in self.outcomes], **self.streaks.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Gate.load_state_dict`."""
+        self.streaks.load_state_dict(state)
+        self.outcomes.clear()
+        self.outcomes.extend(map(tuple, state["outcomes"]))
+
+
+class Streaks:
+    """How often in a row, up to its last visit, each prompt had zero variance."""
+
+    def __init__(self) -> None:
+        self._streaks: dict[str, int] = {}
+
+    def __getitem__(self, prompt: Prompt) -> int | None:
+        return self._streaks.get(prompt.id)
+
+    def observe(self, groups: Sequence[RolloutGroup]) -> None:
+        """Note the outcomes of prompts that were rolled out in full."""
+        for group in groups:
+            if group.uncensored:
+                before = self._streaks.get(group.prompt.id, 0)
+                self._streaks[group.prompt.id] = before + 1 if group.zero_variance else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain state for checkpoints."""
+        return {"streaks": dict(self._streaks)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._streaks = dict(state["streaks"])
+
+
+def parsed(values: Sequence[float | None], min_parsed: float) -> list[float]:
+    """The values that could be read; none where fewer than the share `min_parsed` could."""
+    read = [value for value in values if value is not None]
+    return read if len(read) >= min_parsed * len(values) else []
+
+
+def _shares(**settings: float) -> None:
+    for name, value in settings.items():
+        require(0 <= value <= 1, f"{name} is {value}, it must lie in [0, 1]")

@@ -99,7 +99,7 @@ def component_rewards(
     prediction: MetaPrediction, group: RolloutGroup, components: Sequence[WeightedFunction]
 ) -> dict[str, float]:
     """The component rewards of one prediction, by name."""
-    return {c.name: c(group.prompt.id, prediction, group) for c in components}
+    return {c.name: c(group.prompt, prediction, group) for c in components}
 
 
 def meta_reward(scores: Mapping[str, float], components: Sequence[WeightedFunction]) -> float:

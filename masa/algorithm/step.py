@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from masa.algorithm.advantages import group_advantages
 from masa.algorithm.controller import Controller, hinted
@@ -22,6 +21,7 @@ from masa.types import (
     Objective,
     Prompt,
     PromptPlan,
+    Renderer,
     Request,
     RolloutGroup,
     Sample,
@@ -29,26 +29,6 @@ from masa.types import (
 
 Generate = Callable[[Sequence[Request]], list[list[Completion]]]
 Verify = Callable[[Sequence[tuple[Prompt, str]]], list[bool]]
-
-
-class Renderer(Protocol):
-    """How a prompt is put to the model and its words are read."""
-
-    def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
-        """Token ids of q_meta."""
-        ...
-
-    def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
-        """Token ids of q_sol, with hinted notions where there are any."""
-        ...
-
-    def text(self, token_ids: Sequence[int]) -> str:
-        """Decoded text without special tokens."""
-        ...
-
-    def parse(self, text: str) -> MetaPrediction:
-        """The prediction in the text of a meta rollout."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +230,7 @@ def training_samples(groups: Sequence[RolloutGroup], config: AlgorithmConfig) ->
                 if config.mask_overlong and not completion.finished:
                     sample = replace(sample, weight=0.0)
                 samples.append(sample)
-    if config.gate.count_skipped:
+    if config.control.count_skipped:
         samples += skipped_denominator(groups, samples)
     return samples
 

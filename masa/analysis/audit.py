@@ -40,7 +40,8 @@ def has_gate(run: Run) -> bool:
 
 def goes_by_history(run: Run) -> bool:
     """True where the gate judges by a prompt's own past, of which held-out ones have none."""
-    return has_gate(run) and run.config["algorithm"]["gate"].get("kind") == "history"
+    target = run.config["algorithm"].get("gate", {}).get("_target_", "")
+    return has_gate(run) and str(target).endswith(".HistoryGate")
 
 
 def control_start(run: Run) -> int | None:

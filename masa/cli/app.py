@@ -23,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from masa.cli import sweep
 from masa.cli.arguments import is_multirun, path_arguments, quoted_path
-from masa.config import conf_dir, new_name
+from masa.cli.config_store import conf_dir
+from masa.config import new_name
 from masa.errors import ConfigError, TrainingError
 from masa.plugins import import_from_working_directory
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from masa.config import conf_dir
+from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 
 _PATH = re.compile(

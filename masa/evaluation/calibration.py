@@ -179,5 +179,5 @@ def judging(max_tokens: int, min_length: int, sigma: float) -> AlgorithmConfig:
     return AlgorithmConfig(
         response_limit=max_tokens,
         meta=MetaConfig(min_length=min_length),
-        gate=GateConfig(sigma=sigma),
+        gate=GateConfig(settings={**GateConfig().settings, "sigma": sigma}),
     )

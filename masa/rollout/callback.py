@@ -19,6 +19,7 @@ from masa.config import AlgorithmConfig, TrainerConfig
 from masa.errors import ConfigError, EngineError, TrainingError
 from masa.rollout.loader import Draw
 from masa.rollout.packing import build_update, padding_share, rank_shard, real_tokens
+from masa.rollout.samplers import PromptSampler
 from masa.tasks.templates import PromptRenderer
 from masa.tracking import records
 from masa.tracking.cost import CostMeter
@@ -43,6 +44,7 @@ class RolloutCallback(L.Callback):
         trainer: micro-batch size.
         renderer: templates over the tokenizer.
         verify: verdicts on (prompt, text) pairs.
+        sampler: chose the prompts, and learns from their outcomes.
         build_engine: makes the engine, once per rank, when the fit starts.
         seed: run seed.
         output_dir: run directory; rollouts are written below it.
@@ -56,6 +58,7 @@ class RolloutCallback(L.Callback):
         trainer: TrainerConfig,
         renderer: PromptRenderer,
         verify: Verify,
+        sampler: PromptSampler,
         build_engine: Callable[[], Engine],
         seed: int,
         output_dir: Path,
@@ -66,6 +69,7 @@ class RolloutCallback(L.Callback):
         self.settings = trainer
         self.renderer = renderer
         self.verify = verify
+        self.sampler = sampler
         self.build_engine = build_engine
         self.seed = seed
         self.output_dir = output_dir
@@ -115,6 +119,7 @@ class RolloutCallback(L.Callback):
         with self._timed("rollout"):
             groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
             self.controller.observe(groups)
+            self.sampler.observe(groups)
             if self.algorithm.bc.mode != "off":
                 experts = [
                     expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups
@@ -268,6 +273,7 @@ class RolloutCallback(L.Callback):
         """What the next rollout depends on beside policy and step; the same on all ranks."""
         return {
             "controller": self.controller.state_dict(),
+            "sampler": self.sampler.state_dict(),
             "pool": self.pool.state_dict(),
             "tokens": dict(self.cost.tokens),
         }
@@ -275,6 +281,7 @@ class RolloutCallback(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.controller.load_state_dict(state_dict["controller"])
+        self.sampler.load_state_dict(state_dict["sampler"])
         self.pool.load_state_dict(state_dict["pool"])
         self.cost.tokens = dict(state_dict["tokens"])
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import lightning as L
 
-from masa.rollout.loader import PromptSampler, Rollout, RolloutLoader
+from masa.plugins import call
+from masa.rollout.loader import Rollout, RolloutLoader
+from masa.rollout.samplers import PromptSampler
 from masa.types import Prompt
 
 
@@ -16,6 +18,7 @@ class MasaDataModule(L.LightningDataModule):
 
     Args:
         prompts: the training pool.
+        sampler: chooses among them.
         rollout: the rollout callback.
         prompts_per_rollout: prompts per step, over all ranks.
         max_rollouts: steps of the run.
@@ -26,6 +29,7 @@ class MasaDataModule(L.LightningDataModule):
     def __init__(
         self,
         prompts: Sequence[Prompt],
+        sampler: PromptSampler,
         rollout: Rollout,
         prompts_per_rollout: int,
         max_rollouts: int,
@@ -33,7 +37,10 @@ class MasaDataModule(L.LightningDataModule):
         ranks_per_engine: int = 1,
     ) -> None:
         super().__init__()
-        self.sampler = PromptSampler(prompts, prompts_per_rollout, seed)
+        self.prompts = prompts
+        self.sampler = sampler
+        self.prompts_per_rollout = prompts_per_rollout
+        self.seed = seed
         self.rollout = rollout
         self.max_rollouts = max_rollouts
         self.ranks_per_engine = ranks_per_engine
@@ -42,12 +49,32 @@ class MasaDataModule(L.LightningDataModule):
         """One batch per rollout."""
         assert self.trainer is not None
         return RolloutLoader(
-            self.sampler,
+            self.draw,
             self.rollout,
             self.max_rollouts,
             self.trainer.global_rank // self.ranks_per_engine,
             self.trainer.world_size // self.ranks_per_engine,
         )
+
+    def draw(self, number: int) -> list[Prompt]:
+        """The prompts of a draw, over all ranks.
+
+        Raises:
+            TrainingError: the sampler failed, or did not draw as many distinct prompts as asked.
+        """
+        count = self.prompts_per_rollout
+        drawn: list[Prompt] = call(
+            f"sampler: {type(self.sampler).__name__}.draw",
+            f"draw {number}",
+            self.sampler.draw,
+            self.prompts,
+            count,
+            number,
+            self.seed,
+            valid=lambda prompts: len(prompts) == len({prompt.id for prompt in prompts}) == count,
+            expected=f"{count} prompts, none twice",
+        )
+        return drawn
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         """Leave the batch where it is: micro-batches travel one at a time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -15,42 +14,6 @@ Rollout = Callable[[Sequence[Prompt], int, Draw], StepBatch]
 """(this rank's prompts, rollout number, how to get more prompts) -> what to train on."""
 
 
-class PromptSampler:
-    """Which prompts belong to a draw: epochs over the pool, each shuffled by (seed, epoch).
-
-    A pure function of the draw's number, so that a resumed run needs no cursor but that. A rest of
-    the pool that does not fill a draw is left for the next epoch's shuffle, so none holds a prompt
-    twice.
-
-    Args:
-        prompts: the pool.
-        per_step: prompts per step, over all ranks.
-        seed: run seed.
-    """
-
-    def __init__(self, prompts: Sequence[Prompt], per_step: int, seed: int) -> None:
-        if len(prompts) < per_step:
-            raise ValueError(
-                f"the task has {len(prompts)} training prompts, a step needs {per_step}: lower "
-                "trainer.prompts_per_rollout"
-            )
-        self.prompts = prompts
-        self.per_step = per_step
-        self.seed = seed
-        self._epoch = -1
-        self._order: list[int] = []
-
-    def step(self, step: int) -> list[Prompt]:
-        """The prompts of draw `step`, from 1: that of rollout `step` where none draws twice."""
-        epoch, index = divmod(step - 1, len(self.prompts) // self.per_step)
-        if epoch != self._epoch:
-            self._order = list(range(len(self.prompts)))
-            random.Random(f"{self.seed}/{epoch}").shuffle(self._order)
-            self._epoch = epoch
-        start = index * self.per_step
-        return [self.prompts[i] for i in self._order[start : start + self.per_step]]
-
-
 class RolloutLoader:
     """Yields one rollout per Lightning batch, made when it is asked for and not before.
 
@@ -58,7 +21,7 @@ class RolloutLoader:
     the first would come from the policy before the last update.
 
     Args:
-        sampler: prompts per step.
+        draw: the prompts of draw n, from 1, over all ranks.
         rollout: makes the batch out of this rank's prompts.
         max_rollouts: steps of the run.
         rank, world_size: this engine and their number: it takes every `world_size`-th prompt.
@@ -66,13 +29,13 @@ class RolloutLoader:
 
     def __init__(
         self,
-        sampler: PromptSampler,
+        draw: Callable[[int], Sequence[Prompt]],
         rollout: Rollout,
         max_rollouts: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.sampler = sampler
+        self.draw = draw
         self.rollout = rollout
         self.max_rollouts = max_rollouts
         self.rank = rank
@@ -97,7 +60,7 @@ class RolloutLoader:
     def _draw(self, seen: set[str]) -> list[Prompt]:
         self._drawing += 1
         # a second draw may lie in the next epoch
-        fresh = [prompt for prompt in self.sampler.step(self._drawing) if prompt.id not in seen]
+        fresh = [prompt for prompt in self.draw(self._drawing) if prompt.id not in seen]
         seen.update(prompt.id for prompt in fresh)
         return fresh[self.rank :: self.world_size]
 

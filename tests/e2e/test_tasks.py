@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM
 
 RUN = 'run ü, seed=0 ("1")'
 SMALL = [
-    "~experiment",
     "model=hub",
     "engine=hf",
     "algorithm=masa",

@@ -10,7 +10,7 @@ import pytest
 import runs
 import torch
 
-from masa.config import conf_dir
+from masa.cli.config_store import conf_dir
 
 HF = ["engine=hf", "trainer.max_rollouts=2", "trainer.val_every=2"]
 

@@ -30,12 +30,24 @@ def algorithm(**settings: Any) -> AlgorithmConfig:
         "group_size": 4,
         "response_limit": 64,
         "meta": {"group_size": 4, "min_length": 4, "response_limit": 200},
-        "control": {"start_step": 0, "window": 8, "min_evidence": 2},
+        "control": {"start_step": 0, "window": 8, "min_evidence": 2, "audit_fraction": 0.0},
+    }
+    settings = {
+        name: with_settings(value) if name in ("gate", "cutoff") else value
+        for name, value in settings.items()
     }
     merged = OmegaConf.merge(OmegaConf.structured(AlgorithmConfig), small, settings)
     config = OmegaConf.to_object(merged)
     assert isinstance(config, AlgorithmConfig)
     return config
+
+
+def with_settings(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A plug-in's own settings apart from those of the framework."""
+    of_framework = ("enabled", "min_precision", "max_lost")
+    own = {name: value for name, value in section.items() if name not in of_framework}
+    rest = {name: value for name, value in section.items() if name in of_framework}
+    return rest | ({"settings": own} if own else {})
 
 
 # --- groups made by hand

@@ -37,8 +37,9 @@ MASA = [
     "algorithm.gate.sigma=1",
     "algorithm.gate.tolerance=0.3",
     "algorithm.gate.min_parsed=0.1",
+    "algorithm.cutoff.min_parsed=0.1",
     "algorithm.gate.min_precision=0",
-    "algorithm.gate.audit_fraction=0.3",
+    "algorithm.control.audit_fraction=0.3",
     "algorithm.cutoff.max_lost=1",
 ]
 

@@ -1,23 +1,23 @@
 from fractions import Fraction
 
 import pytest
-from builders import group, plan, prediction, prompt
+from builders import algorithm, group, plan, prediction, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masa.algorithm.gates import PredictiveGate
-from masa.config import ControlConfig, GateConfig
+from masa.algorithm.controller import Controller
+from masa.algorithm.gates import PredictionGate
 
-ASKED = prompt()
-
-
-def gate(**settings):
-    return PredictiveGate(GateConfig(enabled=True, **settings), ControlConfig(min_evidence=2))
+PROMPT = prompt()
 
 
 def skips(rates, **settings):
-    """The verdict on these predicted eighths; None did not parse."""
-    return gate(**settings).skips(ASKED, [prediction(rate) for rate in rates], 1)
+    """The decision on these predicted eighths; None did not parse."""
+    return PredictionGate(**settings).skips(PROMPT, [prediction(rate) for rate in rates], 0.5)
+
+
+def controller(min_precision=0.0):
+    return Controller(algorithm(gate={"min_precision": min_precision}), seed=0)
 
 
 @given(
@@ -72,47 +72,48 @@ def test_at_least_half_must_have_parsed():
 
 
 def test_other_unreadable_fields_do_not_matter():
-    assert gate().skips(ASKED, [prediction(0, None, None)] * 8, 1)
-    assert not gate().skips(ASKED, [prediction(None, 10, ())] * 8, 1)
+    assert PredictionGate().skips(PROMPT, [prediction(0, None, None)] * 8, 0.5)
+    assert not PredictionGate().skips(PROMPT, [prediction(None, 10, ())] * 8, 0.5)
 
 
-def test_readiness_is_measured_precision():
-    asked = gate(min_precision=0.75)
+def test_a_gate_is_proved_by_measured_precision():
+    measured = controller(min_precision=0.75)
     skipped = plan(would_skip=True)
     constant = group((False, False), decided=skipped)
     mixed = group((True, False), decided=skipped)
-    assert not asked.ready  # no proof yet
-    asked.observe([constant])
-    assert not asked.ready  # one verdict is too few
-    asked.observe([constant, constant, mixed])
-    assert asked.precision.mean == 0.75
-    assert asked.ready
-    asked.observe([mixed])
-    assert asked.precision.mean == 0.6
-    assert not asked.ready
+    assert not measured.gate_proved  # no proof yet
+    measured.observe([constant])
+    assert not measured.gate_proved  # one outcome is too few
+    measured.observe([constant, constant, mixed])
+    assert measured.precision.mean == 0.75
+    assert measured.gate_proved
+    measured.observe([mixed])
+    assert measured.precision.mean == 0.6
+    assert not measured.gate_proved
 
 
-def test_only_its_own_verdicts_are_scored():
-    asked = gate(min_precision=0.5)
-    asked.observe([group((True, False)), group((True, True))])  # neither was gated
-    assert not asked.precision.state_dict()["verdicts"]
+def test_only_its_own_decisions_are_scored():
+    measured = controller(min_precision=0.5)
+    measured.observe([group((True, False)), group((True, True))])  # neither was to be skipped
+    assert not measured.precision.state_dict()["verdicts"]
 
 
-def test_without_a_requirement_it_is_ready_at_once():
-    assert gate().ready
+def test_without_a_requirement_it_needs_no_proof():
+    assert controller().gate_proved
 
 
 def test_state_round_trip():
-    asked, other = gate(min_precision=0.75), gate(min_precision=0.75)
-    asked.observe([group((False, False), decided=plan(would_skip=True))] * 3)
-    state = asked.state_dict()
+    measured, other = controller(min_precision=0.75), controller(min_precision=0.75)
+    measured.observe([group((False, False), decided=plan(would_skip=True))] * 3)
+    state = measured.state_dict()
     other.load_state_dict(state)
-    assert other.ready == asked.ready is True
-    assert other.state_dict() == state == {"precision": {"verdicts": [1.0] * 3}}
+    assert other.gate_proved == measured.gate_proved is True
+    assert other.state_dict() == state
+    assert state["precision"] == {"verdicts": [1.0] * 3}
 
 
 @pytest.mark.parametrize("correct", [(True, True), (False, False)])
 def test_all_right_and_all_wrong_are_both_nothing_to_learn_from(correct):
-    asked = gate(min_precision=1.0)
-    asked.observe([group(correct, decided=plan(would_skip=True))] * 2)
-    assert asked.ready
+    measured = controller(min_precision=1.0)
+    measured.observe([group(correct, decided=plan(would_skip=True))] * 2)
+    assert measured.gate_proved

@@ -251,22 +251,24 @@ def test_the_order_of_entries_changes_nothing():
 @pytest.mark.parametrize("value", [True, 2, 0.25, -1e300, np.float32(0.5)])
 def test_any_finite_number_is_a_reward(value):
     own = outside("returns", value=value).components[-1]
-    assert own("id7", prediction(), group()) == float(value)
+    assert own(prompt("id7"), prediction(), group()) == float(value)
 
 
 @pytest.mark.parametrize("value", [None, "0.5", math.nan, -math.inf, [1.0], 1j, "a\nb"])
 def test_what_is_no_finite_number_is_no_reward(value):
     own = outside("returns", value=value).components[-1]
-    name, words = re.escape(f"{__name__}.returns"), r"id7, it must return a finite number"
-    with pytest.raises(TrainingError, match=rf"rewards\.own: {name} .*{words}") as caught:
-        own("id7", prediction(), group())
+    name, words = re.escape(f"{__name__}.returns"), r"it must return a finite number"
+    with pytest.raises(
+        TrainingError, match=rf"rewards\.own: {name}, prompt id7: .*{words}"
+    ) as caught:
+        own(prompt("id7"), prediction(), group())
     assert "\n" not in str(caught.value)
 
 
 def test_a_component_that_fails_is_named_with_the_prompt():
     own = outside("fails").components[-1]
-    with pytest.raises(TrainingError, match=r"\.fails failed on prompt id7 .*KeyError") as caught:
-        own("id7", prediction(), group())
+    with pytest.raises(TrainingError, match=r"fails, prompt id7: .*KeyError") as caught:
+        own(prompt("id7"), prediction(), group())
     assert "\n" not in str(caught.value)
 
 

@@ -5,8 +5,7 @@ from builders import algorithm, group, plan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masa.algorithm.cutoff import LengthCutoff
-from masa.algorithm.gates import PredictiveGate
+from masa.algorithm.controller import Controller
 from masa.algorithm.sliding_accuracy import SlidingAccuracy
 
 
@@ -54,17 +53,16 @@ PHASES = [
 @pytest.mark.parametrize(("enforced", "audited", "rolled", "counts"), PHASES)
 def test_evidence_is_audited_or_from_the_shadow_mode(enforced, audited, rolled, counts):
     config = algorithm(gate={"enabled": True}, cutoff={"enabled": True})
-    gate, cutoff = PredictiveGate(config.gate, config.control), LengthCutoff(config)
+    controller = Controller(config, seed=0)
     for gated in (True, False):
         decided = plan(would_skip=gated, cutoff_tokens=10, enforced=enforced, audited=audited)
         lengths, correct = ((5, 50), (True, True)) if rolled else ((), ())
         seen = group(correct, lengths, decided=decided, uncensored=rolled)
-        gate.observe([seen])
-        cutoff.observe([seen])
-    assert gate.state_dict()["precision"]["verdicts"] == ([1.0] if counts else [])
+        controller.observe([seen])
+    assert controller.state_dict()["precision"]["verdicts"] == ([1.0] if counts else [])
     # an acting gate would have kept the gated prompt from the cutoff
     met = [0.5] if enforced else [0.5, 0.5]
-    assert cutoff.state_dict()["kept"]["verdicts"] == (met if counts else [])
+    assert controller.state_dict()["kept"]["verdicts"] == (met if counts else [])
 
 
 def test_gate_and_cutoff_are_measured_apart():

@@ -16,8 +16,12 @@ from masa.config import BCConfig
 from masa.rollout.packing import build_update
 
 SEED = 11
-GATE = {"enabled": True, "audit_fraction": 0.0}
-CUT = {"enabled": True, "margin": 1.0}
+GATE = {"enabled": True, "_target_": "masa.algorithm.gates.PredictionGate"}
+CUT = {
+    "enabled": True,
+    "_target_": "masa.algorithm.cutoffs.MeanLengthCutoff",
+    "margin": 1.0,
+}
 
 
 def number(problem):
@@ -72,20 +76,20 @@ def test_before_start_step_nothing_is_enforced():
     assert all(g.plan.enforced for g in later)
 
 
-def test_a_gate_that_has_not_proved_itself_does_not_act():
+def test_a_gate_without_proof_is_not_active():
     config = algorithm(gate=GATE | {"min_precision": 0.9})
     world, groups = roll_out(config)
     assert len(world.engine.calls) == 1 and len(world.asked("solve")) == 6
-    world.controller.gate.precision.add([1.0] * 4)
+    world.controller.precision.add([1.0] * 4)
     collect(prompts(6), 6, world.context)
     assert len(world.asked("solve")) == 6 + 3
 
 
-def test_a_cutoff_that_has_not_proved_itself_does_not_act():
+def test_a_cutoff_without_proof_is_not_active():
     config = algorithm(cutoff=CUT | {"max_lost": 0.1})
     world, groups = roll_out(config)
     assert {g.plan.max_tokens for g in groups} == {64}
-    world.controller.cutoff.kept.add([1.0] * 4)
+    world.controller.kept.add([1.0] * 4)
     groups = collect(prompts(6), 6, world.context)
     assert {g.plan.max_tokens for g in groups} == {20}
 
@@ -93,23 +97,23 @@ def test_a_cutoff_that_has_not_proved_itself_does_not_act():
 # --- gating
 
 
-def test_gated_prompts_get_no_solution():
+def test_skipped_prompts_get_no_solution():
     world, groups = roll_out(algorithm(gate=GATE))
     assert world.asked("solve") == ["problem 1", "problem 3", "problem 5"]
     for group in groups:
-        gated = number(group.prompt.problem) % 2 == 0
-        assert group.plan.would_skip == group.skipped == gated
-        assert group.plan.max_tokens == (0 if gated else 64)
-        assert len(group.solutions) == len(group.correct) == (0 if gated else 4)
+        skipped = number(group.prompt.problem) % 2 == 0
+        assert group.plan.would_skip == group.skipped == skipped
+        assert group.plan.max_tokens == (0 if skipped else 64)
+        assert len(group.solutions) == len(group.correct) == (0 if skipped else 4)
         assert len(group.meta) == 4
 
 
-def test_gated_prompts_earn_no_reward_and_no_gradient():
+def test_skipped_prompts_earn_no_reward_and_no_gradient():
     config = algorithm(gate=GATE)
     _, groups = roll_out(config)
-    gated = [g for g in groups if g.plan.would_skip]
-    assert gated and training_samples(gated, config) == []
-    for group in gated:
+    skipped = [g for g in groups if g.plan.would_skip]
+    assert skipped and training_samples(skipped, config) == []
+    for group in skipped:
         assert group.meta_scores == group.meta_rewards == group.meta_advantages == ()
         assert group.solution_advantages == () and math.isnan(group.pass_rate)
         assert not group.uncensored
@@ -124,20 +128,22 @@ def test_a_right_gate_changes_no_weight_of_a_solution_token(loss, token_mean):
         right = number(problem) % 2 and seed % 2
         return f"carry={number(problem) if right else 9}"
 
-    def weights(**gate):
+    def weights(gate, **control):
         # predictions are not trained: those of skipped prompts, which have no truth, are missing
-        config = algorithm(loss=loss, token_mean=token_mean, gate=gate, meta={"coef": 0.0})
+        config = algorithm(
+            loss=loss, token_mean=token_mean, gate=gate, meta={"coef": 0.0}, control=control
+        )
         _, groups = roll_out(config, solve=hopeless_indeed)
         update = build_update(training_samples(groups, config), config, 10_000, 0)
         return torch.cat([b.weights["solution"].flatten() for b in update])
 
-    everything = weights()
+    everything = weights({})
     assert everything.sum() > 0
-    torch.testing.assert_close(weights(**GATE), everything)
-    torch.testing.assert_close(weights(**GATE, count_skipped=False), 2 * everything)
+    torch.testing.assert_close(weights(GATE), everything)
+    torch.testing.assert_close(weights(GATE, count_skipped=False), 2 * everything)
 
 
-def test_everything_gated_is_fine():
+def test_everything_skipped_is_fine():
     world, groups = roll_out(algorithm(gate=GATE), meta=lambda *args: meta_text(8, 20))
     assert world.asked("solve") == [] and world.verified == []
     assert all(g.skipped for g in groups)
@@ -147,7 +153,7 @@ def test_everything_gated_is_fine():
 
 
 def test_audited_prompts_run_to_the_full_limit():
-    config = algorithm(gate=GATE | {"audit_fraction": 1.0}, cutoff=CUT)
+    config = algorithm(gate=GATE, control={"audit_fraction": 1.0}, cutoff=CUT)
     _, groups = roll_out(config)
     for group in groups:
         assert group.plan.audited and group.plan.enforced
@@ -158,7 +164,7 @@ def test_audited_prompts_run_to_the_full_limit():
 
 
 def test_the_audit_is_a_share_drawn_without_regard_to_the_predictions():
-    config = algorithm(gate=GATE | {"audit_fraction": 0.1}, cutoff=CUT, group_size=2)
+    config = algorithm(gate=GATE, control={"audit_fraction": 0.1}, cutoff=CUT, group_size=2)
     many = prompts(1500)
 
     def audited(meta, step=5):
@@ -175,7 +181,7 @@ def test_the_audit_is_a_share_drawn_without_regard_to_the_predictions():
 
 
 def test_a_group_stopped_by_the_cutoff_is_no_truth():
-    config = algorithm(cutoff=CUT, gate={"audit_fraction": 0.0}, bc={"mode": "joint"})
+    config = algorithm(cutoff=CUT, bc={"mode": "joint"})
     # problem 1 is solved in 8 tokens, problem 0 would need 30
     world, groups = roll_out(
         config, count=2, solve=lambda p, s: f"carry={1 if number(p) else 'x' * 30 + '=0'}"
@@ -193,34 +199,33 @@ def test_a_group_stopped_by_the_cutoff_is_no_truth():
     assert finished.uncensored and finished.meta_rewards
     assert expert_of(finished, config.bc, world.renderer.rewrite) is not None
 
-    before = world.controller.gate.state_dict(), world.controller.cutoff.state_dict()
-    world.controller.gate.observe(groups)
-    world.controller.cutoff.observe(groups)
-    assert (world.controller.gate.state_dict(), world.controller.cutoff.state_dict()) == before
+    before = world.controller.state_dict()
+    world.controller.observe(groups)
+    assert world.controller.state_dict() == before
 
 
-def test_the_cutoff_spares_what_a_gate_on_trial_would_skip():
-    gate = GATE | {"audit_fraction": 0.0, "min_precision": 0.9}
+def test_the_cutoff_leaves_alone_what_a_gate_in_shadow_mode_would_skip():
+    gate = GATE | {"min_precision": 0.9}
     slow = {"meta": hopeless_if_even, "solve": lambda p, s: "x" * 30}
     _, groups = roll_out(algorithm(cutoff=CUT, gate=gate), count=6, **slow)
     assert not any(g.plan.gate_active for g in groups) and all(g.plan.cutoff_active for g in groups)
     for g in groups:
         assert g.skip_evidence == g.plan.would_skip == (number(g.prompt.problem) % 2 == 0)
         assert g.uncensored == g.plan.would_skip
-    # no trial where there is no gate
+    # a gate that is off is not measured at the cost of the cutoff
     _, groups = roll_out(algorithm(cutoff=CUT, gate=gate | {"enabled": False}), count=6, **slow)
     assert not any(g.uncensored or g.skip_evidence for g in groups)
 
 
 def test_one_stopped_solution_is_enough():
-    config = algorithm(cutoff=CUT, gate={"audit_fraction": 0.0}, group_size=8)
+    config = algorithm(cutoff=CUT, group_size=8)
     _, (group,) = roll_out(config, count=1, solve=lambda p, s: "x" * (30 * (s % 2)))
     assert len({c.finished for c in group.solutions}) == 2
     assert not group.uncensored
 
 
 def test_the_response_limit_itself_is_no_cutoff():
-    config = algorithm(cutoff=CUT, gate={"audit_fraction": 0.0})
+    config = algorithm(cutoff=CUT)
     _, (group,) = roll_out(
         config, count=1, meta=lambda *args: meta_text(4, 64), solve=lambda p, s: "x" * 100
     )
@@ -308,7 +313,7 @@ def test_verdicts_stay_with_their_texts():
 @settings(max_examples=25)
 @given(order=st.permutations(range(6)), ranks=st.integers(1, 3))
 def test_order_and_ranks_change_nothing(step, order, ranks):
-    config = algorithm(control={"start_step": 5}, gate=GATE | {"audit_fraction": 0.3}, cutoff=CUT)
+    config = algorithm(control={"start_step": 5, "audit_fraction": 0.3}, gate=GATE, cutoff=CUT)
     _, straight = roll_out(config, step=step)
     shuffled = [prompts(6)[i] for i in order]
     by_rank = [roll_out(config, step=step, who=shuffled[r::ranks])[1] for r in range(ranks)]
@@ -329,7 +334,7 @@ def test_seeds_are_all_different():
 
 
 def test_a_step_can_be_repeated():
-    config = algorithm(gate=GATE | {"audit_fraction": 0.3}, cutoff=CUT)
+    config = algorithm(gate=GATE, control={"audit_fraction": 0.3}, cutoff=CUT)
     assert roll_out(config)[1] == roll_out(config)[1]
 
 

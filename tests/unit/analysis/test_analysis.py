@@ -256,7 +256,7 @@ def test_a_gate_by_history_is_audited_without_predictions(tmp_path: Path) -> Non
     rows += prompt_rows("train", 1, "b", NO, audited=True, gate_active=True)
     path = write_run(tmp_path / "run", rows, method="greso")
     config = yaml.safe_load((path / "config.yaml").read_text())
-    config["algorithm"]["gate"] = {"enabled": True, "kind": "history"}
+    config["algorithm"]["gate"] = {"enabled": True, "_target_": "masa.algorithm.gates.HistoryGate"}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     run = load_run(path)
     row = tables.audits([run]).iloc[0]

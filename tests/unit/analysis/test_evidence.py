@@ -33,8 +33,9 @@ def solves(problem, seed):
 def test_metrics_equal_the_analysis_of_the_parquet(gate, cutoff, tmp_path):
     config = algorithm(
         gate={
-            "enabled": True, "audit_fraction": 0.3, "min_precision": 0.0 if gate else 1.0,
+            "enabled": True, "min_precision": 0.0 if gate else 1.0,
         },
+        control={"audit_fraction": 0.3},
         cutoff={"enabled": True, "margin": 1.5, "max_lost": 1.0 if cutoff else 0.0},
     )  # fmt: skip
     world = World(config, predicts, solves, seed=3)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from masa import export
 from masa.cli import app, sweep
 from masa.cli.arguments import make_directory, path_arguments, quoted
-from masa.config import conf_dir
+from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 
 PARSER = OverridesParser.create()

@@ -4,19 +4,23 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import hydra
 import pytest
 import yaml
-from builders import nested_keys
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from transformers import AutoConfig
 
+from masa.algorithm.controller import Controller
+from masa.algorithm.cutoffs import MeanLengthCutoff
+from masa.algorithm.gates import CombinedGate, Gate, HistoryGate, PredictionGate
 from masa.cli import app
+from masa.cli.config_store import conf_dir
 from masa.config import (
     RENAMED,
     AlgorithmConfig,
@@ -30,7 +34,6 @@ from masa.config import (
     StrategyConfig,
     SweepConfig,
     TrainerConfig,
-    conf_dir,
     load,
     paper_rewards,
 )
@@ -38,6 +41,7 @@ from masa.engine.hf import HfEngine
 from masa.engine.settings import check_engine
 from masa.engine.vllm import VllmEngine
 from masa.errors import ConfigError, TrainingError
+from masa.plugins import build_plugin
 from masa.rollout.build import longest_sequence
 from masa.rollout.callback import RolloutCallback, validation_config
 from masa.training.devices import check_devices
@@ -48,6 +52,9 @@ NAN = float("nan")
 
 def names(group):
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+ALGORITHMS = names("algorithm")
 
 
 @functools.cache
@@ -61,8 +68,8 @@ def read(name):
 
 
 def preset(name):
-    """The algorithm as it stands in conf/, without the built-in experiment's own numbers."""
-    return load(compose("~experiment", f"algorithm={name}"))
+    """The algorithm as it stands in conf/, without the numbers that come with the built-in task."""
+    return load(compose("task=gsm8k", f"algorithm={name}"))
 
 
 # --- values that cannot be
@@ -77,14 +84,10 @@ IMPOSSIBLE = [
     (BCConfig, "coef", [-0.1, NAN]),
     (BCConfig, "pool_size", [0, -1]),
     (BCConfig, "learning_rate", [0, -1e-6, NAN, math.inf]),
-    (GateConfig, "sigma", [-0.1, NAN]),
-    (GateConfig, "tolerance", [-0.1, 1.1, NAN]),
-    (GateConfig, "min_parsed", [-0.1, 1.1, NAN]),
-    (GateConfig, "audit_fraction", [-0.1, 1.1, NAN]),
     (GateConfig, "min_precision", [-0.1, 1.1, NAN]),
-    (CutoffConfig, "margin", [0, -1, NAN]),
     (CutoffConfig, "max_lost", [-0.1, 1.1, NAN]),
     (ControlConfig, "start_step", [-1]),
+    (ControlConfig, "audit_fraction", [-0.1, 1.1, NAN]),
     (ControlConfig, "min_evidence", [0, 65]),
     (ControlConfig, "window", [0, 15]),
     (AlgorithmConfig, "group_size", [-1, 0, 1]),
@@ -124,7 +127,7 @@ IMPOSSIBLE = [
     (TrainerConfig, "max_nonfinite_updates", [0]),
     (TrainerConfig, "logprob_tolerance", [0, -1, NAN]),
     (TrainerConfig, "logprob_mean_tolerance", [0, -1, NAN]),
-    (StrategyConfig, "name", ["", "ddp"]),
+    (StrategyConfig, "name", ["", "ddp2"]),
     (StrategyConfig, "devices", [0, 2]),
     (StrategyConfig, "num_nodes", [0, 2]),
 ]
@@ -163,9 +166,9 @@ EDGES = [
     (MetaConfig, {"group_size": 0}),
     (MetaConfig, {"group_size": 2, "coef": 0, "rewards": weighted(0, 0, 1)}),
     (BCConfig, {"mode": "separate", "coef": 0, "pool_size": 1}),
-    (GateConfig, {"sigma": 0, "tolerance": 1, "min_parsed": 0, "audit_fraction": 1}),
-    (CutoffConfig, {"margin": 0.5, "max_lost": 0}),
-    (ControlConfig, {"start_step": 0, "window": 1, "min_evidence": 1}),
+    (GateConfig, {"min_precision": 1}),
+    (CutoffConfig, {"max_lost": 0}),
+    (ControlConfig, {"start_step": 0, "window": 1, "min_evidence": 1, "audit_fraction": 1}),
     (AlgorithmConfig, {"group_size": 2, "eps_low": 0, "eps_high": 0, "dual_clip": 1.1}),
     (OptimizerConfig, {"weight_decay": 0, "warmup_steps": 0}),
     (TrainerConfig, {"max_rollouts": 1, "val_samples": 2, "val_meta_samples": 0}),
@@ -182,8 +185,6 @@ def test_an_extreme_but_possible_value_is_taken(schema, values):
 @pytest.mark.parametrize(
     ("values", "word"),
     [
-        ({"gate": GateConfig(enabled=True)}, "gate.enabled"),
-        ({"cutoff": CutoffConfig(enabled=True)}, "cutoff.enabled"),
         ({"control": ControlConfig(hint=True)}, "control.hint"),
         ({"bc": BCConfig(mode="joint")}, "bc.mode"),
     ],
@@ -207,7 +208,7 @@ def run_config(**changes):
         "trainer": TrainerConfig(),
         "strategy": StrategyConfig(),
         "sweep": SweepConfig(),
-        "task": {}, "model": {}, "engine": {}, "logger": None, "output_dir": "out",
+        "task": {}, "model": {}, "engine": {}, "sampler": {}, "logger": None, "output_dir": "out",
     }  # fmt: skip
     return RunConfig(**values | changes)
 
@@ -256,7 +257,7 @@ def test_a_top_level_value_of_the_wrong_type_is_refused(key, values):
         refused(lambda value=value: run_config(**{key: value}), key)
 
 
-@pytest.mark.parametrize("name", names("algorithm"))
+@pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize("changes", [{}, {"val_samples": 2}, {"val_meta_samples": 0}])
 def test_what_is_accepted_can_be_validated(name, changes):
     trainer = TrainerConfig(**changes)
@@ -273,21 +274,17 @@ def test_what_is_accepted_can_be_validated(name, changes):
     ("overrides", "words"),
     [
         (["+algorithm.sigma=1"], ["algorithm", "sigma"]),
-        (["+algorithm.gate.sigme=1"], ["algorithm", "sigme"]),
         (["+trainer.max_rollout=1"], ["trainer", "max_rollout"]),
         (["+foo=1"], ["unknown key foo", "seed"]),
         (["+foo.bar=1", "+baz=2"], ["unknown key baz, foo"]),
         (["optimizer.lr=abc"], ["optimizer", "abc"]),
         (["optimizer.lr=null"], ["optimizer", "None"]),
-        (["optimizer=5"], ["optimizer"]),
         (["algorithm.gate=5"], ["algorithm"]),
         (["trainer.max_rollouts=1.5"], ["trainer", "1.5"]),
         (["trainer.max_rollouts=many"], ["trainer", "many"]),
         (["algorithm.gate.enabled=perhaps"], ["algorithm", "perhaps"]),
         (["algorithm.bc.mode=often"], ["bc.mode", "often", "joint"]),
         (["algorithm.group_size=1"], ["group_size"]),
-        (["algorithm.gate.sigma=-1"], ["gate.sigma"]),
-        (["algorithm=masa_efficient", "algorithm.meta.group_size=0"], ["gate.enabled"]),
         (["algorithm=masa_efficient", "trainer.max_rollouts=5"], ["start_step"]),
         (["algorithm.meta.rewards=5"], ["algorithm", "int"]),
         (["algorithm.meta.rewards=null"], ["meta.rewards"]),
@@ -295,7 +292,7 @@ def test_what_is_accepted_can_be_validated(name, changes):
         (["algorithm.meta.rewards.length=null"], ["rewards.length is None"]),
         (["algorithm=masa_v1", "~algorithm.meta.rewards.notion"], ["bc.mode", "rewards.notion"]),
         (["seed=abc"], ["seed", "abc"]),
-        (["~task"], ["missing key task"]),
+        (["~engine"], ["missing key engine"]),
     ],
 )
 def test_load_refuses_in_one_line(overrides, words):
@@ -320,7 +317,7 @@ def test_a_component_can_be_left_out_and_its_settings_changed():
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_a_setting_of_before_is_answered_with_its_name_now(old, new, capsys):
-    assert OmegaConf.select(compose(), new) is not None
+    assert OmegaConf.select(compose(), new) is not None or new == "gate"  # a group
     key = old.rpartition(".")
     for override in (f"+{old}=1", f"++{old}=null", f"+{key[0]}={{{key[2]}: 1}}"):
         refused(lambda override=override: load(compose(override)), f"{old} is called {new} now")
@@ -333,7 +330,7 @@ def test_a_setting_of_before_is_answered_with_its_name_now(old, new, capsys):
 
 # --- conf/
 
-EVERY = [f"algorithm={name}" for name in names("algorithm")] + [
+EVERY = [f"algorithm={name}" for name in ALGORITHMS] + [
     f"experiment={name}" for name in names("experiment")
 ]
 
@@ -345,7 +342,7 @@ def test_every_shipped_config_composes_and_loads(choice):
         assert config.algorithm.name == choice.partition("=")[2]
 
 
-@pytest.mark.parametrize("group", ["engine", "logger", "strategy", "trainer", "task"])
+@pytest.mark.parametrize("group", ["engine", "logger", "strategy", "task"])
 def test_every_option_composes(group):
     for name in names(group):
         load(compose(f"{group}={name}"))
@@ -391,38 +388,40 @@ def test_the_papers_limits_fit_into_the_context_of_every_preset(name, experiment
         assert (algorithm.response_limit, algorithm.meta.response_limit) == (8192, 8192)
 
 
-def fields_of(schema):
-    """Names of all settings of a schema, nested ones as a.b."""
-    return nested_keys(dataclasses.asdict(schema()))
+def test_a_task_brings_its_own_settings():
+    """`masa-train model=hub model.name=X task=gsm8k` is all that it takes."""
+    other = load(compose("model=hub", "model.name=x", "task=gsm8k", "algorithm=masa"))
+    assert (other.name, other.algorithm.response_limit) == ("masa", 8192)
+    built_in = load(compose("model=hub", "model.name=x", "algorithm=masa"))
+    assert (built_in.name, built_in.algorithm.response_limit) == ("arithmetic", 192)
+    assert load(compose("experiment=arithmetic")) == load(compose())
+    longer = load(compose("experiment=arithmetic_claim", "algorithm.response_limit=100"))
+    assert (longer.algorithm.response_limit, longer.trainer.max_rollouts) == (100, 100)
 
 
-def test_conf_and_config_know_the_same_keys():
-    assert nested_keys(read("algorithm/grpo.yaml")) == fields_of(AlgorithmConfig)
-    assert nested_keys(read("trainer/default.yaml")) == fields_of(TrainerConfig)
-    for name in names("strategy"):
-        assert nested_keys(read(f"strategy/{name}.yaml")) == fields_of(StrategyConfig)
-    assert nested_keys(read("config.yaml")["optimizer"]) == fields_of(OptimizerConfig)
-    top = {"algorithm", "trainer", "strategy", "optimizer", "task", "model", "engine", "logger"}
-    composed = compose("experiment=arithmetic")
+def test_defaults_come_from_the_dataclasses():
+    """A number of the framework stands once: in its dataclass, unless a preset differs."""
+    config = preset("masa")
+    assert config.algorithm == AlgorithmConfig(
+        gate=config.algorithm.gate, cutoff=config.algorithm.cutoff
+    )
+    assert config.optimizer == OptimizerConfig()
+    assert config.trainer == TrainerConfig()
+    assert config.strategy == StrategyConfig()
+    assert config.sweep == SweepConfig()
+    composed = compose()
     assert {str(key) for key in composed} == {f.name for f in dataclasses.fields(RunConfig)}
-    assert top <= set(composed)
-    for key, schema in [
-        ("algorithm", AlgorithmConfig), ("trainer", TrainerConfig),
-        ("strategy", StrategyConfig), ("optimizer", OptimizerConfig),
-    ]:  # fmt: skip
-        assert nested_keys(OmegaConf.to_container(composed[key])) == fields_of(schema)
 
 
-def test_defaults_in_code_and_conf_agree():
-    """A number stands in two places: in conf/, and as the default of a schema built in Python."""
-    bare = load(compose("~experiment", "algorithm=masa"))
-    assert bare.algorithm == AlgorithmConfig()
-    assert bare.optimizer == OptimizerConfig()
-    assert bare.trainer == TrainerConfig()
-    assert bare.strategy == StrategyConfig()
+@pytest.mark.parametrize("plugin", [PredictionGate, HistoryGate, CombinedGate])
+def test_defaults_of_a_gate_come_from_its_class(plugin):
+    name = plugin.__name__.removesuffix("Gate").lower()
+    gate = load(compose("task=gsm8k", "algorithm=grpo", f"gate={name}")).algorithm.gate
+    assert build_plugin("algorithm.gate", gate.settings, Gate) == plugin()
+    assert replace(gate, settings={}) == GateConfig(settings={})
 
 
-@pytest.mark.parametrize("name", names("algorithm"))
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_presets_hold_the_papers_numbers(name):
     config = preset(name)
     a = config.algorithm
@@ -439,8 +438,10 @@ def test_presets_hold_the_papers_numbers(name):
     assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
     assert a.bc.min_notion_score == 0.2
     assert a.control.start_step == (0 if name == "greso" else 80)
-    assert (a.gate.sigma, a.gate.tolerance, a.gate.min_parsed) == (0.1, 1 / 16, 0.5)
-    assert (a.gate.audit_fraction, a.cutoff.margin) == (0.05, 2.0)
+    controller = Controller(a, seed=0)
+    gates = {"greso": HistoryGate(), "masa_combined": CombinedGate()}
+    assert controller.gate == gates.get(name, PredictionGate(0.1, 1 / 16, 0.5))
+    assert (a.control.audit_fraction, controller.cutoff) == (0.05, MeanLengthCutoff(2.0, 0.5))
     assert (config.trainer.prompts_per_rollout, config.trainer.max_rollouts) == (128, 314)
     o = config.optimizer
     assert (o.lr, o.weight_decay, o.warmup_steps, o.grad_clip) == (1e-6, 0.1, 20, 1.0)
@@ -449,7 +450,7 @@ def test_presets_hold_the_papers_numbers(name):
 def test_presets_switch_on_what_they_say():
     switches = {
         name: (a.meta.group_size > 0, a.bc.mode, a.gate.enabled, a.cutoff.enabled, a.control.hint)
-        for name in names("algorithm")
+        for name in ALGORITHMS
         for a in [preset(name).algorithm]
     }
     assert switches == {
@@ -466,11 +467,11 @@ def test_presets_switch_on_what_they_say():
     }
     losses = {
         name: (a.advantage, a.loss, a.dynamic_sampling > 0, a.overlong_buffer)
-        for name in names("algorithm")
+        for name in ALGORITHMS
         for a in [preset(name).algorithm]
     }
     plain = ("grpo", "dapo", False, 0)
-    assert losses == dict.fromkeys(names("algorithm"), plain) | {
+    assert losses == dict.fromkeys(ALGORITHMS, plain) | {
         "dapo": ("grpo", "dapo", True, 0.2),
         "masa_dapo": ("grpo", "dapo", True, 0.2),
         "dr_grpo": ("dr_grpo", "dr_grpo", False, 0),
@@ -560,7 +561,7 @@ def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(tmp_path):
         raise RuntimeError("Free memory on device\nis less than desired")
 
     rollout = RolloutCallback(
-        AlgorithmConfig(), TrainerConfig(), None, None, build, 0, tmp_path, 1, None
+        AlgorithmConfig(), TrainerConfig(), None, None, None, build, 0, tmp_path, 1, None
     )
     module = MasaModule(
         None, AlgorithmConfig(), OptimizerConfig(), TrainerConfig(), StrategyConfig()

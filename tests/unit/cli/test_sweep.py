@@ -15,14 +15,16 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 
 from masa.cli import sweep
+from masa.cli.config_store import conf_dir
 from masa.cli.resume import check_resume_config
-from masa.config import conf_dir, load
+from masa.config import load
 from masa.errors import ConfigError
 
-SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
+SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("[!_]*.yaml"))
 PRESETS = {path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")}
 SETTINGS = {
-    "base": 4, "bc": 3, "components": 7, "control": 3, "cutoff": 3, "families": 3, "gating": 3,
+    "difficulty_base": 4, "bc": 3, "components": 7, "control": 3, "cutoff": 3, "families": 3,
+    "gating": 3,
     "hints": 2, "kl": 4, "meta_coef": 4, "meta_rollouts": 3, "seeds": 1, "start_step": 3,
     "audit": 3,
 }  # fmt: skip

@@ -13,7 +13,7 @@ import published
 import pytest
 from hydra.utils import instantiate
 
-from masa.config import conf_dir
+from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 from masa.evaluation.benchmarks import load_benchmarks
 from masa.evaluation.config import load, load_benchmark

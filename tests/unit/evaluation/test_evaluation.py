@@ -12,7 +12,7 @@ from builders import byte_tokenizer
 from filelock import FileLock
 
 from masa.cli import app
-from masa.config import conf_dir
+from masa.cli.config_store import conf_dir
 from masa.engine.scripted import ScriptedEngine
 from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.evaluate import arguments, run

@@ -5,32 +5,36 @@ import lightning as L
 import pytest
 import torch
 from builders import prompts
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from masa.rollout.datamodule import MasaDataModule
-from masa.rollout.loader import PromptSampler, RolloutLoader
+from masa.rollout.loader import RolloutLoader
+from masa.rollout.samplers import ShuffledEpochs
 from masa.types import StepBatch
 
 # --- which prompts
 
 
+def epochs(count, per_step, seed):
+    """Draws from `count` prompts, by number."""
+    pool = prompts(count)
+    return lambda number: ShuffledEpochs().draw(pool, per_step, number, seed)
+
+
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 5), st.integers(1, 60))
 def test_no_prompt_twice_in_a_step(count, per_step, seed, step):
-    if per_step > count:
-        with pytest.raises(ValueError, match="lower trainer.prompts_per_rollout"):
-            PromptSampler(prompts(count), per_step, seed)
-        return
-    drawn = PromptSampler(prompts(count), per_step, seed).step(step)
+    assume(per_step <= count)
+    drawn = epochs(count, per_step, seed)(step)
     assert len(drawn) == len({prompt.id for prompt in drawn}) == per_step
 
 
 @pytest.mark.parametrize("count", [12, 14])
 def test_no_prompt_twice_in_an_epoch_and_each_once_where_it_divides(count):
-    sampler = PromptSampler(prompts(count), 4, seed=3)
+    draw_of = epochs(count, 4, seed=3)
     orders = []
     for epoch in range(4):
-        drawn = [p.id for step in range(3) for p in sampler.step(3 * epoch + step + 1)]
+        drawn = [p.id for step in range(3) for p in draw_of(3 * epoch + step + 1)]
         assert max(Counter(drawn).values()) == 1 and len(drawn) == 12
         orders.append(drawn)
     assert len({tuple(order) for order in orders}) == 4  # shuffled anew
@@ -39,10 +43,10 @@ def test_no_prompt_twice_in_an_epoch_and_each_once_where_it_divides(count):
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=10))
 def test_a_step_is_a_function_of_seed_and_step(order):
-    sampler = PromptSampler(prompts(11), 3, seed=5)
+    draw_of = epochs(11, 3, seed=5)
     for step in order:  # in whatever order it is asked
-        assert sampler.step(step) == PromptSampler(prompts(11), 3, seed=5).step(step)
-    assert sampler.step(1) != PromptSampler(prompts(11), 3, seed=6).step(1)
+        assert draw_of(step) == epochs(11, 3, seed=5)(step)
+    assert draw_of(1) != epochs(11, 3, seed=6)(1)
 
 
 # --- one batch after another
@@ -53,7 +57,7 @@ def loader(events, **where):
         events.append(("rollout", step, [p.id for p in drawn]))
         return StepBatch(step, [], {})
 
-    return RolloutLoader(PromptSampler(prompts(12), 4, seed=0), rollout, 5, **where)
+    return RolloutLoader(epochs(12, 4, seed=0), rollout, 5, **where)
 
 
 def test_a_rollout_is_made_when_it_is_asked_for():
@@ -99,7 +103,7 @@ def test_further_draws_move_the_cursor_and_repeat_no_prompt():
             events.append((step, [[p.id for p in part] for part in got]))
             return StepBatch(step, [], {})
 
-        stream = RolloutLoader(PromptSampler(prompts(10), 4, seed=0), rollout, 6, **where)
+        stream = RolloutLoader(epochs(10, 4, seed=0), rollout, 6, **where)
         if state:
             stream.load_state_dict(state)
         for batch in stream:
@@ -109,14 +113,14 @@ def test_further_draws_move_the_cursor_and_repeat_no_prompt():
 
     straight, state = run()
     assert state == {"completed": 6, "drawn": 6 + 1 + 2 + 0 + 1 + 2 + 0}
-    sampler = PromptSampler(prompts(10), 4, seed=0)
+    draw_of = epochs(10, 4, seed=0)
     drawn = 0
     for _, parts in straight:
         ids = [name for part in parts for name in part]
         assert len(set(ids)) == len(ids)
         for part in parts:
             drawn += 1
-            whole = [p.id for p in sampler.step(drawn)]
+            whole = [p.id for p in draw_of(drawn)]
             assert [name for name in whole if name in part] == part
     before, cursor = run(stop=2)
     after, _ = run(state=cursor)
@@ -169,7 +173,7 @@ def fit(tmp_path, steps, events, ckpt_path=None, save=None):
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, default_root_dir=tmp_path,
     )  # fmt: skip
-    data = MasaDataModule(prompts(12), rollout, 4, steps, seed=0)
+    data = MasaDataModule(prompts(12), ShuffledEpochs(), rollout, 4, steps, seed=0)
     trainer.fit(module, data, ckpt_path=ckpt_path)
 
 
@@ -200,7 +204,7 @@ def test_a_rollout_that_is_given_up_draws_the_same_prompts_again():
         draw()
         raise GivenUp
 
-    stream = RolloutLoader(PromptSampler(prompts(10), 4, seed=0), rollout, 6)
+    stream = RolloutLoader(epochs(10, 4, seed=0), rollout, 6)
     stream.load_state_dict({"completed": 2, "drawn": 3})
     with pytest.raises(GivenUp):
         next(iter(stream))

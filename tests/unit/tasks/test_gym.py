@@ -11,7 +11,7 @@ import reasoning_gym
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from masa.config import conf_dir
+from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 from masa.verifiers import gym_answers
 from masa.verifiers.gym_answers import MAX_LENGTH, REFUSED, extract, score

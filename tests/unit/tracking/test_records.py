@@ -26,7 +26,9 @@ from masa.tracking import records
 def roll_out():
     """Groups with everything: gated, cut, audited, unparsed."""
     config = algorithm(
-        gate={"enabled": True, "audit_fraction": 0.3}, cutoff={"enabled": True, "margin": 1.0}
+        gate={"enabled": True},
+        control={"audit_fraction": 0.3},
+        cutoff={"enabled": True, "margin": 1.0},
     )
 
     def meta(problem, seed):

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
 from masa import warmstart as entry
-from masa.config import conf_dir
+from masa.cli.config_store import conf_dir
 from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask, is_held_out
 from masa.training import demonstrations as module
 from masa.training.demonstrations import (

@@ -1,0 +1,73 @@
+"""The defaults of all settings, as Hydra sees them: out of the dataclasses, where each stands once.
+
+`conf/` holds what differs from them. Importing this module is what registers them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from masa.algorithm.cutoffs import MeanLengthCutoff
+from masa.algorithm.gates import CombinedGate, HistoryGate, PredictionGate
+from masa.config import (
+    AlgorithmConfig,
+    CutoffConfig,
+    GateConfig,
+    OptimizerConfig,
+    RunConfig,
+    StrategyConfig,
+    TrainerConfig,
+)
+from masa.evaluation.config import EvaluationConfig
+from masa.rollout.samplers import ShuffledEpochs
+
+
+def conf_dir() -> Path:
+    """The folder `conf/`: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def defaults(schema: type, *without: str) -> dict[str, Any]:
+    """Settings of a dataclass that have a default, but those named."""
+    settings: Any = OmegaConf.to_container(OmegaConf.structured(schema))
+    return {name: v for name, v in settings.items() if v != "???" and name not in without}
+
+
+def plugin(cls: type, schema: type | None = None, **settings: Any) -> dict[str, Any]:
+    """A node with `_target_`: what the framework asks of it, its own settings, and other values."""
+    node = {"_target_": f"{cls.__module__}.{cls.__qualname__}"}
+    return node | (defaults(schema, "settings") if schema else {}) | defaults(cls) | settings
+
+
+def store(group: str | None, name: str, node: dict[str, Any], package: str | None = None) -> None:
+    """One option of a config group, or a config of its own."""
+    ConfigStore.instance().store(name=name, node=node, group=group, package=package)
+
+
+store(None, "run", defaults(RunConfig))
+store(None, "evaluation", defaults(EvaluationConfig))
+store("algorithm", "base", defaults(AlgorithmConfig, "gate", "cutoff"))
+store("optimizer", "adamw", defaults(OptimizerConfig))
+store("trainer", "default", defaults(TrainerConfig))
+store("strategy", "single", defaults(StrategyConfig))
+store("sampler", "shuffled_epochs", plugin(ShuffledEpochs))
+store("cutoff", "mean_length", plugin(MeanLengthCutoff, CutoffConfig), "algorithm.cutoff")
+store("gate", "prediction", plugin(PredictionGate, GateConfig), "algorithm.gate")
+store("gate", "history", plugin(HistoryGate, GateConfig), "algorithm.gate")
+store(
+    "gate",
+    "combined",
+    plugin(
+        CombinedGate,
+        GateConfig,
+        window="${algorithm.control.window}",
+        min_evidence="${algorithm.control.min_evidence}",
+    ),
+    "algorithm.gate",
+)

@@ -1,0 +1,165 @@
+"""Gates, cutoffs and samplers of a user's own: what is taken, and what is refused in one line."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+from builders import algorithm, group, prediction, prompt, prompts
+
+from masa.algorithm.controller import Controller
+from masa.algorithm.cutoffs import Cutoff
+from masa.algorithm.gates import Gate
+from masa.errors import ConfigError, TrainingError
+from masa.plugins import build_plugin
+from masa.rollout.datamodule import MasaDataModule
+from masa.rollout.samplers import PromptSampler
+
+HERE = __name__
+
+
+@dataclass
+class Level(Gate):
+    """Skips levels from one on, and remembers how many outcomes it has seen."""
+
+    above: int = 3
+    seen: int = 0
+
+    def skips(self, prompt, predictions, draw):
+        return prompt.level > self.above
+
+    def observe(self, groups):
+        self.seen += len(groups)
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+class Returns(Gate, Cutoff):
+    """A gate and a cutoff that return what they are told."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def skips(self, prompt, predictions, draw):
+        return self.value
+
+    def tokens(self, prompt, predictions):
+        return self.value
+
+
+class Fails(Gate):
+    def skips(self, prompt, predictions, draw):
+        raise KeyError("no such\nprompt")
+
+
+class TwoArguments(Gate):
+    def skips(self, prompt, predictions):
+        return False
+
+
+class NoGate:
+    def skips(self, prompt, predictions, draw):
+        return False
+
+
+class Refuses(Gate):
+    def __init__(self, size):
+        raise ValueError(f"{size} is too large")
+
+
+class Draws(PromptSampler):
+    def __init__(self, indices):
+        self.indices = indices
+
+    def draw(self, prompts, count, number, seed):
+        return [prompts[i] for i in self.indices]
+
+
+def controller(gate=None, cutoff=None):
+    nodes = {"gate": gate or {}, "cutoff": cutoff or {}}
+    return Controller(algorithm(**{k: {"enabled": True} | v for k, v in nodes.items()}), seed=0)
+
+
+def decide(made, level=0):
+    return made.decide(prompt(level=level), (prediction(),) * 4, made.phase(1))
+
+
+def test_a_gate_from_outside_decides_learns_and_is_resumed():
+    made = controller(gate={"_target_": f"{HERE}.Level", "above": 2})
+    assert [decide(made, level).max_tokens > 0 for level in (1, 2, 3)] == [True, True, False]
+    made.observe([group(), group()])
+    other = controller(gate={"_target_": f"{HERE}.Level", "above": 2})
+    other.load_state_dict(made.state_dict())
+    assert other.gate.seen == 2 and other.state_dict() == made.state_dict()
+
+
+@pytest.mark.parametrize("tokens, limit", [(10, 10), (10.2, 11), (1, 4), (1e9, 64), (None, 64)])
+def test_a_cutoff_from_outside_is_rounded_up_and_kept_in_range(tokens, limit):
+    made = controller(cutoff={"_target_": f"{HERE}.Returns", "value": tokens})
+    assert decide(made).max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (None, ["is None", "_target_: MODULE.CLASS"]),
+        ({"above": 1}, ["_target_: MODULE.CLASS"]),
+        ({"_target_": "nowhere.Mine"}, ["nowhere.Mine", "cannot be imported"]),
+        ({"_target_": f"{HERE}.Absent"}, ["Absent", "cannot be imported"]),
+        ({"_target_": f"{HERE}.controller"}, ["controller", "cannot be imported"]),
+        ({"_target_": f"{HERE}.NoGate"}, ["subclass of masa.algorithm.gates.Gate"]),
+        ({"_target_": f"{HERE}.TwoArguments"}, ["skips", "(prompt, predictions, draw)"]),
+        ({"_target_": f"{HERE}.Level", "below": 1}, ["below"]),
+        ({"_target_": f"{HERE}.Level", "above": "high"}, ["high"]),
+        ({"_target_": f"{HERE}.Returns"}, ["cannot be built", "value"]),
+        ({"_target_": f"{HERE}.Refuses", "size": 3}, ["cannot be built", "3 is too large"]),
+        ({"_target_": "masa.algorithm.gates.PredictionGate", "sigma": -1}, ["gate.sigma is -1"]),
+        ({"_target_": "masa.algorithm.gates.HistoryGate", "revisit": math.nan}, ["revisit is nan"]),
+    ],
+)
+def test_a_gate_that_cannot_be_is_refused_in_one_line(node, words):
+    with pytest.raises(ConfigError) as caught:
+        build_plugin("algorithm.gate", node, Gate)
+    message = str(caught.value)
+    assert message.startswith("algorithm.gate") and "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("part", "target", "values"),
+    [
+        ("gate", "Returns", [None, 0.5, "no", [], math.nan]),
+        ("cutoff", "Returns", [0, -1, math.nan, math.inf, "ten", [10]]),
+    ],
+)
+def test_what_a_plugin_may_not_return_ends_the_run_in_one_line(part, target, values):
+    for value in values:
+        made = controller(**{part: {"_target_": f"{HERE}.{target}", "value": value}})
+        with pytest.raises(TrainingError, match=rf"algorithm\.{part}.*prompt p: .*must") as caught:
+            decide(made)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_gate_that_fails_is_named_with_the_prompt():
+    made = controller(gate={"_target_": f"{HERE}.Fails"})
+    with pytest.raises(TrainingError, match=r"Fails\.skips, prompt p: .*KeyError") as caught:
+        decide(made)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("indices", [[0], [0, 0], [0, 1, 2], [0, 99]])
+def test_a_sampler_draws_as_many_distinct_prompts_as_asked(indices):
+    def module(indices):
+        sampler = build_plugin(
+            "sampler", {"_target_": f"{HERE}.Draws", "indices": indices}, PromptSampler
+        )
+        return MasaDataModule(prompts(4), sampler, None, 2, 1, seed=0)
+
+    assert [p.id for p in module([2, 1]).draw(1)] == ["id2", "id1"]
+    with pytest.raises(TrainingError, match=r"Draws\.draw, draw 3: ") as caught:
+        module(indices).draw(3)
+    assert "\n" not in str(caught.value)
