@@ -522,9 +522,9 @@ def load(cfg: DictConfig) -> RunConfig:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
-    known = {f.name for f in fields(RunConfig)}
-    unknown = sorted(str(key) for key in plain if key not in known)
-    require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    names = {f.name for f in fields(RunConfig)}
+    unknown = sorted(str(key) for key in plain if key not in names)
+    require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(names))}")
     typed = {
         "algorithm": AlgorithmConfig,
         "optimizer": OptimizerConfig,
@@ -533,13 +533,13 @@ def load(cfg: DictConfig) -> RunConfig:
         "sweep": SweepConfig,
     }
     for key, schema in typed.items():
-        given = plain.get(key) or {}
-        require(isinstance(given, dict), f"{key} is {given!r}, it must be a group of settings")
+        section = plain.get(key) or {}
+        require(isinstance(section, dict), f"{key} is {section!r}, it must be a group of settings")
         defaults = OmegaConf.structured(schema)
         if key == "algorithm":
-            given, defaults = _with_plugins(given, defaults)
+            section, defaults = _with_plugins(section, defaults)
         try:
-            plain[key] = OmegaConf.to_object(OmegaConf.merge(defaults, given))
+            plain[key] = OmegaConf.to_object(OmegaConf.merge(defaults, section))
         except OmegaConfBaseException as error:
             message = new_name(f"{key}.{error.full_key}") or str(error).splitlines()[0]
             raise ConfigError(f"{key}: {message}") from error
@@ -551,23 +551,23 @@ def load(cfg: DictConfig) -> RunConfig:
     return RunConfig(**{str(key): value for key, value in plain.items()})
 
 
-def _with_plugins(given: dict[str, Any], defaults: Any) -> tuple[dict[str, Any], Any]:
+def _with_plugins(section: dict[str, Any], defaults: Any) -> tuple[dict[str, Any], Any]:
     """The algorithm's settings with those of gate and cutoff under `settings`, and defaults
     without the plug-ins that it names itself, which a merge would bring back."""
-    given = dict(given)
+    section = dict(section)
     for name, schema in (("gate", GateConfig), ("cutoff", CutoffConfig)):
-        node = given.get(name)
+        node = section.get(name)
         for key in node if isinstance(node, dict) else ():
             renamed = new_name(f"algorithm.{name}.{key}")
             require(not renamed, str(renamed))
         if isinstance(node, dict) and "_target_" in node:
             own = {f.name for f in fields(schema)}
-            given[name] = {key: value for key, value in node.items() if key in own}
-            given[name]["settings"] = {k: value for k, value in node.items() if k not in own}
+            section[name] = {key: value for key, value in node.items() if key in own}
+            section[name]["settings"] = {k: value for k, value in node.items() if k not in own}
             defaults[name].settings = {}
-    if "rewards" in (given.get("meta") or {}):
+    if "rewards" in (section.get("meta") or {}):
         defaults.meta.rewards = {}
-    return given, defaults
+    return section, defaults
 
 
 def new_name(text: str) -> str | None:

@@ -125,9 +125,9 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     require_enough_prompts(task, config)
     held_out = [HeldOut("", task.validation, renderer, task.verify)]
     for benchmark in benchmarks:
-        said = build_renderer(benchmark.templates, model, model_path, algorithm, special)
-        held_out.append(HeldOut(benchmark.name, benchmark.prompts, said, benchmark.verify))
-    longest_prompt = max(task.longest_prompt, *(held.longest_prompt for held in held_out))
+        its_renderer = build_renderer(benchmark.templates, model, model_path, algorithm, special)
+        held_out.append(HeldOut(benchmark.name, benchmark.prompts, its_renderer, benchmark.verify))
+    longest_prompt = max(task.longest_prompt, *(part.longest_prompt for part in held_out))
     longest = longest_sequence(longest_prompt, model, model_path, algorithm)
 
     def engine() -> Any:

@@ -7,7 +7,7 @@ Prompt -> Completion (meta) -> MetaPrediction -> PromptPlan -> Completion (solut
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -46,8 +46,8 @@ class Request:
     @property
     def expected_tokens(self) -> int:
         """Tokens read and sampled, as far as is known before: what the ranks are balanced by."""
-        known = self.max_tokens if self.predicted_tokens is None else self.predicted_tokens
-        each = min(known, self.max_tokens)
+        expected = self.max_tokens if self.predicted_tokens is None else self.predicted_tokens
+        each = min(expected, self.max_tokens)
         return len(self.prompt_ids) + len(self.seeds) * each if self.seeds else 0
 
 
@@ -229,16 +229,21 @@ class Sample:
     objective: Objective
     weight: float = 1.0
     """Weight of each of its tokens in its objective's mean; 0: it counts there, but is not run."""
-    mass: float | None = None
+    own_denominator: float | None = None
     """What it adds to that mean's denominator; None: its number of tokens."""
 
     @property
     def denominator(self) -> float:
-        """`mass`, or the number of trained tokens."""
-        return len(self.token_ids) if self.mass is None else self.mass
+        """`own_denominator`, or the number of trained tokens."""
+        return len(self.token_ids) if self.own_denominator is None else self.own_denominator
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.token_ids)
+
+    @classmethod
+    def of_denominator(cls, objective: Objective, denominator: float) -> Sample:
+        """No sequence: something that was not sampled, and counts in the mean all the same."""
+        return cls((), (), (), 0.0, objective, weight=0.0, own_denominator=denominator)
 
 
 @dataclass(frozen=True)
@@ -282,15 +287,9 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device."""
-        return MicroBatch(
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            self.position_ids.to(device),
-            self.behaviour_logprobs.to(device),
-            self.advantages.to(device),
-            {name: weight.to(device) for name, weight in self.weights.items()},
-            None if self.old_logprobs is None else self.old_logprobs.to(device),
-        )
+        tensors = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        weights = {name: weight.to(device) for name, weight in self.weights.items()}
+        return replace(self, weights=weights, **tensors)
 
 
 @dataclass(frozen=True)
@@ -301,8 +300,8 @@ class Update:
     """As many on every rank, padded with dummies of weight zero."""
     empty: bool = False
     """True where no rank has a token to train on: the optimizer step is left out."""
-    optimizer: int = 0
-    """Which of the module's optimizers takes the step: 0 the policy's, 1 that of separate BC."""
+    cloning: bool = False
+    """True where the optimizer of separate behaviour cloning takes the step, not the policy's."""
 
     def __iter__(self) -> Iterator[MicroBatch]:
         return iter(self.micro_batches)

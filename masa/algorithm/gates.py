@@ -67,7 +67,30 @@ class PredictionGate(Gate):
 
 
 @dataclass
-class HistoryGate(Gate):
+class _WithMemory(Gate):
+    """Remembers how often in a row, up to its last visit, each prompt had zero variance."""
+
+    def __post_init__(self) -> None:
+        self.streaks: dict[str, int] = {}
+
+    def observe(self, groups: Sequence[RolloutGroup]) -> None:
+        """Note the outcomes of prompts that were rolled out in full."""
+        for group in groups:
+            if group.uncensored:
+                before = self.streaks.get(group.prompt.id, 0)
+                self.streaks[group.prompt.id] = before + 1 if group.zero_variance else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Gate.state_dict`."""
+        return {"streaks": dict(self.streaks)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Gate.load_state_dict`."""
+        self.streaks = dict(state["streaks"])
+
+
+@dataclass
+class HistoryGate(_WithMemory):
     """Skips a prompt whose last visits had zero variance, with random re-visits.
 
     After z such visits in a row it is skipped with probability 1 - r ** z (GRESO, arXiv 2506.02177,
@@ -80,28 +103,16 @@ class HistoryGate(Gate):
     needs_predictions = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _shares(revisit=self.revisit)
-        self.streaks = Streaks()
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
-        return draw >= self.revisit ** (self.streaks[prompt] or 0)
-
-    def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Gate.observe`."""
-        self.streaks.observe(groups)
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Gate.state_dict`."""
-        return self.streaks.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Gate.load_state_dict`."""
-        self.streaks.load_state_dict(state)
+        return draw >= self.revisit ** self.streaks.get(prompt.id, 0)
 
 
 @dataclass
-class CombinedGate(Gate):
+class CombinedGate(_WithMemory):
     """Skips a prompt whose posterior probability of zero variance is high enough.
 
     The prediction is the prior: how often prompts of the same mean predicted pass rate (in eighths)
@@ -122,9 +133,9 @@ class CombinedGate(Gate):
     """Outcomes of one mean prediction that must be known."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
         require(self.window >= 1, f"window is {self.window}, it must be >= 1")
-        self.streaks = Streaks()
         self.outcomes: deque[tuple[int, int | None, bool]] = deque(maxlen=4 * self.window)
         """(mean prediction in eighths, streak before the visit, zero variance)."""
 
@@ -135,7 +146,7 @@ class CombinedGate(Gate):
         if eighths is None or len(alike) < self.min_evidence:
             return False
         odds = (sum(alike) + 0.5) / (len(alike) - sum(alike) + 0.5)
-        odds *= self._likelihood_ratio(self.streaks[prompt])
+        odds *= self._likelihood_ratio(self.streaks.get(prompt.id))
         return odds / (1 + odds) >= self.min_posterior
 
     def _mean_eighths(self, predictions: Sequence[MetaPrediction]) -> int | None:
@@ -159,43 +170,19 @@ class CombinedGate(Gate):
         for group in groups:
             eighths = self._mean_eighths(group.predictions)
             if group.gate_evidence and eighths is not None:
-                self.outcomes.append((eighths, self.streaks[group.prompt], group.zero_variance))
-        self.streaks.observe(groups)
+                streak = self.streaks.get(group.prompt.id)
+                self.outcomes.append((eighths, streak, group.zero_variance))
+        super().observe(groups)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Gate.state_dict`."""
-        return {"outcomes": [list(o) for o in self.outcomes], **self.streaks.state_dict()}
+        return {"outcomes": [list(o) for o in self.outcomes], **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Gate.load_state_dict`."""
-        self.streaks.load_state_dict(state)
+        super().load_state_dict(state)
         self.outcomes.clear()
         self.outcomes.extend(map(tuple, state["outcomes"]))
-
-
-class Streaks:
-    """How often in a row, up to its last visit, each prompt had zero variance."""
-
-    def __init__(self) -> None:
-        self._streaks: dict[str, int] = {}
-
-    def __getitem__(self, prompt: Prompt) -> int | None:
-        return self._streaks.get(prompt.id)
-
-    def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """Note the outcomes of prompts that were rolled out in full."""
-        for group in groups:
-            if group.uncensored:
-                before = self._streaks.get(group.prompt.id, 0)
-                self._streaks[group.prompt.id] = before + 1 if group.zero_variance else 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain state for checkpoints."""
-        return {"streaks": dict(self._streaks)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self._streaks = dict(state["streaks"])
 
 
 def parsed(values: Sequence[float | None], min_parsed: float) -> list[float]:

@@ -1,8 +1,8 @@
 """Policy losses and their sum with KL, entropy and cloning. Shapes: B rows, T tokens.
 
 A loss says what a token costs (`surrogate`, on ratios of tokens or of whole sequences) and what the
-costs are averaged over: each token has a weight, each sequence adds its mass to the denominator:
-loss = sum(weight * cost) / sum(mass), over all sequences of all ranks. KL and entropy terms share
+costs are averaged over: each token has a weight, each sequence adds its share to the denominator:
+loss = sum(weight * cost) / sum(share), over all sequences of all ranks. KL and entropy terms share
 the weights.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -77,41 +78,35 @@ class PolicyLoss:
     """Arguments and result of `clipped_policy_loss`."""
     sequence_ratio: bool
     """The ratio is the sequence's geometric mean (GSPO) instead of each token's own."""
-    token_weight: Callable[[int], float]
-    """Tokens of a sequence -> weight of each of them."""
-    mass: Callable[[int, int], float]
-    """(tokens of a sequence, its token limit) -> what it adds to the denominator."""
-
-
-def _one(tokens: int) -> float:
-    return 1.0
-
-
-def _inverse(tokens: int) -> float:
-    return 1 / tokens
+    mean: Literal["tokens", "sequences", "limits"]
+    """Over all tokens; over sequences, each the mean of its tokens; over sequences, each the sum of
+    its tokens over the token limit."""
 
 
 LOSSES = {
-    # arXiv 2402.03300: mean over the tokens of each sequence, then mean over the sequences
-    "grpo": PolicyLoss(clipped_policy_loss, False, _inverse, lambda tokens, limit: 1.0),
-    # 2503.14476: mean over all tokens, long sequences weigh more
-    "dapo": PolicyLoss(clipped_policy_loss, False, _one, lambda tokens, limit: float(tokens)),
-    # 2503.20783: sum over tokens / (sequences * token limit), so that length cancels nowhere
-    "dr_grpo": PolicyLoss(clipped_policy_loss, False, _one, lambda tokens, limit: float(limit)),
-    # 2507.18071: one ratio per sequence, clipped as one; mean over the sequences
-    "gspo": PolicyLoss(clipped_policy_loss, True, _inverse, lambda tokens, limit: 1.0),
-    # 2506.13585: mean over all tokens
-    "cispo": PolicyLoss(clipped_is_loss, False, _one, lambda tokens, limit: float(tokens)),
+    # arXiv 2402.03300
+    "grpo": PolicyLoss(clipped_policy_loss, sequence_ratio=False, mean="sequences"),
+    # 2503.14476: long sequences weigh more
+    "dapo": PolicyLoss(clipped_policy_loss, sequence_ratio=False, mean="tokens"),
+    # 2503.20783: length cancels nowhere
+    "dr_grpo": PolicyLoss(clipped_policy_loss, sequence_ratio=False, mean="limits"),
+    # 2507.18071: one ratio per sequence, clipped as one
+    "gspo": PolicyLoss(clipped_policy_loss, sequence_ratio=True, mean="sequences"),
+    # 2506.13585
+    "cispo": PolicyLoss(clipped_is_loss, sequence_ratio=False, mean="tokens"),
 }
 
 
 def with_loss_weights(sample: Sample, config: AlgorithmConfig) -> Sample:
-    """A solution or meta sample with the weight and mass that the loss gives it."""
-    loss = LOSSES[config.loss]
+    """A solution or meta sample with its weight and its share of the mean's denominator."""
+    mean = LOSSES[config.loss].mean
     tokens = len(sample.token_ids)
-    meta = sample.objective == "meta"
-    limit = config.meta.response_limit if meta else config.response_limit
-    return replace(sample, weight=loss.token_weight(tokens), mass=loss.mass(tokens, limit))
+    limit = config.meta.response_limit if sample.objective == "meta" else config.response_limit
+    return replace(
+        sample,
+        weight=1 / tokens if mean == "sequences" else 1.0,
+        own_denominator={"tokens": float(tokens), "sequences": 1.0, "limits": float(limit)}[mean],
+    )
 
 
 def compared_logprobs(

@@ -80,19 +80,19 @@ def notion(prediction: MetaPrediction, group: RolloutGroup) -> float:
     Returns:
         A reward in [0, 1], 0.0 for a missing prediction, or where no notion is left.
     """
-    given = _lemmas(group.prompt.problem)
-    asked = {_lemmas(text) for text in prediction.notions or ()}
-    left = [lemma for lemma in asked if lemma.strip() and lemma not in given]
-    if not left:
+    problem = _lemmas(group.prompt.problem)
+    predicted = {_lemmas(text) for text in prediction.notions or ()}
+    notions = [lemma for lemma in predicted if lemma.strip() and lemma not in problem]
+    if not notions:
         return 0.0
     bodies = [_lemmas(solution.text) for solution in group.solutions]
     hits = 0
-    for lemma in left:
+    for lemma in notions:
         verdicts = [
             is_right for body, is_right in zip(bodies, group.correct, strict=True) if lemma in body
         ]
         hits += 2 * sum(verdicts) > len(verdicts)
-    return hits / len(left)
+    return hits / len(notions)
 
 
 def component_rewards(

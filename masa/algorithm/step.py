@@ -246,6 +246,5 @@ def skipped_denominator(groups: Sequence[RolloutGroup], samples: Sequence[Sample
     skipped = sum(group.kept and group.skipped for group in groups)
     if not (rolled_out and skipped):
         return []
-    masses = [s.denominator for s in samples if s.objective == "solution"]
-    mass = sum(masses) * skipped / rolled_out
-    return [Sample((), (), (), 0.0, "solution", weight=0.0, mass=mass)]
+    counted = sum(s.denominator for s in samples if s.objective == "solution")
+    return [Sample.of_denominator("solution", counted * skipped / rolled_out)]

@@ -159,10 +159,10 @@ def _one_line(error: Exception, folder: str, config_name: str) -> str:
     if mistyped:
         key = mistyped[1]
         with hydra.initialize_config_dir(folder, version_base="1.3"):
-            known = _keys(hydra.compose(config_name))
-        if key in known:
+            keys = _keys(hydra.compose(config_name))
+        if key in keys:
             return f"there is no setting {key} for the {key.split('.')[0]} that this command names"
-        close = difflib.get_close_matches(key, known, 1)
+        close = difflib.get_close_matches(key, keys, 1)
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the groups and keys"
         return f"there is no setting {key}{hint}"
     missing = re.search(

@@ -37,7 +37,7 @@ def quoted(value: str) -> str:
 
 
 def path_arguments(argv: Sequence[str]) -> list[str]:
-    """A command line with its paths quoted for Hydra, and ~ taken for the home directory.
+    """A command line with its paths quoted for Hydra, and ~ arguments for the home directory.
 
     What is quoted already stays, and so does null, unless there is such a path. In a sweep `a,b`
     is two values, unless there is a path of that name. `model` may be a folder, of model=hub.
@@ -47,12 +47,12 @@ def path_arguments(argv: Sequence[str]) -> list[str]:
             takes for text.
     """
     sweep = is_multirun(argv)
-    taken = []
+    arguments = []
     for argument in argv:
         key, equals, value = argument.partition("=")
         preset = conf_dir() / "model" / f"{value}.yaml"
         if key == "model" and os.path.exists(value) and not os.path.isfile(preset):
-            taken.append("model=hub")
+            arguments.append("model=hub")
             key = "model.name"
         if equals and _PATH.fullmatch(key.lstrip("+")):
             if not value:
@@ -60,8 +60,8 @@ def path_arguments(argv: Sequence[str]) -> list[str]:
             whole = not sweep or os.path.exists(value) or _SWEPT_NEVER.fullmatch(key.lstrip("+"))
             parts = [value] if whole else value.split(",")
             argument = f"{key}={','.join(quoted_path(part, not whole) for part in parts)}"
-        taken.append(argument)
-    return taken
+        arguments.append(argument)
+    return arguments
 
 
 def expanded(path: str) -> str:

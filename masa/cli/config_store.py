@@ -52,7 +52,7 @@ def store(group: str | None, name: str, node: dict[str, Any], package: str | Non
 
 store(None, "run", defaults(RunConfig))
 store(None, "evaluation", defaults(EvaluationConfig))
-store("algorithm", "base", defaults(AlgorithmConfig, "gate", "cutoff"))
+store("algorithm", "_base", defaults(AlgorithmConfig, "gate", "cutoff"))
 store("optimizer", "adamw", defaults(OptimizerConfig))
 store("trainer", "default", defaults(TrainerConfig))
 store("strategy", "single", defaults(StrategyConfig))

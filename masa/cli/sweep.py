@@ -49,23 +49,23 @@ def combinations(config_name: str, arguments: Sequence[str]) -> list[list[str]]:
         arguments: overrides of the command line.
     """
     job = _job(config_name, arguments)
-    found = [[_line(override) for override in job]]
+    jobs = [[_line(override) for override in job]]
     for i, override in enumerate(job):
         for value in range(1, _count(override)):
-            found.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
-    return found
+            jobs.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
+    return jobs
 
 
 def _job(config_name: str, arguments: Sequence[str]) -> list[Override]:
     """Overrides of a sweep's jobs, those that its config sweeps included."""
-    given = _parse(arguments)
-    composed = _compose(config_name, given)
-    keys = {override.get_key_element() for override in given}
+    overrides = _parse(arguments)
+    composed = _compose(config_name, overrides)
+    keys = {override.get_key_element() for override in overrides}
     configured = _parse(
         [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
     )
     job = [override for override in configured if override.get_key_element() not in keys]
-    return job + [override for override in given if not override.is_hydra_override()]
+    return job + [override for override in overrides if not override.is_hydra_override()]
 
 
 def _count(override: Override) -> int:
@@ -222,8 +222,8 @@ def last_accuracy(directory: Path) -> float:
     """Held-out accuracy of the last validation; NaN where there is none."""
     path = directory / "metrics.csv"
     metrics = pd.read_csv(path) if path.exists() else pd.DataFrame()
-    known = metrics["val/accuracy"].dropna() if "val/accuracy" in metrics else metrics
-    return float(known.iloc[-1]) if len(known) else math.nan
+    accuracy = metrics["val/accuracy"].dropna() if "val/accuracy" in metrics else metrics
+    return float(accuracy.iloc[-1]) if len(accuracy) else math.nan
 
 
 def _command(program: str, cfg: DictConfig) -> list[str]:
@@ -238,16 +238,16 @@ def _command(program: str, cfg: DictConfig) -> list[str]:
     return [sys.executable, "-m", module, *overrides, where]
 
 
-def _run(command: Sequence[str], said: Path) -> str:
-    """Run to the end, what is printed to `said`; returns the last words of a process that failed,
-    else nothing."""
-    with said.open("a") as console:
+def _run(command: Sequence[str], console: Path) -> str:
+    """Run to the end, with what it prints in `console`. Returns the last line of a process that
+    failed, else nothing."""
+    with console.open("a") as output:
         process = subprocess.Popen(
             command,
             # its last line then says what was wrong
             env=os.environ | {"HYDRA_FULL_ERROR": "1"},
             stdin=subprocess.DEVNULL,
-            stdout=console,
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
         with _passing_on_signals(process) as received:
@@ -261,7 +261,7 @@ def _run(command: Sequence[str], said: Path) -> str:
         raise SystemExit(status)
     if status == 0:
         return ""
-    lines = said.read_text(errors="replace").split("\n")
+    lines = console.read_text(errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "")
     return last[-200:] or f"exit status {status}"
 

@@ -222,12 +222,12 @@ class RolloutCallback(L.Callback):
             samples = training_samples(groups[i::count], self.algorithm)
             if not separate:
                 samples += cloned
-            updates.append(self._update(samples, 0))
+            updates.append(self._update(samples))
         if separate and cloned:
-            updates.append(self._update(cloned, 1))
+            updates.append(self._update(cloned, cloning=True))
         return updates
 
-    def _update(self, samples: Sequence[Sample], optimizer: int) -> Update:
+    def _update(self, samples: Sequence[Sample], cloning: bool = False) -> Update:
         return build_update(
             rank_shard(samples, self.algorithm, self.module.global_rank, world_size()),
             self.algorithm,
@@ -235,7 +235,7 @@ class RolloutCallback(L.Callback):
             self.renderer.pad_token_id,
             sum_over_ranks,
             lambda n: int(max_over_ranks(n)),
-            optimizer,
+            cloning,
             self._layout(),
         )
 

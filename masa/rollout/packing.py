@@ -52,7 +52,7 @@ def build_update(
     pad_token_id: int,
     sum_over_ranks: SumOverRanks = list,
     max_over_ranks: MaxOverRanks = int,
-    optimizer: int = 0,
+    cloning: bool = False,
     layout: str = "padded",
 ) -> Update:
     """One optimizer step over this rank's samples, weighted by the token counts of all ranks.
@@ -64,7 +64,7 @@ def build_update(
         config: coefficients.
         micro_batch_tokens, pad_token_id, layout: see `pack`.
         sum_over_ranks, max_over_ranks: reductions; the identity on one rank.
-        optimizer: which of the module's optimizers takes the step.
+        cloning: see `Update`.
     """
     counts = token_counts(samples)
     totals = sum_over_ranks([counts[name] for name in OBJECTIVES])
@@ -76,7 +76,7 @@ def build_update(
     dummy = Sample((pad_token_id,), (pad_token_id,), (0.0,), 0.0, "solution")
     while len(micro_batches) < most:
         micro_batches.append(pad([dummy], dict.fromkeys(OBJECTIVES, 0.0), pad_token_id))
-    return Update(micro_batches, empty=most == 0, optimizer=optimizer)
+    return Update(micro_batches, empty=most == 0, cloning=cloning)
 
 
 def has_gradient(sample: Sample, weights: Mapping[str, float], config: AlgorithmConfig) -> bool:

@@ -89,20 +89,20 @@ class ValidationCallback(L.Callback):
         mine = slice(trainer.global_rank // per_engine, None, world_size() // per_engine)
         metrics: dict[str, float] = {}
         shown: Sequence[RolloutGroup] = ()
-        for held in self.held_out:
+        for part in self.held_out:
             groups = self.rollout.roll_out(
-                held.prompts[mine],
+                part.prompts[mine],
                 step,
                 self.config,
-                held.name or "val",
-                renderer=held.renderer,
-                verify=held.verify,
+                part.name or "val",
+                renderer=part.renderer,
+                verify=part.verify,
             )
-            prefix = f"val/{held.name}" if held.name else "val"
-            if not held.name:
+            prefix = f"val/{part.name}" if part.name else "val"
+            if not part.name:
                 shown = groups
-            found = validation_metrics(groups)
-            metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
+            measured = validation_metrics(groups)
+            metrics |= {f"{prefix}/{name}": value for name, value in measured.items()}
         for name, value in metrics.items():
             pl_module.log(name, value, rank_zero_only=True, logger=False)
         timings = {"timing_s/validation": time.perf_counter() - started}

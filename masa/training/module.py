@@ -162,7 +162,7 @@ class MasaModule(L.LightningModule):
             return list(updates)
         return [
             replace(update, micro_batches=[self._with_old(batch) for batch in update])
-            if index and update.optimizer == 0
+            if index and not update.cloning
             else update
             for index, update in enumerate(updates)
         ]
@@ -177,7 +177,7 @@ class MasaModule(L.LightningModule):
     def _update(self, update: Update, first: bool) -> dict[str, float]:
         """One optimizer step; nothing is stepped or returned where it would not be finite."""
         optimizers = self.optimizers()
-        optimizer = optimizers[update.optimizer] if isinstance(optimizers, list) else optimizers
+        optimizer = optimizers[update.cloning] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
         assert self.policy is not None
         totals = _Totals()
@@ -203,7 +203,7 @@ class MasaModule(L.LightningModule):
         if first:
             self._check_sync(measured)
         optimizer.step()
-        if update.optimizer == 1:
+        if update.cloning:
             return {"bc/loss": measured["loss/bc"], "bc/grad_norm": float(norm)}
         if not first:
             measured = {k: v for k, v in measured.items() if not k.startswith("sampling/")}

@@ -44,7 +44,7 @@ def test_history_forgets_nothing_over_a_skip():
     gate = HistoryGate()
     gate.observe([seen("p", RIGHT)])
     gate.observe([seen("p", (), would_skip=True, gate_active=True, max_tokens=0)])
-    assert gate.streaks[prompt("p")] == 1
+    assert gate.streaks["p"] == 1
     assert {gate.skips(prompt("p"), (), draw) for draw in DRAWS} == {True, False}
 
 

@@ -106,9 +106,12 @@ def test_weights_by_hand():
     }  # fmt: skip
     for name, pair in expected.items():
         made = with_loss_weights(sample, algorithm(loss=name))
-        assert (made.weight, made.mass) == pair
+        assert (made.weight, made.own_denominator) == pair
     assert (
-        with_loss_weights(replace(sample, objective="meta"), algorithm(loss="dr_grpo")).mass == 200
+        with_loss_weights(
+            replace(sample, objective="meta"), algorithm(loss="dr_grpo")
+        ).own_denominator
+        == 200
     )
 
 

@@ -93,7 +93,7 @@ def test_what_the_page_names_is_in_the_code(name):
 
 def is_emitted(name):
     if name == "val/<benchmark>/*":
-        return 'f"val/{held.name}"' in (ROOT / "masa" / "rollout" / "validation.py").read_text()
+        return 'f"val/{part.name}"' in (ROOT / "masa" / "rollout" / "validation.py").read_text()
     if name.startswith("val/"):
         name = name.removeprefix("val/").replace("/level_*", "")
     if name == "meta/reward/<name>":
