@@ -16,9 +16,10 @@ import yaml
 from scipy import stats
 from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 
-from masa.analysis import audit, tables
-from masa.analysis.figures import overview
+from masa.analysis import control, tables
+from masa.analysis.control import control_table, held_out_gate_table
 from masa.analysis.load import RunError, find_runs, load_run, run_labels
+from masa.analysis.run_figures import overview
 from masa.report import main, write_report
 from masa.statistics import (
     Estimate,
@@ -137,7 +138,7 @@ def test_no_share_of_one_run_stands_without_its_interval(tmp_path: Path) -> None
     share = tables.headline([run])["meta share of tokens"][0]
     assert share.value == pytest.approx(spent["meta"] / spent.sum())
     assert share.low < share.value < share.high
-    gates = [*tables.audits([run]).iloc, *tables.held_out_gates([run]).iloc]
+    gates = [*control_table([run]).iloc, *held_out_gate_table([run]).iloc]
     assert any(row["gate precision"].hits for row in gates)
     for row in gates:
         assert row["zero-variance share"].low < row["zero-variance share"].value
@@ -176,26 +177,26 @@ def test_holm() -> None:
 # ---- audits made by hand ----
 
 
-def _audited() -> Rows:
-    """Shadow: 4 prompts; efficient: 6 audited, 3 skipped, 2 controlled without audit."""
+def _evidence_rows() -> Rows:
+    """Shadow mode: 4 prompts; active: 6 audited, 3 skipped, 2 rolled out without audit."""
     rows: Rows = prompt_rows("val", 0, "v0", MIXED, [0.5]) + prompt_rows("val", 0, "v1", NO, [0.0])
-    for name, verdicts, gated in (
+    for name, verdicts, skip in (
         ("s0", YES, True), ("s1", NO, False), ("s2", MIXED, True), ("s3", MIXED, False),
     ):  # fmt: skip
-        rows += prompt_rows("train", 1, name, verdicts, [1.0, None], would_skip=gated,
+        rows += prompt_rows("train", 1, name, verdicts, [1.0, None], would_skip=skip,
                             cutoff_tokens=100, tokens=[90, 100, 101, 180])  # fmt: skip
     on = {"enforced": True, "audited": True, "cutoff_tokens": 50}
-    for name, verdicts, gated in (
+    for name, verdicts, skip in (
         ("a0", YES, True), ("a1", NO, True), ("a2", YES, True), ("a3", MIXED, True),
         ("a4", NO, False), ("a5", YES, False),
     ):  # fmt: skip
-        rows += prompt_rows("train", 2, name, verdicts, [1.0], would_skip=gated, **on,
+        rows += prompt_rows("train", 2, name, verdicts, [1.0], would_skip=skip, **on,
                             tokens=[40, 50, 51, 60])  # fmt: skip
     for i in range(3):
         rows += prompt_rows(
             "train", 2, f"g{i}", (), [1.0], would_skip=True, enforced=True, skipped=True
         )
-    for i in range(2):  # not audited: no evidence, whatever they say
+    for i in range(2):  # not audited: no evidence
         rows += prompt_rows(
             "train", 2, f"n{i}", YES, [0.5], enforced=True, cutoff_tokens=10, tokens=10
         )
@@ -203,30 +204,30 @@ def _audited() -> Rows:
 
 
 def test_audit_table_counts_only_evidence(tmp_path: Path) -> None:
-    run = load_run(write_run(tmp_path / "run", _audited()))
-    shadow, audited = (row for _, row in tables.audits([run]).iterrows())
+    run = load_run(write_run(tmp_path / "run", _evidence_rows()))
+    shadow, active = (row for _, row in control_table([run]).iterrows())
 
     def counts(e: Estimate) -> tuple[int | None, int | None]:
         return e.hits, e.n
 
-    assert (shadow["evidence"], audited["evidence"]) == ("shadow", "audited")
+    assert (shadow["mode"], active["mode"]) == ("shadow", "active")
     assert counts(shadow["gate precision"]) == (1, 2)
     assert counts(shadow["gate recall"]) == (1, 2)
-    assert counts(audited["gate precision"]) == (3, 4)
-    assert counts(audited["gate recall"]) == (3, 5)
-    assert audited["gate F1"].value == pytest.approx(2 * 0.75 * 0.6 / 1.35)
-    assert counts(audited["gated share"]) == (7, 11)
-    assert counts(audited["zero-variance share"]) == (5, 6)
-    # shadow, where the gate keeps nobody from the cutoff of 100: s0 is right at 90, 100, 101, 180,
+    assert counts(active["gate precision"]) == (3, 4)
+    assert counts(active["gate recall"]) == (3, 5)
+    assert active["gate F1"].value == pytest.approx(2 * 0.75 * 0.6 / 1.35)
+    assert counts(active["would-skip share"]) == (7, 11)
+    assert counts(active["zero-variance share"]) == (5, 6)
+    # shadow, where the gate skips nobody, cutoff 100: s0 is right at 90, 100, 101, 180,
     # s2 and s3 at 90 and 101, s1 never
     assert counts(shadow["correct lost to cutoff"]) == (4, 8)
-    # audited, not gated: a5 is right at 40, 50, 51, 60; cutoff 50
-    assert counts(audited["correct lost to cutoff"]) == (2, 4)
-    assert audited["solution tokens per prompt, spent"].value == pytest.approx(
+    # audited, would not be skipped: a5 is right at 40, 50, 51, 60; cutoff 50
+    assert counts(active["correct lost to cutoff"]) == (2, 4)
+    assert active["solution tokens per prompt, spent"].value == pytest.approx(
         (6 * 201 + 2 * 40) / 11
     )
-    assert audited["solution tokens per prompt, without control"].value == pytest.approx(201)
-    assert audit.control_start(run) == 2
+    assert active["solution tokens per prompt, without control"].value == pytest.approx(201)
+    assert control.active_from(run) == 2
     assert run.prompts.set_index("prompt_id").loc["s0", "predicted"] == 1.0  # unparsed left out
 
 
@@ -241,12 +242,12 @@ def test_gate_and_cutoff_have_phases_of_their_own(tmp_path: Path) -> None:
     rows += prompt_rows("train", 1, "a", YES, [1.0], would_skip=True, audited=True, **cutting)
     rows += prompt_rows("train", 1, "b", YES, [1.0], would_skip=True, **cutting)
     run = load_run(write_run(tmp_path / "run", rows))
-    shadow, audited = (row for _, row in tables.audits([run]).iterrows())
+    shadow, active = (row for _, row in control_table([run]).iterrows())
     assert (shadow["gate precision"].hits, shadow["gate precision"].n) == (1, 1)
-    assert (shadow["gated share"].hits, shadow["gated share"].n) == (2, 2)
-    assert shadow["correct lost to cutoff"].n == 0 == audited["gated share"].n
-    # the gate does not act, so the audited prompt is one that the cutoff meets
-    assert (audited["correct lost to cutoff"].hits, audited["correct lost to cutoff"].n) == (2, 4)
+    assert (shadow["would-skip share"].hits, shadow["would-skip share"].n) == (2, 2)
+    assert shadow["correct lost to cutoff"].n == 0 == active["would-skip share"].n
+    # the gate is not active, so the audited prompt is evidence about the cutoff
+    assert (active["correct lost to cutoff"].hits, active["correct lost to cutoff"].n) == (2, 4)
     assert np.isnan(tables.headline([run]).iloc[0]["skipped share, gate active"].value)
 
 
@@ -259,14 +260,14 @@ def test_a_gate_by_history_is_audited_without_predictions(tmp_path: Path) -> Non
     config["algorithm"]["gate"] = {"enabled": True, "kind": "history"}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     run = load_run(path)
-    row = tables.audits([run]).iloc[0]
+    row = control_table([run]).iloc[0]
     assert (row["gate recall"].hits, row["gate recall"].n) == (1, 2)
     assert np.isnan(row["correct lost to cutoff"].value)
-    assert tables.held_out_gates([run]).empty  # no held-out prompt has a past
+    assert held_out_gate_table([run]).empty  # no held-out prompt has a past
 
 
 def test_headline_shares(tmp_path: Path) -> None:
-    run = load_run(write_run(tmp_path / "run", _audited(), seconds_per_step=2.5))
+    run = load_run(write_run(tmp_path / "run", _evidence_rows(), seconds_per_step=2.5))
     row = tables.headline([run]).iloc[0]
     solution, meta = 4 * 471 + 6 * 201 + 2 * 40, 15 * (8 + 6 + 3 + 2)
     assert row["tokens"] == solution + meta
@@ -449,7 +450,7 @@ def test_comparison_from_the_command_line(
     text = report.read_text()
     assert str(report) in printed.out and "accuracy, end" in printed.out
     names = ["overview", "accuracy", "levels", "calibration"]
-    names += ["length_calibration", "alignment", "gate", "gating", "lengths", "paired", "shapley"]
+    names += ["length_calibration", "alignment", "gate", "control", "lengths", "gains", "shapley"]
     assert _links(report) == [f"figures/{name}.png" for name in names]
     assert all((tmp_path / link).stat().st_size > 5000 for link in _links(report))
     assert "no claim about a method** (one seed here: grpo, masa, masa_efficient)" in text
