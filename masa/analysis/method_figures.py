@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
 import numpy as np
@@ -15,7 +15,7 @@ from masa.analysis.gains import gains
 from masa.analysis.lengths import VERDICTS, length_errors
 from masa.analysis.load import Run
 from masa.analysis.notions import notion_means
-from masa.analysis.panel_plots import COST_LABELS, band, forest, interval_table
+from masa.analysis.panel_plots import COST_LABELS, band, forest, interval_table, limit_axis
 from masa.analysis.theme import (
     INK,
     LINES,
@@ -37,6 +37,7 @@ _GATE = {
     "gate F1": "harmonic mean of precision and recall",
     "correct lost to cutoff": "share of the correct solutions",
 }
+Rows = list[tuple[str, Estimate, Style]]
 _WIDEST = 8.0  # standardised errors beyond are drawn at the edge
 
 
@@ -114,6 +115,30 @@ def epoch_ends(run: Run) -> list[int]:
     return [int(step) - 1 for step in firsts[firsts.index > 0]]
 
 
+def _forests(
+    panels: Mapping[str, Rows], labels: Sequence[str], columns: int, reference: float | None = None
+) -> Figure | None:
+    """One `forest` per panel, with its title, its label of the x axis and a line at `reference`;
+    nothing where no panel has rows."""
+    most = max(map(len, panels.values()), default=0)
+    if not most:
+        return None
+    lines = -(-len(panels) // columns)
+    two_lines = any("\n" in name for rows in panels.values() for name, _, _ in rows)
+    figure = canvas(lines * (1.2 + (0.5 if two_lines else 0.33) * most))
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes, (heading, rows), label in zip(grid.flat, panels.items(), labels, strict=True):
+        axes.set_title(heading)
+        if not rows:
+            empty(axes, "not measured")
+            continue
+        if reference is not None:
+            axes.axvline(reference, color=MUTED, linewidth=1)
+        forest(axes, rows)
+        axes.set_xlabel(label)
+    return figure
+
+
 def speedup_figure(table: pd.DataFrame, methods: Sequence[Method]) -> Figure | None:
     """`compare_methods.speedups` as dots with intervals, one panel per cost."""
     costs = {"rollouts": "rollouts", "tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
@@ -126,20 +151,13 @@ def speedup_figure(table: pd.DataFrame, methods: Sequence[Method]) -> Figure | N
         for cost, name in costs.items()
         if (column := f"{cost}, baseline / method") in table
     }
-    most = max(map(len, panels.values()), default=0)
-    if not most:
-        return None
-    figure = canvas(1.3 + 0.55 * most)
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (name, rows) in zip(grid, panels.items(), strict=True):
+    figure = _forests(panels, ["times cheaper"] * len(panels), max(1, len(panels)), 1.0)
+    for axes, rows in zip(figure.axes if figure else (), panels.values(), strict=False):
         values = [estimate.value for _, estimate, _ in rows]
-        axes.axvline(1, color=MUTED, linewidth=1)
         axes.set_xscale("log", base=2)
-        forest(axes, rows, (min([0.5, *values]) / 1.2, max([2.0, *values]) * 1.2))
-        axes.set_xticks([x for x in 2.0 ** np.arange(-8, 9) if np.prod(axes.get_xlim() - x) <= 0])
+        limit_axis(axes, rows, min([0.5, *values]) / 1.2, max([2.0, *values]) * 1.2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_title(name)
-        axes.set_xlabel("times cheaper")
+        axes.label_outer()
     return figure
 
 
@@ -177,14 +195,16 @@ def ablation_figure(table: pd.DataFrame, methods: Sequence[Method]) -> Figure | 
     baseline."""
     if table.empty or "difference" not in table:
         return None
-    rows = list(_styled_rows(table, methods))
-    figure = canvas(1.3 + 0.35 * len(rows))
-    left, right = figure.subplots(1, 2, sharey=True)
-    forest(left, [(label, row["accuracy"], style) for label, row, style in rows])
-    forest(right, [(label, row["difference"], style) for label, row, style in rows])
-    right.axvline(0, color=MUTED, linewidth=1)
-    left.set_xlabel("held-out accuracy")
-    right.set_xlabel("difference from the baseline")
+    panels = {
+        heading: [(label, row[name], style) for label, row, style in _styled_rows(table, methods)]
+        for heading, name in (
+            ("held-out accuracy", "accuracy"),
+            ("against the baseline", "difference"),
+        )
+    }
+    figure = _forests(panels, ["share correct", "difference in held-out accuracy"], 2)
+    if figure:
+        figure.axes[1].axvline(0, color=MUTED, linewidth=1)
     return figure
 
 
@@ -206,28 +226,16 @@ def gate_figure(
     Args:
         control, held_out: rows of `control_table` and `held_out_gate_table`, of runs or methods.
     """
-    panels: dict[str, list[tuple[str, Estimate, Style]]] = {name: [] for name in _GATE}
+    panels: dict[str, Rows] = {name: [] for name in _GATE}
     table = pd.concat([control, held_out.assign(mode="held-out")])
     for mode, part in table.groupby("mode", sort=False):
         for label, row, style in _styled_rows(part, methods):
             for name, rows in panels.items():
                 if isinstance(row[name], Estimate) and not np.isnan(row[name].value):
                     rows.append((f"{label}\n{mode}", row[name], style))
-    most = max(map(len, panels.values()))
-    if not most:
-        return None
-    figure = canvas(2 * (1.2 + 0.5 * most))
-    for axes, (name, rows) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-        axes.set_title(name)
-        if not rows:
-            empty(axes, "not measured")
-            continue
-        forest(axes, rows)
-        axes.set_xlabel(_GATE[name])
-        if name == "correct lost to cutoff":
-            axes.set_xlim(left=0)
-        else:
-            axes.set_xlim(-0.03, 1.03)
+    figure = _forests(panels, list(_GATE.values()), 2)
+    for axes, name in zip(figure.axes if figure else (), panels, strict=False):
+        axes.set_xlim(-0.03, None if name == "correct lost to cutoff" else 1.03)
     return figure
 
 
@@ -268,14 +276,7 @@ def shapley_figure(table: pd.DataFrame, methods: Sequence[Method]) -> Figure | N
         # runs may differ in their scores
         if name.startswith("R2 share, ") and isinstance(row[name], Estimate)
     ]
-    if not rows:
-        return None
-    figure = canvas(1.2 + 0.3 * len(rows))
-    axes = figure.subplots()
-    axes.axvline(0, color=MUTED, linewidth=1)
-    forest(axes, rows)
-    axes.set_xlabel("share of R2 of the accuracy gain")
-    return figure
+    return _forests({"": rows}, ["share of R2 of the accuracy gain"], 1, 0.0)
 
 
 def lengths_figure(methods: Sequence[Method]) -> Figure | None:
@@ -309,20 +310,12 @@ def lengths_figure(methods: Sequence[Method]) -> Figure | None:
 
 def notions_figure(methods: Sequence[Method], count: int = 8) -> Figure | None:
     """The notions whose share among correct and among wrong solutions changed most."""
-    tables = {method: notion_means(method, count) for method in methods}
-    shown = [method for method in methods if len(tables[method])]
-    if not shown:
-        return None
-    figure = canvas((1.0 + 0.3 * count) * len(shown))
-    grid = figure.subplots(len(shown), 2, squeeze=False)
-    for method, row, style in zip(shown, grid, method_styles(shown), strict=True):
-        table = tables[method]
-        for axes, verdict in zip(row, VERDICTS, strict=True):
+    panels = {}
+    for method, style in zip(methods, method_styles(methods), strict=True):
+        table = notion_means(method, count)
+        for verdict in VERDICTS if len(table) else ():
             part = table[table["solutions"] == verdict]
-            axes.axvline(0, color=MUTED, linewidth=1)
-            pairs = zip(part["notion"], part["change"], strict=True)
-            forest(axes, [(notion, change, style) for notion, change in pairs])
-            axes.set_title(f"{method.label}: {verdict} solutions")
-    for axes in grid[-1]:
-        axes.set_xlabel("change in the share of solutions, start to end")
-    return figure
+            panels[f"{method.label}: {verdict} solutions"] = [
+                (row["notion"], row["change"], style) for _, row in part.iterrows()
+            ]
+    return _forests(panels, ["change in the share of solutions"] * len(panels), 2, 0.0)

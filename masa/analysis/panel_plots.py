@@ -57,33 +57,30 @@ def dots(axes: Axes, x: Any, table: pd.DataFrame, style: Style, label: str | Non
                   linestyle="none", elinewidth=1.5)  # fmt: skip
 
 
-def forest(
-    axes: Axes,
-    rows: Sequence[tuple[str, Estimate, Style]],
-    limits: tuple[float, float] | None = None,
-) -> None:
-    """One line per row (name, estimate, style): a dot with its interval.
-
-    Args:
-        limits: of the x axis; an arrow marks an interval that ends beyond them.
-    """
-    for i, (_, estimate, style) in enumerate(reversed(rows)):
-        if not np.isnan(estimate.low):
-            axes.plot([estimate.low, estimate.high], [i, i], color=style.colour, linewidth=2.4,
-                      alpha=0.6)  # fmt: skip
+def forest(axes: Axes, rows: Sequence[tuple[str, Estimate, Style]]) -> None:
+    """One line per row (name, estimate, style), from the top: a dot with its interval."""
+    for i, (_, estimate, style) in enumerate(rows):
+        axes.plot([estimate.low, estimate.high], [i, i], color=style.colour, linewidth=2.4,
+                  alpha=0.6)  # fmt: skip
         axes.plot([estimate.value], [i], **style.markers)
-        for edge, beyond, arrow in (
-            (0, estimate.low < (limits or (-np.inf,))[0], "<"),
-            (1, estimate.high > (limits or (np.inf,))[-1], ">"),
-        ):
-            if limits and beyond:
-                axes.plot([limits[edge]], [i], arrow, color=style.colour, clip_on=False)
-    axes.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
-    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.set_ylim(len(rows) - 0.3, -0.7)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(False, axis="y")
-    if limits:
-        axes.set_xlim(limits)
+
+
+def limit_axis(
+    axes: Axes, rows: Sequence[tuple[str, Estimate, Style]], low: float, high: float
+) -> None:
+    """Limits of the x axis of a `forest`, with arrows where intervals end beyond them."""
+    axes.set_xlim(low, high)
+    for i, (_, estimate, style) in enumerate(rows):
+        for edge, beyond, arrow in (
+            (low, estimate.low < low, "<"),
+            (high, estimate.high > high, ">"),
+        ):
+            if beyond:
+                axes.plot([edge], [i], arrow, color=style.colour, clip_on=False)
 
 
 def styled(runs: Sequence[Run]) -> list[tuple[Run, str, Style]]:

@@ -25,8 +25,6 @@ _SCATTERS = 3  # methods in the calibration figures of a sweep
 
 Draw = Callable[[str, Figure | None], str]
 """Saves a figure; returns it with its caption, nothing for None."""
-Tabulate = Callable[..., pd.DataFrame]
-"""Makes a table of runs that of what the report is about; `by`: columns with a row per value."""
 
 
 def _draw_into(folder: Path, captions: Mapping[str, str]) -> Draw:
@@ -43,29 +41,14 @@ def _draw_into(folder: Path, captions: Mapping[str, str]) -> Draw:
 def runs_report(runs: Sequence[Run], out: Path) -> list[str]:
     """Draw the figures into `out`/figures; returns the report as blocks of Markdown."""
     draw = _draw_into(out / "figures", {})
-    title = f"Run {runs[0].name}" if len(runs) == 1 else f"Comparison of {len(runs)} runs"
     with look():
         return [
-            f"# {title}",
+            f"# {f'Run {runs[0].name}' if len(runs) == 1 else f'Comparison of {len(runs)} runs'}",
             draw("overview", run_figures.overview(runs)),
-            "## Results",
-            runs_headline(runs),
-            texts.OVER_PROMPTS,
-            one_seed(seeds_of(runs)),
+            *section("Results", runs_headline(runs), texts.OVER_PROMPTS, one_seed(seeds_of(runs))),
             draw("accuracy", run_figures.accuracy(runs)),
             *_against_baseline(runs),
-            *_measures(
-                single_runs(runs),
-                draw,
-                lambda table, by=(): table(runs),
-                calibrated=runs,
-                controlled=runs,
-                over_training=draw("alignment", run_figures.alignment(runs)),
-                notions=grid(notion_table(runs), texts.NOTIONS),
-                notion_methods=single_runs(runs),
-            ),
-            *_worst_predictions(run_figures.main_run(runs)),
-            *_run_list(runs),
+            *_measures(single_runs(runs), None, draw),
         ]
 
 
@@ -78,26 +61,19 @@ def sweep_report(methods: Sequence[Method], base: int, name: str, out: Path) -> 
         name: of the sweep.
     """
     draw = _draw_into(out / "figures", texts.OF_A_SWEEP)
-    runs = [run for method in methods for run in method.runs]
-    main = run_figures.main_run(runs)
-    of_main = [method for method in methods if main in method.runs]
-    others = [method for method in methods if method is not methods[base]]
     baseline = methods[base].label
+    budgets = compare_methods.at_budget(methods, base)
     faster = compare_methods.speedups(methods, base)
     changes = compare_methods.ablation(methods, base)
-    notions = pd.concat([notion_means(method, 5) for method in of_main])
     with look():
         return [
-            f"# Sweep {name}: {len(methods)} methods, {len(runs)} runs",
+            f"# Sweep {name}: {len(methods)} methods, {sum(len(m.runs) for m in methods)} runs",
             one_seed({method.label: set(method.seeds) for method in methods}),
             draw("accuracy_curves", method_figures.accuracy_curves(methods)),
             *section("Results", sweep_headline(methods), texts.OVER_SEEDS),
             *section(
                 f"Accuracy at equal cost, against {baseline}",
-                grid(
-                    compare_methods.at_budget(methods, base),
-                    texts.AT_BUDGET.format(baseline=baseline),
-                ),
+                grid(budgets, texts.AT_BUDGET.format(baseline=baseline)),
             ),
             *section(
                 f"Time to target, against {baseline}",
@@ -109,44 +85,35 @@ def sweep_report(methods: Sequence[Method], base: int, name: str, out: Path) -> 
                 grid(changes, texts.ABLATION),
                 draw("ablation", method_figures.ablation_figure(changes, methods)),
             ),
-            *_measures(
-                methods,
-                draw,
-                lambda table, by=(): over_seeds(methods, table, by),
-                calibrated=[m.runs[0] for m in [methods[base], *others][:_SCATTERS]],
-                controlled=[main],
-                over_training=draw("dynamics", method_figures.dynamics(methods)),
-                notions=grid(notions, texts.NOTIONS_OF_SEEDS),
-                notion_methods=of_main,
-            ),
-            *_worst_predictions(main),
-            *_run_list(runs),
+            *_measures(methods, base, draw),
         ]
 
 
-def _measures(
-    methods: Sequence[Method],
-    draw: Draw,
-    tabulate: Tabulate,
-    *,
-    calibrated: Sequence[Run],
-    controlled: Sequence[Run],
-    over_training: str,
-    notions: str,
-    notion_methods: Sequence[Method],
-) -> list[str]:
-    """The sections that a report of runs and one of methods share.
+def _measures(methods: Sequence[Method], base: int | None, draw: Draw) -> list[str]:
+    """The sections that both reports have: tables of runs or, with a baseline, of methods."""
+    runs = [run for method in methods for run in method.runs]
+    main = run_figures.main_run(runs)
 
-    Args:
-        methods: what the report is about; of runs each as a method.
-        calibrated, controlled: runs in the figures that show runs one by one.
-        over_training, notions: a figure and a table, as Markdown.
-        notion_methods: methods in the figure of notions.
-    """
-    levels = tabulate(tables.per_level, by=["level"])
-    control = tabulate(control_table, by=["mode"])
+    def tabulate(
+        table: Callable[[Sequence[Run]], pd.DataFrame], by: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        return table(runs) if base is None else over_seeds(methods, table, by)
+
+    if base is None:
+        calibrated = controlled = runs
+        over_training = draw("alignment", run_figures.alignment(runs))
+        notions, notions_of = grid(notion_table(runs), texts.NOTIONS), methods
+    else:
+        others = [method for method in methods if method is not methods[base]]
+        calibrated = [m.runs[0] for m in [methods[base], *others][:_SCATTERS]]
+        controlled = [main]
+        over_training = draw("dynamics", method_figures.dynamics(methods))
+        notions_of = [method for method in methods if main in method.runs]
+        notions = grid(notion_means(notions_of[0], 5), texts.NOTIONS_OF_SEEDS)
+    levels = tabulate(tables.per_level, ["level"])
+    control = tabulate(control_table, ["mode"])
     held_out = tabulate(held_out_gate_table)
-    paired = tabulate(gain_table)
+    gain = tabulate(gain_table)
     return [
         *section(
             "Held-out accuracy per level",
@@ -158,7 +125,7 @@ def _measures(
             grid(tabulate(score_table), texts.SCORES),
             draw("calibration", run_figures.calibration(calibrated)),
             draw("length_calibration", run_figures.length_calibration(calibrated)),
-            grid(tabulate(alignment_table, by=["rollout"]), texts.ALIGNMENT, keys=2),
+            grid(tabulate(alignment_table, ["rollout"]), texts.ALIGNMENT, keys=2),
             over_training,
         ),
         *section(
@@ -170,17 +137,19 @@ def _measures(
         ),
         *section(
             "Predicted lengths",
-            grid(tabulate(length_table, by=["solutions"]), texts.LENGTHS, keys=2),
+            grid(tabulate(length_table, ["solutions"]), texts.LENGTHS, keys=2),
             draw("lengths", method_figures.lengths_figure(methods)),
         ),
         *section(
             "Gain and meta reward",
-            grid(paired, texts.GAINS),
+            grid(gain, texts.GAINS),
             draw("gains", method_figures.gains_figure(methods)),
-            draw("shapley", method_figures.shapley_figure(paired, methods)),
+            draw("shapley", method_figures.shapley_figure(gain, methods)),
         ),
+        *section("Notions", notions, draw("notions", method_figures.notions_figure(notions_of))),
+        *_worst_predictions(main),
         *section(
-            "Notions", notions, draw("notions", method_figures.notions_figure(notion_methods))
+            "Runs", "\n".join(f"- `{run.path}`: {run.method}, seed {run.seed}" for run in runs)
         ),
     ]
 
@@ -231,10 +200,3 @@ def _worst_predictions(run: Run) -> list[str]:
         ]
     heading = f"Worst predictions ({run.method}, seed {run.seed}, last validation)"
     return section(heading, texts.WORST, *parts) if parts else []
-
-
-def _run_list(runs: Sequence[Run]) -> list[str]:
-    """Where the numbers come from."""
-    return section(
-        "Runs", "\n".join(f"- `{run.path}`: {run.method}, seed {run.seed}" for run in runs)
-    )

@@ -27,26 +27,18 @@ CAPTIONS = {
     "notions": "Notions whose share of the held-out solutions changed most, first to last "
     "validation.",
     "accuracy_curves": "Held-out accuracy against rollouts, tokens, FLOPs and seconds of training "
-    "(validation left out): mean over seeds; bands: 95 % t intervals over seeds. Ticks at the "
-    "bottom: end of an epoch.",
-    "speedup": "How many times cheaper than the baseline, with 95 % intervals over seeds; the line "
-    "at 1 is no difference; an arrow: the interval ends outside the figure. "
-    "The claim is at 90 %; 100 % is exploratory.",
-    "dynamics": "Held-out predictions over training: mean over seeds, bands: 95 % t intervals over "
-    "seeds.",
+    "(validation left out). Ticks at the bottom: end of an epoch.",
+    "speedup": "How many times cheaper than the baseline; the line at 1 is no difference; an "
+    "arrow: the interval ends outside the figure. The claim is at 90 %; 100 % is exploratory.",
+    "dynamics": "Predictions on held-out prompts over training.",
     "ablation": "Held-out accuracy after equally many rollouts, and its difference from the "
-    "baseline of the same seed, with 95 % t intervals over seeds.",
+    "baseline of the same seed.",
 }
 OF_A_SWEEP = {
-    "calibration": "One seed per method.",
-    "length_calibration": "One seed per method.",
-    "levels": "Mean over seeds, 95 % t intervals.",
-    "gate": "Intervals over seeds.",
+    "calibration": "First seed of a method.",
+    "length_calibration": "First seed of a method.",
     "control": "One seed.",
     "lengths": "Prompts of all seeds.",
-    "gains": "Mean over seeds, bands: 95 % t intervals over seeds.",
-    "shapley": "Intervals: Student's t over seeds.",
-    "notions": "Mean over seeds, 95 % t intervals.",
 }
 FLOPS = (
     "FLOPs: 2 N per token read or sampled and 6 N per trained token (4 N plus 2 per trained "
@@ -60,9 +52,10 @@ OVER_PROMPTS = (
     f"{FLOPS} Intervals cover the choice of prompts, not the training seed."
 )
 OVER_SEEDS = (
-    "Brackets: 95 % intervals over training seeds: Student's t on one value per seed, or, for "
-    "counted shares (k of n), Wilson at the effective size over seeds with Student's quantile. "
-    "They cover the training seeds alone: the held-out prompts are taken as fixed. Bounds of "
+    "Brackets, bars and bands: 95 % intervals over training seeds; curves and markers: means over "
+    "them. Intervals are Student's t on one value per seed, or, for counted shares (k of n), "
+    "Wilson at the effective size over seeds with Student's quantile. They cover the training "
+    "seeds alone: the held-out prompts are taken as fixed. Bounds of "
     f"shares and correlations are cut where their range ends. {FLOPS}"
 )
 DIFFERENCES = (

@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 INK, MUTED, GRID = "#222222", "#6B6B6B", "#E4E4E4"
 TRUE, PREDICTED = "#009E73", "#0072B2"
 METHODS = {"grpo": ("#7A7A7A", "o"), "masa": ("#0072B2", "s"), "masa_efficient": ("#E08214", "^")}
-OTHERS = (
+CYCLE = (
     ("#CC79A7", "D"), ("#009E73", "v"), ("#56B4E9", "<"), ("#A6761D", ">"), ("#332288", "p"),
     ("#B2182B", "*"),
 )  # fmt: skip
@@ -115,7 +115,7 @@ class Style:
 def styles(families: Sequence[str]) -> list[Style]:
     """A style per family name: one colour and marker each; repeated names differ in their line."""
     others = list(dict.fromkeys(name for name in families if name not in METHODS))
-    looks = METHODS | {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(others)}
+    looks = METHODS | {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(others)}
     seen: Counter[str] = Counter()
     chosen = []
     for name in families:
