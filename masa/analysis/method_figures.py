@@ -231,8 +231,8 @@ def gate_figure(
     for mode, part in table.groupby("mode", sort=False):
         for label, row, style in _styled_rows(part, methods):
             for name, rows in panels.items():
-                if isinstance(row[name], Estimate) and not np.isnan(row[name].value):
-                    rows.append((f"{label}\n{mode}", row[name], style))
+                if isinstance(cell := row.get(name), Estimate) and not np.isnan(cell.value):
+                    rows.append((f"{label}\n{mode}", cell, style))
     figure = _forests(panels, list(_GATE.values()), 2)
     for axes, name in zip(figure.axes if figure else (), panels, strict=False):
         axes.set_xlim(-0.03, None if name == "correct lost to cutoff" else 1.03)

@@ -12,6 +12,7 @@ from synthetic_run import simulated_run
 
 from masa.analysis import load_run, load_sweep, method_figures, run_figures, tables
 from masa.analysis.compare_methods import over_seeds, single_runs
+from masa.analysis.control import control_table, held_out_gate_table
 from masa.analysis.theme import CYCLE, METHODS, look, styles
 
 
@@ -86,3 +87,12 @@ def test_methods_differ_in_more_than_colour() -> None:
     assert len({style.colour for style in chosen}) == len(names)
     again = styles(["masa", "masa", "grpo"])
     assert again[0].colour == again[1].colour and again[0].line != again[1].line
+
+
+def test_a_run_without_gate_has_the_gate_on_held_out_prompts(sweep: Path) -> None:
+    runs = [load_run(sweep / "grpo0")]
+    control, held_out = control_table(runs), held_out_gate_table(runs)
+    figure = method_figures.gate_figure(control, held_out, single_runs(runs))
+    assert control.empty and len(held_out) == 1 and figure is not None
+    assert [text.get_text() for text in figure.axes[1].get_yticklabels()] == ["grpo\nheld-out"]
+    assert not figure.axes[3].axison  # lost answers: not measured
