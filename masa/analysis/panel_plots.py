@@ -142,7 +142,7 @@ def calibration(
 def before_after(axes: Axes, run: Run, style: Style, heading: str) -> None:
     """Predicted against actual pass rate of one run: first validation (grey) and last."""
     _diagonal(axes, PASS_RATE)
-    looks = Style(_FAINT, "o", "--"), style
+    looks = Style(_FAINT, "d", "--"), style
     for step, look, word in zip(run.ends, looks, ("before", "after"), strict=True):
         rows = run.held_out(step).reset_index().dropna(subset=["predicted"])
         if len(rows):
@@ -268,7 +268,7 @@ def cutoff(axes: Axes, run: Run, heading: str) -> None:
     centre = correct["step"] // span * span + (span - 1) / 2
     length = correct["tokens"].groupby(centre.clip(upper=run.last_step)).quantile([0.5, 0.95])
     length = length.unstack().reindex(columns=[0.5, 0.95])
-    axes.plot(length.index, length[0.5], "o--", color=TRUE, markersize=4, label="correct 50 %")
+    axes.plot(length.index, length[0.5], "o--", color=TRUE, markersize=4, label="correct")
     axes.plot(length.index, length[0.95], "^:", color=TRUE, markersize=4, label="correct 95 %")
     axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     rollouts(axes)
