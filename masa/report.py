@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from masa.analysis import report_runs, report_sweep
-from masa.analysis.compare_methods import baseline_group, group_runs
+from masa.analysis import report
+from masa.analysis.compare_methods import baseline_index, group_runs
 from masa.analysis.load import RunError, find_runs, load_finished, load_run
 from masa.analysis.page import write_page
 
@@ -40,17 +40,17 @@ def _write(runs: Sequence[Path], out: Path, baseline: str | None) -> tuple[Path,
     if not runs:
         raise RunError("no run to report on")
     loaded, unfinished = load_finished(runs) if len(runs) > 1 else ([load_run(runs[0])], [])
-    by_method = {run.method: {r.seed for r in loaded if r.method == run.method} for run in loaded}
-    if all(len(seeds) == 1 for seeds in by_method.values()):
+    seeds = report.seeds_of(loaded)
+    if all(len(of_method) == 1 for of_method in seeds.values()):
         if baseline is not None:
             raise RunError("a baseline is for methods over several seeds")
-        parts = report_runs.runs_report(loaded, out)
-        headline = f"{report_runs.headline_text(loaded)}\n{report_runs.one_seed(loaded)}"
+        parts = report.runs_report(loaded, out)
+        headline = f"{report.runs_headline(loaded)}\n{report.one_seed(seeds)}"
     else:
-        groups = group_runs(loaded)
-        base = baseline_group(groups, baseline)
-        parts = report_sweep.sweep_report(groups, base, out.resolve().name, out)
-        headline = report_sweep.headline_text(groups)
+        methods = group_runs(loaded)
+        base = baseline_index(methods, baseline)
+        parts = report.sweep_report(methods, base, out.resolve().name, out)
+        headline = report.sweep_headline(methods)
     left_out = "\n".join(["**Left out, not finished:**\n", *(f"- {run}" for run in unfinished)])
     if unfinished:
         parts.insert(1, left_out)
@@ -82,12 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         paths = find_runs(args.runs)
-        report, headline = _write(paths, args.out or _default_out(paths), args.baseline)
+        path, headline = _write(paths, args.out or _default_out(paths), args.baseline)
     except (RunError, OSError) as error:
         print(f"masa-report: {error}", file=sys.stderr)
         return 2
     print(headline)
-    print(f"\n{report}\n{report.with_suffix('.html')}")
+    print(f"\n{path}\n{path.with_suffix('.html')}")
     return 0
 
 

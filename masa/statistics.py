@@ -1,7 +1,8 @@
 """Intervals and tests over prompts, since rollouts of one prompt are not independent of each other,
 and over training seeds (`t_mean`, `jackknife`, `paired_t_test`).
 
-Resampling is seeded, so the same data give the same numbers. Sources: Wilson 1927; Miller
+All intervals are 95 %, unless a level is given. Resampling is seeded, so the same data give the
+same numbers. Sources: Wilson 1927; Miller
 arXiv 2411.00640 (clustered errors, paired tests per question); Holm 1979; Tukey 1958 (jackknife).
 """
 
@@ -14,7 +15,7 @@ from math import ceil, floor, inf, isnan, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
+from scipy.stats import norm, t, ttest_1samp
 
 RESAMPLES = 10_000
 _CHUNK = 4_000_000  # weights held in memory at once
@@ -53,7 +54,7 @@ class Estimate:
         return f"{text} ({self.note})" if self.note else text
 
 
-def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
+def wilson(hits: int, n: int) -> Estimate:
     """Share `hits / n` with its Wilson score interval; NaN for n = 0.
 
     Raises:
@@ -63,8 +64,7 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
         raise ValueError(f"{hits} hits of {n}")
     if n == 0:
         return Estimate(nan, hits=0, n=0)
-    low, high = _wilson_bounds(hits / n, n, level)
-    return Estimate(hits / n, low, high, hits, n)
+    return Estimate(hits / n, *_wilson_bounds(hits / n, n, 0.95), hits, n)
 
 
 def clustered_wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimate:
@@ -88,8 +88,7 @@ def clustered_wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> Esti
     if 0 < hit < total and clusters > 1:
         variance = clusters / (clusters - 1) * float(((h - share * m) ** 2).sum()) / total**2
         effective = min(total, share * (1 - share) / variance) if variance > 0 else total
-    low, high = _wilson_bounds(share, effective, level)
-    return Estimate(share, low, high, round(hit), round(total))
+    return Estimate(share, *_wilson_bounds(share, effective, level), round(hit), round(total))
 
 
 def _wilson_bounds(share: float, n: float, level: float) -> tuple[float, float]:
@@ -107,7 +106,7 @@ def _cluster_sums(columns: Floats, clusters: ArrayLike) -> Floats:
     return sums
 
 
-def _resampled_sums(sums: Floats, resamples: int, seed: int) -> Iterator[Floats]:
+def _resampled_sums(sums: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Floats]:
     """Bootstrap over clusters: chunks of [B, K] totals of resampled `sums` [C, K]."""
     chunk = max(1, _CHUNK // len(sums))
     for i, start in enumerate(range(0, resamples, chunk)):
@@ -132,19 +131,18 @@ def resampled_moments(
     return np.concatenate(list(sums)).reshape(resamples, rows.shape[1], -1)
 
 
-def percentiles(draws: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Bounds that hold the middle share `level` of the draws; NaN where none is finite."""
+def percentiles(draws: Floats) -> tuple[float, float]:
+    """Bounds of the middle 95 % of the draws; NaN where none is finite."""
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return nan, nan
-    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
 
 def bootstrap_mean(
     values: ArrayLike,
     clusters: ArrayLike,
-    level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
@@ -165,7 +163,7 @@ def bootstrap_mean(
     if len(np.unique(groups)) < 2:
         return Estimate(float(x.mean()), n=len(x))
     draws = resampled_means(x, groups, resamples, seed)
-    return Estimate(float(x.mean()), *percentiles(draws, level), n=len(x))
+    return Estimate(float(x.mean()), *percentiles(draws), n=len(x))
 
 
 def resampled_means(
@@ -181,9 +179,6 @@ def bootstrap_ratio(
     numerator: ArrayLike,
     denominator: ArrayLike,
     clusters: ArrayLike,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Estimate:
     """Sum of one over sum of the other [N], with a percentile interval from resampling clusters.
 
@@ -196,18 +191,15 @@ def bootstrap_ratio(
         return Estimate(nan)
     if len(sums) < 2:
         return Estimate(float(over / under))
-    totals = np.concatenate(list(_resampled_sums(sums, resamples, seed)))
+    totals = np.concatenate(list(_resampled_sums(sums)))
     draws = totals[:, 0] / np.where(totals[:, 1] > 0, totals[:, 1], nan)
-    return Estimate(float(over / under), *percentiles(draws, level))
+    return Estimate(float(over / under), *percentiles(draws))
 
 
 def bootstrap_correlation(
     x: ArrayLike,
     y: ArrayLike,
     clusters: ArrayLike,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Estimate:
     """Pearson correlation of x and y [N], with a percentile interval from resampling clusters.
 
@@ -224,8 +216,8 @@ def bootstrap_correlation(
     value = float(_pearson(sums.sum(axis=0, keepdims=True))[0])
     if isnan(value) or len(sums) < 3:
         return Estimate(value, n=len(a))
-    draws = np.concatenate([_pearson(s) for s in _resampled_sums(sums, resamples, seed)])
-    return Estimate(value, *percentiles(draws, level), n=len(a))
+    draws = np.concatenate([_pearson(s) for s in _resampled_sums(sums)])
+    return Estimate(value, *percentiles(draws), n=len(a))
 
 
 def _pearson(sums: Floats) -> Floats:
@@ -237,7 +229,7 @@ def _pearson(sums: Floats) -> Floats:
     return (sxy - sx * sy / n) / np.sqrt(vx * vy)
 
 
-def sign_flip_test(differences: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> float:
+def sign_flip_test(differences: ArrayLike) -> float:
     """Two-sided p-value of a paired sign-flip test that the mean difference is zero.
 
     Exact (all 2^n flips) for up to 14 non-zero differences, else by seeded Monte Carlo with the
@@ -260,13 +252,13 @@ def sign_flip_test(differences: ArrayLike, resamples: int = RESAMPLES, seed: int
         codes = np.arange(2 ** len(d))[:, None]
         signs = 1 - 2 * (codes >> np.arange(len(d)) & 1)  # [2^n, n]
         return float(np.mean(np.abs(signs @ d) >= observed))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     extreme, chunk = 0, max(1, _CHUNK // len(d))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
+    for start in range(0, RESAMPLES, chunk):
+        size = min(chunk, RESAMPLES - start)
         signs = 1.0 - 2.0 * rng.integers(0, 2, size=(size, len(d)))
         extreme += int(np.count_nonzero(np.abs(signs @ d) >= observed))
-    return (extreme + 1) / (resamples + 1)
+    return (extreme + 1) / (RESAMPLES + 1)
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -279,14 +271,12 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def t_quantile(n: int, level: float = 0.95) -> float:
-    """Two-sided quantile of Student's t with n - 1 degrees of freedom."""
-    return float(t.ppf(0.5 + level / 2, n - 1))
+def t_quantile(n: int) -> float:
+    """Two-sided 95 % quantile of Student's t with n - 1 degrees of freedom."""
+    return float(t.ppf(0.975, n - 1))
 
 
-def t_mean(
-    values: ArrayLike, level: float = 0.95, within: tuple[float, float] = (-inf, inf)
-) -> Estimate:
+def t_mean(values: ArrayLike, within: tuple[float, float] = (-inf, inf)) -> Estimate:
     """Mean of one value per seed [S] with Student's t interval; no bounds for a single seed.
 
     NaN are left out; `n` is the number of values that were not. The bounds are cut at `within`,
@@ -299,11 +289,11 @@ def t_mean(
     mean = float(x.mean())
     if len(x) < 2:
         return Estimate(mean, n=1)
-    half = t_quantile(len(x), level) * float(x.std(ddof=1)) / sqrt(len(x))
+    half = t_quantile(len(x)) * float(x.std(ddof=1)) / sqrt(len(x))
     return Estimate(mean, max(mean - half, within[0]), min(mean + half, within[1]), n=len(x))
 
 
-def jackknife(statistic: Callable[[Sequence[int]], float], n: int, level: float = 0.95) -> Estimate:
+def jackknife(statistic: Callable[[Sequence[int]], float], n: int) -> Estimate:
     """A statistic of n seeds with its leave-one-out standard error and Student's t interval.
 
     Args:
@@ -319,7 +309,7 @@ def jackknife(statistic: Callable[[Sequence[int]], float], n: int, level: float 
         return Estimate(value, n=n)
     left_out = np.array([statistic([j for j in range(n) if j != i]) for i in range(n)])
     error = sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
-    half = t_quantile(n, level) * error
+    half = t_quantile(n) * error
     return Estimate(value, value - half, value + half, n=n)
 
 
@@ -331,19 +321,16 @@ def paired_t_test(differences: ArrayLike) -> float:
     d = np.asarray(differences, float)
     if len(d) < 2:
         return nan
-    error = float(d.std(ddof=1)) / sqrt(len(d))
-    if error == 0:
+    if np.ptp(d) == 0:  # no variance, which scipy warns of
         return 0.0 if d.any() else 1.0
-    return float(2 * t.sf(abs(d.mean()) / error, len(d) - 1))
+    return float(ttest_1samp(d, 0).pvalue)
 
 
 def bootstrap_quantile(
     values: ArrayLike,
     clusters: ArrayLike,
-    share: float = 0.5,
-    level: float = 0.95,
+    share: float,
     resamples: int = 1000,
-    seed: int = 0,
 ) -> Estimate:
     """Quantile of values [N] below which `share` of them lie (0.5: the median), linear between
     values, with a percentile interval from resampling whole clusters [N]."""
@@ -359,9 +346,9 @@ def bootstrap_quantile(
         return Estimate(value, n=len(x))
     order = np.argsort(x, kind="stable")
     draws = []
-    for weights in _weights.__wrapped__(count, resamples, seed):
+    for weights in _weights.__wrapped__(count, resamples, 0):
         heavy = np.cumsum(weights[index[order]])
         place = share * (heavy[-1] - 1)  # among the resampled values, counted from 0
         below, above = np.searchsorted(heavy, [floor(place) + 1, ceil(place) + 1])
         draws.append(np.interp(place % 1, [0, 1], x[order[[below, above]]]))
-    return Estimate(value, *percentiles(np.array(draws), level), n=len(x))
+    return Estimate(value, *percentiles(np.array(draws)), n=len(x))

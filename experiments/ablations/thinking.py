@@ -1,8 +1,8 @@
 """Does the predicted pass rate follow from the thinking before it?
 
-Runs of the embedded domain say easy, fair, hard or hopeless before they give the number. Prints a
-row per method of a sweep: mean predicted pass rate after each word in training rollouts after
-`--after`, with 95 % t intervals over seeds.
+Predictions on the built-in arithmetic task write easy, fair, hard or hopeless before the number.
+Prints a row per method of a sweep: mean predicted pass rate after each word in training rollouts
+after `--after`, with 95 % t intervals over seeds.
 
     python experiments/ablations/thinking.py outputs/arithmetic/bc
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from masa.analysis import Run, load_sweep
+from masa.analysis.page import render
 from masa.statistics import t_mean
 
 WORDS = ("easy", "fair", "hard", "hopeless")
@@ -35,10 +36,10 @@ def main() -> None:
     parser.add_argument("--after", type=int, default=40, help="rollouts that are left out")
     args = parser.parse_args()
     rows = {}
-    for group in load_sweep(args.sweep):
-        means = pd.DataFrame([by_word(run, args.after) for run in group.runs])
-        rows[group.label] = {word: str(t_mean(means[word], within=(0, 1))) for word in WORDS}
-    print(pd.DataFrame(rows).T.rename_axis("method").to_markdown())
+    for method in load_sweep(args.sweep):
+        means = pd.DataFrame([by_word(run, args.after) for run in method.runs])
+        rows[method.label] = {word: str(t_mean(means[word], within=(0, 1))) for word in WORDS}
+    print(render(pd.DataFrame(rows).T.rename_axis("method").reset_index()))
 
 
 if __name__ == "__main__":

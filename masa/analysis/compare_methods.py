@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import exp, inf, isnan, log, nan
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,10 @@ import pandas as pd
 from scipy.stats import norm
 
 from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
-from masa.analysis.tables import NOT_REACHED, crossing
+from masa.analysis.tables import NOT_REACHED, crossing, with_holm
 from masa.statistics import (
     Estimate,
     clustered_wilson,
-    holm,
     jackknife,
     paired_t_test,
     t_mean,
@@ -41,26 +41,29 @@ TARGETS = (0.9, 1.0)
 
 
 @dataclass(eq=False)
-class Group:
+class Method:
     """Runs that differ in nothing but their seed."""
 
     label: str
-    """Method, and where that is not enough the settings that tell it from others."""
+    """`algorithm.name`, and where that is not enough the settings in which it differs from
+    others."""
     runs: list[Run]
     """By seed."""
-
-    @property
-    def method(self) -> str:
-        """`algorithm.name`."""
-        return self.runs[0].method
+    family: str
+    """Methods of one family have one colour."""
 
     @property
     def seeds(self) -> list[int]:
         """Training seeds."""
         return [run.seed for run in self.runs]
 
+    @property
+    def validated(self) -> bool:
+        """True where every seed has a validation."""
+        return all(len(run.validations) for run in self.runs)
 
-def load_sweep(*paths: Path | str) -> list[Group]:
+
+def load_sweep(*paths: Path | str) -> list[Method]:
     """The finished runs in and below `paths`, by method; a warning names the others.
 
     Raises:
@@ -72,59 +75,63 @@ def load_sweep(*paths: Path | str) -> list[Group]:
     return group_runs(runs)
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
+def group_runs(runs: Sequence[Run]) -> list[Method]:
     """Runs of equal settings together, in order of first appearance.
 
     Raises:
         RunError: two runs have the same settings and the same seed.
     """
-    found: dict[str, list[Run]] = {}
+    alike: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(repr(sorted(_settings(run).items())), []).append(run)
-    groups = [Group(same[0].method, sorted(same, key=lambda r: r.seed)) for same in found.values()]
-    for group in groups:
-        for one, other in zip(group.runs, group.runs[1:], strict=False):
+        alike.setdefault(repr(sorted(_settings(run).items())), []).append(run)
+    methods = []
+    for same in alike.values():
+        same.sort(key=lambda run: run.seed)
+        for one, other in pairwise(same):
             if one.seed == other.seed:
                 raise RunError(
                     f"{one.path} and {other.path} are the same method and seed: name one of them"
                 )
-    for method in dict.fromkeys(group.method for group in groups):
-        alike = [group for group in groups if group.method == method]
-        if len(alike) > 1:
-            for group, (_, row) in zip(alike, varied(alike).iterrows(), strict=True):
-                group.label += "".join(f", {name}={value}" for name, value in row.items())
-    return groups
+        methods.append(Method(same[0].method, same, same[0].method))
+    for name in dict.fromkeys(method.label for method in methods):
+        variants = [method for method in methods if method.label == name]
+        if len(variants) > 1:
+            for method, (_, row) in zip(variants, varied(variants).iterrows(), strict=True):
+                method.label += "".join(f", {key}={value}" for key, value in row.items())
+                method.family = method.label
+    return methods
 
 
-def single_groups(runs: Sequence[Run]) -> list[Group]:
-    """Every run for itself."""
-    return [Group(label, [run]) for run, label in zip(runs, run_labels(runs), strict=True)]
+def single_runs(runs: Sequence[Run]) -> list[Method]:
+    """Every run as a method of one seed."""
+    labelled = zip(runs, run_labels(runs), strict=True)
+    return [Method(label, [run], run.method) for run, label in labelled]
 
 
-def baseline_group(groups: Sequence[Group], name: str | None = None) -> int:
-    """Index of the group to compare with.
+def baseline_index(methods: Sequence[Method], name: str | None = None) -> int:
+    """Index of the method to compare with.
 
     The one called `name`, else the one that the sweep's `sweep.baseline` names, else grpo, else
     the first.
 
     Raises:
-        RunError: no group is called so, or the runs are of sweeps with other baselines.
+        RunError: no method is called so, or the runs are of sweeps with other baselines.
     """
-    labels = [group.label for group in groups]
+    labels = [method.label for method in methods]
     if name is None:
-        named = {run.baseline for group in groups for run in group.runs} - {None}
+        named = {run.baseline for method in methods for run in method.runs} - {None}
         if len(named) > 1:
-            found = ", ".join(sorted(map(str, named)))
-            raise RunError(f"the sweeps have several baselines ({found}): choose a baseline")
+            several = ", ".join(sorted(map(str, named)))
+            raise RunError(f"the sweeps have several baselines ({several}): choose a baseline")
         name = named.pop() if named else None
     if name is not None and name not in labels:
         raise RunError(f"no method is called {name}; choose a baseline of {', '.join(labels)}")
     return labels.index(name or ("grpo" if "grpo" in labels else labels[0]))
 
 
-def varied(groups: Sequence[Group]) -> pd.DataFrame:
-    """The settings in which the groups differ, one row per group; columns are shortened keys."""
-    table = pd.DataFrame([_settings(group.runs[0]) for group in groups]).astype(object)
+def varied(methods: Sequence[Method]) -> pd.DataFrame:
+    """The settings in which the methods differ, one row per method; columns are shortened keys."""
+    table = pd.DataFrame([_settings(method.runs[0]) for method in methods]).astype(object)
     table = table.drop(columns="algorithm.name", errors="ignore")
     differing = [name for name in table if table[name].map(repr).nunique() > 1]
     tails = pd.Series([name.rpartition(".")[2] for name in differing], dtype=object)
@@ -137,22 +144,18 @@ def varied(groups: Sequence[Group]) -> pd.DataFrame:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Flat settings that make a method, without the seed."""
-    flat: dict[str, Any] = {}
+    return _flat({section: run.config.get(section) for section in _SETTINGS})
 
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict):
-            for name, value in node.items():
-                walk(value, f"{prefix}.{name}")
-        else:
-            flat[prefix] = node
 
-    for room in _SETTINGS:
-        walk(run.config.get(room), room)
-    return flat
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix[1:]: node}
+    parts = (_flat(value, f"{prefix}.{name}") for name, value in node.items())
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def over_seeds(
-    groups: Sequence[Group],
+    methods: Sequence[Method],
     per_run: Callable[[Sequence[Run]], pd.DataFrame],
     by: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -162,17 +165,15 @@ def over_seeds(
     quantile; other numbers are means over seeds with a t interval.
     """
     rows: list[dict[str, object]] = []
-    for group in groups:
-        table = per_run(group.runs)
+    for method in methods:
+        table = per_run(method.runs)
         if table.empty:
             continue
-        keys = list(by)
-        parts = table.groupby(keys, sort=False) if keys else [((), table)]
-        for key, part in parts:
-            row: dict[str, object] = {"method": group.label}
-            row |= dict(zip(keys, key, strict=True)) | {"seeds": len(group.runs)}
-            for name in part.columns.difference([*_PER_RUN, *keys], sort=False):
-                row[name] = _pooled(part[name].tolist(), len(group.runs), limits(name))
+        for key, part in table.groupby(list(by), sort=False) if by else [((), table)]:
+            row: dict[str, object] = {"method": method.label, **dict(zip(by, key, strict=True))}
+            row["seeds"] = len(method.runs)
+            for name in part.columns.difference([*_PER_RUN, *by], sort=False):
+                row[name] = _pooled(part[name].tolist(), len(method.runs), limits(name))
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -204,53 +205,44 @@ def _pooled(
     return replace(pooled, digits=0 if large else 3, note="one seed" if seeds == 1 else note)
 
 
-def curve(run: Run, cost: str) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out accuracy of a run against `cost` at each validation: x [V], y [V]."""
-    table = run.validations
-    y = np.array([estimate.value for estimate in table["accuracy"]], float)
-    return table[cost].to_numpy(float), y
-
-
 def mean_curve(runs: Sequence[Run], cost: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and mean accuracy over runs, at the steps that all of them validated."""
     steps = set.intersection(*(set(run.validations["step"]) for run in runs))
-    pairs = [curve(run, cost) for run in runs]
+    pairs = [run.curve(cost) for run in runs]
     kept = [run.validations["step"].isin(steps).to_numpy() for run in runs]
     xs, ys = ([side[k] for side, k in zip(sides, kept, strict=True)]
               for sides in zip(*pairs, strict=True))  # fmt: skip
     return np.mean(xs, axis=0), np.mean(ys, axis=0)
 
 
-def ablation(groups: Sequence[Group], base: int) -> pd.DataFrame:
+def ablation(methods: Sequence[Method], base: int) -> pd.DataFrame:
     """What each method changes in the settings, beside its accuracy after equally many rollouts.
 
     The difference from the baseline is paired by seed; p is Student's paired t test, and
     Holm-adjusted over the methods.
     """
-    table = at_budget(groups, base)
+    table = at_budget(methods, base)
     table = table[table["equal"] == "rollouts"] if len(table) else table
     if table.empty:
         return table
-    table = table.drop(columns=["equal", "budget"]).reset_index(drop=True)
-    if "p (Holm)" in table:
-        p = table["p (paired t)"].dropna()
-        table["p (Holm)"] = pd.Series(holm(p), index=p.index).reindex(table.index)
-    settings = varied(groups).astype(str).reset_index(drop=True)
-    return pd.concat([table[["method"]], settings, table.drop(columns="method")], axis=1)
+    table = with_holm(table.reset_index(drop=True), "p (paired t)")
+    settings = varied(methods).astype(str).reset_index(drop=True)
+    results = table.drop(columns=["method", "equal", "budget"])
+    return pd.concat([table[["method"]], settings, results], axis=1)
 
 
-def _shared(group: Group, base: Group) -> list[tuple[Run, Run]]:
+def _shared(method: Method, base: Method) -> list[tuple[Run, Run]]:
     """Pairs of runs with the same seed."""
     theirs = {run.seed: run for run in base.runs}
-    return [(run, theirs[run.seed]) for run in group.runs if run.seed in theirs]
+    return [(run, theirs[run.seed]) for run in method.runs if run.seed in theirs]
 
 
-def _measured(groups: Sequence[Group], cost: str) -> bool:
-    ends = [run.validations[cost] for group in groups for run in group.runs]
+def _measured(methods: Sequence[Method], cost: str) -> bool:
+    ends = [run.validations[cost] for method in methods for run in method.runs]
     return all(len(end) and np.isfinite(end.to_numpy(float)).all() for end in ends)
 
 
-def at_budget(groups: Sequence[Group], base: int) -> pd.DataFrame:
+def at_budget(methods: Sequence[Method], base: int) -> pd.DataFrame:
     """Held-out accuracy where every run has spent the same: rollouts, tokens, FLOPs, seconds.
 
     The budget is what the run that ended cheapest had spent; accuracy is linear between
@@ -258,54 +250,53 @@ def at_budget(groups: Sequence[Group], base: int) -> pd.DataFrame:
     over seeds, and Holm-adjusted over all rows.
     """
     rows: list[dict[str, object]] = []
+    runs = [run for method in methods for run in method.runs]
     for cost in BUDGETS:
-        if not _measured(groups, cost):
+        if not _measured(methods, cost):
             continue
-        budget = min(float(run.validations[cost].iloc[-1]) for g in groups for run in g.runs)
-        found = {run: float(np.interp(budget, *curve(run, cost))) for g in groups for run in g.runs}
-        for i, group in enumerate(groups):
+        budget = min(float(run.validations[cost].iloc[-1]) for run in runs)
+        accuracy = {run: float(np.interp(budget, *run.curve(cost))) for run in runs}
+        for i, method in enumerate(methods):
+            values = [accuracy[run] for run in method.runs]
             row: dict[str, object] = {
                 "equal": "rollouts" if cost == "step" else cost,
                 "budget": budget,
-                "method": group.label,
-                "seeds": len(group.runs),
-                "accuracy": _pooled(
-                    [found[run] for run in group.runs], len(group.runs), limits("accuracy")
-                ),
+                "method": method.label,
+                "seeds": len(method.runs),
+                "accuracy": _pooled(values, len(values), limits("accuracy")),
             }
-            pairs = _shared(group, groups[base])
-            differences = [found[run] - found[other] for run, other in pairs]
-            if i != base and len(differences) > 1:
+            pairs = _shared(method, methods[base])
+            if i != base and len(pairs) > 1:
+                differences = [accuracy[run] - accuracy[other] for run, other in pairs]
                 row["difference"] = t_mean(differences)
                 row["p (paired t)"] = paired_t_test(differences)
             rows.append(row)
-    table = pd.DataFrame(rows)
-    if "p (paired t)" in table:
-        p = table["p (paired t)"].dropna()
-        table["p (Holm)"] = pd.Series(holm(p), index=p.index).reindex(table.index)
+    table = with_holm(pd.DataFrame(rows), "p (paired t)")
+    if "difference" in table:
         table["difference"] = [Estimate(nan) if d != d else d for d in table["difference"]]
     return table
 
 
-def speedups(groups: Sequence[Group], base: int) -> pd.DataFrame:
+def speedups(methods: Sequence[Method], base: int) -> pd.DataFrame:
     """How many times cheaper each method reaches what the baseline reached (above 1: cheaper).
 
     Targets: shares of the baseline's gain in mean accuracy. Costs are read off the mean curves over
     the seeds that both have, linear between validations. 95 % interval: jackknife over seeds of the
     log ratio, Student's t. No interval where without one seed there is no ratio. Words instead of a
-    ratio where the baseline did not gain, and where the method was there before training or never.
+    ratio where the baseline did not gain, and where the method reached the target before training
+    or never.
     """
     rows: list[dict[str, object]] = []
-    costs = [cost for cost in BUDGETS if _measured(groups, cost)]
+    costs = [cost for cost in BUDGETS if _measured(methods, cost)]
     for fraction in TARGETS:
-        for i, group in enumerate(groups):
-            pairs = _shared(group, groups[base])
+        for i, method in enumerate(methods):
+            pairs = _shared(method, methods[base])
             if i == base or not pairs or not costs:
                 continue
             reached = _target([other for _, other in pairs], fraction)
             row: dict[str, object] = {
                 "target": f"{100 * fraction:.0f} % of the gain ({reached:.3f})",
-                "method": group.label,
+                "method": method.label,
                 "seeds": len(pairs),
             }
             words = _no_ratio(pairs, reached)
@@ -329,7 +320,7 @@ def _no_ratio(pairs: Sequence[tuple[Run, Run]], goal: float) -> str:
     if mine.max() >= goal:
         return ""
     best = t_mean(
-        [float(np.interp(steps[mine.argmax()], *curve(run, "step"))) for run in runs],
+        [float(np.interp(steps[mine.argmax()], *run.curve("step"))) for run in runs],
         within=limits("accuracy"),
     )
     return f"{NOT_REACHED} (best {best})"
@@ -350,11 +341,11 @@ def speedup(pairs: Sequence[tuple[Run, Run]], cost: str, fraction: float) -> Est
         spent = [crossing(*mean_curve(runs, cost), goal) for runs in (theirs, mine)]
         return log(spent[0] / spent[1]) if min(spent) > 0 else nan
 
-    found = jackknife(log_ratio, len(pairs))
-    if isnan(found.value):
-        return found
+    ratio = jackknife(log_ratio, len(pairs))
+    if isnan(ratio.value):
+        return ratio
     note = "one seed" if len(pairs) == 1 else "no interval: no ratio without one seed"
     return Estimate(
-        exp(found.value), exp(found.low), exp(found.high), digits=2,
-        note=note if isnan(found.low) else "",
+        exp(ratio.value), exp(ratio.low), exp(ratio.high), digits=2,
+        note=note if isnan(ratio.low) else "",
     )  # fmt: skip

@@ -7,9 +7,9 @@ per rollout step and one per validation).
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from masa.rollout_columns import FLAGS, SCHEMA, TEXTS
 from masa.statistics import Estimate, bootstrap_correlation, bootstrap_mean
 
-TEXT_COLUMNS = ("problem", "answer", "text", "predicted_notions", "parse_error")
-NUMBER_COLUMNS = (
-    "step", "split", "prompt_id", "level", "kind", "sample", "prompt_tokens", "tokens", "reward",
-    "advantage", "correct", "finish_reason", "max_tokens", "predicted_pass_rate",
-    "predicted_length", "meta_rewards", "would_skip", "gate_active", "cutoff_tokens",
-    "cutoff_active", "audited", "gate_evidence", "skip_evidence",
-    "cutoff_evidence", "skipped", "kept", "version",
-)  # fmt: skip
 COSTS = ("tokens", "flops", "seconds")
-_FLAGS = [
-    "would_skip", "gate_active", "cutoff_active", "audited", "gate_evidence", "skip_evidence",
-    "cutoff_evidence", "skipped", "kept",
-]  # fmt: skip
 CONSOLE = "console.txt"  # what a job of a sweep printed, there from its start
 _KEY = ["split", "step", "prompt_id"]
 
@@ -88,20 +77,33 @@ class Run:
         `samples`, `correct` and `pass_rate` of the solutions (0, 0, NaN where skipped),
         `predicted` (mean over its parsed predictions, NaN for none), `r_<name>` per component of
         the meta reward (means over its meta rollouts, NaN without truth), `level`, the decisions
-        and what they are evidence of (docs/metrics.md), `enforced` (gate or cutoff active).
+        and what they are evidence of (docs/metrics.md), `active` (gate or cutoff active).
         """
         rows = self.rollouts
-        solution = rows[rows["kind"] == "solution"]
-        decided = rows.groupby(_KEY, sort=True)[["level", *_FLAGS, "cutoff_tokens"]].first()
-        decided["enforced"] = decided["gate_active"] | decided["cutoff_active"]
-        grouped = solution.groupby(_KEY)
-        decided["samples"] = grouped.size()
-        decided["correct"] = grouped["correct"].sum()
-        decided["pass_rate"] = grouped["correct"].mean()
+        table = rows.groupby(_KEY, sort=True)[["level", *FLAGS, "cutoff_tokens"]].first()
+        table["active"] = table["gate_active"] | table["cutoff_active"]
+        correct = rows[rows["kind"] == "solution"].groupby(_KEY)["correct"]
+        table["samples"], table["correct"] = correct.size(), correct.sum()
+        table["pass_rate"] = correct.mean()
         means = rows.groupby(_KEY)[["predicted_pass_rate", *self.reward_columns]].mean()
-        decided[["predicted", *self.reward_columns]] = means
-        decided[["samples", "correct"]] = decided[["samples", "correct"]].fillna(0).astype(int)
-        return decided.reset_index()
+        table[["predicted", *self.reward_columns]] = means
+        table[["samples", "correct"]] = table[["samples", "correct"]].fillna(0).astype(int)
+        return table.reset_index()
+
+    @property
+    def train_prompts(self) -> pd.DataFrame:
+        """Rows of `prompts` of the training split."""
+        return self.prompts[self.prompts["split"] == "train"]
+
+    def held_out(self, step: int) -> pd.DataFrame:
+        """Rows of `prompts` of the validation after `step`, indexed by prompt id."""
+        rows = self.prompts
+        rows = rows[(rows["split"] == "val") & (rows["step"] == step) & (rows["samples"] > 0)]
+        return rows.set_index("prompt_id")
+
+    def held_out_rollouts(self, step: int) -> pd.DataFrame:
+        """Rows of `rollouts` of the validation after `step`."""
+        return self.rollouts[(self.rollouts["split"] == "val") & (self.rollouts["step"] == step)]
 
     @cached_property
     def validations(self) -> pd.DataFrame:
@@ -111,7 +113,6 @@ class Run:
         the prompts with a prediction), `mae` and `corr` of the two per prompt. Intervals: 95 %
         cluster bootstrap over prompts.
         """
-        held_out = self.prompts[(self.prompts["split"] == "val") & (self.prompts["samples"] > 0)]
         solutions = self.rollouts[
             (self.rollouts["split"] == "val") & (self.rollouts["kind"] == "solution")
         ]
@@ -120,18 +121,38 @@ class Run:
                 {
                     "step": step,
                     "accuracy": bootstrap_mean(rows["correct"], rows["prompt_id"]),
-                    **alignment(held_out[held_out["step"] == step]),
+                    **alignment(self.held_out(int(step)).reset_index()),
                 }
                 for step, rows in solutions.groupby("step")
             ],
             columns=["step", "accuracy", "predicted", "actual", "mae", "corr"],
         ).astype({"step": "int64"})
-        cost = self.metrics[["step", *COSTS]]
-        return pd.merge_asof(table, cost, on="step")
+        return pd.merge_asof(table, self.metrics[["step", *COSTS]], on="step")
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Rollouts after which the first and the last validation came.
+
+        Raises:
+            IndexError: the run has no validation.
+        """
+        steps = self.validations["step"]
+        return int(steps.iloc[0]), int(steps.iloc[-1])
+
+    def curve(self, cost: str) -> tuple[np.ndarray, np.ndarray]:
+        """Held-out accuracy against `cost` at each validation: x [V], y [V]."""
+        y = np.array([estimate.value for estimate in self.validations["accuracy"]], float)
+        return self.validations[cost].to_numpy(float), y
+
+    @property
+    def predicts(self) -> bool:
+        """True where held-out prompts have predictions."""
+        return any(estimate.n for estimate in self.validations["mae"])
 
     def texts(self, split: str, step: int) -> pd.DataFrame:
         """All columns, texts included, of one rollout step or validation."""
-        return _read_parquet(self.path / "rollouts" / f"{split}-{step:06d}.parquet", None)
+        path = self.path / "rollouts" / f"{split}-{step:06d}.parquet"
+        return _read_table(path, SCHEMA.names).to_pandas()
 
 
 def alignment(prompts: pd.DataFrame, truth: str = "pass_rate") -> dict[str, Estimate]:
@@ -171,10 +192,10 @@ def load_run(path: Path | str) -> Run:
 
 
 def load_finished(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """The runs that went to their end, and of each other one its directory and how far it came.
+    """The finished runs, and of each other one its directory and how many rollouts it has done.
 
-    One that runs still or broke off has spent less and learned less than it was to: among others
-    it would set the common budget, and a method's mean would be over runs of several lengths.
+    An unfinished run has spent less than planned: compared with others it would set the common
+    budget, and a method's mean would be over runs of several lengths.
 
     Raises:
         RunError: as `load_run`, or no run is finished.
@@ -192,9 +213,9 @@ def load_finished(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 
 def progress(path: Path) -> tuple[int, int]:
-    """Rollouts that a run has done, and those its settings ask for (0 where they do not say).
+    """Rollouts that a run has done, and those its settings ask for (0 where they name no number).
 
-    A job of a sweep that broke off before its first validation has done none.
+    A job of a sweep that failed before its first validation has done none.
 
     Raises:
         RunError: config.yaml or metrics.csv cannot be read.
@@ -211,23 +232,23 @@ def progress(path: Path) -> tuple[int, int]:
 def find_runs(paths: Iterable[Path | str]) -> list[Path]:
     """Run directories among and below `paths`, in the order given, each once.
 
-    Jobs of a sweep that broke off before they wrote metrics.csv are among them.
+    Jobs of a sweep that failed before they wrote metrics.csv are among them.
 
     Raises:
         RunError: a path that does not exist or holds no run.
     """
-    found: list[Path] = []
+    runs: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
             raise RunError(f"{path}: no such directory")
         below = sorted({p.parent for name in ("metrics.csv", CONSOLE) for p in path.rglob(name)})
         if (path / "config.yaml").is_file() or path in below:
-            found.append(path)
+            runs.append(path)
         elif below:
-            found += below
+            runs += below
         else:
             raise RunError(f"{path}: holds no run (no metrics.csv in it or below it)")
-    return list({p.resolve(): p for p in found}.values())
+    return list({p.resolve(): p for p in runs}.values())
 
 
 def run_labels(runs: Sequence[Run]) -> list[str]:
@@ -240,6 +261,22 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
     repeat = label.groupby(label).cumcount()
     return [f"{text} #{again + 1}" if again else text
             for text, again in zip(label, repeat, strict=True)]  # fmt: skip
+
+
+def per_run(
+    rows: Callable[[Run], Iterable[dict[str, Any]]],
+) -> Callable[[Sequence[Run]], pd.DataFrame]:
+    """Decorator: a function that yields rows of one run makes the table of several.
+
+    The table has their labels in the column `run`; runs without rows are not in it.
+    """
+
+    @wraps(rows)
+    def table(runs: Sequence[Run]) -> pd.DataFrame:
+        labelled = zip(runs, run_labels(runs), strict=True)
+        return pd.DataFrame([{"run": label, **row} for run, label in labelled for row in rows(run)])
+
+    return table
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -304,32 +341,23 @@ def _read_rollouts(folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
     if not files:
         raise RunError(f"{folder}: no rollouts (missing or empty)")
-    tables = [_read_table(file, list(NUMBER_COLUMNS)) for file in files]
-    rows = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-    rows[_FLAGS] = rows[_FLAGS].astype("boolean").fillna(False).astype(bool)
-    numbers = ("predicted_pass_rate", "predicted_length", "cutoff_tokens", "max_tokens")
-    for column in (*numbers, "reward", "advantage"):
-        rows[column] = pd.to_numeric(rows[column]).astype(float)
-    rows = rows.astype({"step": "int64", "tokens": "int64", "level": "int64"})
-    correct = rows["correct"].astype("boolean").astype("Float64")
-    rows = rows.assign(correct=correct.to_numpy(float, na_value=np.nan))
+    columns = [name for name in SCHEMA.names if name not in TEXTS]
+    rows = pa.concat_tables([_read_table(file, columns) for file in files]).to_pandas()
+    numbers = ("predicted_length", "cutoff_tokens", "max_tokens", "correct")
+    rows = rows.astype(dict.fromkeys(numbers, float) | {"step": "int64", "tokens": "int64"})
     measured = rows.pop("meta_rewards").dropna()
     scores = pd.DataFrame([dict(pairs) for pairs in measured], index=measured.index, dtype=float)
     return rows.join(scores.add_prefix("r_")), tuple(scores)
 
 
-def _read_parquet(path: Path, columns: list[str] | None) -> pd.DataFrame:
-    return _read_table(path, columns).to_pandas()
-
-
-def _read_table(path: Path, columns: list[str] | None) -> pa.Table:
+def _read_table(path: Path, columns: list[str]) -> pa.Table:
     try:
         table = pq.ParquetFile(path).read(columns=columns)
     except FileNotFoundError:
         raise RunError(f"{path}: missing") from None
     except (pa.ArrowException, OSError) as error:
         raise RunError(f"{path}: not readable (half-written?)") from error
-    missing = set(columns or ()) - set(table.column_names)
+    missing = set(columns) - set(table.column_names)
     if missing:
         names = ", ".join(sorted(missing))
         raise RunError(f"{path}: lacks the columns {names}, as in runs of an older masa")

@@ -1,18 +1,22 @@
-"""Which notions came up more often, or less, in correct and in wrong solutions over training."""
+"""How often correct and wrong solutions mention a notion, before and after training."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from masa.analysis.load import Run, run_labels
-from masa.statistics import Estimate, bootstrap_mean
+from masa.analysis.compare_methods import Method
+from masa.analysis.lengths import VERDICTS
+from masa.analysis.load import Run, per_run
+from masa.statistics import Estimate, bootstrap_mean, t_mean
 
 _MOST_NOTIONS = 200
+_LIMITS = {"start": (0.0, 1.0), "end": (0.0, 1.0), "change": (-1.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Mentions:
         columns = [hits[:, index].astype(float) for hits in self.hits]
         difference = columns[1].mean() - columns[0].mean()
         count = sum(map(len, columns))
-        # linearised, so that one mean over all solutions stands for a difference of two shares
+        # linearised: the difference of two shares as one mean over all solutions
         before, after = ((x - x.mean()) * count / len(x) for x in columns)
         return bootstrap_mean(
             difference + np.concatenate([-before, after]), np.concatenate(self.prompts)
@@ -58,18 +62,16 @@ def mentions(run: Run, notions: Sequence[str] | None = None) -> list[Mentions]:
     """
     if len(run.validations) < 2:
         return []
-    texts = _ends(run)
     notions = vocabulary(run) if notions is None else notions
-    solved = [rows[rows["kind"] == "solution"] for rows in texts]
-    found = [_mentioned(rows["text"], notions) for rows in solved]
-    sides = []
-    for verdict, right in (("correct", True), ("wrong", False)):
-        chosen = [rows["correct"].to_numpy(bool) == right for rows in solved]
-        if notions and all(mask.any() for mask in chosen):
-            hits = found[0][chosen[0]], found[1][chosen[1]]
-            ids = [rows["prompt_id"].to_numpy()[m] for rows, m in zip(solved, chosen, strict=True)]
-            sides.append(Mentions(verdict, tuple(notions), hits, (ids[0], ids[1])))
-    return sides
+    solutions = [rows[rows["kind"] == "solution"] for rows in _ends(run)]
+    by_verdict = []
+    for verdict, value in VERDICTS.items():
+        before, after = (rows[rows["correct"] == bool(value)] for rows in solutions)
+        if notions and len(before) and len(after):
+            hits = _mentioned(before["text"], notions), _mentioned(after["text"], notions)
+            ids = before["prompt_id"].to_numpy(), after["prompt_id"].to_numpy()
+            by_verdict.append(Mentions(verdict, tuple(notions), hits, ids))
+    return by_verdict
 
 
 def notion_changes(run: Run, notions: Sequence[str] | None = None) -> pd.DataFrame:
@@ -85,52 +87,69 @@ def notion_changes(run: Run, notions: Sequence[str] | None = None) -> pd.DataFra
     return table.assign(change=table["end"] - table["start"])
 
 
-def notion_table(runs: Sequence[Run], count: int = 5) -> pd.DataFrame:
-    """The notions of each run with the largest changes, `count` per run and verdict."""
-    table: list[dict[str, object]] = []
-    for run, label in zip(runs, run_labels(runs), strict=True):
-        for side in mentions(run):
-            start, end = side.shares
-            for i in np.argsort(-np.abs(end - start), kind="stable")[:count]:
-                if start[i] or end[i]:
-                    table.append(
-                        {
-                            "run": label,
-                            "solutions": side.verdict,
-                            "notion": side.notions[i],
-                            "start": side.share(i, 0),
-                            "end": side.share(i, 1),
-                            "change": side.change(i),
-                        }
-                    )
-    return pd.DataFrame(table)
+@per_run
+def notion_table(run: Run, count: int = 5) -> Iterator[dict[str, Any]]:
+    """The notions with the largest changes, `count` per verdict."""
+    for side in mentions(run):
+        start, end = side.shares
+        for i in np.argsort(-np.abs(end - start), kind="stable")[:count]:
+            if start[i] or end[i]:
+                yield {
+                    "solutions": side.verdict,
+                    "notion": side.notions[i],
+                    "start": side.share(i, 0),
+                    "end": side.share(i, 1),
+                    "change": side.change(i),
+                }
+
+
+def notion_means(method: Method, count: int) -> pd.DataFrame:
+    """The notions with the largest mean change over seeds, `count` per verdict, t intervals.
+
+    Over the seeds that have solutions of the verdict both at the start and at the end.
+    """
+    # a notion that one seed predicts is looked for in the solutions of all
+    notions = sorted(set().union(*map(vocabulary, method.runs)))
+    tables = pd.concat([notion_changes(run, notions).assign(seed=run.seed) for run in method.runs])
+    rows: list[dict[str, object]] = []
+    for verdict in VERDICTS:
+        part = tables[tables["verdict"] == verdict].set_index(["notion", "seed"])
+        wide = {name: part[name].astype(float).unstack() for name in _LIMITS}
+        seen = (wide["start"] > 0) | (wide["end"] > 0)
+        size = wide["change"].mean(axis=1).abs()[seen.any(axis=1)]
+        for notion in size.sort_values(ascending=False, kind="stable").index[:count]:
+            means = {x: t_mean(wide[x].loc[notion], within=_LIMITS[x]) for x in wide}
+            rows.append(
+                {
+                    "method": method.label,
+                    "seeds": means["change"].n,
+                    "solutions": verdict,
+                    "notion": notion,
+                    "seeds that mention it": f"{seen.loc[notion].sum()} of {len(method.runs)}",
+                    **means,
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def vocabulary(run: Run) -> list[str]:
     """Notions predicted at the first and the last validation, the most frequent first."""
     if len(run.validations) < 2:
         return []
-    said = (
-        pd.concat(_ends(run))["predicted_notions"]
-        .explode()
-        .dropna()
-        .astype(str)
-        .str.strip()
-        .str.lower()
-    )
-    return [notion for notion in said.value_counts().index if notion][:_MOST_NOTIONS]
+    predicted = pd.concat(_ends(run))["predicted_notions"].explode().dropna()
+    counts = predicted.astype(str).str.strip().str.lower().value_counts()
+    return [notion for notion in counts.index if notion][:_MOST_NOTIONS]
 
 
 def _ends(run: Run) -> list[pd.DataFrame]:
     """Texts of the first and of the last validation."""
-    return [run.texts("val", int(run.validations["step"].iloc[i])) for i in (0, -1)]
+    return [run.texts("val", step) for step in run.ends]
 
 
 def _mentioned(texts: pd.Series, notions: Sequence[str]) -> np.ndarray:
     """[N, K]: does text n mention notion k?"""
     lower = texts.str.lower()
-    found = [lower.str.contains(_pattern(notion), regex=True) for notion in notions]
-    return np.column_stack(found) if found else np.zeros((len(texts), 0), bool)
+    return np.column_stack([lower.str.contains(_pattern(notion)) for notion in notions])
 
 
 def _pattern(notion: str) -> str:

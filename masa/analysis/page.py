@@ -5,27 +5,35 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
+from math import isnan
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from markdown_it import MarkdownIt
 
-from masa.analysis import tables
+from masa.markdown import markdown_table
 
 WIDE_TABLE = 7  # with more columns than this a short table stands on its side
 SHORT_TABLE = 5
 _LONGEST_TEXT = 900
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:62rem;margin:0 auto;padding:1rem}
-h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
-.wide{overflow-x:auto;-webkit-overflow-scrolling:touch}
+:root{color-scheme:light dark;--page:#fff;--ink:#222;--muted:#555;--line:#ddd;--soft:#f6f6f6}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);
+max-width:62rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere}
+h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid var(--line)}
+.wide{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .6rem;border-bottom:1px solid #e4e4e4;text-align:left;white-space:nowrap}
-td:first-child,th:first-child{position:sticky;left:0;background:#fff}
+th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap;
+overflow-wrap:normal}
+td:first-child,th:first-child{position:sticky;left:0;background:var(--page)}
 img{max-width:100%;height:auto}
-em{color:#555}code,pre{font-size:.85rem}
-pre{background:#f6f6f6;padding:.7rem;white-space:pre-wrap;overflow-wrap:anywhere}
-@media(max-width:40rem){img{max-width:none;width:46rem}body{padding:.7rem}
+em{color:var(--muted)}code,pre{font-size:.85rem}
+pre{background:var(--soft);padding:.7rem;white-space:pre-wrap}
+@media(prefers-color-scheme:dark){
+:root{--page:#1b1b1b;--ink:#ddd;--muted:#aaa;--line:#444;--soft:#262626}
+img{filter:invert(.894) hue-rotate(180deg)}}
+@media(max-width:40rem){img{max-width:none;width:52rem}body{padding:.7rem}
 td:first-child,th:first-child{white-space:normal;max-width:8rem}}
 """
 
@@ -72,13 +80,6 @@ def to_html(markdown: str, folder: Path) -> str:
     )
 
 
-def picture(name: str, figures: dict[str, Path], caption: str) -> str:
-    """A figure with its caption, nothing where it was not drawn."""
-    if name not in figures:
-        return ""
-    return f"![{name}](figures/{figures[name].name})\n\n*{caption}*"
-
-
 def section(heading: str, *parts: str) -> list[str]:
     """A heading and what is under it; nothing where there is nothing under it."""
     kept = [part for part in parts if part]
@@ -96,8 +97,31 @@ def grid(table: pd.DataFrame, note: str = "", keys: int = 1) -> str:
     if tall and keys > 1:
         heads = table.iloc[:, :keys].astype(str).agg(", ".join, axis=1).rename(table.columns[0])
         table = pd.concat([heads, table.iloc[:, keys:]], axis=1)
-    text = tables.render(table, transpose=tall)
+    text = render(table, transpose=tall)
     return f"{text}\n\n{note}" if note else text
+
+
+def cell(value: object) -> str:
+    """One cell as text: counts with separators, floats to three digits, an en dash for NaN."""
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if isnan(number):
+            return "–"
+        return f"{number:,.0f}" if 100 <= abs(number) < 1e9 else f"{number:.3g}"
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return f"{int(value):,}"
+    return str(value).replace("|", "\\|")
+
+
+def render(table: pd.DataFrame, transpose: bool = False) -> str:
+    """A table in Markdown.
+
+    Args:
+        transpose: one column per row of `table`, headed by its first column.
+    """
+    lines = [table.columns.tolist(), *table.itertuples(index=False)]
+    text = [[cell(value) for value in line] for line in lines]
+    return markdown_table(list(zip(*text, strict=True)) if transpose else text)
 
 
 def fenced(text: str) -> str:

@@ -1,10 +1,16 @@
-"""One look for all figures: colours per method (safe for colour-blind readers), type, axes."""
+"""One look for all figures: type, axes, legends, and a colour and a marker per method.
+
+Colours are safe for colour-blind readers; none tells two things apart without a marker or a line
+style. Legends lie above the axes, so that they cover no data.
+"""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +21,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from masa.analysis.load import Run, run_labels
-
 INK, MUTED, GRID = "#222222", "#6B6B6B", "#E4E4E4"
-TRUE = "#009E73"
-METHOD_COLOURS = {"grpo": "#7A7A7A", "masa": "#0072B2", "masa_efficient": "#E08214"}
-CYCLE = ("#CC79A7", "#009E73", "#56B4E9", "#A6761D", "#332288", "#B2182B")
+TRUE, PREDICTED = "#009E73", "#0072B2"
+METHODS = {"grpo": ("#7A7A7A", "o"), "masa": ("#0072B2", "s"), "masa_efficient": ("#E08214", "^")}
+CYCLE = (
+    ("#CC79A7", "D"), ("#009E73", "v"), ("#56B4E9", "<"), ("#A6761D", ">"), ("#332288", "p"),
+    ("#B2182B", "*"),
+)  # fmt: skip
 LINES = ("-", "--", ":", "-.")
 
 LOOK: dict[Any, Any] = {
@@ -28,7 +35,7 @@ LOOK: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
-    "axes.titlesize": 11,
+    "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 9,
@@ -43,12 +50,18 @@ LOOK: dict[Any, Any] = {
     "text.color": INK,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
+    "legend.columnspacing": 1.2,
+    "legend.handlelength": 1.8,
+    "legend.handletextpad": 0.5,
     "lines.linewidth": 2.0,
     "lines.solid_capstyle": "round",
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "savefig.facecolor": "white",
 }
+_WIDTH = 10.0  # inches of every figure, so that text has one size on a page
+_LEGEND_ROW = 15.0  # points
+_ENTRY, _LETTER = 0.46, 0.072  # inches of a legend entry without its text, and of a letter
 
 
 @contextmanager
@@ -67,10 +80,10 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
-def canvas(width: float, height: float) -> Figure:
-    """An empty figure for Agg, in inches."""
+def canvas(height: float) -> Figure:
+    """An empty figure for Agg; `height` in inches."""
     engine = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.03, hspace=0.06)
-    figure = Picture(figsize=(width, height), layout=engine)
+    figure = Picture(figsize=(_WIDTH, height), layout=engine)
     FigureCanvasAgg(figure)
     return figure
 
@@ -82,31 +95,64 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def colours(runs: Sequence[Run]) -> list[str]:
-    """A colour per run, the same for all runs of one method."""
-    return colours_of([run.method for run in runs])
+@dataclass(frozen=True)
+class Style:
+    """How a method or a run is drawn."""
+
+    colour: str
+    marker: str
+    line: str
+
+    @property
+    def markers(self) -> dict[str, Any]:
+        """Keywords of `Axes.plot` and `Axes.errorbar` for its dots."""
+        return {
+            "color": self.colour, "marker": self.marker, "markersize": 6, "markeredgewidth": 0.8,
+            "markeredgecolor": "white",
+        }  # fmt: skip
 
 
-def colours_of(names: Sequence[str]) -> list[str]:
-    """A colour per name: that of the method if it has one, else the next of the cycle."""
-    others = list(dict.fromkeys(name for name in names if name not in METHOD_COLOURS))
-    extra = {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(others)}
-    return [(METHOD_COLOURS | extra)[name] for name in names]
+def styles(families: Sequence[str]) -> list[Style]:
+    """A style per family name: one colour and marker each; repeated names differ in their line."""
+    others = list(dict.fromkeys(name for name in families if name not in METHODS))
+    looks = METHODS | {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(others)}
+    seen: Counter[str] = Counter()
+    chosen = []
+    for name in families:
+        chosen.append(Style(*looks[name], LINES[seen[name] % len(LINES)]))
+        seen[name] += 1
+    return chosen
 
 
-def dashes(runs: Sequence[Run]) -> list[str]:
-    """A line style per run: solid for the first of its method, then dashed, dotted, ..."""
-    seen: dict[str, int] = {}
-    styles = []
-    for run in runs:
-        styles.append(LINES[seen.get(run.method, 0) % len(LINES)])
-        seen[run.method] = seen.get(run.method, 0) + 1
-    return styles
+def title(axes: Axes, text: str = "") -> None:
+    """A title and, between it and the axes, the legend of what has a label."""
+    handles, labels = axes.get_legend_handles_labels()
+    rows = 0
+    if labels:
+        panels = axes.get_gridspec()
+        width = axes.figure.bbox.width / axes.figure.dpi / (panels.ncols if panels else 1) - 0.6
+        columns = _columns(labels, width)
+        rows = -(-len(labels) // columns)
+        axes.legend(handles, labels, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1),
+                    borderaxespad=0.2, borderpad=0.1)  # fmt: skip
+    if text:
+        axes.set_title(text, pad=LOOK["axes.titlepad"] + rows * _LEGEND_ROW)
 
 
-def dressed(runs: Sequence[Run]) -> list[tuple[Run, str, str, str]]:
-    """(run, label, colour, line style) per run."""
-    return list(zip(runs, run_labels(runs), colours(runs), dashes(runs), strict=True))
+def figure_legend(figure: Figure, axes: Axes) -> None:
+    """One legend above all panels of a figure, of what has a label in one of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=_columns(labels, _WIDTH - 0.5), loc="outside upper left")
+
+
+def _columns(labels: Sequence[str], width: float) -> int:
+    """As many columns of a legend as fit into `width` inches; it is filled column by column."""
+    for columns in range(len(labels), 1, -1):
+        rows = -(-len(labels) // columns)
+        parts = [labels[i : i + rows] for i in range(0, len(labels), rows)]
+        if sum(_ENTRY + _LETTER * max(map(len, part)) for part in parts) <= width:
+            return len(parts)
+    return 1
 
 
 def thousands(axes: Axes) -> None:
@@ -123,20 +169,16 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def shares(axes: Axes, top: float = 1.0) -> None:
-    """A y axis from 0 to 1, with room for a legend up to `top`."""
-    axes.set_ylim(-0.02, top + 0.02)
+def rollouts(axes: Axes) -> None:
+    """An x axis of rollouts: whole numbers."""
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("rollout")
+
+
+def shares(axes: Axes) -> None:
+    """A y axis from 0 to 1."""
+    axes.set_ylim(-0.02, 1.02)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-
-
-def legend_above(axes: Axes, columns: int) -> None:
-    """A one-line legend in the room above the data, under the note on the start of control."""
-    if not axes.get_legend_handles_labels()[0]:
-        return
-    legend = axes.legend(loc="upper left", ncols=columns, bbox_to_anchor=(0, 0.95), frameon=True,
-                         framealpha=1, edgecolor="none", columnspacing=1.2, handlelength=1.4,
-                         borderaxespad=0.2, borderpad=0.1)  # fmt: skip
-    legend.set_zorder(4)
 
 
 def empty(axes: Axes, text: str) -> None:

@@ -19,7 +19,7 @@ from masa.statistics import (
     bootstrap_ratio,
     clustered_wilson,
 )
-from masa.tracking.metrics import meta_metrics
+from masa.tracking.metrics import mean_prediction, meta_metrics
 from masa.types import Completion, MetaPrediction, Prompt, RolloutGroup
 
 BINS = 8
@@ -51,7 +51,7 @@ def calibration(
         solved = of_question[name]
         groups.append(_group(prompts[str(name)], solved, predicted, algorithm))
         clusters.append(solved["cluster"].iloc[0])
-    predicted_rates = [_mean_prediction(group) for group in groups]
+    predicted_rates = [mean_prediction(group) for group in groups]
     actual_rates = [group.pass_rate for group in groups]
     errors = [abs(p - a) for p, a in zip(predicted_rates, actual_rates, strict=True)]
     mae = bootstrap_mean(errors, clusters)
@@ -167,11 +167,6 @@ def _completion(row: Any) -> Completion:
     # the tokens are not kept; their number is what lengths are compared by
     count = int(row.tokens)
     return Completion((0,) * count, (0.0,) * count, not row.truncated, 0, row.text)
-
-
-def _mean_prediction(group: RolloutGroup) -> float:
-    rates = [p.pass_rate for p in group.predictions if p.pass_rate is not None]
-    return statistics.fmean(rates) if rates else math.nan
 
 
 def judging(max_tokens: int, min_length: int, sigma: float) -> AlgorithmConfig:

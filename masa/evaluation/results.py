@@ -16,6 +16,7 @@ from masa.evaluation.calibration import calibration, judging
 from masa.evaluation.config import EvaluationConfig
 from masa.evaluation.pass_at_k import macro_average, pass_at_k, std_over_samples, summarise
 from masa.evaluation.store import Store, write_json
+from masa.markdown import markdown_table
 from masa.statistics import Estimate
 
 
@@ -214,16 +215,9 @@ def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
 
 
 def render(rows: Sequence[Mapping[str, str]]) -> str:
-    """A markdown table with aligned columns; what a row lacks stays empty."""
+    """A Markdown table with a column per name; what a row lacks stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [columns, *[[row.get(name, "") for name in columns] for row in rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    texts = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([texts[0], rule, *texts[1:]])
+    return markdown_table([columns, *([row.get(name, "") for name in columns] for row in rows)])
 
 
 def _percent(score: Mapping[str, float]) -> str:

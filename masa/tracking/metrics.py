@@ -49,7 +49,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
 def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """Meta-alignment: predictions against the truth of their prompts, NaN where there is none."""
     true = [g for g in groups if g.uncensored and g.meta]
-    pairs = [(_mean_rate(g), g.pass_rate) for g in true if not math.isnan(_mean_rate(g))]
+    pairs = [(rate, g.pass_rate) for g in true if not math.isnan(rate := mean_prediction(g))]
     scores = [score for g in true for score in g.meta_scores]
     names = scores[0] if scores else ()
     parsed = [p.parsed for g in groups for p in g.predictions]
@@ -101,7 +101,8 @@ def correlation(pairs: Sequence[tuple[float, float]]) -> float:
     return statistics.correlation(first, second)
 
 
-def _mean_rate(group: RolloutGroup) -> float:
+def mean_prediction(group: RolloutGroup) -> float:
+    """Mean predicted pass rate over the predictions that have one, NaN where none has."""
     return _mean(p.pass_rate for p in group.predictions if p.pass_rate is not None)
 
 

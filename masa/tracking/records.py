@@ -9,49 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from masa.rollout_columns import SCHEMA
 from masa.tracking.files import atomic_write
 from masa.types import Completion, RolloutGroup
-
-SCHEMA = pa.schema(
-    [
-        ("step", pa.int32()),
-        ("split", pa.string()),
-        ("prompt_id", pa.string()),
-        ("level", pa.int64()),
-        ("kind", pa.string()),
-        ("sample", pa.int16()),
-        ("problem", pa.string()),
-        ("answer", pa.string()),
-        ("text", pa.string()),
-        ("prompt_tokens", pa.int32()),
-        ("tokens", pa.int32()),
-        ("reward", pa.float64()),
-        ("advantage", pa.float64()),
-        ("correct", pa.bool_()),
-        ("finish_reason", pa.string()),
-        ("max_tokens", pa.int32()),
-        ("predicted_pass_rate", pa.float64()),
-        ("predicted_length", pa.int32()),
-        ("predicted_notions", pa.list_(pa.string())),
-        ("parse_error", pa.string()),
-        ("meta_rewards", pa.map_(pa.string(), pa.float64())),
-        ("would_skip", pa.bool_()),
-        ("gate_active", pa.bool_()),
-        ("cutoff_tokens", pa.int32()),
-        ("cutoff_active", pa.bool_()),
-        ("audited", pa.bool_()),
-        ("gate_evidence", pa.bool_()),
-        ("skip_evidence", pa.bool_()),
-        ("cutoff_evidence", pa.bool_()),
-        ("skipped", pa.bool_()),
-        ("kept", pa.bool_()),
-        ("version", pa.int32()),
-    ]
-)
-"""One row per completion. Null: no verdict (meta), no prediction (solution), no truth (reward).
-
-A prompt that was skipped without one, as a gate by history does, has a row of the kind `none`.
-"""
 
 
 def rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from math import comb, isnan
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +13,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from scipy import stats
 from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 
-from masa.analysis import audit, tables
-from masa.analysis.figures import overview
+from masa.analysis import control, tables
+from masa.analysis.control import control_table, held_out_gate_table
 from masa.analysis.load import RunError, find_runs, load_run, run_labels
+from masa.analysis.run_figures import overview
 from masa.report import main, write_report
 from masa.statistics import (
     Estimate,
-    bootstrap_correlation,
-    bootstrap_mean,
-    bootstrap_ratio,
-    clustered_wilson,
-    holm,
-    sign_flip_test,
-    wilson,
 )
 
 YES, NO = [True] * 4, [False] * 4
@@ -46,87 +39,6 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 10), (50, 50), (17, 400)])
-def test_wilson_is_scipys(hits: int, n: int) -> None:
-    expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
-    assert [wilson(hits, n).low, wilson(hits, n).high] == pytest.approx(list(expected), abs=1e-9)
-
-
-def test_wilson_of_nothing_and_of_nonsense() -> None:
-    assert isnan(wilson(0, 0).value) and str(wilson(0, 0)) == "– (0 of 0)"
-    assert str(Estimate(0.5, 0.4, 0.6, 5, 10)) == "0.500 [0.400, 0.600] (5 of 10)"
-    with pytest.raises(ValueError, match="5 hits of 3"):
-        wilson(5, 3)
-
-
-def test_clustered_wilson_knows_that_copies_are_no_evidence() -> None:
-    copies = clustered_wilson([8] * 5 + [0] * 5, [8] * 10)  # ten prompts, each all or nothing
-    alone = wilson(5, 10)
-    assert (copies.hits, copies.n) == (40, 80)
-    assert copies.high - copies.low == pytest.approx(alone.high - alone.low, rel=0.05)
-    single = clustered_wilson([1] * 30 + [0] * 50, [1] * 80)
-    assert single.low == pytest.approx(wilson(30, 80).low, abs=2e-3)
-    none = clustered_wilson([0] * 10, [8] * 10)
-    assert none.high == pytest.approx(wilson(0, 10).high)
-
-
-def test_bootstrap_mean_matches_the_standard_error_over_clusters() -> None:
-    rng = np.random.default_rng(1)
-    per_prompt = rng.normal(size=200)
-    values, clusters = np.repeat(per_prompt, 4), np.repeat(np.arange(200), 4)
-    got = bootstrap_mean(values, clusters)
-    half = 1.96 * per_prompt.std() / np.sqrt(200)
-    assert got.value == pytest.approx(per_prompt.mean())
-    assert [got.low, got.high] == pytest.approx([got.value - half, got.value + half], abs=0.02)
-    assert got == bootstrap_mean(values, clusters)  # seeded
-    order = rng.permutation(len(values))
-    assert bootstrap_mean(values[order], clusters[order]).low == pytest.approx(got.low)
-
-
-def test_bootstrap_mean_covers() -> None:
-    rng = np.random.default_rng(2)
-    inside = 0
-    for seed in range(200):
-        rates = rng.beta(1, 2, size=80)  # mean 1 / 3
-        draws = rng.random((80, 4)) < rates[:, None]
-        got = bootstrap_mean(draws.ravel(), np.repeat(np.arange(80), 4), resamples=600, seed=seed)
-        inside += got.low <= 1 / 3 <= got.high
-    assert 178 <= inside <= 199
-
-
-def test_bootstrap_over_many_clusters_goes_in_chunks() -> None:
-    x = np.arange(3000.0)
-    got = bootstrap_mean(x, np.arange(3000), resamples=3000)
-    assert got.high - got.low == pytest.approx(2 * 1.96 * x.std() / np.sqrt(3000), rel=0.06)
-
-
-def test_correlation_is_scipys() -> None:
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=300)
-    y = 0.6 * x + 0.8 * rng.normal(size=300)
-    got = bootstrap_correlation(x, y, np.arange(300))
-    fisher = stats.pearsonr(x, y).confidence_interval()
-    assert got.value == pytest.approx(stats.pearsonr(x, y).statistic)
-    assert [got.low, got.high] == pytest.approx(list(fisher), abs=0.03)
-    assert isnan(bootstrap_correlation(np.ones(9), np.arange(9), np.arange(9)).value)
-    assert isnan(bootstrap_correlation([1, 2], [1, 2], [0, 1]).value)
-
-
-def test_a_ratio_of_sums_has_the_interval_of_its_clusters() -> None:
-    rng = np.random.default_rng(5)
-    under = rng.integers(20, 60, 300).astype(float)
-    over = under * rng.uniform(0.1, 0.3, 300)
-    got = bootstrap_ratio(over, under, np.arange(300))
-    share = over.sum() / under.sum()
-    half = 1.96 * np.sqrt(((over - share * under) ** 2).sum()) / under.sum()
-    assert got.value == pytest.approx(share)
-    assert [got.low, got.high] == pytest.approx([share - half, share + half], rel=0.02)
-    twice = bootstrap_ratio(np.tile(over, 2), np.tile(under, 2), np.tile(np.arange(300), 2))
-    assert twice.low == pytest.approx(got.low)
-    assert isnan(bootstrap_ratio([0, 0], [0, 0], [0, 1]).value)
-    assert isnan(bootstrap_ratio([1], [2], [0]).low)
-
-
 def test_no_share_of_one_run_stands_without_its_interval(tmp_path: Path) -> None:
     run = load_run(simulated_run(tmp_path / "r", steps=12, start=6, held_out=24))
     picture = overview([run])
@@ -137,7 +49,7 @@ def test_no_share_of_one_run_stands_without_its_interval(tmp_path: Path) -> None
     share = tables.headline([run])["meta share of tokens"][0]
     assert share.value == pytest.approx(spent["meta"] / spent.sum())
     assert share.low < share.value < share.high
-    gates = [*tables.audits([run]).iloc, *tables.held_out_gates([run]).iloc]
+    gates = [*control_table([run]).iloc, *held_out_gate_table([run]).iloc]
     assert any(row["gate precision"].hits for row in gates)
     for row in gates:
         assert row["zero-variance share"].low < row["zero-variance share"].value
@@ -149,53 +61,29 @@ def test_no_share_of_one_run_stands_without_its_interval(tmp_path: Path) -> None
             assert isnan(f1.value)
 
 
-def test_sign_flip_exact_and_monte_carlo() -> None:
-    assert sign_flip_test([1.0] * 8) == pytest.approx(2 / 2**8)
-    assert sign_flip_test([0.0] * 5) == 1.0
-    rng = np.random.default_rng(4)
-    few, many = rng.normal(0.4, 1, 10), rng.normal(0.25, 1, 60)
-    for d, tolerance in ((few, 1e-12), (np.r_[few, np.zeros(50)], 1e-12), (many, 0.012)):
-        kept = d[d != 0]
-        theirs = stats.permutation_test(
-            (kept, np.zeros_like(kept)), lambda a, b, axis: np.mean(a - b, axis=axis),
-            permutation_type="samples", vectorized=True, n_resamples=9999, rng=0,
-        ).pvalue  # fmt: skip
-        assert sign_flip_test(d) == pytest.approx(theirs, abs=tolerance)
-    ties = [0.25] * 9 + [-0.25] * 3  # binomial: 9 or more of 12 on one side
-    assert sign_flip_test(ties) == pytest.approx(2 * sum(comb(12, k) for k in range(9, 13)) / 2**12)
-    with pytest.raises(ValueError, match="finite"):
-        sign_flip_test([])
-
-
-def test_holm() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
-    assert len(holm([])) == 0
-
-
 # ---- audits made by hand ----
 
 
-def _audited() -> Rows:
-    """Shadow: 4 prompts; efficient: 6 audited, 3 skipped, 2 controlled without audit."""
+def _evidence_rows() -> Rows:
+    """Shadow mode: 4 prompts; active: 6 audited, 3 skipped, 2 rolled out without audit."""
     rows: Rows = prompt_rows("val", 0, "v0", MIXED, [0.5]) + prompt_rows("val", 0, "v1", NO, [0.0])
-    for name, verdicts, gated in (
+    for name, verdicts, skip in (
         ("s0", YES, True), ("s1", NO, False), ("s2", MIXED, True), ("s3", MIXED, False),
     ):  # fmt: skip
-        rows += prompt_rows("train", 1, name, verdicts, [1.0, None], would_skip=gated,
+        rows += prompt_rows("train", 1, name, verdicts, [1.0, None], would_skip=skip,
                             cutoff_tokens=100, tokens=[90, 100, 101, 180])  # fmt: skip
     on = {"enforced": True, "audited": True, "cutoff_tokens": 50}
-    for name, verdicts, gated in (
+    for name, verdicts, skip in (
         ("a0", YES, True), ("a1", NO, True), ("a2", YES, True), ("a3", MIXED, True),
         ("a4", NO, False), ("a5", YES, False),
     ):  # fmt: skip
-        rows += prompt_rows("train", 2, name, verdicts, [1.0], would_skip=gated, **on,
+        rows += prompt_rows("train", 2, name, verdicts, [1.0], would_skip=skip, **on,
                             tokens=[40, 50, 51, 60])  # fmt: skip
     for i in range(3):
         rows += prompt_rows(
             "train", 2, f"g{i}", (), [1.0], would_skip=True, enforced=True, skipped=True
         )
-    for i in range(2):  # not audited: no evidence, whatever they say
+    for i in range(2):  # not audited: no evidence
         rows += prompt_rows(
             "train", 2, f"n{i}", YES, [0.5], enforced=True, cutoff_tokens=10, tokens=10
         )
@@ -203,30 +91,30 @@ def _audited() -> Rows:
 
 
 def test_audit_table_counts_only_evidence(tmp_path: Path) -> None:
-    run = load_run(write_run(tmp_path / "run", _audited()))
-    shadow, audited = (row for _, row in tables.audits([run]).iterrows())
+    run = load_run(write_run(tmp_path / "run", _evidence_rows()))
+    shadow, active = (row for _, row in control_table([run]).iterrows())
 
     def counts(e: Estimate) -> tuple[int | None, int | None]:
         return e.hits, e.n
 
-    assert (shadow["evidence"], audited["evidence"]) == ("shadow", "audited")
+    assert (shadow["mode"], active["mode"]) == ("shadow", "active")
     assert counts(shadow["gate precision"]) == (1, 2)
     assert counts(shadow["gate recall"]) == (1, 2)
-    assert counts(audited["gate precision"]) == (3, 4)
-    assert counts(audited["gate recall"]) == (3, 5)
-    assert audited["gate F1"].value == pytest.approx(2 * 0.75 * 0.6 / 1.35)
-    assert counts(audited["gated share"]) == (7, 11)
-    assert counts(audited["zero-variance share"]) == (5, 6)
-    # shadow, where the gate keeps nobody from the cutoff of 100: s0 is right at 90, 100, 101, 180,
+    assert counts(active["gate precision"]) == (3, 4)
+    assert counts(active["gate recall"]) == (3, 5)
+    assert active["gate F1"].value == pytest.approx(2 * 0.75 * 0.6 / 1.35)
+    assert counts(active["would-skip share"]) == (7, 11)
+    assert counts(active["zero-variance share"]) == (5, 6)
+    # shadow, where the gate skips nobody, cutoff 100: s0 is right at 90, 100, 101, 180,
     # s2 and s3 at 90 and 101, s1 never
     assert counts(shadow["correct lost to cutoff"]) == (4, 8)
-    # audited, not gated: a5 is right at 40, 50, 51, 60; cutoff 50
-    assert counts(audited["correct lost to cutoff"]) == (2, 4)
-    assert audited["solution tokens per prompt, spent"].value == pytest.approx(
+    # audited, would not be skipped: a5 is right at 40, 50, 51, 60; cutoff 50
+    assert counts(active["correct lost to cutoff"]) == (2, 4)
+    assert active["solution tokens per prompt, spent"].value == pytest.approx(
         (6 * 201 + 2 * 40) / 11
     )
-    assert audited["solution tokens per prompt, without control"].value == pytest.approx(201)
-    assert audit.control_start(run) == 2
+    assert active["solution tokens per prompt, without control"].value == pytest.approx(201)
+    assert control.active_from(run) == 2
     assert run.prompts.set_index("prompt_id").loc["s0", "predicted"] == 1.0  # unparsed left out
 
 
@@ -241,12 +129,12 @@ def test_gate_and_cutoff_have_phases_of_their_own(tmp_path: Path) -> None:
     rows += prompt_rows("train", 1, "a", YES, [1.0], would_skip=True, audited=True, **cutting)
     rows += prompt_rows("train", 1, "b", YES, [1.0], would_skip=True, **cutting)
     run = load_run(write_run(tmp_path / "run", rows))
-    shadow, audited = (row for _, row in tables.audits([run]).iterrows())
+    shadow, active = (row for _, row in control_table([run]).iterrows())
     assert (shadow["gate precision"].hits, shadow["gate precision"].n) == (1, 1)
-    assert (shadow["gated share"].hits, shadow["gated share"].n) == (2, 2)
-    assert shadow["correct lost to cutoff"].n == 0 == audited["gated share"].n
-    # the gate does not act, so the audited prompt is one that the cutoff meets
-    assert (audited["correct lost to cutoff"].hits, audited["correct lost to cutoff"].n) == (2, 4)
+    assert (shadow["would-skip share"].hits, shadow["would-skip share"].n) == (2, 2)
+    assert shadow["correct lost to cutoff"].n == 0 == active["would-skip share"].n
+    # the gate is not active, so the audited prompt is evidence about the cutoff
+    assert (active["correct lost to cutoff"].hits, active["correct lost to cutoff"].n) == (2, 4)
     assert np.isnan(tables.headline([run]).iloc[0]["skipped share, gate active"].value)
 
 
@@ -259,14 +147,14 @@ def test_a_gate_by_history_is_audited_without_predictions(tmp_path: Path) -> Non
     config["algorithm"]["gate"] = {"enabled": True, "_target_": "masa.algorithm.gates.HistoryGate"}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     run = load_run(path)
-    row = tables.audits([run]).iloc[0]
+    row = control_table([run]).iloc[0]
     assert (row["gate recall"].hits, row["gate recall"].n) == (1, 2)
     assert np.isnan(row["correct lost to cutoff"].value)
-    assert tables.held_out_gates([run]).empty  # no held-out prompt has a past
+    assert held_out_gate_table([run]).empty  # no held-out prompt has a past
 
 
 def test_headline_shares(tmp_path: Path) -> None:
-    run = load_run(write_run(tmp_path / "run", _audited(), seconds_per_step=2.5))
+    run = load_run(write_run(tmp_path / "run", _evidence_rows(), seconds_per_step=2.5))
     row = tables.headline([run]).iloc[0]
     solution, meta = 4 * 471 + 6 * 201 + 2 * 40, 15 * (8 + 6 + 3 + 2)
     assert row["tokens"] == solution + meta
@@ -449,7 +337,7 @@ def test_comparison_from_the_command_line(
     text = report.read_text()
     assert str(report) in printed.out and "accuracy, end" in printed.out
     names = ["overview", "accuracy", "levels", "calibration"]
-    names += ["length_calibration", "alignment", "gate", "gating", "lengths", "paired", "shapley"]
+    names += ["length_calibration", "alignment", "gate", "control", "lengths", "gains", "shapley"]
     assert _links(report) == [f"figures/{name}.png" for name in names]
     assert all((tmp_path / link).stat().st_size > 5000 for link in _links(report))
     assert "no claim about a method** (one seed here: grpo, masa, masa_efficient)" in text

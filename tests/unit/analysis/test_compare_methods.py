@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +11,21 @@ import yaml
 from scipy import stats
 from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 
-from masa.analysis import load_sweep, report_sweep, tables
+from masa.analysis import load_sweep, report_texts, tables
 from masa.analysis.compare_methods import (
     ablation,
     at_budget,
-    baseline_group,
+    baseline_index,
     limits,
     over_seeds,
     speedups,
 )
-from masa.analysis.control_plots import gate_figure
-from masa.analysis.curves import dynamics, epoch_ends, over_training
+from masa.analysis.control import control_table, held_out_gate_table
 from masa.analysis.load import RunError, load_run
+from masa.analysis.method_figures import dynamics, epoch_ends, gate_figure, over_training
 from masa.analysis.page import to_html
 from masa.report import main
-from masa.statistics import bootstrap_quantile, jackknife, paired_t_test, t_mean
+from masa.statistics import t_mean
 
 MIXED = [True, False]
 
@@ -53,65 +52,31 @@ def curve(
     return path
 
 
-def test_t_mean_is_scipys() -> None:
-    x = np.random.default_rng(0).normal(size=5)
-    expected = stats.ttest_1samp(x, 0).confidence_interval()
-    assert [t_mean(x).low, t_mean(x).high] == pytest.approx(list(expected))
-    assert isnan(t_mean([0.5]).low) and t_mean([0.5, np.nan]).n == 1 and isnan(t_mean([]).value)
-
-
-def test_jackknife_of_a_mean_is_the_t_interval() -> None:
-    x = np.random.default_rng(1).normal(size=6)
-    found = jackknife(lambda chosen: float(x[list(chosen)].mean()), len(x))
-    assert [found.low, found.high] == pytest.approx([t_mean(x).low, t_mean(x).high])
-    undefined = jackknife(lambda chosen: 1.0 if 0 in chosen else float("nan"), 3)
-    assert undefined.value == 1 and isnan(undefined.low)
-
-
-def test_paired_t_is_scipys() -> None:
-    x, y = np.random.default_rng(2).normal(size=(2, 5))
-    assert paired_t_test(x - y) == pytest.approx(stats.ttest_rel(x, y).pvalue)
-    assert paired_t_test([0, 0]) == 1 and paired_t_test([1, 1]) == 0 and isnan(paired_t_test([1]))
-
-
 def test_bounds_of_shares_are_cut(tmp_path: Path) -> None:
     for seed, right in enumerate((8, 8, 6)):
         curve(tmp_path, "grpo", seed, {0: 2, 10: right})
         curve(tmp_path, "masa", seed, {0: 2, 10: 8})
-    groups = load_sweep(tmp_path)
-    end = over_seeds(groups, tables.headline)["accuracy, end"][0]
+    methods = load_sweep(tmp_path)
+    end = over_seeds(methods, tables.headline)["accuracy, end"][0]
     assert t_mean([1, 1, 0.75]).high > 1 and end.high == 1 and end.low > 0.5
-    assert over_training(groups, "accuracy")[0]["high"].max() == 1
-    table = at_budget(groups, 0)
+    assert over_training(methods, "accuracy")[0]["high"].max() == 1
+    table = at_budget(methods, 0)
     assert table["accuracy"].map(lambda e: e.high).max() == 1
     assert limits("pass-rate corr, end") == (-1, 1)
     assert limits("correct lost to cutoff") == limits("seconds") == (-np.inf, np.inf)
-    assert "held-out prompts are taken as fixed" in report_sweep._OVER_SEEDS
-
-
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
-def test_bootstrap_quantile(share: float) -> None:
-    x = np.random.default_rng(3).exponential(size=400)
-
-    def quantile(sample: np.ndarray, axis: int) -> np.ndarray:
-        return np.quantile(sample, share, axis=axis)
-
-    found = bootstrap_quantile(x, np.arange(400), share)
-    expected = stats.bootstrap((x,), quantile, method="percentile", rng=0).confidence_interval
-    assert found.value == pytest.approx(np.quantile(x, share))
-    assert [found.low, found.high] == pytest.approx(list(expected), abs=0.03)
+    assert "held-out prompts are taken as fixed" in report_texts.OVER_SEEDS
 
 
 def test_runs_are_grouped_by_settings(tmp_path: Path) -> None:
     for seed in (1, 0):
         for setting in (0.0, 0.5):
             curve(tmp_path, "masa", seed, {0: 1, 2: 4}, setting=setting)
-    groups = load_sweep(tmp_path)
-    assert [group.label for group in groups] == ["masa, coef=0.0", "masa, coef=0.5"]
-    assert [group.seeds for group in groups] == [[0, 1], [0, 1]]
-    assert baseline_group(groups, "masa, coef=0.5") == 1
+    methods = load_sweep(tmp_path)
+    assert [method.label for method in methods] == ["masa, coef=0.0", "masa, coef=0.5"]
+    assert [method.seeds for method in methods] == [[0, 1], [0, 1]]
+    assert baseline_index(methods, "masa, coef=0.5") == 1
     with pytest.raises(RunError, match="no method is called grpo"):
-        baseline_group(groups, "grpo")
+        baseline_index(methods, "grpo")
     twice = curve(tmp_path / "again", "masa", 0, {0: 1, 2: 4})
     with pytest.raises(RunError, match="same method and seed"):
         load_sweep(tmp_path, twice)
@@ -134,11 +99,11 @@ def test_unfinished_runs_are_left_out_and_named(
     (tmp_path / "dapo-seed1").mkdir()
     (tmp_path / "dapo-seed1" / "console.txt").write_text("no such device\n")
     with pytest.warns(UserWarning, match="masa-0.0-seed0: 5 of 10 rollouts"):
-        groups = load_sweep(tmp_path)
-    assert [(group.label, group.seeds) for group in groups] == [
+        methods = load_sweep(tmp_path)
+    assert [(method.label, method.seeds) for method in methods] == [
         ("grpo", [0, 1, 2]), ("masa", [1, 2]),
     ]  # fmt: skip
-    assert set(at_budget(groups, 0).query("equal == 'rollouts'")["budget"]) == {10}
+    assert set(at_budget(methods, 0).query("equal == 'rollouts'")["budget"]) == {10}
     assert main([str(tmp_path)]) == 0
     for text in (capsys.readouterr().out, (tmp_path / "report.md").read_text()):
         assert "Left out, not finished:" in text and "masa-0.0-seed0: 5 of 10 rollouts" in text
@@ -154,8 +119,8 @@ def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:
         curve(tmp_path, "grpo", seed, {0: 2, 10: 4, 20: 6})
         curve(tmp_path, "masa", seed, {0: 2, 10: 6, 20: 7}, tokens=150)
         curve(tmp_path, "slow", seed, {0: 2, 20: 5}, tokens=50)
-    groups = load_sweep(tmp_path)
-    table = speedups(groups, 0).set_index(["method", "target"])
+    methods = load_sweep(tmp_path)
+    table = speedups(methods, 0).set_index(["method", "target"])
     full = "100 % of the gain (0.750)"
     ratio = table.loc[("masa", full)]
     assert [ratio["rollouts, baseline / method"].value] * 3 == pytest.approx(
@@ -169,20 +134,20 @@ def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:
     )
 
 
-def test_no_ratio_is_said_to_be_one(tmp_path: Path) -> None:
+def test_words_instead_of_a_ratio_where_there_is_none(tmp_path: Path) -> None:
     rights = {
         "grpo": {0: 2, 10: 6}, "good": {0: 7, 10: 8}, "late": {0: 2, 10: 4}, "flat": {0: 4, 10: 4},
     }  # fmt: skip
     for seed in range(2):
         for method, right in rights.items():
             curve(tmp_path, method, seed, right)
-    groups = load_sweep(tmp_path)
-    base = {group.label: i for i, group in enumerate(groups)}
-    against_grpo = speedups(groups, base["grpo"]).query("target.str.startswith('100')")
+    methods = load_sweep(tmp_path)
+    base = {method.label: i for i, method in enumerate(methods)}
+    against_grpo = speedups(methods, base["grpo"]).query("target.str.startswith('100')")
     cells = against_grpo.set_index("method")["tokens, baseline / method"]
     assert cells["good"] == "reached before training (0.875)"
     assert cells["late"] == cells["flat"] == "not reached (best 0.500 [0.500, 0.500])"
-    against_flat = speedups(groups, base["flat"])
+    against_flat = speedups(methods, base["flat"])
     assert set(against_flat["tokens, baseline / method"]) == {"baseline did not gain"}
 
 
@@ -200,15 +165,15 @@ def test_a_sweep_names_its_baseline(tmp_path: Path) -> None:
         config = yaml.safe_load((path / "config.yaml").read_text())
         config["sweep"] = {"name": "meta_rollouts", "baseline": "masa_m8"}
         (path / "config.yaml").write_text(yaml.safe_dump(config))
-    groups = load_sweep(tmp_path)
-    assert [group.label for group in groups] == ["masa_m4", "masa_m8"]
-    assert baseline_group(groups) == 1 and baseline_group(groups, "masa_m4") == 0
-    assert tables.baseline([group.runs[0] for group in groups]) == 1
+    methods = load_sweep(tmp_path)
+    assert [method.label for method in methods] == ["masa_m4", "masa_m8"]
+    assert baseline_index(methods) == 1 and baseline_index(methods, "masa_m4") == 0
+    assert tables.baseline([method.runs[0] for method in methods]) == 1
     with pytest.raises(RunError, match="no method is called masa_m8; choose a baseline of masa_m4"):
-        baseline_group(groups[:1])
-    groups[0].runs[0].config["sweep"]["baseline"] = "masa_m4"
+        baseline_index(methods[:1])
+    methods[0].runs[0].config["sweep"]["baseline"] = "masa_m4"
     with pytest.raises(RunError, match="several baselines"):
-        baseline_group(groups)
+        baseline_index(methods)
 
 
 def test_speedup_varies_with_the_seeds(tmp_path: Path) -> None:
@@ -226,15 +191,15 @@ def test_equal_budgets_are_paired_by_seed(tmp_path: Path) -> None:
         curve(tmp_path, "grpo", seed, {0: 2, 10: base})
         curve(tmp_path, "masa", seed, {0: 2, 10: other}, tokens=200)
         gains.append((other - base) / 8)
-    groups = load_sweep(tmp_path)
-    table = at_budget(groups, 0).set_index(["equal", "method"])
+    methods = load_sweep(tmp_path)
+    table = at_budget(methods, 0).set_index(["equal", "method"])
     rollouts = table.loc[("rollouts", "masa")]
     assert rollouts["difference"].value == pytest.approx(np.mean(gains))
     assert rollouts["p (paired t)"] == pytest.approx(stats.ttest_1samp(gains, 0).pvalue)
     # at the 2000 tokens that grpo spent, masa is half way
     half = np.mean([(2 + (other - 2) / 2) / 8 for other in (5, 7, 8)])
     assert table.loc[("tokens", "masa"), "accuracy"].value == pytest.approx(half)
-    changed = ablation(groups, 0)
+    changed = ablation(methods, 0)
     assert changed["p (Holm)"].iloc[1] == pytest.approx(rollouts["p (paired t)"])
 
 
@@ -244,8 +209,8 @@ def test_shares_are_pooled_and_numbers_averaged(tmp_path: Path) -> None:
         for i in range(4):
             rows += prompt_rows("train", 1, f"t{i}", [True] * 2, [1.0], would_skip=i <= seed)
         write_run(tmp_path / str(seed), rows, method="masa", seed=seed)
-    (row,) = over_seeds(load_sweep(tmp_path), tables.audits, ["evidence"]).to_dict("records")
-    assert (row["method"], row["evidence"], row["seeds"]) == ("masa", "shadow", 3)
+    (row,) = over_seeds(load_sweep(tmp_path), control_table, ["mode"]).to_dict("records")
+    assert (row["method"], row["mode"], row["seeds"]) == ("masa", "shadow", 3)
     assert str(row["gate precision"]).endswith("(6 of 6)")
     assert (row["gate recall"].hits, row["gate recall"].n) == (6, 12)
     assert row["gate recall"].low < 0.25 and row["gate recall"].high > 0.75
@@ -288,13 +253,18 @@ def test_one_page_without_external_parts(
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     narrow = html.split("@media(max-width:40rem)")[1]
     assert "td:first-child,th:first-child{white-space:normal;max-width:8rem}" in narrow
+    assert "prefers-color-scheme:dark" in html
     assert not re.findall(r"https?://|<script|<link", html) and 'name="viewport"' in html
     assert main([str(tmp_path), "--baseline", "nothing"]) == 2
-    groups = load_sweep(tmp_path)
-    over_time = dynamics(groups)
+    methods = load_sweep(tmp_path)
+    over_time = dynamics(methods)
     assert over_time is not None
-    assert all(len(axes.collections) >= len(groups) for axes in over_time.axes)  # bands
-    gate = gate_figure({"shadow": over_seeds(groups, tables.audits, ["evidence"])}, groups)
+    assert all(len(axes.collections) >= len(methods) for axes in over_time.axes)  # bands
+    gate = gate_figure(
+        over_seeds(methods, control_table, ["mode"]),
+        over_seeds(methods, held_out_gate_table),
+        methods,
+    )
     assert gate is not None and [axes.get_title() for axes in gate.axes] == [
         "gate precision", "gate recall", "gate F1", "correct lost to cutoff",
     ]  # fmt: skip

@@ -10,14 +10,14 @@ import torch
 from builders import group
 from synthetic_run import Rows, prompt_rows, write_run
 
-from masa.analysis import load_sweep, tables
-from masa.analysis.control_plots import notion_means
-from masa.analysis.figures import length_calibration
+from masa.analysis import load_sweep
+from masa.analysis.control import held_out_gate_table
+from masa.analysis.gains import gain_table
 from masa.analysis.lengths import length_errors, length_pairs, length_table
 from masa.analysis.load import load_run
-from masa.analysis.notions import mentions, notion_changes, notion_table
-from masa.analysis.paired import paired_table
-from masa.analysis.scores import reward_weights, score_table
+from masa.analysis.notions import mentions, notion_changes, notion_means, notion_table
+from masa.analysis.run_figures import length_calibration
+from masa.analysis.scores import score_table
 from masa.report import write_report
 from masa.tracking.cost import CostMeter, ModelSize
 from masa.training.models import model_size
@@ -76,7 +76,6 @@ def test_meta_reward_has_the_weights_of_its_run(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path / "r", rows))
     weights = {"difficulty": {"weight": 0.0}, "length": {"weight": 3.0}, "notion": {"weight": 1.0}}
     run.config["algorithm"]["meta"] = {"rewards": weights}
-    assert reward_weights(run) == pytest.approx([0, 0.75, 0.25])
     assert score_table([run])["meta reward"][0].value == pytest.approx(0.75 / 3 + 0.25 / 2)
     weights["length"]["weight"] = 0.0
     assert score_table([run])["meta reward"][0].value == pytest.approx(0.5)
@@ -93,17 +92,17 @@ def test_quartiles_of_length_errors_have_intervals(tmp_path: Path) -> None:
 
 def test_held_out_gate_by_hand(tmp_path: Path) -> None:
     rows = prompt_rows("train", 1, "t", [True], [1.0], would_skip=True)
-    for i, (right, gated) in enumerate([(4, True), (0, True), (2, True), (4, False), (1, False)]):
+    for i, (right, skip) in enumerate([(4, True), (0, True), (2, True), (4, False), (1, False)]):
         correct = [j < right for j in range(4)]
-        rows += prompt_rows("val", 1, f"v{i}", correct, [1.0], would_skip=gated)
-    row = tables.held_out_gates([load_run(write_run(tmp_path / "r", rows))]).iloc[0]
+        rows += prompt_rows("val", 1, f"v{i}", correct, [1.0], would_skip=skip)
+    row = held_out_gate_table([load_run(write_run(tmp_path / "r", rows))]).iloc[0]
     assert (row["gate precision"].hits, row["gate precision"].n) == (2, 3)
     assert (row["gate recall"].hits, row["gate recall"].n) == (2, 3)
     assert row["gate F1"].value == pytest.approx(2 / 3)
-    assert (row["zero-variance share"].hits, row["gated share"].hits) == (3, 3)
+    assert (row["zero-variance share"].hits, row["would-skip share"].hits) == (3, 3)
 
 
-def _saying(split: str, step: int, name: str, texts: dict[str, bool]) -> Rows:
+def _with_texts(split: str, step: int, name: str, texts: dict[str, bool]) -> Rows:
     rows = prompt_rows(split, step, name, list(texts.values()), [0.5])
     for row, text in zip(rows, texts, strict=False):
         row["text"] = text
@@ -115,7 +114,7 @@ def test_notions_by_hand(tmp_path: Path) -> None:
     start = {"a carrying case": True, "nothing": True, "carry": False}
     end = {"a CARRY": True, "(carries)": True, "no": False}
     for i in range(2):
-        rows += _saying("val", 0, f"v{i}", start) + _saying("val", 2, f"v{i}", end)
+        rows += _with_texts("val", 0, f"v{i}", start) + _with_texts("val", 2, f"v{i}", end)
     run = load_run(write_run(tmp_path / "r", rows))
     table = notion_changes(run).set_index(["verdict", "notion"])
     assert table.loc[("correct", "carry")].tolist() == [0.0, 1.0, 1.0]  # whole words alone
@@ -134,13 +133,13 @@ def test_a_notion_is_looked_for_in_every_seed(tmp_path: Path) -> None:
         start = {"plain" if seed else "none": True, "no": False}
         end = {"carry" if seed else "none": True, **({"no": False} if seed < 3 else {})}
         rows = prompt_rows("train", 1, "t", [True], [0.5])
-        rows += _saying("val", 0, "v", start) + _saying("val", 2, "v", end)
+        rows += _with_texts("val", 0, "v", start) + _with_texts("val", 2, "v", end)
         for row in rows:
             if row["kind"] == "meta":  # seed 1 alone predicts the other notion
                 row["predicted_notions"] = ["carry"] if seed != 1 else ["plain"]
         write_run(tmp_path / str(seed), rows, method="masa", seed=seed)
-    (group,) = load_sweep(tmp_path)
-    table = notion_means(group, 3).set_index(["solutions", "notion"])
+    (method,) = load_sweep(tmp_path)
+    table = notion_means(method, 3).set_index(["solutions", "notion"])
     for notion, sign in (("carry", 1), ("plain", -1)):
         row = table.loc[("correct", notion)]
         assert row["change"].value == pytest.approx(sign * 0.75)
@@ -153,13 +152,13 @@ def test_flops_by_hand() -> None:
     meter = CostMeter()
     one = group()
     read = len(one.meta_prompt_ids) * bool(one.meta) + len(one.solution_prompt_ids)
-    said = sum(len(c.token_ids) for c in (*one.solutions, *one.meta))
-    assert meter.add([one], trained=50) == said
+    sampled = sum(len(c.token_ids) for c in (*one.solutions, *one.meta))
+    assert meter.add([one], trained=50) == sampled
     size = ModelSize(parameters=10, trained=10)
-    assert meter.flops(size, reference=False) == 20 * (read + said) + 60 * 50
-    assert meter.flops(size, reference=True) == 20 * (read + said) + 80 * 50
-    assert meter.flops(ModelSize(10, trained=1), False) == 20 * (read + said) + 42 * 50
-    assert meter.metrics(size, False)["cost/tokens_total"] == said
+    assert meter.flops(size, reference=False) == 20 * (read + sampled) + 60 * 50
+    assert meter.flops(size, reference=True) == 20 * (read + sampled) + 80 * 50
+    assert meter.flops(ModelSize(10, trained=1), False) == 20 * (read + sampled) + 42 * 50
+    assert meter.metrics(size, False)["cost/tokens_total"] == sampled
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -194,7 +193,7 @@ def test_runs_may_differ_in_their_rewards(tmp_path: Path) -> None:
         runs.append(load_run(write_run(tmp_path / str(seed), rows, method=f"m{seed}")))
     assert [run.rewards[3:] for run in runs] == [(), extra]
     table = score_table(runs).set_index("run")
-    shares = paired_table(runs).set_index("run")
+    shares = gain_table(runs).set_index("run")
     for name in extra:
         assert table.loc["m1", f"{name} score"].value == -2
         assert np.isnan(table.loc["m0", f"{name} score"])

@@ -1,4 +1,4 @@
-"""masa.analysis.paired against a brute force over orders and the axioms of Shapley values."""
+"""masa.analysis.gains against a brute force over orders and the axioms of Shapley values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from synthetic_run import Rows, prompt_rows, write_run
 
+from masa.analysis.gains import gain_table, gains, shapley, shapley_r2
 from masa.analysis.load import load_run
-from masa.analysis.paired import gains, paired_table, shapley, shapley_r2
 
 
 def r2(x: np.ndarray, y: np.ndarray) -> float:
@@ -60,7 +60,7 @@ def _rows() -> Rows:
     return rows + prompt_rows("train", 1, "t", [True, False], [0.5])
 
 
-def test_gains_pair_questions_and_checkpoints(tmp_path: Path) -> None:
+def test_gains_pair_prompts_and_validations(tmp_path: Path) -> None:
     table = gains(load_run(write_run(tmp_path / "r", _rows()))).set_index(["step", "prompt_id"])
     assert len(table) == 12
     assert table.loc[(5, "v0"), "gain"] == 0.0 and table.loc[(5, "v1"), "gain"] == 0.25
@@ -89,7 +89,7 @@ def test_bootstrap_of_shares_holds_the_point(tmp_path: Path) -> None:
     assert shares["R2"].value == pytest.approx(sum(parts))
     assert shares["R2"].value > 0.9 and shares["length score"].value == pytest.approx(0)
     assert shares["R2"].low - 1e-9 <= shares["R2"].value <= shares["R2"].high + 1e-9
-    row = paired_table([run]).iloc[0]
+    row = gain_table([run]).iloc[0]
     # one pair gains nothing in either; the reward rises alike in the other eleven
     expected = np.corrcoef([0.0] + [0.25] * 5 + [0.75] * 6, [0] + [1] * 11)[0, 1]
     assert row["pairs"] == 12
@@ -99,5 +99,5 @@ def test_bootstrap_of_shares_holds_the_point(tmp_path: Path) -> None:
 def test_a_run_without_predictions_has_no_gains(tmp_path: Path) -> None:
     rows = [row for row in _rows() if row["kind"] == "solution"]
     run = load_run(write_run(tmp_path / "r", rows))
-    assert gains(run).empty and paired_table([run]).empty
+    assert gains(run).empty and gain_table([run]).empty
     assert np.isnan(shapley(run)["R2"].value)

@@ -7,7 +7,7 @@ import yaml
 from builders import World, algorithm, meta_text, prompts
 
 from masa.algorithm.step import collect
-from masa.analysis import audit, load_run
+from masa.analysis import control, load_run
 from masa.tracking import records
 from masa.tracking.metrics import rollout_metrics
 
@@ -51,8 +51,8 @@ def test_metrics_equal_the_analysis_of_the_parquet(gate, cutoff, tmp_path):
     (tmp_path / "timings.csv").write_text("step,timing_s/step\n1,1\n")
 
     run = load_run(tmp_path)
-    precision, recall = audit.precision_recall(audit.evidence(run))
-    lost = audit.lost_correct(run, "audited" if cutoff else "shadow")
+    precision, recall = control.precision_recall(control.gate_evidence(run))
+    lost = control.lost_correct(run, "active" if cutoff else "shadow")
     for estimate, metric in (
         (precision, "gate/precision"),
         (recall, "gate/recall"),

@@ -1,21 +1,22 @@
-"""Does accuracy rise where meta-alignment does? Paired per held-out question and checkpoint.
+"""Does accuracy rise where the meta reward does? Paired per held-out prompt and validation.
 
-Gains and changes are against the first validation of the same run. A caution goes with all of it:
-gain and difficulty score come from the same solutions, so part of their relation is arithmetic.
+Gains and changes are against the first validation of the same run. Gain and difficulty score come
+from the same solutions, so part of their relation is arithmetic, not cause.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import combinations
 from math import factorial, nan
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from masa.analysis.load import Run, run_labels
-from masa.analysis.scores import reward_weights
+from masa.analysis.load import Run, per_run
+from masa.analysis.scores import meta_reward
 from masa.statistics import (
     Estimate,
     Floats,
@@ -43,7 +44,7 @@ def gains(run: Run) -> pd.DataFrame:
     table = pd.DataFrame(change, columns=["gain", *run.reward_columns])
     table.insert(0, "step", later["step"].to_numpy(float))
     table.insert(1, "prompt_id", later["prompt_id"].to_numpy())
-    return table.assign(reward=table[run.reward_columns] @ reward_weights(run))
+    return table.assign(reward=meta_reward(run, table))
 
 
 def shapley_r2(x: ArrayLike, y: ArrayLike) -> Floats:
@@ -103,8 +104,8 @@ def _explained(correlation: Floats, features: list[int]) -> Floats:
 
 
 def shapley(run: Run) -> dict[str, Estimate]:
-    """Shares of R2 of the accuracy gain, by feature, a score or the step, and their sum `R2`; 95 %
-    bootstrap over questions."""
+    """Shares of R2 of the accuracy gain, by feature (a score or the step), and their sum `R2`; 95 %
+    bootstrap over prompts."""
     names = [*(f"{name} score" for name in run.rewards), "step", "R2"]
     table = gains(run)
     if table.empty:
@@ -119,26 +120,19 @@ def shapley(run: Run) -> dict[str, Estimate]:
     }
 
 
-def paired_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Per run: correlation of the gain with the change of meta reward and with the step, and the
-    Shapley shares of R2. Intervals: 95 % bootstrap over questions."""
-    rows: list[dict[str, object]] = []
-    for run, label in zip(runs, run_labels(runs), strict=True):
-        table = gains(run)
-        if table.empty:
-            continue
-        ids = table["prompt_id"]
-        shares = shapley(run)
-        rows.append(
-            {
-                "run": label,
-                "pairs": len(table),
-                "corr(gain, meta reward)": bootstrap_correlation(
-                    table["gain"], table["reward"], ids
-                ),
-                "corr(gain, step)": bootstrap_correlation(table["gain"], table["step"], ids),
-                "R2": shares.pop("R2"),
-                **{f"R2 share, {name}": share for name, share in shares.items()},
-            }
-        )
-    return pd.DataFrame(rows)
+@per_run
+def gain_table(run: Run) -> Iterator[dict[str, Any]]:
+    """Correlation of the gain with the change of meta reward and with the step, and the Shapley
+    shares of R2. Intervals: 95 % bootstrap over prompts."""
+    table = gains(run)
+    if table.empty:
+        return
+    gain, ids = table["gain"], table["prompt_id"]
+    shares = shapley(run)
+    yield {
+        "pairs": len(table),
+        "corr(gain, meta reward)": bootstrap_correlation(gain, table["reward"], ids),
+        "corr(gain, step)": bootstrap_correlation(gain, table["step"], ids),
+        "R2": shares.pop("R2"),
+        **{f"R2 share, {name}": share for name, share in shares.items()},
+    }
