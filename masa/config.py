@@ -117,7 +117,7 @@ class GateConfig:
     min_precision: float = 0.0
     """The gate acts only while its measured precision is at least this; 0 asks for no proof."""
     count_skipped: bool = True
-    """Skipped prompts count in the loss's mean like all without variance: README, Deviations."""
+    """Skipped prompts count in the loss's mean like all without variance."""
     revisit: float = 0.5
     """history: chance of a visit after each zero-variance outcome in a row, r of 1 - r ** z."""
     min_posterior: float = 0.9
@@ -181,7 +181,7 @@ class ObjectiveConfig:
     eps_high: float = 0.28
     """The probability ratio is clipped to [1 - eps_low, 1 + eps_high]; eps_low = 1 is no bound."""
     dual_clip: float = 10.0
-    """Bound on the loss of a token with negative advantage, in units of |A|."""
+    """Bound on the loss of a token with negative advantage, in units of `|A|`."""
     kl_beta: float = 0.0
     """Weight of the k3 estimate of KL(policy || initial policy); 0 keeps no reference model."""
     entropy_coef: float = 0.0
