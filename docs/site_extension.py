@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -80,17 +79,17 @@ def value_of(field: dataclasses.Field[Any]) -> str:
 
 def settings_table(cls: type, prefix: str) -> str:
     """Markdown: a table of a dataclass, then one under a heading for each dataclass in it."""
-    docs, hints = attribute_docs(cls), dict[str, type]()
+    docs, groups = attribute_docs(cls), dict[str, type]()
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(cls):
         default = field.default_factory
         if isinstance(default, type) and dataclasses.is_dataclass(default):
-            hints[field.name] = default
+            groups[field.name] = default
         else:
             key = f"`{prefix}{field.name}`"
             rows.append(f"| {key} | {cell(value_of(field))} | {cell(docs.get(field.name, ''))} |")
     text = "\n".join(rows) + "\n"
-    for name, inner in hints.items():
+    for name, inner in groups.items():
         title = (inner.__doc__ or "").partition("\n")[0]
         text += f"\n### {prefix}{name}\n\n{title}\n\n{settings_table(inner, f'{prefix}{name}.')}"
     return text
@@ -134,22 +133,23 @@ class Preset(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """See the class."""
         own, other = (preset(name) for name in self.arguments)
-        base = self.arguments[1]
-        rows = [f"| setting | `{self.arguments[0]}` | `{base}` |", "|---|---|---|"]
+        rows = ["| setting | `{}` | `{}` |".format(*self.arguments), "|---|---|---|"]
         for key in sorted(own.keys() | other.keys()):
             values = [plain.get(key, "–") for plain in (own, other)]
             if key != "algorithm.name" and values[0] != values[1]:
-                rows.append(f"| `{key}` | {' | '.join(f'`{html.unescape(str(v))}`' for v in values)} |")
+                rows.append(f"| `{key}` | `{values[0]}` | `{values[1]}` |")
         return self.parse_text_to_nodes("\n".join(rows) + "\n")
 
 
 def foreign(app: Sphinx, what: str, name: str, member: object, skip: bool, options: object) -> bool:
     """Leave out what a class has from another library."""
-    return skip or not getattr(member, "__module__", None or "masa").startswith("masa")
+    module = getattr(member, "__module__", None) or "masa"
+    return skip or not module.startswith("masa")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.add_directive("settings", Settings)
     app.add_directive("preset", Preset)
