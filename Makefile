@@ -112,7 +112,7 @@ lint: $(READY)
 
 # The site, build/docs; a broken link, a missing anchor or file fails. -n: also names in docstrings.
 docs: $(READY)
-	$(BIN)/python -m sphinx -q -W --keep-going -n -c docs -d build/doctrees . build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -n -c docs -d build/doctrees . build/docs
 	@echo "build/docs/index.html"
 
 docs-serve: docs

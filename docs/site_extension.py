@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -42,7 +43,9 @@ def visit_math(self: HTML5Translator, node: nodes.math) -> None:
 
 def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
     """An equation by itself."""
-    self.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>\n')
+    self.body.append(
+        f'<div style="margin: 1.2em 0; overflow-x: auto">{mathml(node.astext(), "block")}</div>\n'
+    )
     raise nodes.SkipNode
 
 
@@ -59,40 +62,34 @@ def attribute_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def cell(text: str) -> str:
-    """Text of a table's cell."""
-    return text.replace("|", "\\|")
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """A field's default, MISSING where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
-def value_of(field: dataclasses.Field[Any]) -> str:
-    """A field's default as it is written on the command line."""
-    if field.default is not dataclasses.MISSING:
-        value = field.default
-    elif field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
-    else:
-        return ""
-    if value is None or isinstance(value, bool):
-        return f"`{'null' if value is None else str(value).lower()}`"
-    return f"`{value}`"
+def written(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return f"`{json.dumps(value)}`" if value is None or isinstance(value, bool) else f"`{value}`"
 
 
-def settings_table(cls: type, prefix: str) -> str:
-    """Markdown: a table of a dataclass, then one under a heading for each dataclass in it."""
-    docs, groups = attribute_docs(cls), dict[str, type]()
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
+def settings_rows(cls: type, prefix: str) -> Iterator[str]:
+    """A line of Markdown for each setting of a dataclass, those of a dataclass in it at the end."""
+    docs = attribute_docs(cls)
+    inner = []
     for field in dataclasses.fields(cls):
-        default = field.default_factory
-        if isinstance(default, type) and dataclasses.is_dataclass(default):
-            groups[field.name] = default
-        else:
-            key = f"`{prefix}{field.name}`"
-            rows.append(f"| {key} | {cell(value_of(field))} | {cell(docs.get(field.name, ''))} |")
-    text = "\n".join(rows) + "\n"
-    for name, inner in groups.items():
-        title = (inner.__doc__ or "").partition("\n")[0]
-        text += f"\n### {prefix}{name}\n\n{title}\n\n{settings_table(inner, f'{prefix}{name}.')}"
-    return text
+        key, default = f"{prefix}{field.name}", default_of(field)
+        if dataclasses.is_dataclass(default):
+            inner += settings_rows(type(default), f"{key}.")
+            continue
+        meaning = docs.get(field.name, "").replace("|", "\\|")
+        values = dict(flat(default, f"{key}.")) if isinstance(default, dict) else {}
+        known = not values and default is not dataclasses.MISSING
+        if known or meaning:  # a group without a text has a table of its own
+            yield f"| `{key}` | {written(default) if known else ''} | {meaning} |"
+        yield from (f"| `{name}` | {written(value)} | |" for name, value in values.items())
+    yield from inner
 
 
 class Settings(SphinxDirective):
@@ -105,8 +102,9 @@ class Settings(SphinxDirective):
         """See the class."""
         module, _, name = self.arguments[0].rpartition(".")
         prefix = self.arguments[1] if len(self.arguments) > 1 else ""
-        table = settings_table(getattr(import_module(module), name), prefix)
-        return self.parse_text_to_nodes(table, allow_section_headings=True)
+        rows = settings_rows(getattr(import_module(module), name), prefix)
+        head = ["| setting | default | meaning |", "|---|---|---|"]
+        return self.parse_text_to_nodes("\n".join([*head, *rows]) + "\n")
 
 
 def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -119,25 +117,37 @@ def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def preset(name: str) -> dict[str, Any]:
-    """Settings of `algorithm=name`, by dotted key."""
+    """Settings of `algorithm=name`, by dotted key, without those of a task or a model."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("config", [f"algorithm={name}"])
+        config = compose("config", [f"algorithm={name}", "task=hub", "model=hub", "~experiment"])
     return dict(flat(OmegaConf.to_container(config.algorithm, resolve=True), "algorithm."))
 
 
 class Preset(SphinxDirective):
-    """`{preset} masa grpo`: the settings in which the first preset differs from the second."""
+    """`{preset} masa grpo`: the settings that its lines name, as `SYMBOL KEY`, and those in which
+    the first preset differs from the second."""
 
-    required_arguments = 2
+    required_arguments = 1
+    optional_arguments = 1
+    has_content = True
 
     def run(self) -> list[nodes.Node]:
         """See the class."""
-        own, other = (preset(name) for name in self.arguments)
-        rows = ["| setting | `{}` | `{}` |".format(*self.arguments), "|---|---|---|"]
-        for key in sorted(own.keys() | other.keys()):
-            values = [plain.get(key, "–") for plain in (own, other)]
-            if key != "algorithm.name" and values[0] != values[1]:
-                rows.append(f"| `{key}` | `{values[0]}` | `{values[1]}` |")
+        presets = {name: preset(name) for name in self.arguments}
+        symbols = {key: symbol for symbol, key in (line.rpartition(" ")[::2] for line in self.content)}
+        own, other = presets[self.arguments[0]], presets[self.arguments[-1]]
+        differing = [key for key in sorted({*own, *other}) if own.get(key) != other.get(key)]
+        keys = dict.fromkeys([*symbols, *differing])
+        keys.pop("algorithm.name", None)
+        rows = [
+            f"| {' | '.join(['setting', 'symbol', *(f'`{name}`' for name in presets)])} |",
+            "|---" * (2 + len(presets)) + "|",
+        ]
+        for key in keys:
+            values = [written(plain[key]) if key in plain else "–" for plain in presets.values()]
+            rows.append(f"| `{key}` | {' | '.join([symbols.get(key, ''), *values])} |")
+            if key not in own and key not in other:
+                raise SphinxError(f"{self.arguments[0]} has no setting {key}")
         return self.parse_text_to_nodes("\n".join(rows) + "\n")
 
 
