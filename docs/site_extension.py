@@ -74,21 +74,22 @@ def written(value: Any) -> str:
     return f"`{json.dumps(value)}`" if value is None or isinstance(value, bool) else f"`{value}`"
 
 
-def settings_rows(cls: type, prefix: str) -> Iterator[str]:
-    """A line of Markdown for each setting of a dataclass, those of a dataclass in it at the end."""
-    docs = attribute_docs(cls)
-    inner = []
+def settings_list(cls: type, prefix: str) -> Iterator[str]:
+    """Markdown: each setting of a dataclass with its default and docstring; those of a dataclass
+    in it come last."""
+    docs, inner = attribute_docs(cls), list[str]()
     for field in dataclasses.fields(cls):
         key, default = f"{prefix}{field.name}", default_of(field)
         if dataclasses.is_dataclass(default):
-            inner += settings_rows(type(default), f"{key}.")
+            inner += settings_list(type(default), f"{key}.")
             continue
-        meaning = docs.get(field.name, "").replace("|", "\\|")
-        values = dict(flat(default, f"{key}.")) if isinstance(default, dict) else {}
-        known = not values and default is not dataclasses.MISSING
-        if known or meaning:  # a group without a text has a table of its own
-            yield f"| `{key}` | {written(default) if known else ''} | {meaning} |"
-        yield from (f"| `{name}` | {written(value)} | |" for name, value in values.items())
+        entries = dict(flat(default, f"{key}.")) if isinstance(default, dict) else {}
+        meaning = docs.get(field.name, "")
+        if default is dataclasses.MISSING or entries:
+            yield f"`{key}`\n: {meaning}\n" if meaning else ""
+        else:
+            yield f"`{key}` = {written(default)}\n: {meaning or '–'}\n"
+        yield from (f"`{name}` = {written(value)}\n: –\n" for name, value in entries.items())
     yield from inner
 
 
@@ -102,9 +103,8 @@ class Settings(SphinxDirective):
         """See the class."""
         module, _, name = self.arguments[0].rpartition(".")
         prefix = self.arguments[1] if len(self.arguments) > 1 else ""
-        rows = settings_rows(getattr(import_module(module), name), prefix)
-        head = ["| setting | default | meaning |", "|---|---|---|"]
-        return self.parse_text_to_nodes("\n".join([*head, *rows]) + "\n")
+        settings = settings_list(getattr(import_module(module), name), prefix)
+        return self.parse_text_to_nodes("\n".join(settings))
 
 
 def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -134,7 +134,9 @@ class Preset(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """See the class."""
         presets = {name: preset(name) for name in self.arguments}
-        symbols = {key: symbol for symbol, key in (line.rpartition(" ")[::2] for line in self.content)}
+        symbols = {
+            key: symbol for symbol, key in (line.rpartition(" ")[::2] for line in self.content)
+        }
         own, other = presets[self.arguments[0]], presets[self.arguments[-1]]
         differing = [key for key in sorted({*own, *other}) if own.get(key) != other.get(key)]
         keys = dict.fromkeys([*symbols, *differing])

@@ -1,5 +1,6 @@
 """The documentation site builds, and what the pages point to is there."""
 
+import ast
 import os
 import re
 import subprocess
@@ -73,3 +74,29 @@ def test_the_readme_copies_the_report():
     numbers = [number for row in rows for number in re.findall(r"-?[\d,.]+ \[[^]]+\]", row)]
     assert len(rows) == 5 and len(numbers) == 13
     assert [number for number in numbers if number not in report] == []
+
+
+def messages():
+    """Texts of the package; \0 stands for a value."""
+    for path in (ROOT / "masa").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = node.values
+                yield "".join(p.value if isinstance(p, ast.Constant) else "\0" for p in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def is_message(quoted, known):
+    """Whether the package says it; ... stands for anything."""
+    parts = re.split(r"\.\.\.(?!\.)", quoted)
+    pattern = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+    return any(pattern.fullmatch(text) for text in known)
+
+
+def test_the_messages_of_troubleshooting_are_those_of_the_package():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    quoted = re.findall(r"^`(.+)`\n:", page, re.MULTILINE)
+    known = set(messages())
+    assert len(quoted) > 50 and not is_message("no such message as ...", known)
+    assert [text for text in quoted if not is_message(text, known)] == []
