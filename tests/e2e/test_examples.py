@@ -1,5 +1,6 @@
 """The files and commands of "write your own" do what their pages say."""
 
+import math
 import re
 import shlex
 import shutil
@@ -47,12 +48,13 @@ def model(tmp_path_factory):
 def run(request, cache, model, tmp_path):
     """The directory of the run, and what it printed."""
     shutil.copytree(DOCS / "examples", tmp_path / "work")
-    given = command(request.param)
-    hub = "model=hub" in given
-    small = [*TINY, f"model.name={model}", "algorithm=grpo"] if hub else runs.SMALL
-    engine = [] if any(argument.startswith("engine=") for argument in given) else ["engine=hf"]
+    page, overrides = request.param
+    given = command(page)
+    small = [*TINY, f"model.name={model}", "algorithm=grpo"] if "model=hub" in given else runs.SMALL
+    if "engine=hf" not in given:
+        small = [*small, "engine=hf"]
     done = subprocess.run(
-        [sys.executable, "-c", CONSOLE_SCRIPT, *given, *small, *engine, "hydra.run.dir=run"],
+        [sys.executable, "-c", CONSOLE_SCRIPT, *given, *small, *overrides, "hydra.run.dir=run"],
         cwd=tmp_path / "work",
         env=runs.environment(cache),
         capture_output=True,
@@ -63,15 +65,14 @@ def run(request, cache, model, tmp_path):
     return tmp_path / "work" / "run", done.stdout
 
 
-def of(page):
+tested = set[str]()
+
+
+def of(page, *overrides):
     """Run the example of a page; slow."""
     tested.add(page)
-    return lambda test: pytest.mark.slow(
-        pytest.mark.parametrize("run", [page], indirect=True, ids=[page])(test)
-    )
-
-
-tested: set[str] = set()
+    run = pytest.param((page, overrides), id=page)
+    return lambda test: pytest.mark.slow(pytest.mark.parametrize("run", [run], indirect=True)(test))
 
 
 @of("reward")
@@ -104,6 +105,34 @@ def test_verifier(run):
 def test_engine(run):
     _, printed = run
     assert len(re.findall(r"^\d+ tokens, \d+ per second$", printed, re.MULTILINE)) >= 4
+
+
+@of("gate", "algorithm.control.start_step=1", "algorithm.gate.share=0", "algorithm.gate.minimum=1")
+def test_gate(run):
+    """A share of 0 of one group: skipped from the second visit of a level on."""
+    directory, _ = run
+    table = runs.rollouts(directory)
+    first = table[table["step"] == 1]
+    assert not first["would_skip"].any() and table["gate_active"].any()
+    later = table[table["level"].isin(first["level"]) & (table["step"] > 1)]
+    assert len(later) > 0 and later["would_skip"].all()
+
+
+@of("cutoff", "algorithm.control.start_step=1", "algorithm.cutoff.max_lost=1")
+def test_cutoff(run):
+    directory, _ = run
+    table = runs.rollouts(directory)
+    longest = table.groupby(["step", "prompt_id"])["predicted_length"].transform("max")
+    asked = (1.5 * longest).map(math.ceil, na_action="ignore").clip(8, 48).fillna(48)
+    assert (table["cutoff_tokens"] == asked).all() and longest.nunique() > 3
+    assert table["cutoff_active"].any()
+
+
+@of("sampler")
+def test_sampler(run):
+    directory, _ = run
+    levels = runs.rollouts(directory)["level"]
+    assert set(levels) == {1}
 
 
 def test_every_page_is_tested():
