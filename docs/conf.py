@@ -32,7 +32,9 @@ myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # reports of the experiments begin below the second level
 
 apidoc_modules = [{"path": "../masa", "destination": "docs/api", "module_first": True}]
+apidoc_automodule_options = ["members", "undoc-members"]
 autodoc_default_options = {"ignore-module-all": True}
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_mock_imports = ["vllm"]
 napoleon_numpy_docstring = False
