@@ -1,4 +1,4 @@
-# make setup | train | reproduce | ablations | test | test-slow | test-resume | bench | bench-env | lint.
+# make setup | train | reproduce | ablations | test | test-slow | test-resume | bench | bench-env | lint | docs | docs-serve.
 # Each does what it needs, and nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,7 +20,7 @@ space := $() $()
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train reproduce ablations claim-left test test-slow test-resume bench bench-env lint clean-train
+.PHONY: setup train reproduce ablations claim-left test test-slow test-resume bench bench-env lint docs docs-serve clean-train
 
 setup: $(READY)
 
@@ -109,3 +109,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# The site, build/docs; a broken link, a missing anchor or file fails. -n: also names in docstrings.
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -E -W --keep-going -n -c docs -d build/doctrees . build/docs
+	@echo "build/docs/index.html"
+
+docs-serve: docs
+	$(BIN)/python -m http.server --directory build/docs --bind 127.0.0.1 8000

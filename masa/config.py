@@ -157,7 +157,7 @@ class ControlConfig:
     min_evidence: int = 16
     """Outcomes needed before a measured requirement can be met."""
     count_skipped: bool = True
-    """Skipped prompts count in the loss's mean like all without variance: see Deviations."""
+    """Skipped prompts count in the loss's mean like all without variance."""
 
     def __post_init__(self) -> None:
         require(self.start_step >= 0, f"control.start_step is {self.start_step}, it must be >= 0")
@@ -183,7 +183,7 @@ class ObjectiveConfig:
     eps_high: float = 0.28
     """The probability ratio is clipped to [1 - eps_low, 1 + eps_high]; eps_low = 1 is no bound."""
     dual_clip: float = 10.0
-    """Bound on the loss of a token with negative advantage, in units of |A|."""
+    """Bound on the loss of a token with negative advantage, in units of `|A|`."""
     kl_beta: float = 0.0
     """Weight of the k3 estimate of KL(policy || initial policy); 0 keeps no reference model."""
     entropy_coef: float = 0.0

@@ -1,28 +1,102 @@
-"""What the pages point to is there."""
+"""The documentation site builds, and what the pages point to is there."""
 
+import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    path
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/*.md")]
-    if path.is_file()
-]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    for link in LINK.findall(text):
-        if not re.match(r"[a-z]+:|#", link):
-            assert (page.parent / link.partition("#")[0]).exists(), link
+def build(source, out, *options):
+    """Everything that Sphinx has to complain about."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", *options,
+            "-c", ROOT / "docs", "-d", out / "doctrees", source, out / "html",
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )  # fmt: skip
+    assert bool(done.returncode) == bool(done.stderr), done.stderr
+    return done.stderr
 
 
-def test_every_page_of_docs_is_named_in_the_readme():
-    readme = (ROOT / "README.md").read_text()
-    for path in (ROOT / "docs").glob("*.md"):
-        assert f"docs/{path.name}" in readme, path.name
+def test_the_site_builds(tmp_path):
+    assert build(ROOT, tmp_path) == ""
+    index = (tmp_path / "html" / "docs" / "index.html").read_text()
+    assert '<img alt="One step of MASA"' in index
+    assert "<math" in (tmp_path / "html" / "docs" / "algorithms" / "masa.html").read_text()
+    preset = (tmp_path / "html" / "docs" / "algorithms" / "cispo.html").read_text()
+    assert "algorithm.eps_high" in preset and ">4.0<" in preset
+    settings = (tmp_path / "html" / "docs" / "configuration.html").read_text()
+    assert "algorithm.group_size" in settings and "solution rollouts per prompt" in settings
+    assert 'class="sig' in (tmp_path / "html" / "docs" / "api" / "masa.algorithm.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "[no such page](nowhere.md)", "[no such file](../nowhere.py)",
+        "[no such heading](other.md#nowhere)", "[none here](#nowhere)",
+        "![no picture](nowhere.svg)", "```{literalinclude} nowhere.py\n```",
+        r"$\nowhere x$", "{py:func}`masa.nowhere`",
+    ],
+    ids=lambda mistake: re.sub(r"\W+", "-", mistake)[:20],
+)  # fmt: skip
+def test_a_mistake_fails(mistake, tmp_path):
+    (tmp_path / "index.md").write_text(
+        f"# Page\n\n[heading](other.md#heading)\n\n{mistake}\n\n```{{toctree}}\nother\n```\n"
+    )
+    (tmp_path / "other.md").write_text("# Other\n\n## Heading\n")
+    overrides = {
+        "extensions": "myst_parser,site_extension",
+        "root_doc": "index",
+        "include_patterns": "*.md",
+        "html_theme": "basic",
+        "html_extra_path": "",
+    }
+    options = [part for key, value in overrides.items() for part in ("-D", f"{key}={value}")]
+    message = build(tmp_path, tmp_path / "out", *options)
+    assert "nowhere" in message and "Extension error" not in message
+
+
+def test_the_readme_copies_the_report():
+    """Numbers of the table are those of the page that it names."""
+    rows = re.findall(r"^\| [a-z].*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    report = (ROOT / "experiments" / "claim" / "README.md").read_text()
+    numbers = [number for row in rows for number in re.findall(r"-?[\d,.]+ \[[^]]+\]", row)]
+    assert len(rows) == 5 and len(numbers) == 13
+    assert [number for number in numbers if number not in report] == []
+
+
+def messages():
+    """Texts of the package; \0 stands for a value."""
+    for path in (ROOT / "masa").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = node.values
+                yield "".join(p.value if isinstance(p, ast.Constant) else "\0" for p in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def is_message(quoted, known):
+    """Whether the package says it; ... stands for anything."""
+    parts = re.split(r"\.\.\.(?!\.)", quoted)
+    pattern = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+    return any(pattern.fullmatch(text) for text in known)
+
+
+def test_the_messages_of_troubleshooting_are_those_of_the_package():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    quoted = re.findall(r"^`(.+)`\n:", page, re.MULTILINE)
+    known = set(messages())
+    assert len(quoted) > 50 and not is_message("no such message as ...", known)
+    assert [text for text in quoted if not is_message(text, known)] == []

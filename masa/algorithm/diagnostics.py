@@ -18,7 +18,7 @@ def policy_statistics(
     config: AlgorithmConfig,
     reference_logprobs: torch.Tensor | None,
 ) -> dict[str, torch.Tensor]:
-    """Sums over the sampled tokens, their number `tokens`, and extremes named */min and */max.
+    """Sums over the sampled tokens, their number `tokens`, and extremes named `*/min` and `*/max`.
 
     `sampling/*` compares present and engine log-probs before any clipping: the mismatch of engine
     and trainer as long as the policy has not moved since the rollout.

@@ -67,7 +67,7 @@ class PredictionGate(Gate):
 
 
 @dataclass
-class _WithMemory(Gate):
+class GateWithMemory(Gate):
     """Remembers how often in a row, up to its last visit, each prompt had zero variance."""
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class _WithMemory(Gate):
 
 
 @dataclass
-class HistoryGate(_WithMemory):
+class HistoryGate(GateWithMemory):
     """Skips a prompt whose last visits had zero variance, with random re-visits.
 
     After z such visits in a row it is skipped with probability 1 - r ** z (GRESO, arXiv 2506.02177,
@@ -112,7 +112,7 @@ class HistoryGate(_WithMemory):
 
 
 @dataclass
-class CombinedGate(_WithMemory):
+class CombinedGate(GateWithMemory):
     """Skips a prompt whose posterior probability of zero variance is high enough.
 
     The prediction is the prior: how often prompts of the same mean predicted pass rate (in eighths)

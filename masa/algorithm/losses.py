@@ -35,7 +35,7 @@ def clipped_policy_loss(
         behaviour_logprobs: [B, T] log-probs under the policy that sampled.
         advantages: [B, T].
         eps_low, eps_high: the ratio is clipped to [1 - eps_low, 1 + eps_high].
-        dual_clip: bound on the loss where the advantage is negative, in units of |A|.
+        dual_clip: bound on the loss where the advantage is negative, in units of `|A|`.
 
     Returns:
         [B, T] loss per token, to be minimised.

@@ -25,7 +25,7 @@ def _check_base(base: float = 0.01) -> None:
 
 @checked_by(_check_base)
 def difficulty(prediction: MetaPrediction, group: RolloutGroup, base: float = 0.01) -> float:
-    """r_difficulty = base ** |p - p_hat|.
+    """r_difficulty = `base ** |p - p_hat|`.
 
     Args:
         prediction: with p_hat in [0, 1].

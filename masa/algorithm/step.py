@@ -1,7 +1,7 @@
 """One step of MASA, read from top to bottom: predict, decide, solve, judge, reward.
 
 Source: arXiv 2510.03259, sections on self-alignment and MASA-efficient. Our decisions where the
-paper is silent stand in README, "Deviations".
+paper is silent are in docs/algorithms.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RolloutContext:
 
 
 def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> list[RolloutGroup]:
-    """Roll out one step for this rank's prompts: one group per prompt, in their order.
+    """Roll out one step for this rank's prompts: one group per prompt, in their order::
 
         prompts ── meta requests ──► M predictions ──► Controller.decide ──► plan: skip, limit
            │                               │                                   │

@@ -1,6 +1,6 @@
 """Tables over runs: results, levels, comparison with a baseline, worst predictions.
 
-Cells are `Estimate`s, numbers or words.
+Cells are estimates, numbers or words.
 """
 
 from __future__ import annotations

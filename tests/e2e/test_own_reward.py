@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,13 +11,9 @@ import runs
 
 from masa.analysis import load_run
 
-MODULE = '''
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "my_rewards.py"
+MODULE = """
 import math
-
-
-def brevity(prediction, group, tokens=20, worth=1.0):
-    """How far below `tokens` the solutions stay on average, times `worth`."""
-    return worth * (1 - sum(group.lengths) / len(group.lengths) / tokens)
 
 
 def undefined(prediction, group):
@@ -25,13 +22,13 @@ def undefined(prediction, group):
 
 def without_group(prediction):
     return 0.0
-'''
+"""
 CONSOLE_SCRIPT = "import sys; sys.path.pop(0); from masa.train import main; main()"
 """As a console script starts: without the working directory on the path."""
 
 
 def start(folder, cache, *overrides):
-    (folder / "my_rewards.py").write_text(MODULE)
+    (folder / "my_rewards.py").write_text(EXAMPLE.read_text() + MODULE)
     return subprocess.run(
         [sys.executable, "-c", CONSOLE_SCRIPT, *runs.SMALL, "engine=hf", *overrides],
         cwd=folder,
@@ -53,7 +50,7 @@ MASA = ["algorithm=masa", "algorithm.meta.group_size=4", "hydra.run.dir=run"]
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
-    done = start(folder, cache, *MASA, entry("brevity", "weight: 0.5", "tokens: 40", "worth: -2.0"))
+    done = start(folder, cache, *MASA, entry("brevity", "weight: 0.5", "tokens: 10"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder / "run"
 
@@ -67,7 +64,7 @@ def test_reward_metrics_and_parquet_hold_it(run):
     for row in rewarded.itertuples():
         scores = dict(row.meta_rewards)
         assert list(scores) == ["brevity", "difficulty", "length", "notion"]
-        expected = -2 * (1 - solved[row.step, row.prompt_id] / 40)
+        expected = 1 - solved[row.step, row.prompt_id] / 10  # below 0: solutions are longer
         assert scores["brevity"] == pytest.approx(expected)
         others = scores["difficulty"] + scores["length"] + scores["notion"]
         assert row.reward == pytest.approx((0.5 * scores["brevity"] + others) / 3.5)

@@ -1,0 +1,139 @@
+"""The files and commands of "write your own" do what their pages say."""
+
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import builders
+import pandas as pd
+import pytest
+import runs
+
+from masa.verifiers.extract import extract_box
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(path.stem for path in (DOCS / "write").glob("*.md"))
+CONSOLE_SCRIPT = "import sys; sys.path.pop(0); from masa.train import main; main()"
+"""As a console script starts: without the working directory on the path."""
+TINY = [
+    "algorithm.group_size=2",
+    "algorithm.response_limit=16",
+    "algorithm.meta.response_limit=16",
+    "algorithm.meta.min_length=2",
+    "trainer.prompts_per_rollout=4",
+    "trainer.max_rollouts=2",
+    "trainer.val_samples=2",
+    "trainer.val_meta_samples=0",
+]
+"""For the random model of `builders.model_folder`, which takes the place of one of the hub."""
+
+
+def command(page):
+    """The one command of a page, as arguments."""
+    text = (DOCS / "write" / f"{page}.md").read_text()
+    (block,) = re.findall(r"^```bash\n(masa-train .*?)```", text, re.MULTILINE | re.DOTALL)
+    return shlex.split(block.replace("\\\n", " "))[1:]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return builders.model_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def run(request, cache, model, tmp_path):
+    """The directory of the run, and what it printed."""
+    shutil.copytree(DOCS / "examples", tmp_path / "work")
+    page, overrides = request.param
+    given = command(page)
+    small = [*TINY, f"model.name={model}", "algorithm=grpo"] if "model=hub" in given else runs.SMALL
+    if "engine=hf" not in given:
+        small = [*small, "engine=hf"]
+    done = subprocess.run(
+        [sys.executable, "-c", CONSOLE_SCRIPT, *given, *small, *overrides, "hydra.run.dir=run"],
+        cwd=tmp_path / "work",
+        env=runs.environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return tmp_path / "work" / "run", done.stdout
+
+
+tested = set[str]()
+
+
+def of(page, *overrides):
+    """Run the example of a page; slow."""
+    tested.add(page)
+    run = pytest.param((page, overrides), id=page)
+    return lambda test: pytest.mark.slow(pytest.mark.parametrize("run", [run], indirect=True)(test))
+
+
+@of("reward")
+def test_reward(run):
+    directory, _ = run
+    metrics = pd.read_csv(directory / "metrics.csv")
+    assert metrics["meta/reward/brevity"].dropna().between(0, 1).all()
+    assert metrics["meta/reward/brevity"].notna().any()
+
+
+@of("task")
+def test_task(run):
+    directory, _ = run
+    table = runs.rollouts(directory)
+    assert table["problem"].str.fullmatch('How often is the letter a in "[ab]+"[?]').all()
+    counted = table["problem"].str.split('"').str[1].str.count("a").astype(str)
+    assert (counted == table["answer"]).all()
+
+
+@of("verifier")
+def test_verifier(run):
+    directory, _ = run
+    table = runs.rollouts(directory)
+    assert table["prompt_id"].str.startswith("sums/").all()
+    exact = [extract_box(row.text) == row.answer for row in table.itertuples()]
+    assert table["correct"].tolist() == exact
+
+
+@of("engine")
+def test_engine(run):
+    _, printed = run
+    assert len(re.findall(r"^\d+ tokens, \d+ per second$", printed, re.MULTILINE)) >= 4
+
+
+@of("gate", "algorithm.control.start_step=1", "algorithm.gate.share=0", "algorithm.gate.minimum=1")
+def test_gate(run):
+    """A share of 0 of one group: skipped from the second visit of a level on."""
+    directory, _ = run
+    table = runs.rollouts(directory)
+    first = table[table["step"] == 1]
+    assert not first["would_skip"].any() and table["gate_active"].any()
+    later = table[table["level"].isin(first["level"]) & (table["step"] > 1)]
+    assert len(later) > 0 and later["would_skip"].all()
+
+
+@of("cutoff", "algorithm.control.start_step=1", "algorithm.cutoff.max_lost=1")
+def test_cutoff(run):
+    directory, _ = run
+    table = runs.rollouts(directory)
+    longest = table.groupby(["step", "prompt_id"])["predicted_length"].transform("max")
+    asked = (1.5 * longest).map(math.ceil, na_action="ignore").clip(8, 48).fillna(48)
+    assert (table["cutoff_tokens"] == asked).all() and longest.nunique() > 3
+    assert table["cutoff_active"].any()
+
+
+@of("sampler")
+def test_sampler(run):
+    directory, _ = run
+    levels = runs.rollouts(directory)["level"]
+    assert set(levels) == {1}
+
+
+def test_every_page_is_tested():
+    assert tested == set(PAGES)
