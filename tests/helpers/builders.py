@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from scripted_engine import ScriptedEngine
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.step import RolloutContext
 from masa.config import AlgorithmConfig
-from masa.engine.scripted import ScriptedEngine
 from masa.tasks.templates import parse_meta
 from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup, Sample
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from builders import byte_tokenizer
 from filelock import FileLock
+from scripted_engine import ScriptedEngine
 
 from masa.cli import app
 from masa.cli.config_store import conf_dir
-from masa.engine.scripted import ScriptedEngine
 from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.evaluate import arguments, run
 from masa.evaluation.benchmarks import Benchmark
