@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from masa.errors import ConfigError, TrainingError, VerdictError
+from masa.errors import TrainingError, VerdictError
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.config import EvaluationConfig
 from masa.evaluation.items import Item
@@ -202,14 +202,3 @@ def draw_all(samplers: Sequence[Sampler], build_engine: Callable[[int], Engine])
 def _wanted(sampler: Sampler) -> int:
     config = sampler.config
     return len(sampler.benchmark.items) * (config.n + config.meta * config.meta_samples)
-
-
-def fits(needed: int, model: Mapping[str, Any]) -> None:
-    """Raise ConfigError where sequences of `needed` tokens are over the model's context."""
-    context = model.get("max_position_embeddings") or needed
-    if needed > context:
-        raise ConfigError(
-            f"the longest prompt and its completion need {needed} tokens, the model's context "
-            f"holds {context}: lower max_tokens or meta_max_tokens by {needed - context}, or leave "
-            "out benchmarks with long prompts"
-        )
