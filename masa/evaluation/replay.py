@@ -74,10 +74,10 @@ def _reply(sampler: Sampler, kind: str, item: Item, answers: str) -> tuple[int, 
     text = scorer.right(item) if answers == "gold" else scorer.wrong(item)
     if text is None:
         raise ConfigError(f"{sampler.benchmark.name} has no solutions: replay engine.answers=wrong")
-    reply = sampler.renderer.turn(text)
+    reply = sampler.renderer.assistant_turn(text)
     if kind == "solution":
         return reply
     rate = 8 if answers == "gold" else 0
     length = max(sampler.config.min_length, len(reply))
     fields = {"math_notion": [], "pass_rate": rate, "solution_length": length}
-    return sampler.renderer.turn(f"<meta></meta>{json.dumps(fields)}")
+    return sampler.renderer.assistant_turn(f"<meta></meta>{json.dumps(fields)}")
