@@ -240,7 +240,7 @@ def test_ids_that_are_missing_are_those_of_the_text(tmp_path):
     task = task_of(file, "columns.id=key", "validation.fraction=0.3")
     plain = task_of(file, "validation.fraction=0.3")
     with_ids, texts = ({*ids(t.train), *ids(t.validation)} for t in (task, plain))
-    assert len(with_ids) == 60 and found - texts == {"sums/3"}
+    assert len(with_ids) == 60 and with_ids - texts == {"sums/3"}
 
 
 @pytest.mark.parametrize("first", [True, False])
