@@ -99,8 +99,8 @@ def math_train(path: Path) -> dict[str, list[Case]]:
     """Golds of MATH against their own solution, respelled, and against another problem's."""
     import pyarrow.parquet as parquet
 
+    from masa.verifiers.error_rates import respell, solution
     from masa.verifiers.extract import answer_boxes
-    from masa.verifiers.measure import respell, solution
 
     texts = [solution(row) for row in parquet.read_table(path).to_pylist()]
     boxed = [(boxes[-1], text) for text in texts if (boxes := answer_boxes(text))]

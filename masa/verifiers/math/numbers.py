@@ -1,4 +1,4 @@
-"""Numbers that can be read without algebra, as exact fractions."""
+"""The parser of plain numbers, to exact fractions."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _REPEATING = re.compile(
     r"(?P<sign>[+-]*)(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:overline|bar|dot)\{?(?P<again>\d+)\}?"
 )
 _LONGEST = 1500
-"""Digits, or powers of ten, that are read: more is a case for the letters alone."""
+"""Digits, or powers of ten, of the longest number that is parsed."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Number:
 
 
 def close(one: Fraction, other: Fraction, tolerance: float) -> bool:
-    """Relative to the larger of the two; only zero is close to zero."""
+    """Equal within a tolerance relative to the larger? Only zero is close to zero."""
     allowed = Fraction(str(tolerance)) * max(abs(one), abs(other))
     return abs(one - other) <= allowed
 
@@ -56,9 +56,9 @@ def _whole(digits: str | None) -> Fraction:
 
 
 def read_number(text: str) -> Number | None:
-    """The number that a normalised answer is, or None if it is no plain number.
+    """The number in a normalised answer, or None if it is no plain number.
 
-    Reads integers, decimals, thousands separators, powers of ten, fractions, mixed fractions and
+    Parses integers, decimals, thousands separators, powers of ten, fractions, mixed fractions and
     repeating decimals.
     """
     if len(text) > _LONGEST:

@@ -168,7 +168,7 @@ def test_every_scorer_that_executes_an_answer_is_refused():
 WRONG = {"coin_flip": "0", "complex_arithmetic": "nan", "game_of_life_halting": "perhaps"}
 
 
-@pytest.mark.parametrize("name", [n for n, r in REFUSED.items() if r == gym_answers.WRONG_IS_RIGHT])
+@pytest.mark.parametrize("name", [n for n, r in REFUSED.items() if r == gym_answers.ACCEPTS_WRONG])
 def test_scorers_that_reward_wrong_answers_are_refused(name):
     settings = json.dumps({"seed": 1, "size": 12})
     assert any(score((name, settings, i, WRONG[name])) for i in range(12))

@@ -1,6 +1,6 @@
-r"""How responses choose among options in words: what stands before a letter, and what after it.
+r"""The wording of choices: patterns of the text before and after an option's letter.
 
-masa.verifiers.choice decides what a response chooses; here is no more than the wording.
+masa.verifiers.choice uses them to find the choice of a response.
 """
 
 import re
@@ -14,7 +14,7 @@ _SWITCH = re.compile(r"\\(?:color\s*\{[^{}]*\}|(?:large|Large|huge|bf|rm|checkma
 _SPACE = re.compile(r"\\{1,2}(?:[,;:! ()\[\]]|q?quad(?![a-z]))|~~[^~\n]*~~|~")
 _TAG = re.compile(r"</?(?:b|i|u|p|em|strong|span|div|br)(?:\s[^<>]*)?/?>|<\|[^<>|]*\|>|</?s>")
 SCRIPTS = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af"
-"""Scripts that put no space between words."""
+"""Scripts without spaces between words."""
 _QUOTES = "\"'`“”„‟«»‹›‘’「」『』"
 
 _MAYBE = r"(?:also|maybe|possibly|perhaps)"
@@ -160,7 +160,7 @@ NO_CHOICE = re.compile(
     r"|undetermined)",
     re.I,
 )
-# what may follow a bare letter: "B because", not "B vitamins"
+# words that may follow a bare letter: "B because", not "B vitamins"
 FOLLOWING = (
     r"(?:because|since|as|for|but|or|and|which|is|are|given|due|by|based|according|so|not|from|in"
     r"|on"
@@ -171,8 +171,8 @@ FOLLOWING = (
 )
 
 
-def plain(text: str) -> str:
-    """Without fonts, mathematics, tags and quotation marks; ASCII letters and brackets."""
+def plain_text(text: str) -> str:
+    """The text without fonts, mathematics, tags and quotation marks; with ASCII letters."""
     text = re.sub("[\u200b-\u200d\u2060\ufeff]", "", unicodedata.normalize("NFKC", text))
     text = re.sub(r"^[ \t]*\*\*[ \t]*([A-Za-z])[.):]\s", r"(\1) ", text, flags=re.M)
     text = re.sub(r"<(?:final_?)?(?:answer|solution)>", "\nAnswer: ", text, flags=re.I)
