@@ -9,7 +9,7 @@ import numpy as np
 
 from masa.errors import ConfigError
 from masa.evaluation.pass_at_k import macro_average, paired_difference
-from masa.evaluation.results import render, verdicts
+from masa.evaluation.results import interval, render, verdicts
 from masa.evaluation.store import Store
 from masa.statistics import Estimate, holm
 
@@ -44,11 +44,7 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             "questions": len(a),
             "first": float(a.mean()),
             "second": float(b.mean()),
-            "difference": {
-                "value": difference.value,
-                "low": difference.low,
-                "high": difference.high,
-            },
+            "difference": interval(difference),
             "p": p,
         }
     for name, adjusted in zip(names, holm(p_values), strict=True):
@@ -67,8 +63,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
         )
     if len(names) > 1:
         mean = macro_average(parts)
-        numbers["mean"] = {"value": mean.value, "low": mean.low, "high": mean.high}
-        rows.append({"benchmark": "mean", "B - A": _points(mean.value, mean.low, mean.high)})
+        numbers["mean"] = interval(mean)
+        rows.append({"benchmark": "mean", "B - A": _points(**numbers["mean"])})
     text = "\n\n".join(
         [
             f"A: {first} ({settings[0]['model']})\nB: {second} ({settings[1]['model']})",

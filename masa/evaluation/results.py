@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def summarise_all(
         scores[benchmark.name] = {**score, **benchmark.origin, "limit": config.limit}
         add_to_averages(benchmark.domain, correct, clusters)
     averages = {
-        domain: {str(k): _interval(macro_average(of_k)) for k, of_k in by_k.items()}
+        domain: {str(k): interval(macro_average(of_k)) for k, of_k in by_k.items()}
         for domain, by_k in by_average.items()
         if len(by_k[config.k[0]]) > 1
     }
@@ -122,10 +122,7 @@ def _score(
         "left_out": dict(benchmark.left_out),
         "samples": correct.shape[1],
         "pass_at": {
-            str(score.k): {
-                **_interval(score.estimate),
-                "standard_error": score.standard_error,
-            }
+            str(score.k): interval(score.estimate) | {"standard_error": score.standard_error}
             for score in summarise(correct, clusters, ks)
         },
         "std_over_samples": std_over_samples(correct),
@@ -135,7 +132,8 @@ def _score(
     }
 
 
-def _interval(estimate: Estimate) -> dict[str, float]:
+def interval(estimate: Estimate) -> dict[str, float]:
+    """The value and its bounds, for JSON."""
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
@@ -241,17 +239,15 @@ def _bracketed(value: float, low: float, high: float, digits: int = 3) -> str:
 
 def _without_nan(node: Any) -> Any:
     """With null for NaN, which JSON does not have."""
-    if isinstance(node, dict):
-        return {key: _without_nan(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_without_nan(value) for value in node]
-    return None if isinstance(node, float) and math.isnan(node) else node
+    return _mapped(node, lambda leaf: None if leaf != leaf else leaf)
 
 
 def _with_nan(node: Any) -> Any:
     """Inverse of `_without_nan`."""
+    return _mapped(node, lambda leaf: math.nan if leaf is None else leaf)
+
+
+def _mapped(node: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(node, dict):
-        return {key: _with_nan(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_with_nan(value) for value in node]
-    return math.nan if node is None else node
+        return {key: _mapped(value, change) for key, value in node.items()}
+    return [_mapped(value, change) for value in node] if isinstance(node, list) else change(node)

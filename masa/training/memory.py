@@ -34,9 +34,9 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any]) -> str:
     policy = module.policy
     assert policy is not None
     weights, trained = local_bytes(policy), local_bytes(policy, trained=True)
-    dtype = next(policy.parameters()).dtype
+    dtype = str(next(policy.parameters()).dtype).removeprefix("torch.")
     moments = 2 * (2 if module.algorithm.bc.mode == "separate" else 1)
-    parts = [f"policy {_size(weights)} ({_name(dtype)})", f"gradients {_size(trained)}"]
+    parts = [f"policy {_size(weights)} ({dtype})", f"gradients {_size(trained)}"]
     parts.append(f"AdamW {_size(moments * trained)}")
     if module.reference is not None:
         parts.append(f"reference {_size(local_bytes(module.reference))}")
@@ -54,7 +54,3 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any]) -> str:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -75,7 +75,7 @@ def test_hostile_programs_gain_nothing(number, isolated, listener, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", [p for p in PROGRAMS if p.tame], ids=lambda p: p.name)
+@pytest.mark.parametrize("program", [p for p in PROGRAMS if p.harmless], ids=lambda p: p.name)
 def test_limits_alone_stop_simple_programs(program, without_bubblewrap):
     sandbox = Sandbox(LIMITS, allow_unsafe_execution=True)
     assert not sandbox.isolated

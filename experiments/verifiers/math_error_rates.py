@@ -1,4 +1,4 @@
-"""Error rates of the mathematics verifier: `python -m masa.verifiers.error_rates FILE.parquet`
+"""Error rates of the mathematics verifier: `python experiments/verifiers/math_error_rates.py FILE`
 
 Every solution of a MATH-style set must be correct against its own answer (its last box), and wrong
 against the answer of another problem. Exceptions are listed.
