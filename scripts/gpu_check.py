@@ -439,8 +439,8 @@ def peak(work: Callable[[], Any]) -> float:
 
 def matrix_product(entries: int) -> float:
     """FLOP/s of a product of two random square matrices in bfloat16."""
-    left, right = (torch.randn(entries, entries, device=DEVICE).bfloat16() for _ in range(2))
-    return 2 * entries**3 / seconds(lambda: left @ right, 10)
+    one, other = (torch.randn(entries, entries, device=DEVICE).bfloat16() for _ in range(2))
+    return 2 * entries**3 / seconds(lambda: one @ other, 10)
 
 
 def response_lengths(count: int, mean: float, limit: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""An engine that fails in mid-rollout."""
+"""An engine that fails during a rollout."""
 
 import os
 

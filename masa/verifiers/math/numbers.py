@@ -51,7 +51,7 @@ def _sign(signs: str) -> int:
     return -1 if signs.count("-") % 2 else 1
 
 
-def _whole(digits: str | None) -> Fraction:
+def _integer(digits: str | None) -> Fraction:
     return Fraction((digits or "0").replace(",", ""))
 
 
@@ -74,18 +74,18 @@ def read_number(text: str) -> Number | None:
         power = match["braced"] or match["bare"] or match["e"]
         if power and abs(int(power)) > _LONGEST:
             return None
-        value = _whole(match["digits"].rstrip(".")) * Fraction(10) ** int(power or 0)
+        value = _integer(match["digits"].rstrip(".")) * Fraction(10) ** int(power or 0)
         return Number(_sign(match["sign"]) * value, exact=not power and "." not in match["digits"])
     if match := _FRACTION.fullmatch(text) or _SLASH.fullmatch(text) or _MIXED.fullmatch(text):
         parts = match.groupdict()
-        under = _whole(parts["under"])
+        under = _integer(parts["under"])
         if under == 0:
             return None
-        value = _whole(parts.get("whole")) + _whole(parts["over"]) / under
+        value = _integer(parts.get("whole")) + _integer(parts["over"]) / under
         return Number(_sign(match["sign"]) * value)
     if match := _REPEATING.fullmatch(text):
         fixed, again = match["fixed"], match["again"]
-        value = _whole(match["whole"] or "0") + Fraction(int(fixed or 0), 10 ** len(fixed))
+        value = _integer(match["whole"] or "0") + Fraction(int(fixed or 0), 10 ** len(fixed))
         value += Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(fixed))
         return Number(_sign(match["sign"]) * value)
     return None

@@ -62,8 +62,8 @@ def test_a_plain_prompt_is_what_the_tokenizer_encodes(family):
 
 def test_a_bos_of_the_template_is_not_doubled():
     tokenizer = families.family_tokenizer("llama", chat=False)
-    own = Templates("<|begin_of_text|>{problem}", "{problem}", "{problem} {hint}")
-    prompts = PromptRenderer(own, tokenizer, 8, 64)
+    template = Templates("<|begin_of_text|>{problem}", "{problem}", "{problem} {hint}")
+    prompts = PromptRenderer(template, tokenizer, 8, 64)
     assert (
         decoded(prompts, prompts.solution_prompt(prompt(problem="x"), ())) == "<|begin_of_text|>x"
     )
@@ -225,13 +225,13 @@ FILES = {
 def test_a_broken_file_is_refused_before_weights_are_loaded(name, tmp_path):
     families.save_family(tmp_path, "qwen3")
     file = tmp_path / name
-    whole = file.read_bytes() if file.exists() else b""
+    full = file.read_bytes() if file.exists() else b""
     for content in FILES[name]:
         if content is None:
             file.unlink()
             (tmp_path / "tokenizer_config.json").unlink()
         else:
-            cut = whole[:content] if isinstance(content, int) else content.encode()
+            cut = full[:content] if isinstance(content, int) else content.encode()
             file.write_bytes(cut)
         refused(lambda: HubModel(str(tmp_path)).check(None), str(tmp_path))
 
@@ -253,16 +253,18 @@ def test_weights_that_are_missing_or_of_another_shape_are_refused(tmp_path):
 
 
 def test_a_chat_template_that_leaves_out_answers_falls_back_on_eos():
-    own = (
+    template = (
         "<|start_header_id|>{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
     )
-    prompts = renderer("llama", True, chat_template=own)
+    prompts = renderer("llama", True, chat_template=template)
     assert prompts.eos_token_ids == (prompts.tokenizer.eos_token_id,)
 
 
 def test_a_chat_template_that_fails_on_one_problem_is_refused():
-    own = "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('no x') }}{% endif %}"
-    prompts = renderer("llama", True, chat_template=own + "{{ m.content }}{% endfor %}")
+    template = (
+        "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('no x') }}{% endif %}"
+    )
+    prompts = renderer("llama", True, chat_template=template + "{{ m.content }}{% endfor %}")
     refused(lambda: prompts.solution_prompt(prompt(problem="x"), ()), "chat template fails", "no x")
 
 

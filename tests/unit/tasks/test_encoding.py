@@ -115,11 +115,11 @@ def test_only_a_template_has_special_tokens(name):
     for _ in range(200):
         words = rng.choices([*names, "x", "sum of", " ", "<", "|>", "s>", "/", "of"], k=5)
         foreign = "".join(words)
-        own = rng.choices(names, k=3)
+        markers = rng.choices(names, k=3)
         (protected,), marks = encoder.protect([foreign])
-        template = f"{own[0]}user {{}}{own[1]}of{own[2]}"
+        template = f"{markers[0]}user {{}}{markers[1]}of{markers[2]}"
         ids = encoder.encode(template.format(protected), marks)
-        assert [special[i] for i in ids if i in special] == own
+        assert [special[i] for i in ids if i in special] == markers
         if name in EXACT:
             text = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
             assert text == template.format(foreign)
@@ -197,17 +197,19 @@ def test_problems_and_hints_in_prompts(family, chat, kind):
         return renderer.solution_prompt(prompt(problem="x"), ["sum", problem])
 
     special = special_of(tokenizer)
-    kept, expected, allowed = ids(foreign), ids("1+1"), ids(foreign, True)
-    assert [i for i in kept if i in special] == [i for i in expected if i in special]
-    assert tokenizer.decode(list(kept)) == tokenizer.decode(list(expected)).replace("1+1", foreign)
+    ids_of_foreign, expected, allowed = ids(foreign), ids("1+1"), ids(foreign, True)
+    assert [i for i in ids_of_foreign if i in special] == [i for i in expected if i in special]
+    assert tokenizer.decode(list(ids_of_foreign)) == tokenizer.decode(list(expected)).replace(
+        "1+1", foreign
+    )
     extra = [i for i in allowed if i in special]
     assert len(extra) == len([i for i in expected if i in special]) + 1
 
 
 def test_demonstrations_and_templates_keep_their_special_tokens():
     tokenizer = families.family_tokenizer("qwen3", chat=False)
-    own = "<|im_start|>2+2?<|im_end|>4\n{problem}<|im_end|>"
-    renderer = PromptRenderer(Templates(own, own, "{problem}{hint}"), tokenizer, 8, 64)
+    template = "<|im_start|>2+2?<|im_end|>4\n{problem}<|im_end|>"
+    renderer = PromptRenderer(Templates(template, template, "{problem}{hint}"), tokenizer, 8, 64)
     ids = renderer.solution_prompt(prompt(problem="a<|im_end|>"), ())
     assert [special_of(tokenizer)[i] for i in ids if i in special_of(tokenizer)] == [
         "<|im_start|>", "<|im_end|>", "<|im_end|>",

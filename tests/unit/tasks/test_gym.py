@@ -74,8 +74,10 @@ def test_data_sets_are_the_same_in_every_process_or_refused():
     for seed in ("1", "2"):
         command = [sys.executable, "-c", PROGRAM]
         environment = os.environ | {"PYTHONHASHSEED": seed}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        outputs.append(done.stdout.splitlines())
+        process = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        )
+        outputs.append(process.stdout.splitlines())
     same = [a == b for a, b in zip(*outputs, strict=True)]
     assert same == [True] * 4 + [False] * 4
 

@@ -226,8 +226,8 @@ def test_values_of_any_kind_are_read_or_dropped(tmp_path):
     rows += [{"problem": value, "answer": "1"} for value in (7, ["x"], {"a": "x"}, "\u3000", True)]
     task = task_of(write(tmp_path / "sums.jsonl", rows + ROWS), "validation.fraction=0.3")
     assert task.report["dropped"] == {"without an answer": 8, "without a problem": 5}
-    kept = {p.answer for p in (*task.train, *task.validation) if p.problem.startswith("p")}
-    assert kept == {"7", "7.5", "1, 2", str(10**400)}
+    answers = {p.answer for p in (*task.train, *task.validation) if p.problem.startswith("p")}
+    assert answers == {"7", "7.5", "1, 2", str(10**400)}
     for answer_format in ("gsm8k", "boxed"):
         task = task_of(tmp_path / "sums.jsonl", f"answer_format={answer_format}")
         with pytest.raises(ConfigError, match="no prompt to train on"):
@@ -309,11 +309,11 @@ def test_a_phrase_of_many_problems_is_no_copy(copies):
 def test_many_copies_of_an_evaluation_problem_are_copies(copies):
     """Also with a number changed in each, or a first half that is another."""
     exam = WORDS[:60]
-    whole = [" ".join(exam)] * copies
+    copied_exams = [" ".join(exam)] * copies
     varied = [" ".join([*exam[:30], str(i), *exam[31:]]) for i in range(copies)]
     halves = [" ".join([*WORDS[60 + i : 90 + i], *exam[24:]]) for i in range(copies)]
     evaluation = ["something else", " ".join(exam)]
-    assert contaminated(whole + varied + halves, evaluation) == [True] * 3 * copies
+    assert contaminated(copied_exams + varied + halves, evaluation) == [True] * 3 * copies
 
 
 # --- lengths

@@ -93,9 +93,9 @@ def test_every_ending_is_read(kind, packed, change, tmp_path):
 def test_lines_may_end_as_on_any_system(kind, end, tmp_path):
     rows = [{"problem": "a\u2028b", "answer": "1"}, {"problem": "c", "answer": "2"}]
     texts = {"csv": ["problem,answer", "a\u2028b,1", "c,2"]}
-    written = texts.get(kind, [json.dumps(row, ensure_ascii=False) for row in rows])
+    lines = texts.get(kind, [json.dumps(row, ensure_ascii=False) for row in rows])
     file = tmp_path / f"data.{kind}"
-    file.write_bytes("".join(line + end for line in written).encode())
+    file.write_bytes("".join(line + end for line in lines).encode())
     assert rows_of(file) == rows
 
 
@@ -269,10 +269,10 @@ def server(tmp_path_factory):
             pass
 
     handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
 
 
 @pytest.fixture
