@@ -63,7 +63,7 @@ class Encoder:
         ids = self._split(text, marks) if backend is None else self._fast(backend, text, marks)
         if [i for i in ids if i in special] != expected:
             raise ConfigError(
-                f"the tokenizer cannot tell {', '.join(marks.values()) or text[:80]!r} in a "
+                f"the tokenizer cannot distinguish {', '.join(marks.values()) or text[:80]!r} in a "
                 "problem's text from its special tokens: take such problems out, or set "
                 "allow_special_tokens=true"
             )

@@ -255,7 +255,7 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
             f"warning: {path} is damaged ({problem}): trying the checkpoint before", file=sys.stderr
         )
     raise ConfigError(
-        f"every checkpoint in {directory} is damaged: remove them to start anew with ckpt=auto"
+        f"every checkpoint in {directory} is damaged: remove them to start again with ckpt=auto"
     )
 
 

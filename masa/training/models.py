@@ -314,7 +314,7 @@ def load_policy(
     if info["mismatched_keys"]:
         name, saved, expected = sorted(info["mismatched_keys"])[0]
         raise ConfigError(
-            f"the model in {path} has weights of another shape than its config.json says: {name} "
+            f"the model in {path} has weights of another shape than in its config.json: {name} "
             f"is {list(saved)}, not {list(expected)}{remedy}"
         )
     assert isinstance(model, PreTrainedModel)

@@ -24,7 +24,7 @@ from masa.errors import ConfigError
 class _Fsdp2(ModelParallelStrategy):
     """Lightning's strategy around modules that FSDP2 has placed already.
 
-    Lightning knows a mesh of two dimensions and calls them data and tensor parallel; here they are
+    Lightning has a mesh of two dimensions and calls them data and tensor parallel; here they are
     replicas and shards, and no tensor parallelism takes place.
     """
 
@@ -89,7 +89,7 @@ def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     layers = getattr(decoder, "layers", None)
     if not isinstance(layers, torch.nn.ModuleList):
         raise ConfigError(
-            f"strategy=fsdp knows no way to shard {type(model).__name__}, which has no "
+            f"strategy=fsdp cannot shard {type(model).__name__}, which has no "
             "get_decoder().layers: use strategy=single or another model"
         )
     return iter(layers)

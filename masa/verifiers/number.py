@@ -79,7 +79,7 @@ _NO_NOUNS = set(
 )
 
 
-class Quantity(NamedTuple):
+class NumberWithUnit(NamedTuple):
     """A number and the text of its unit."""
 
     value: Fraction
@@ -144,7 +144,7 @@ def _power(text: str) -> str:
     return digits[1] + digits[2]
 
 
-def _quantity(text: str) -> Quantity | None:
+def _quantity(text: str) -> NumberWithUnit | None:
     """The number with its unit that is the text, None where it is none."""
     text = _ADDED.sub("", _PREFIX.sub("", text.strip())).strip()
     match = _BRACKETED.match(text) or _NUMBER.match(text)
@@ -165,10 +165,10 @@ def _quantity(text: str) -> Quantity | None:
     follows = re.match(r"[\d.,;:!|_]|\((?!\\?[a-zA-Z])|\^(?!\\circ)", rest) and not re.match(
         r"1\s*/\s*[\\a-zA-Z]", rest
     )
-    return None if follows else Quantity(value, rest)
+    return None if follows else NumberWithUnit(value, rest)
 
 
-def read_quantities(box: str) -> list[Quantity]:
+def read_quantities(box: str) -> list[NumberWithUnit]:
     """The number in a box; several in a chain of equal numbers, [] where there is none.
 
     The first side of an equation is a name or a formula: `2x = 4` does not state x.
@@ -221,7 +221,7 @@ class _GoldQuantity:
         scale = Fraction(10) ** int(_power(power["ten"])) if power else Fraction(1)
         self.number, self.full, self.tolerance = gold, gold * scale, tolerance
 
-    def matches(self, quantity: Quantity) -> bool:
+    def matches(self, quantity: NumberWithUnit) -> bool:
         """Does a quantity equal the gold one?"""
         if not quantity.unit:
             return self._near(quantity.value, self.number) or self._near(quantity.value, self.full)
@@ -241,7 +241,7 @@ class _GoldQuantity:
             return False
         return self._near(_converted(quantity.value, unit, self.unit), self.full)
 
-    def comparable_with(self, quantity: Quantity) -> bool:
+    def comparable_with(self, quantity: NumberWithUnit) -> bool:
         """Has a quantity no unit, or one of the same kind as the gold one?"""
         unit = parse_unit(quantity.unit) if quantity.unit else None
         return not quantity.unit or (unit and self.unit and unit.comparable(self.unit)) is True

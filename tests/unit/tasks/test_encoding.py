@@ -171,7 +171,7 @@ def test_ambiguous_special_tokens_are_refused():
 
     encoder = Encoder(Slow(), False)
     (text,), marks = encoder.protect(["a<eos>"])
-    with pytest.raises(ConfigError, match="cannot tell .<eos>. .*allow_special_tokens=true"):
+    with pytest.raises(ConfigError, match="cannot distinguish .<eos>. .*allow_special_tokens=true"):
         encoder.encode(text, marks)
 
 

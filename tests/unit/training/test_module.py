@@ -217,7 +217,7 @@ def test_a_single_token_far_off_is_rounding():
 
 def test_a_model_without_decoder_layers_is_refused_by_fsdp():
     mesh = SimpleNamespace(size=lambda _: 2, device_type="cpu", mesh_dim_names=("r", "s"))
-    with pytest.raises(ConfigError, match="no way to shard Linear.*use strategy=single"):
+    with pytest.raises(ConfigError, match="cannot shard Linear.*use strategy=single"):
         shard(torch.nn.Linear(2, 2), mesh)
 
 
