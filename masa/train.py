@@ -132,7 +132,14 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
 
     def engine() -> Any:
         with app.native_stderr_to(out / "log.txt"):
-            return build_engine(cfg.engine, model, model_path, longest, renderer, algorithm)
+            return build_engine(
+                cfg.engine,
+                model,
+                model_path,
+                longest,
+                renderer.eos_token_ids,
+                algorithm.temperature,
+            )
 
     def policy() -> Any:
         built = model.load(model_path)

@@ -1,4 +1,4 @@
-"""`masa-warmstart`: build the built-in task's first policy and say how good it is."""
+"""`masa-warmstart`: build the built-in task's initial policy and print its held-out scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAMPLES = 8
 
 
 def run(cfg: DictConfig) -> None:
-    """Build the model, or find it built, and print its held-out table."""
+    """Build the model where it is not in the cache, and print its held-out table."""
     config = load(cfg)
     app.quiet(Path(config.output_dir) / "log.txt")
     from hydra.utils import instantiate
@@ -39,8 +39,8 @@ def run(cfg: DictConfig) -> None:
 
 
 def table_name(config: RunConfig) -> str:
-    """File of the held-out table, beside the model: by a hash over all that the table depends on
-    and the model does not."""
+    """File name of the held-out table, beside the model: a hash over the settings of the table
+    that are none of the model's."""
     algorithm = config.algorithm
     facts = {
         "engine": config.engine,
@@ -52,8 +52,8 @@ def table_name(config: RunConfig) -> str:
         "seed": config.seed,
         "samples": SAMPLES,
     }
-    plain = json.dumps(facts, sort_keys=True, default=str)
-    return f"held_out-{hashlib.sha256(plain.encode()).hexdigest()[:12]}.txt"
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return f"held_out-{hashlib.sha256(text.encode()).hexdigest()[:12]}.txt"
 
 
 def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Path) -> str:
@@ -72,7 +72,9 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Pa
     task = LimitedTask(task, renderer, algorithm.prompt_limit)
     longest = longest_sequence(task.longest_prompt, model, path, algorithm)
     with app.native_stderr_to(Path(config.output_dir) / "log.txt"):
-        engine = build_engine(cfg.engine, model, path, longest, renderer, algorithm)
+        engine = build_engine(
+            cfg.engine, model, path, longest, renderer.eos_token_ids, algorithm.temperature
+        )
     engine.load_weights(load_policy(path).named_parameters(), 0)
     context = RolloutContext(
         renderer=renderer,

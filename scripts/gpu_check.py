@@ -1,11 +1,11 @@
-"""Is training right on this GPU, and how fast is it: `python scripts/gpu_check.py --out DIR`.
+"""Correctness and speed of training on this GPU: `python scripts/gpu_check.py --out DIR`.
 
-Three parts, each in a process of its own that saves every figure as it is measured:
+Three parts, each in a separate process that saves every figure as it is measured:
 correctness (small random models: engine=hf against the policy, padded against packed rows, gradient
 against float64, a resumed run), shapes (Qwen3 shapes with random weights in bfloat16: speed and
 memory) and task (the built-in task for 60 rollouts). DIR gets a JSON file per part and table.md; a
-limit that is not kept, or a part that fails, makes the exit status 1. vLLM is not needed.
-`--quick` tries the script itself on any machine, with figures that mean nothing.
+missed limit or a failed part makes the exit status 1. vLLM is not needed.
+`--quick` tests the script itself on any machine, with meaningless figures.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from masa.types import Request, Sample, Update  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ENTRIES = 8192
-"""Size of the matrices of the product that MFU is taken of."""
+"""Size of the matrices whose product is the reference of MFU."""
 SHAPES = {
     "0.6B": {"hidden_size": 1024, "intermediate_size": 3072, "layers": 28, "heads": 16},
     "1.7B": {"hidden_size": 2048, "intermediate_size": 6144, "layers": 28, "heads": 16},
@@ -57,11 +57,11 @@ tied embeddings."""
 
 
 class Figures:
-    """What a part found, saved with machine and command after every figure.
+    """The figures of a part, saved with machine and command after each.
 
     Args:
-        path: JSON file; figures that it holds stay.
-        command: that measures them.
+        path: JSON file; its figures are kept.
+        command: the command that measures them.
     """
 
     def __init__(self, path: Path, command: str) -> None:
@@ -72,12 +72,12 @@ class Figures:
 
     def add(self, what: str, value: float, unit: str = "", limit: float | None = None) -> None:
         """One figure; with a limit it must be finite and at most that."""
-        kept = None if limit is None else math.isfinite(value) and value <= limit
-        self.save({"what": what, "value": value, "unit": unit, "limit": limit, "kept": kept})
+        met = None if limit is None else math.isfinite(value) and value <= limit
+        self.save({"what": what, "value": value, "unit": unit, "limit": limit, "kept": met})
 
     @contextmanager
     def attempt(self, what: str, may_lack_memory: bool = False) -> Iterator[None]:
-        """Figures that belong together: a failure is one of them, and those after it still come."""
+        """A block of figures: a failure is recorded as a figure, and later blocks still run."""
         try:
             yield
         except Exception as error:
@@ -91,7 +91,7 @@ class Figures:
                 torch.cuda.empty_cache()
 
     def save(self, row: dict[str, Any]) -> None:
-        """Keep a figure and print it."""
+        """Save a figure and print it."""
         self.rows.append(row)
         self.path.write_text(json.dumps(self.origin | {"rows": self.rows}, indent=1) + "\n")
         print(line(row), flush=True)
@@ -128,7 +128,7 @@ def qwen3(
     vocabulary: int = 151_936,
     **others: Any,
 ) -> Qwen3Config:
-    """A config of that shape."""
+    """A Qwen3 config of this shape."""
     return Qwen3Config(
         vocab_size=vocabulary,
         hidden_size=hidden_size,
@@ -153,7 +153,7 @@ def random_model(
 
 
 def engine_for(config: Qwen3Config, dtype: torch.dtype, rows: int) -> HfEngine:
-    """engine=hf, without weights yet; a completion ends at its token limit alone."""
+    """engine=hf, without weights yet; a completion ends only at its token limit."""
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         name = str(dtype).removeprefix("torch.")
@@ -163,7 +163,7 @@ def engine_for(config: Qwen3Config, dtype: torch.dtype, rows: int) -> HfEngine:
 def random_samples(
     lengths: Sequence[tuple[int, int]], vocabulary: int, seed: int = 0
 ) -> list[Sample]:
-    """Samples of (prompt, response) tokens, with advantages of either sign."""
+    """Samples of (prompt, response) tokens, with positive and negative advantages."""
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(count: int) -> tuple[int, ...]:
@@ -208,7 +208,7 @@ LENGTHS = [(5 + 7 * i % 40, 8 + 31 * i % 150) for i in range(32)]
 
 
 def small_config() -> Qwen3Config:
-    """A model in which attention and head matter: weights larger than transformers' own."""
+    """A model whose attention and head matter: its weights are larger than the default."""
     return qwen3(
         **SMALL,
         key_value_heads=2,
@@ -219,7 +219,7 @@ def small_config() -> Qwen3Config:
 
 
 def correctness(figures: Figures, quick: bool) -> None:
-    """Part 1: the same numbers by other ways; these models are small, also without `quick`."""
+    """Part 1: the same numbers in other ways, on small models, also without `quick`."""
     config = algorithm()
     for dtype, worst, mean in ((torch.float32, 1e-3, 1e-4), (torch.bfloat16, 1.0, 0.05)):
         with figures.attempt(f"engine against policy, {dtype}"):
@@ -232,7 +232,7 @@ def correctness(figures: Figures, quick: bool) -> None:
     with figures.attempt("a resumed run"):
         resumed(figures)
     if DEVICE == "cuda":
-        # compiles first, and knows variable lengths
+        # compiles first; supports variable lengths
         with figures.attempt("padded against packed rows, flex_attention"):
             padded_against_packed(figures, config, "flex_attention")
     if _installed("flash_attn"):
@@ -250,7 +250,7 @@ def _installed(package: str) -> bool:
 def engine_against_policy(
     figures: Figures, config: AlgorithmConfig, dtype: torch.dtype, worst: float, mean: float
 ) -> None:
-    """The engine's log-probs of what it sampled against the policy's of the same tokens."""
+    """The engine's log-probs of its samples against the policy's on the same tokens."""
     shape = small_config()
     policy = random_model(shape, dtype)
     engine = engine_for(shape, dtype, rows=64)
@@ -261,9 +261,9 @@ def engine_against_policy(
     ]
     completions = engine.generate(requests)
     samples = [
-        Sample(request.prompt_ids, done.token_ids, done.logprobs, 1.0, "solution")
+        Sample(request.prompt_ids, completion.token_ids, completion.logprobs, 1.0, "solution")
         for request, group in zip(requests, completions, strict=True)
-        for done in group
+        for completion in group
     ]
     update = build_update(samples, config, 4096, 0)
     differences = []
@@ -273,10 +273,10 @@ def engine_against_policy(
             logprobs, _ = token_logprobs(policy, batch, config.temperature)
             difference = (logprobs - batch.behaviour_logprobs).abs()
             differences.append(difference[batch.policy_tokens])
-    found = torch.cat(differences)
+    all_differences = torch.cat(differences)
     name = f"engine=hf against policy, {str(dtype).removeprefix('torch.')}, log-probs"
-    figures.add(f"{name}, largest difference", float(found.max()), "nats", worst)
-    figures.add(f"{name}, mean difference", float(found.mean()), "nats", mean)
+    figures.add(f"{name}, largest difference", float(all_differences.max()), "nats", worst)
+    figures.add(f"{name}, mean difference", float(all_differences.mean()), "nats", mean)
 
 
 def padded_against_packed(
@@ -286,14 +286,14 @@ def padded_against_packed(
     dtype: torch.dtype = torch.float32,
     limit: float = 1e-4,
 ) -> None:
-    """Gradients of the same samples in rows of their own and end to end in one row."""
+    """Gradients of the same samples in separate rows and packed in one row."""
     samples = random_samples(LENGTHS, SMALL_VOCABULARY)
-    found = {}
+    gradients = {}
     for layout in ("padded", "packed"):
         model = random_model(small_config(), dtype, attention=attention)
         backward(model, build_update(samples, config, 2048, 0, layout=layout), config)
-        found[layout] = gradient(model)
-    difference = relative(found["packed"], found["padded"])
+        gradients[layout] = gradient(model)
+    difference = relative(gradients["packed"], gradients["padded"])
     figures.add(f"padded against packed rows, {attention}, gradient", difference, "", limit)
 
 
@@ -314,8 +314,7 @@ def gradient_against_float64(figures: Figures, config: AlgorithmConfig) -> None:
 
 
 def resumed(figures: Figures) -> None:
-    """Rows of metrics.csv that a run has after a resume, against the same run in one go, and
-    against a second run in one go."""
+    """metrics.csv of a resumed run and of a second run, against an uninterrupted run."""
     import pandas as pd
 
     small = [
@@ -329,7 +328,7 @@ def resumed(figures: Figures) -> None:
         def run(out: str, rollouts: int, *more: str) -> subprocess.Popen[bytes]:
             return masa_train(folder, out, *small, f"trainer.max_rollouts={rollouts}", *more)
 
-        finish(run("once", 4))  # makes the model that all start from
+        finish(run("once", 4))  # trains the initial model of all
         finish(run("again", 4), run("resumed", 2))
         finish(run("resumed", 4, "ckpt=last"))
         tables = {
@@ -349,7 +348,7 @@ def resumed(figures: Figures) -> None:
 
 
 def masa_train(folder: Path, out: str, *overrides: str) -> subprocess.Popen[bytes]:
-    """`masa-train engine=hf` in a process of its own, whose output is kept in `folder`."""
+    """`masa-train engine=hf` in a separate process, with its output in `folder`."""
     command = [
         *(sys.executable, "-m", "masa.train", "engine=hf"),
         *overrides,
@@ -376,7 +375,7 @@ def finish(*processes: Any) -> None:
     """Wait for runs to end.
 
     Raises:
-        RuntimeError: one failed; with the end of what it printed.
+        RuntimeError: one failed; with the end of its output.
     """
     for process in processes:
         if process.wait() != 0:
@@ -429,7 +428,7 @@ def synchronize() -> None:
 
 
 def peak(work: Callable[[], Any]) -> float:
-    """Largest memory allocated while `work` runs (GiB); 0 on a CPU, where nobody counts it."""
+    """Largest memory allocated while `work` runs (GiB); 0 on a CPU."""
     if DEVICE == "cpu":
         work()
         return 0.0
@@ -440,8 +439,8 @@ def peak(work: Callable[[], Any]) -> float:
 
 def matrix_product(entries: int) -> float:
     """FLOP/s of a product of two random square matrices in bfloat16."""
-    left, right = (torch.randn(entries, entries, device=DEVICE).bfloat16() for _ in range(2))
-    return 2 * entries**3 / seconds(lambda: left @ right, 10)
+    one, other = (torch.randn(entries, entries, device=DEVICE).bfloat16() for _ in range(2))
+    return 2 * entries**3 / seconds(lambda: one @ other, 10)
 
 
 def response_lengths(count: int, mean: float, limit: int) -> list[int]:
@@ -464,7 +463,7 @@ def one_shape(figures: Figures, name: str, shape: Qwen3Config, flops: float, qui
         12 * shape.num_hidden_layers * shape.num_attention_heads * shape.head_dim * n * n / 2
         for n in map(sum, lengths)
     )
-    needed = 6 * parameters * tokens + scores
+    work_flops = 6 * parameters * tokens + scores
     for way, (layout, attention, checkpointing) in WAYS.items():
         if attention == "flex_attention" and DEVICE == "cpu":
             continue
@@ -480,13 +479,13 @@ def one_shape(figures: Figures, name: str, shape: Qwen3Config, flops: float, qui
                 policy.zero_grad(set_to_none=True)
                 backward(policy, update, config)
 
-            held = peak(work)
-            taken = seconds(work, 1, warm=True)
+            memory = peak(work)
+            duration = seconds(work, 1, warm=True)
             figures.add(f"{what}, micro-batches", len(update.micro_batches))
             figures.add(f"{what}, padding", padding_share([update]), "of the positions")
-            figures.add(f"{what}, forward and backward", tokens / taken, "tokens/s")
-            figures.add(f"{what}, MFU", needed / taken / flops, "of the matrix product")
-            figures.add(f"{what}, memory of weights, gradients, activations", held, "GiB")
+            figures.add(f"{what}, forward and backward", tokens / duration, "tokens/s")
+            figures.add(f"{what}, MFU", work_flops / duration / flops, "of the matrix product")
+            figures.add(f"{what}, memory of weights, gradients, activations", memory, "GiB")
         policy.zero_grad(set_to_none=True)
     policy.set_attn_implementation("sdpa")
     with figures.attempt(f"{name}, optimizer", may_lack_memory=True):
@@ -513,12 +512,12 @@ def generation(figures: Figures, name: str, shape: Qwen3Config, policy: Any, qui
     for rows in (32, 256):
         prompts = random_samples([(prompt, 1)] * rows, shape.vocab_size)
         requests = [Request(sample.prompt_ids, (i,), new) for i, sample in enumerate(prompts)]
-        taken = seconds(lambda requests=requests: engine.generate(requests), 1)
-        figures.add(f"{name}, generate, {rows} rows", rows * new / taken, "tokens/s")
+        duration = seconds(lambda requests=requests: engine.generate(requests), 1)
+        figures.add(f"{name}, generate, {rows} rows", rows * new / duration, "tokens/s")
 
 
 def kernels(figures: Figures, quick: bool) -> None:
-    """Log-probs of the output head in chunks and the plain way, forward and backward."""
+    """Log-probs of the output head in chunks and with whole logits, forward and backward."""
     tokens, vocabulary, hidden_size = (64, 512, 32) if quick else (8192, 151_936, 2048)
     torch.manual_seed(0)
     head = torch.nn.Linear(hidden_size, vocabulary, bias=False, device=DEVICE)
@@ -527,24 +526,24 @@ def kernels(figures: Figures, quick: bool) -> None:
     upstream = torch.randn(tokens, device=DEVICE)
     head, hidden = head.bfloat16(), hidden.bfloat16().requires_grad_()
 
-    def plain() -> torch.Tensor:
+    def whole() -> torch.Tensor:
         logits = head(hidden).float()
         return torch.log_softmax(logits, -1).gather(-1, targets[:, None])[:, 0]
 
     def chunked() -> torch.Tensor:
         return head_logprobs(head, hidden, targets, 1.0)[0]
 
-    for name, way in (("in chunks", chunked), ("plain", plain)):
+    for name, way in (("in chunks", chunked), ("plain", whole)):
 
         def work(way: Callable[[], torch.Tensor] = way) -> None:
             head.weight.grad = hidden.grad = None
             (upstream @ way()).backward()
 
         with figures.attempt(f"log-probs {name}", may_lack_memory=True):
-            held = peak(work)
+            memory = peak(work)
             what = f"log-probs {name}, {tokens:,} tokens, vocabulary {vocabulary:,}"
             figures.add(f"{what}, time", seconds(work), "s")
-            figures.add(f"{what}, peak memory", held, "GiB")
+            figures.add(f"{what}, peak memory", memory, "GiB")
 
 
 # task
@@ -583,11 +582,11 @@ def task(figures: Figures, quick: bool, limit: float = math.inf) -> None:
         ("val/meta/pass_rate_corr", "held-out correlation of predicted and actual pass rate"),
     ):
         if column in metrics:
-            known = metrics.set_index("step")[column].dropna()
-            for step, value in known.items():
+            validated = metrics.set_index("step")[column].dropna()
+            for step, value in validated.items():
                 figures.add(f"{what} after rollout {step}", float(value))
     for name in ("step", "generate", "weight_sync", "forward_backward", "optimizer", "verify"):
-        # a rollout without anything to learn has no update
+        # a rollout without advantages has no update
         if f"timing_s/{name}" in timings:
             median = timings[f"timing_s/{name}"].median()
             figures.add(f"median of timing_s/{name}", float(median), "s")
@@ -606,22 +605,22 @@ PARTS: dict[str, Callable[..., None]] = {
 
 
 def machine() -> dict[str, str]:
-    """Where the figures come from."""
+    """Device and package versions."""
     card = torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU {platform.machine()}"
-    found = {"device": card, "python": platform.python_version()}
+    facts = {"device": card, "python": platform.python_version()}
     for package in ("torch", "transformers", "lightning"):
-        found[package] = version(package)
-    return found
+        facts[package] = version(package)
+    return facts
 
 
 def table(out: Path) -> str:
-    """Everything that was saved in `out`, as Markdown."""
+    """All figures in `out`, as Markdown."""
     lines = []
     for path in sorted(out.glob("*.json")):
         saved = json.loads(path.read_text())
-        stand = dict(saved["machine"])
-        where = f"{stand.pop('device')}, " + ", ".join(f"{k} {v}" for k, v in stand.items())
-        lines += [f"\n### {path.stem}\n", f"`{saved['command']}` on {where}\n"]
+        facts = dict(saved["machine"])
+        origin = f"{facts.pop('device')}, " + ", ".join(f"{k} {v}" for k, v in facts.items())
+        lines += [f"\n### {path.stem}\n", f"`{saved['command']}` on {origin}\n"]
         lines += ["| what | value | limit |", "|---|---|---|", *map(line, saved["rows"])]
     return "\n".join(lines).strip() + "\n"
 
@@ -632,11 +631,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/gpu_check"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--limit", type=float, default=300, help="seconds that a part may take")
-    parser.add_argument("--quick", action="store_true", help="try the script itself")
+    parser.add_argument("--quick", action="store_true", help="test the script itself")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--command", default="", help=argparse.SUPPRESS)
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--table", action="store_true", help="only print what --out holds")
+    parser.add_argument("--table", action="store_true", help="only print the figures in --out")
     args = parser.parse_args()
     if args.table:
         print(table(args.out), end="")
@@ -647,7 +646,7 @@ def main() -> int:
     command = f"python scripts/gpu_check.py {shlex.join(sys.argv[1:])}"
     if args.part:
         figures = Figures(args.out / f"{args.part}.json", args.command)
-        # the task needs some seconds of its limit to read what its run left
+        # the task needs some seconds of its limit to read the files of its run
         more = {"shapes": {"sizes": args.sizes}, "task": {"limit": args.limit - 20}}
         with figures.attempt(args.part):
             PARTS[args.part](figures, args.quick, **more.get(args.part, {}))
@@ -666,9 +665,9 @@ def main() -> int:
     return any(row["kept"] is False for row in rows)
 
 
-def run_part(part: str, args: argparse.Namespace, given: str) -> str:
-    """Run one part to its end or its limit; returns what was wrong, else nothing."""
-    command = [sys.executable, __file__, f"--part={part}", f"--command={given}"]
+def run_part(part: str, args: argparse.Namespace, command_line: str) -> str:
+    """Run one part to its end or its limit; returns the error, or an empty text."""
+    command = [sys.executable, __file__, f"--part={part}", f"--command={command_line}"]
     command += [
         f"--out={args.out}",
         f"--limit={args.limit}",
@@ -684,7 +683,7 @@ def run_part(part: str, args: argparse.Namespace, given: str) -> str:
     except subprocess.TimeoutExpired:
         return f"not finished after {args.limit:g} s"
     finally:
-        # what a part started would run beside the next one
+        # else child processes of a part would run beside the next one
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

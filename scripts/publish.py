@@ -1,7 +1,7 @@
 """Put a report into a page: `python scripts/publish.py REPORT_DIR PAGE [--section HEADING]`.
 
-The page keeps its own words. Between `<!-- report -->` and `<!-- /report -->` comes the report,
-whose figures go into `figures/` beside the page, or one section of it without figures.
+The report replaces the text between `<!-- report -->` and `<!-- /report -->` of the page, and its
+figures go into `figures/` beside the page; or one section of it without figures.
 """
 
 import argparse
@@ -22,11 +22,11 @@ def main() -> None:
 
     text = (args.report / "report.md").read_text()
     if args.section:
-        found = re.search(rf"^## {re.escape(args.section)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
-        if found is None:
+        section = re.search(rf"^## {re.escape(args.section)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+        if section is None:
             parser.error(f"{args.report}/report.md has no section {args.section!r}")
         # figures and their captions stay in the full report
-        text = re.sub(r"!\[[^\n]*\n\n\*[^\n]*\*\n", "", found[1]).strip() + "\n"
+        text = re.sub(r"!\[[^\n]*\n\n\*[^\n]*\*\n", "", section[1]).strip() + "\n"
     else:
         text = text.partition("\n")[2].lstrip()
         figures = args.page.parent / "figures"

@@ -1,6 +1,6 @@
-"""left.py MARKER...: how many runs are left, whose markers are missing, and about how long that is.
+"""remaining_runs.py MARKER...: number of runs whose marker is missing, and their estimated time.
 
-left.py --sweeps bc,cutoff [OVERRIDE...]: the same of the jobs of sweeps of conf/sweep.
+remaining_runs.py --sweeps bc,cutoff [OVERRIDE...]: the same for the jobs of sweeps of conf/sweep.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from masa.cli.sweep import FINISHED, job_directories
 
 
 def main() -> None:
-    """Say it in one line."""
+    """Print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweeps", help="names, joined by commas")
     parser.add_argument("--minutes", type=int, default=4, help="of one run on 2 cores")
@@ -27,11 +27,11 @@ def main() -> None:
                 for name in args.sweeps.split(",")
                 for directory in job_directories("config", [f"+sweep={name}", *args.arguments])
             ]
-    left = sum(not marker.exists() for marker in markers)
-    hours, minutes = divmod(args.minutes * left, 60)
-    runs = "1 run" if left == 1 else f"{left} runs"
+    count = sum(not marker.exists() for marker in markers)
+    hours, minutes = divmod(args.minutes * count, 60)
+    runs = "1 run" if count == 1 else f"{count} runs"
     time = (
-        f", about {args.minutes} minutes each on 2 cores: {hours} h {minutes} min" if left else ""
+        f", about {args.minutes} minutes each on 2 cores: {hours} h {minutes} min" if count else ""
     )
     print(f"{runs} left of {len(markers)}{time}", flush=True)
 

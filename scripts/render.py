@@ -1,7 +1,7 @@
-"""Run a notebook and put what it shows into the page beside it: `RUNS=DIR render.py NOTEBOOK`.
+"""Run a notebook and put its output into the page beside it: `RUNS=DIR render.py NOTEBOOK`.
 
-Between `<!-- report -->` and `<!-- /report -->` of README.md come its words, tables and figures,
-without code; figures go into `figures/`.
+Its text, tables and figures, without code, replace the part of README.md between
+`<!-- report -->` and `<!-- /report -->`; figures go into `figures/`.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Does a change leave the numbers of runs alone: `python scripts/same_numbers.py REVISION`.
+"""Check that a change keeps the numbers of runs: `python scripts/same_numbers.py REVISION`.
 
 Every run below is made twice on this machine, by the code of REVISION and by that of this folder,
 and compared to the last bit: each column of metrics.csv, and the exported weights. About forty
-minutes on two cores. `--out` keeps both sides, each by its commit; a run that is there is not made
-again. What this folder has beyond its commit does not take part: commit first.
+minutes on two cores. `--out` keeps both sides, each by its commit; finished runs are not repeated.
+Uncommitted changes are not used: commit first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RUNS = {
 }
 """Settings by the names of REVISION."""
 SETTINGS: dict[str, str] = {}
-"""Settings that were renamed since, name=value there to name=value here."""
+"""Settings renamed since REVISION: old name=value to new name=value."""
 COLUMNS = {
     f"{split}meta/{old}": f"{split}meta/reward/{new}"
     for split in ("", "val/")
@@ -50,7 +50,7 @@ COLUMNS = {
         "notion_score": "notion",
     }.items()
 }
-"""Columns of metrics.csv that were renamed since, there to here."""
+"""Columns of metrics.csv renamed since REVISION: old name to new name."""
 
 
 def checkout(out: Path, revision: str) -> Path:
@@ -70,10 +70,10 @@ def checkout(out: Path, revision: str) -> Path:
 
 
 def make(code: Path, out: Path, cache: Path, overrides: list[str]) -> None:
-    """Run to the end and export, unless it was done before.
+    """Run to the end and export, unless that exists.
 
     Raises:
-        RuntimeError: it failed; with the end of what it printed.
+        RuntimeError: it failed; with the end of its output.
     """
     environment = os.environ | {
         "PYTHONPATH": str(code), "MASA_CACHE": str(cache), "OMP_NUM_THREADS": "1"
@@ -85,23 +85,23 @@ def make(code: Path, out: Path, cache: Path, overrides: list[str]) -> None:
     if (out / "model").exists():
         return
     for command in commands:
-        done = subprocess.run(
+        run = subprocess.run(
             [sys.executable, "-m", *command], env=environment, cwd=code, capture_output=True,
             text=True,
         )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        if run.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{run.stdout[-2000:]}{run.stderr[-4000:]}")
 
 
-def differences(there: Path, here: Path) -> list[str]:
-    """What is not the same in two runs, in words."""
+def differences(old_run: Path, new_run: Path) -> list[str]:
+    """Names of the columns that differ between two runs, and "weights" where those do."""
     before, now = (
-        pd.read_csv(run / "metrics.csv", dtype=str).set_index("step") for run in (there, here)
+        pd.read_csv(run / "metrics.csv", dtype=str).set_index("step") for run in (old_run, new_run)
     )
     before = before.rename(columns=COLUMNS)
-    found = [f"no column {name}" for name in before.columns.difference(now.columns)]
-    found += [f"new column {name}" for name in now.columns.difference(before.columns)]
-    found += [
+    changes = [f"no column {name}" for name in before.columns.difference(now.columns)]
+    changes += [f"new column {name}" for name in now.columns.difference(before.columns)]
+    changes += [
         name
         for name in before.columns.intersection(now.columns)
         if not before[name].equals(now[name])
@@ -112,11 +112,11 @@ def differences(there: Path, here: Path) -> list[str]:
             for file in sorted((run / "model").glob("*.safetensors"))
             for name, tensor in load_file(file).items()
         }
-        for run in (there, here)
+        for run in (old_run, new_run)
     )
     if old.keys() != new.keys() or any(not old[name].equal(new[name]) for name in old):
-        found.append("weights")
-    return found
+        changes.append("weights")
+    return changes
 
 
 def main() -> int:
@@ -141,9 +141,9 @@ def main() -> int:
 
     different = 0
     with ThreadPoolExecutor(args.jobs) as pool:
-        for name, found in pool.map(compare, args.runs):
-            different += bool(found)
-            print(f"{name}: {'the same' if not found else '; '.join(found)}", flush=True)
+        for name, changes in pool.map(compare, args.runs):
+            different += bool(changes)
+            print(f"{name}: {'the same' if not changes else '; '.join(changes)}", flush=True)
     return int(different > 0)
 
 

@@ -1,4 +1,4 @@
-"""Does the predicted pass rate follow from the thinking before it?
+"""Predicted pass rate by the word in the reasoning before it.
 
 Predictions on the built-in arithmetic task write easy, fair, hard or hopeless before the number.
 Prints a row per method of a sweep: mean predicted pass rate after each word in training rollouts

@@ -1,5 +1,7 @@
-"""What the framework is measured against: the engine alone and a plain training loop, each with the
-same work and nothing around it. step.py starts it; what was found is written as JSON."""
+"""Baselines of the framework: the bare engine and a plain training loop, with the same work.
+
+step_time.py starts it; the seconds are written as JSON.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +18,25 @@ WARMUP = 1
 
 
 def engine(model: Path, prompts: list[list[int]], group: int, response: int, steps: int) -> Any:
-    """Seconds of `LLM.generate` with the same requests, and with plainer ones."""
+    """Seconds of `LLM.generate` with the same requests, and without seeds and log-probs."""
     from masa.engine.vllm import VllmEngine, _torch_threads
 
-    built = VllmEngine(model, [], max_model_len=max(map(len, prompts)) + response)
+    vllm_engine = VllmEngine(model, [], max_model_len=max(map(len, prompts)) + response)
     policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    built.load_weights(iter(policy.named_parameters()), 0)
-    asked: list[Any] = [{"prompt_token_ids": ids} for ids in prompts for _ in range(group)]
-    plain = {"temperature": 1.0, "max_tokens": response, "ignore_eos": True, "detokenize": False}
+    vllm_engine.load_weights(iter(policy.named_parameters()), 0)
+    inputs: list[Any] = [{"prompt_token_ids": ids} for ids in prompts for _ in range(group)]
+    common = {"temperature": 1.0, "max_tokens": response, "ignore_eos": True, "detokenize": False}
     ways: dict[str, list[float]] = {"same": [], "plain": []}
     for step in range(WARMUP + steps):
         for way, seconds in ways.items():
             same = {"logprobs": 0, "flat_logprobs": True} if way == "same" else {}
             params = [
-                built._sampling_params(**plain, **same, **({"seed": i} if same else {}))
-                for i in range(len(asked))
+                vllm_engine._sampling_params(**common, **same, **({"seed": i} if same else {}))
+                for i in range(len(inputs))
             ]
-            with _torch_threads(built.threads):
+            with _torch_threads(vllm_engine.threads):
                 started = time.perf_counter()
-                outputs = built.llm.generate(asked, params, use_tqdm=False)
+                outputs = vllm_engine.llm.generate(inputs, params, use_tqdm=False)
                 if step >= WARMUP:
                     seconds.append(time.perf_counter() - started)
             assert all(len(output.outputs[0].token_ids) == response for output in outputs)
@@ -68,8 +70,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     settings = args.settings | {"model": Path(args.settings["model"])}
-    found = {"engine": engine, "training": training}[args.what](**settings)
-    args.out.write_text(json.dumps({"seconds": found, "threads": torch.get_num_threads()}))
+    seconds = {"engine": engine, "training": training}[args.what](**settings)
+    args.out.write_text(json.dumps({"seconds": seconds, "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

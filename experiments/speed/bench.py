@@ -1,7 +1,7 @@
-"""What the measurements share: models of a size, and runs in processes of their own.
+"""Shared parts of the measurements: models of a size, and runs in separate processes.
 
-Of random models none may end a completion: all contestants then generate the same number of tokens
-with their own settings untouched. `write_model` makes weights that never say so.
+No random model may end a completion: all systems then generate the same number of tokens with their
+own settings. `write_model` makes weights that never end one.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ SHAPES = {
     "10M": {"hidden_size": 384, "num_hidden_layers": 8, "head_dim": 64},
     "50M": {"hidden_size": 768, "num_hidden_layers": 9, "head_dim": 64},
 }
-"""Qwen3 of about so many parameters."""
+"""Shapes of Qwen3 by the approximate number of parameters."""
 GIB = 2**30
 TIMEOUT = 1800
-"""Seconds after which a process is taken to hang: several times what the longest one needs."""
+"""Seconds after which a process is stopped: several times the time of the longest one."""
 ENVIRONMENT = {
     # what `masa-train` sets for itself, for both sides: threads that spin for long while waiting
     # stop each other as soon as anything else runs on the machine
@@ -55,17 +55,19 @@ ENVIRONMENT = {
 }
 
 
-class HalfRight(ArithmeticTask):
-    """The embedded domain under verdicts right, wrong, right, wrong ...: a random model answers
-    nothing, and a group without a right answer would not be trained on."""
+class HalfCorrect(ArithmeticTask):
+    """The built-in task with alternating verdicts.
+
+    A random model answers nothing, and a group without a correct answer would not be trained on.
+    """
 
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        """Every second answer is right."""
+        """Every second answer is correct."""
         return [i % 2 == 0 for i in range(len(answers))]
 
 
 class StepClock(Logger):
-    """Notes when a step is over: the time between two notes holds all that a step costs.
+    """Logs the end of each step: the time between two ends is the full cost of a step.
 
     Args:
         path: file of (step, seconds, peak memory in GiB, threads of torch), a line each.
@@ -80,11 +82,11 @@ class StepClock(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The run has them."""
+        """Nothing."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Called once per rollout, and per validation, which is no step."""
+        """Log a rollout; metrics of a validation are ignored."""
         if "timing_s/step" in metrics:
             with self.path.open("a") as file:
                 now = (time.perf_counter(), peak_memory(), torch.get_num_threads())
@@ -98,7 +100,7 @@ def peak_memory() -> float:
 
 
 def write_model(size: str, folder: Path, context: int) -> int:
-    """Random Qwen3 of `size` with the embedded domain's tokenizer; its number of parameters.
+    """Random Qwen3 of `size` with the built-in task's tokenizer; returns its number of parameters.
 
     Its first channel is the same positive number for every token, no layer writes to it, and
     end-of-sequence weighs it with a large negative one.
@@ -148,13 +150,12 @@ def fixed_length_run(
     steps: int,
     more: Sequence[str] = (),
 ) -> list[str]:
-    """Command of a `masa-train` run without validation: GRPO, one update per rollout, the same
-    prompts in each."""
+    """Command of a `masa-train` run: GRPO, no validation, one update per rollout, same prompts."""
     return [
         sys.executable, str(HERE / "steps_only.py"),
         "experiment=arithmetic", "algorithm=grpo", "model=hub", f"model.name={model}",
         f"engine={engine}", f"hydra.run.dir={out}",
-        "task._target_=bench.HalfRight", f"task.config.train_size={prompts}",
+        "task._target_=bench.HalfCorrect", f"task.config.train_size={prompts}",
         f"task.config.levels={min(prompts, 6)}", "task.config.validation_size_per_level=1",
         f"algorithm.group_size={group}", f"algorithm.response_limit={response}",
         "optimizer.lr=1e-6", "optimizer.warmup_steps=0",
@@ -170,13 +171,13 @@ def clocked(out: Path) -> list[str]:
 
 
 def prompt_texts(count: int) -> list[str]:
-    """The prompts of `fixed_length_run`, as they are put to the model."""
-    task = HalfRight(ArithmeticConfig(train_size=count, levels=min(count, 6)))
+    """The prompts of `fixed_length_run`, as rendered for the model."""
+    task = HalfCorrect(ArithmeticConfig(train_size=count, levels=min(count, 6)))
     return [TEMPLATES.solution_text(prompt.problem) for prompt in task.train]
 
 
 def run(command: Sequence[str], log: Path, threads: int, timeout: float = TIMEOUT) -> float:
-    """Run a command to its end, its output in `log`; the largest memory it held (GiB).
+    """Run a command to its end, its output in `log`; returns its peak memory (GiB).
 
     Raises:
         Failed: it failed, with the end of its output, or took longer than `timeout` (s).
@@ -185,20 +186,20 @@ def run(command: Sequence[str], log: Path, threads: int, timeout: float = TIMEOU
     paths = [str(ROOT), str(HERE)]
     environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
     environment["OMP_NUM_THREADS"] = str(threads)
-    shown = f"{' '.join(command[:4])} ..."
+    name = f"{' '.join(command[:4])} ..."
     with log.open("w") as file:
-        # a group of its own, so that what it has started ends with it
+        # a separate process group, so that its children end with it
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
         until = time.monotonic() + timeout
         try:
-            # of this process alone, where RUSAGE_CHILDREN would tell the largest of all so far
+            # of this process alone; RUSAGE_CHILDREN is the largest of all so far
             while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
                 if time.monotonic() > until:
                     raise Failed(
-                        f"{shown} was stopped after {timeout:.0f} s, see the end of its output: "
+                        f"{name} was stopped after {timeout:.0f} s, see the end of its output: "
                         f"fewer steps or less work per step take less time\n{_end(log)}"
                     )
                 time.sleep(0.05)
@@ -208,7 +209,7 @@ def run(command: Sequence[str], log: Path, threads: int, timeout: float = TIMEOU
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if process.returncode:
-        raise Failed(f"{shown} failed with status {process.returncode}:\n{_end(log)}")
+        raise Failed(f"{name} failed with status {process.returncode}:\n{_end(log)}")
     return ended[2].ru_maxrss * 1024 / GIB
 
 
@@ -216,16 +217,18 @@ def _end(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-12:])
 
 
-def require_threads(who: str, asked: int, found: float) -> None:
+def require_threads(who: str, expected: int, actual: float) -> None:
     """Raise Failed where a run ended with another number of threads than it was given."""
-    if found != asked:
-        raise Failed(f"{who} was given {asked} threads and ended with {found:.0f}")
+    if actual != expected:
+        raise Failed(f"{who} was given {expected} threads and ended with {actual:.0f}")
 
 
 def rows_of(out: Path) -> list[dict[str, float]]:
-    """What a clocked run wrote per step: its metrics and timings, `wall` (s) from the end of the
-    step before to the end of this one, `memory` (peak so far, GiB) and `threads`, those of torch at
-    its end. The first step, which has none before it, is left out."""
+    """Per step of a clocked run its metrics and timings, without the first step.
+
+    `wall` is the time between the ends of two steps (s), `memory` the peak so far (GiB), `threads`
+    those of torch at the end.
+    """
     tables: dict[int, dict[str, float]] = {}
     for name in ("metrics.csv", "timings.csv"):
         with (out / name).open(newline="") as file:
@@ -237,7 +240,7 @@ def rows_of(out: Path) -> list[dict[str, float]]:
     rows = []
     for (before, start, *_), (step, end, gib, threads) in zip(clock, clock[1:], strict=False):
         row = tables[step] | {"wall": end - start, "memory": gib, "threads": threads}
-        # a validation lies between two steps and belongs to neither
+        # a validation between two steps is part of neither
         row["wall"] -= tables[before].get("timing_s/validation", 0.0)
         for key in ("cost/tokens_trained", "cost/tokens_total", "cost/tokens_prompt"):
             row[f"step/{key}"] = row[key] - tables[before][key]

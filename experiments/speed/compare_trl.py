@@ -1,8 +1,8 @@
 """Seconds per step of this project and of TRL's GRPOTrainer on the same work.
 
 The same random Qwen3, prompts, G and response length (no completion can end early), GRPO with one
-update per step, float32, as many sequences per step at every size. Each evaluated_model runs in a
-process of its own, one after the other, in reverse order every second time; the first step is left
+update per step, float32, as many sequences per step at every size. Each system runs in a
+separate process, one after the other, in reverse order every second time; the first step is left
 out. A piece is one size with one length; it fails where token or thread counts differ.
 """
 
@@ -22,16 +22,16 @@ import record
 
 OURS = {"ours, vLLM": "vllm", "ours, HF": "hf"}
 TRL = {"TRL, HF": False, "TRL, vLLM": True}
-CONTESTANTS = [*OURS, *TRL]
+SYSTEMS = [*OURS, *TRL]
 REPETITIONS = 3
 FEWER = {("10M", 192): 2, ("50M", 64): 2, ("50M", 192): 1}
-"""Repetitions of the pieces that take longest."""
+"""Repetitions of the longest pieces."""
 STEPS = 4
 STEPS_OF_LARGE = {"50M": 3}
-"""Of one run; the first of them is left out."""
+"""Steps of one run; the first is left out."""
 GOAL = 0.5
 CPU_SECONDS = {"0.3M": 0.1, "1M": 0.15, "3M": 0.4, "10M": 1.0, "50M": 3.8}
-"""Of one core per 1000 tokens, both to generate and to train on, for the estimate alone."""
+"""CPU seconds per 1000 tokens, generated and trained on; only for the estimate of the duration."""
 START_SECONDS = 12
 MICRO_BATCH_TOKENS = 4096
 PARTS = ("wall", "generate", "train", "rest")
@@ -39,7 +39,7 @@ PARTS = ("wall", "generate", "train", "rest")
 
 @dataclass(frozen=True)
 class Work:
-    """What all contestants are given."""
+    """The work of all systems."""
 
     size: str
     response: int
@@ -96,7 +96,7 @@ def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True)
     texts = bench.prompt_texts(work.prompts)
     (out / "prompts.json").write_text(json.dumps(texts))
-    tokenizer = bench.HalfRight().tokenizer()
+    tokenizer = bench.HalfCorrect().tokenizer()
     longest = max(len(tokenizer(text)["input_ids"]) for text in texts)
     command = [
         str(python), str(bench.HERE / "trl_steps.py"), f"--model={work.model}",
@@ -105,10 +105,10 @@ def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
         *(["--vllm"] if vllm else []),
     ]  # fmt: skip
     memory = bench.run(command, out / "output.txt", work.threads)
-    found = json.loads((out / "steps.json").read_text())
-    bench.require_threads("TRL", work.threads, found["threads"])
+    output = json.loads((out / "steps.json").read_text())
+    bench.require_threads("TRL", work.threads, output["threads"])
     steps = []
-    for step in found["steps"][1:]:
+    for step in output["steps"][1:]:
         # training_step holds the rollout of its first micro-batch
         train = step["training_step"] - step["prepare"] + step["optimizer"]
         steps.append(
@@ -121,85 +121,84 @@ def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
     return {"steps": steps, "memory": memory, "threads": work.threads}
 
 
-def require_equal_tokens(work: Work, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+def require_equal_tokens(work: Work, runs_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
     """Tokens trained on per step, prompts included, the same for all.
 
     Raises:
-        Failed: contestants did not do the same work.
+        Failed: systems did not do the same work.
     """
     counts = {
         name: sorted(
             {(int(s["generated"]), int(s["tokens"])) for run in runs for s in run["steps"]}
         )
-        for name, runs in found.items()
+        for name, runs in runs_of.items()
     }
-    seen = {count for of_one in counts.values() for count in of_one}
-    if len(seen) != 1 or next(iter(seen))[0] != work.generated:
+    distinct = {count for of_system in counts.values() for count in of_system}
+    if len(distinct) != 1 or next(iter(distinct))[0] != work.generated:
         raise record.Failed(
             f"{work.size}, responses of {work.response}: (generated, processed) tokens per step "
             f"differ or are not {work.generated} generated: {counts}"
         )
-    return next(iter(seen))[1]
+    return next(iter(distinct))[1]
 
 
-def calibrate(work: Work, contestants: Sequence[str], python: Path) -> dict[str, dict[int, float]]:
-    """Seconds of a step of each way of TRL, after one to warm up, by its number of threads: all it
-    is given, or fewer."""
-    found: dict[str, dict[int, float]] = {}
-    for name in contestants:
+def calibrate(work: Work, systems: Sequence[str], python: Path) -> dict[str, dict[int, float]]:
+    """Seconds of a step of each TRL system after a warm-up step, by its number of threads."""
+    seconds: dict[str, dict[int, float]] = {}
+    for name in systems:
         if name not in TRL:
             continue
-        found[name] = {}
+        seconds[name] = {}
         for threads in range(1, work.threads + 1):
             short = replace(work, steps=2, threads=threads)
             out = work.folder / f"{work.size}-{TRL[name]}-calibration-{threads}"
-            with record.noted(f"{work.size}, {work.response} tokens, {name}, {threads} threads"):
-                found[name][threads] = run_trl(short, TRL[name], python, out)["steps"][0]["wall"]
-    return found
+            with record.progress(f"{work.size}, {work.response} tokens, {name}, {threads} threads"):
+                seconds[name][threads] = run_trl(short, TRL[name], python, out)["steps"][0]["wall"]
+    return seconds
 
 
-def turns(contestants: Sequence[str], repetitions: int) -> list[tuple[int, str]]:
-    """Who runs when: what drifts over a repetition weighs on its two ends in turn."""
+def turns(systems: Sequence[str], repetitions: int) -> list[tuple[int, str]]:
+    """Order of the runs: reversed every second time, so that a drift affects both ends equally."""
     return [
         (repetition, name)
         for repetition in range(repetitions)
-        for name in (contestants[::-1] if repetition % 2 else contestants)
+        for name in (systems[::-1] if repetition % 2 else systems)
     ]
 
 
 def compare(
     work: Work,
-    contestants: Sequence[str],
+    systems: Sequence[str],
     repetitions: int,
     threads: Mapping[str, int],
     python: Path,
 ) -> dict[str, list[dict[str, Any]]]:
-    """All runs of one piece, by evaluated_model; `threads` of TRL."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
-    for repetition, name in turns(contestants, repetitions):
-        out = work.folder / f"{work.size}-{work.response}-{contestants.index(name)}-{repetition}"
-        with record.noted(f"{work.size}, {work.response} tokens, {name}"):
+    """All runs of one piece, by system; `threads` of TRL."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
+    for repetition, name in turns(systems, repetitions):
+        out = work.folder / f"{work.size}-{work.response}-{systems.index(name)}-{repetition}"
+        with record.progress(f"{work.size}, {work.response} tokens, {name}"):
             if name in OURS:
                 run = run_ours(work, OURS[name], out)
             else:
                 run = run_trl(replace(work, threads=threads[name]), TRL[name], python, out)
-            found[name].append(run)
-    return found
+            runs[name].append(run)
+    return runs
 
 
-def summary(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Spreads per evaluated_model, and ratios to the best of TRL."""
+def summary(runs_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Spreads per system, and ratios to the best of TRL."""
     walls = {
         name: [[step["wall"] for step in run["steps"]] for run in runs]
-        for name, runs in found.items()
+        for name, runs in runs_of.items()
     }
-    result: dict[str, Any] = {"contestants": {}, "ratios": {}}
-    for name, runs in found.items():
+    result: dict[str, Any] = {"systems": {}, "ratios": {}}
+    for name, runs in runs_of.items():
         steps = [step for run in runs for step in run["steps"]]
         parts = {part: record.spread([step[part] for step in steps]) for part in PARTS}
         memory = record.spread([run["memory"] for run in runs])
         more = {"memory_gib": memory, "threads": runs[0]["threads"]}
-        result["contestants"][name] = parts | more
+        result["systems"][name] = parts | more
     theirs = [name for name in TRL if name in walls]
     if theirs:
         medians = {n: statistics.median(w for run in walls[n] for w in run) for n in theirs}
@@ -211,12 +210,12 @@ def summary(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     return result
 
 
-def minutes(works: Sequence[tuple[Work, int]], contestants: Sequence[str]) -> float:
+def minutes(works: Sequence[tuple[Work, int]], systems: Sequence[str]) -> float:
     """About how long all of it takes: (work, repetitions) of each piece, and one calibration per
     size on its shortest work."""
     seconds = 0.0
     calibrated = set()
-    theirs = sum(name in TRL for name in contestants)
+    theirs = sum(name in TRL for name in systems)
     for work, repetitions in sorted(works, key=lambda pair: pair[0].response):
         sequences = work.prompts * work.group
         tokens = sequences * (2 * work.response + 20)  # generated, and trained on with its prompt
@@ -224,7 +223,7 @@ def minutes(works: Sequence[tuple[Work, int]], contestants: Sequence[str]) -> fl
         # the last 10 % of another core are lost to what runs on one
         step = {threads: cpu / (0.9 * threads) for threads in range(1, work.threads + 1)}
         run = START_SECONDS + work.steps * step[work.threads]
-        seconds += repetitions * len(contestants) * run
+        seconds += repetitions * len(systems) * run
         if work.size not in calibrated:
             calibrated.add(work.size)
             seconds += theirs * sum(START_SECONDS + 2 * one for one in step.values())
@@ -240,7 +239,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="the first is left out; by size if not given")
     parser.add_argument("--repetitions", type=int, help="by size and response if not given")
     parser.add_argument("--threads", type=int, default=2, help="at most, for TRL")
-    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--trl-python", type=Path, default=bench.ROOT / ".venv-trl/bin/python")
     parser.add_argument("--quick", action="store_true", help="a smoke test: worthless figures")
     args = parser.parse_args()
@@ -249,7 +248,7 @@ def main() -> None:
     if args.quick:
         args.sizes, args.responses, args.prompts = ["0.3M"], [16], 2
         args.steps, args.repetitions = 2, 1
-    if set(args.contestants) & set(TRL) and not args.trl_python.exists():
+    if set(args.systems) & set(TRL) and not args.trl_python.exists():
         parser.error(f"there is no {args.trl_python}: make bench-env")
     pieces = record.Pieces(parser, args, "Against TRL 1.16.0")
     with tempfile.TemporaryDirectory(prefix="masa-bench-") as scratch:
@@ -258,7 +257,7 @@ def main() -> None:
             for size in args.sizes
             for response in args.responses
         ]
-        print(f"about {minutes(works, args.contestants):.0f} minutes on 2 cores with nothing else")
+        print(f"about {minutes(works, args.systems):.0f} minutes on 2 cores with nothing else")
         parameters: dict[str, int] = {}
         calibrated: dict[str, dict[str, dict[int, float]]] = {}
         for work, repetitions in works:
@@ -270,32 +269,32 @@ def main() -> None:
             with pieces.piece(f"{size}-{work.response}", order, **alone) as report:
                 if size not in calibrated:
                     shortest = replace(work, response=min(args.responses))
-                    calibrated[size] = calibrate(shortest, args.contestants, args.trl_python)
+                    calibrated[size] = calibrate(shortest, args.systems, args.trl_python)
                 threads = {n: min(by, key=by.__getitem__) for n, by in calibrated[size].items()}
-                found = compare(work, args.contestants, repetitions, threads, args.trl_python)
-                tokens = require_equal_tokens(work, found)
-                report.data = summary(found) | {
+                runs = compare(work, args.systems, repetitions, threads, args.trl_python)
+                tokens = require_equal_tokens(work, runs)
+                report.data = summary(runs) | {
                     "size": size, "response": work.response, "parameters": parameters[size],
                     "prompts": work.prompts, "group": work.group, "processed": tokens,
                     "generated": work.generated, "repetitions": repetitions,
                     "calibration": {"response": min(args.responses)} | calibrated[size],
                 }  # fmt: skip
-                tell(report)
+                report_piece(report)
     pieces.end()
 
 
 def work_of(args: argparse.Namespace, size: str, response: int, folder: Path) -> Work:
-    """One piece of what was asked."""
+    """The work of one piece."""
     steps = args.steps or STEPS_OF_LARGE.get(size, STEPS)
     return Work(size, response, args.prompts, args.group, steps, args.threads, folder)
 
 
 def repetitions_of(args: argparse.Namespace, size: str, response: int) -> int:
-    """As asked, or as many as the piece's length allows."""
+    """The setting, or the number for the piece's length."""
     return args.repetitions or FEWER.get((size, response), REPETITIONS)
 
 
-def tell(report: record.Report) -> None:
+def report_piece(report: record.Report) -> None:
     """The table of one piece."""
     data = report.data
     report(
@@ -307,12 +306,12 @@ def tell(report: record.Report) -> None:
     report()
     report("| | threads | n | s per step | generate | train | rest | peak memory, GiB |")
     report("|---|---|---|---|---|---|---|---|")
-    for name, parts in data["contestants"].items():
-        cells = [str(parts["threads"]), str(parts["wall"]["n"]), record.shown(parts["wall"])]
-        cells += [record.shown(parts[part], 2) for part in ("generate", "train", "rest")]
-        cells.append(record.shown(parts["memory_gib"], 2))
+    for name, parts in data["systems"].items():
+        cells = [str(parts["threads"]), str(parts["wall"]["n"]), record.ranged(parts["wall"])]
+        cells += [record.ranged(parts[part], 2) for part in ("generate", "train", "rest")]
+        cells.append(record.ranged(parts["memory_gib"], 2))
         report(f"| {name} | {' | '.join(cells)} |")
-    if set(TRL) & set(data["contestants"]):
+    if set(TRL) & set(data["systems"]):
         report()
         report(
             "Threads of TRL: the number that took it the least time in a step with "
@@ -325,11 +324,11 @@ def tell(report: record.Report) -> None:
     report("|---|---|---|")
     for name, ratio in data["ratios"].items():
         verdict = record.met(ratio["median"], at_most=GOAL)
-        report(f"| {name} | {record.shown(ratio)} | {verdict} |")
+        report(f"| {name} | {record.ranged(ratio)} | {verdict} |")
 
 
 def trend(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of a table with the ratios of all pieces: how they go with size and length."""
+    """Lines of a table with the ratios of all pieces, by size and length."""
     lines = [
         f"Ours over the best of TRL, medians; goal: at most {GOAL}.",
         "",
@@ -344,7 +343,7 @@ def trend(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
                 cells.append("not measured")
             else:
                 verdict = record.met(ratio["median"], at_most=GOAL)
-                cells.append(f"{record.shown(ratio)}: {verdict}")
+                cells.append(f"{record.ranged(ratio)}: {verdict}")
         lines.append(f"| {' | '.join(cells)} | {data.get('best of TRL', 'not measured')} |")
     return lines
 

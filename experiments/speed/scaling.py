@@ -1,10 +1,9 @@
-"""How seconds and memory per step grow with prompts, G, response length and model size.
+"""Growth of seconds and memory per step with prompts, G, response length and model size.
 
-One axis at a time from one middle point, each a piece of its own; GRPO with engine=vllm at fixed
-response lengths, the points one after the other, in reverse order every second time. The exponent b
-of y = a * x ** b is fitted to all points, and once more between the two largest, where what does
-not grow weighs least. Memory, most of which is there before anything grows, is fitted by what lies
-above the smallest point.
+One axis at a time from one middle point, each a separate piece; GRPO with engine=vllm at fixed
+response lengths. The points run one after the other, in reverse order every second time. The
+exponent b of y = a * x ** b is fitted to all points, and to the two largest, where constant parts
+count least. Memory, most of which is constant, is fitted by its growth from the smallest point.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ PARTS = {
 }  # fmt: skip
 MEMORY = "memory"
 LINEAR = 1.1
-"""An exponent above this one is told of: more than the spread of one makes of 1."""
+"""Exponents above this one are reported: they differ from 1 by more than the spread."""
 NOTABLE = 0.05
-"""Memory that grows by a smaller share of the smallest point has no exponent worth telling."""
+"""Memory that grows by a smaller share of the smallest point has no exponent."""
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -62,31 +61,31 @@ def measure(
     for row in rows:
         bench.require_threads("the run", args.threads, row["threads"])
         row["rest"] = row["wall"] - row["timing_s/generate"] - row["timing_s/forward_backward"]
-    found = {part: statistics.median(row[part] for row in rows) for part in PARTS}
-    return found | {MEMORY: memory, "trained": rows[0]["step/cost/tokens_trained"]}
+    medians = {part: statistics.median(row[part] for row in rows) for part in PARTS}
+    return medians | {MEMORY: memory, "trained": rows[0]["step/cost/tokens_trained"]}
 
 
 def combined(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Medians of the runs of one point, and lowest and highest time of a step."""
-    found: dict[str, Any] = {k: statistics.median(run[k] for run in runs) for k in runs[0]}
-    return found | {"spread": record.spread([run["wall"] for run in runs])}
+    medians: dict[str, Any] = {k: statistics.median(run[k] for run in runs) for k in runs[0]}
+    return medians | {"spread": record.spread([run["wall"] for run in runs])}
 
 
 def fits(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Exponents of every part and of memory over one axis; None where there is none to tell."""
+    """Exponents of every part and of memory over one axis; None where there is none."""
     x = [point["x"] for point in points]
-    found = {}
+    exponents = {}
     for part in PARTS:
         y = [point[part] for point in points]
-        found[part] = {"all": exponent(x, y), "largest": exponent(x[-2:], y[-2:])}
+        exponents[part] = {"all": exponent(x, y), "largest": exponent(x[-2:], y[-2:])}
     y = [point[MEMORY] for point in points]
     if y[-1] - y[0] > NOTABLE * y[0]:
-        # of a constant and what is in proportion to x, these differences leave the latter alone
+        # these differences remove the constant part
         grown = [[value - side[0] for value in side[1:]] for side in (x, y)]
-        found[MEMORY] = {"all": exponent(*grown), "largest": exponent(*(v[-2:] for v in grown))}
+        exponents[MEMORY] = {"all": exponent(*grown), "largest": exponent(*(v[-2:] for v in grown))}
     else:
-        found[MEMORY] = {"all": None, "largest": None}
-    return found
+        exponents[MEMORY] = {"all": None, "largest": None}
+    return exponents
 
 
 def figure(axes: Mapping[str, Any], path: Path) -> None:
@@ -96,18 +95,18 @@ def figure(axes: Mapping[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    drawn, panels = plt.subplots(2, len(axes), figsize=(3.2 * len(axes), 5.6), squeeze=False)
-    for column, (axis, found) in enumerate(axes.items()):
-        x = [point["x"] for point in found["points"]]
+    chart, panels = plt.subplots(2, len(axes), figsize=(3.2 * len(axes), 5.6), squeeze=False)
+    for column, (axis, data) in enumerate(axes.items()):
+        x = [point["x"] for point in data["points"]]
         for part, name in PARTS.items():
-            label = f"{name}: {_shown(found['fits'][part]['largest'])}"
-            y = [point[part] for point in found["points"]]
+            label = f"{name}: {_fit_text(data['fits'][part]['largest'])}"
+            y = [point[part] for point in data["points"]]
             panels[0][column].loglog(x, y, marker="o", label=label)
-        spreads = [point["spread"] for point in found["points"]]
+        spreads = [point["spread"] for point in data["points"]]
         edges = [[spread[edge] for spread in spreads] for edge in ("low", "high")]
         panels[0][column].fill_between(x, *edges, alpha=0.2)
-        memory = [point[MEMORY] for point in found["points"]]
-        label = f"growth: {_shown(found['fits'][MEMORY]['largest'])}"
+        memory = [point[MEMORY] for point in data["points"]]
+        label = f"growth: {_fit_text(data['fits'][MEMORY]['largest'])}"
         panels[1][column].loglog(x, memory, marker="o", color="black", label=label)
         panels[1][column].set_xlabel(NAMES[axis])
         for panel in panels[:, column]:
@@ -115,13 +114,13 @@ def figure(axes: Mapping[str, Any], path: Path) -> None:
             panel.legend(fontsize=7, title="exponent, largest two", title_fontsize=7)
     panels[0][0].set_ylabel("seconds per step")
     panels[1][0].set_ylabel("peak memory (GiB)")
-    drawn.tight_layout()
+    chart.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(path, dpi=110)
-    plt.close(drawn)
+    chart.savefig(path, dpi=110)
+    plt.close(chart)
 
 
-def _shown(fit: float | None) -> str:
+def _fit_text(fit: float | None) -> str:
     return "none" if fit is None else f"{fit:.2f}"
 
 
@@ -151,21 +150,22 @@ def main() -> None:
                     order = range(len(values))
                     for index in reversed(order) if repetition % 2 else order:
                         setting = BASE | {axis: values[index]}
-                        with record.noted(", ".join(f"{k} {v}" for k, v in setting.items())):
-                            found = measure(setting, folder / f"{axis}-{repetition}", folder, args)
-                        runs[index].append(found)
+                        with record.progress(", ".join(f"{k} {v}" for k, v in setting.items())):
+                            point = measure(setting, folder / f"{axis}-{repetition}", folder, args)
+                        runs[index].append(point)
                 x = [parameters[value] if axis == "size" else value for value in values]
                 points = [
-                    {"x": float(at)} | combined(found) for at, found in zip(x, runs, strict=True)
+                    {"x": float(at)} | combined(of_point)
+                    for at, of_point in zip(x, runs, strict=True)
                 ]
                 report.data = {"axis": axis, "points": points, "fits": fits(points)}
-                tell(report, args)
+                report_axis(report, args)
     pieces.end()
 
 
-def tell(report: record.Report, args: argparse.Namespace) -> None:
+def report_axis(report: record.Report, args: argparse.Namespace) -> None:
     """Points and exponents of one axis."""
-    axis, points, found = (report.data[key] for key in ("axis", "points", "fits"))
+    axis, points, exponents = (report.data[key] for key in ("axis", "points", "fits"))
     base = ", ".join(f"{NAMES[k]} {v}" for k, v in BASE.items() if k != axis)
     report(
         f"**{NAMES[axis][0].upper()}{NAMES[axis][1:]}**, with {base}; engine={args.engine}, "
@@ -176,24 +176,24 @@ def tell(report: record.Report, args: argparse.Namespace) -> None:
     report(f"| {NAMES[axis]} | tokens trained | s per step | generate | train | rest | peak GiB |")
     report("|---|---|---|---|---|---|---|")
     for point in points:
-        cells = [f"{point['x']:.0f}", f"{point['trained']:.0f}", record.shown(point["spread"])]
+        cells = [f"{point['x']:.0f}", f"{point['trained']:.0f}", record.ranged(point["spread"])]
         cells += [f"{point[part]:.3g}" for part in (*PARTS, MEMORY) if part != "wall"]
         report(f"| {' | '.join(cells)} |")
     for which, name in (("all", "exponent, all points"), ("largest", "the two largest")):
         # of memory it is that of the growth, and none where it hardly grows
-        cells = [_shown(found[part][which]) for part in (*PARTS, MEMORY)]
+        cells = [_fit_text(exponents[part][which]) for part in (*PARTS, MEMORY)]
         report(f"| {name} | | {' | '.join(cells)} |")
     report()
-    report(flagged(found))
+    report(flagged(exponents))
 
 
-def flagged(found: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Which exponents say that something grows faster than in proportion."""
-    above = [
-        f"{PARTS.get(part, part)} {max(known):.2f}"
-        for part, fit in found.items()
-        if (known := [value for value in fit.values() if value is not None]) and max(known) > LINEAR
-    ]
+def flagged(exponents: Mapping[str, Mapping[str, float | None]]) -> str:
+    """One line on the exponents above `LINEAR`."""
+    largest = {
+        part: max((value for value in fit.values() if value is not None), default=0.0)
+        for part, fit in exponents.items()
+    }
+    above = [f"{PARTS.get(p, p)} {value:.2f}" for p, value in largest.items() if value > LINEAR]
     return f"Exponents above {LINEAR}: {', '.join(above) if above else 'none'}."
 
 

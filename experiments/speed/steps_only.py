@@ -1,11 +1,11 @@
-"""`masa-train` without validation and report, which belong to no step."""
+"""`masa-train` without validation and report, which are part of no step."""
 
 from masa import train
 from masa.rollout.validation import ValidationCallback
 
 
 def nothing(*args: object) -> bool:
-    """Stands in for both."""
+    """Replaces both."""
     return False
 
 

@@ -53,11 +53,13 @@ class Stopwatch(TrainerCallback):
         self.parts, self.began = {}, now
 
 
-def make_vllm_run() -> None:
-    """What TRL's weight sync needs on a CPU: it writes into parameters that vLLM's oneDNN path has
-    packed and thrown away. Without graph capture and in float32, as on our side: TRL leaves the
-    dtype to vLLM, which takes 16 bits for weights of 32. Compilation is off by
-    TORCH_COMPILE_DISABLE (`bench.ENVIRONMENT`), which is read when trl is imported, above."""
+def prepare_vllm() -> None:
+    """Change vLLM for TRL's weight sync on a CPU, without graph capture and in float32 as for ours.
+
+    The sync writes into parameters that vLLM's oneDNN path has packed and dropped. TRL leaves the
+    dtype to vLLM, which uses 16 bits for weights of 32. TORCH_COMPILE_DISABLE (`bench.ENVIRONMENT`)
+    turns compilation off; it is read at the import of trl above.
+    """
     import os
     from functools import partial
 
@@ -69,8 +71,8 @@ def make_vllm_run() -> None:
     generation.LLM = partial(generation.LLM, enforce_eager=True, dtype="float32")
 
 
-def half_right(completions: list[str], **kwargs: Any) -> list[float]:
-    """Every second answer is right."""
+def half_correct(completions: list[str], **kwargs: Any) -> list[float]:
+    """Every second answer is correct."""
     return [float(i % 2 == 0) for i in range(len(completions))]
 
 
@@ -86,18 +88,18 @@ def main() -> None:
     parser.add_argument("--vllm", action="store_true")
     args = parser.parse_args()
     if args.vllm:
-        make_vllm_run()
+        prepare_vllm()
     texts = json.loads(args.prompts.read_text())
     counted: list[int] = []
 
     def reward(completions: list[str], completion_ids: list[list[int]], **more: Any) -> list[float]:
         counted.append(sum(map(len, completion_ids)))
-        return half_right(completions)
+        return half_correct(completions)
 
     sequences = len(texts) * args.group
     vllm = {
         "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.4,
-        # its default takes one more forward pass over all tokens, which ours does not
+        # its default makes one more forward pass over all tokens, which ours does not
         "vllm_importance_sampling_correction": False,
     }  # fmt: skip
     config = GRPOConfig(
@@ -135,8 +137,8 @@ def main() -> None:
     for step, tokens in zip(watch.steps, counted, strict=True):
         step["tokens"], before = step["tokens"] - before, step["tokens"]
         step["generated"] = tokens
-    found = {"steps": watch.steps, "threads": torch.get_num_threads()}
-    (args.out / "steps.json").write_text(json.dumps(found, indent=1))
+    output = {"steps": watch.steps, "threads": torch.get_num_threads()}
+    (args.out / "steps.json").write_text(json.dumps(output, indent=1))
 
 
 if __name__ == "__main__":

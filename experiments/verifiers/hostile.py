@@ -1,4 +1,4 @@
-"""Hostile programs, their verdicts, and how long an honest program takes right after each.
+"""Hostile programs, their verdicts, and the time of an honest program after each.
 
 python experiments/verifiers/hostile.py [allow_unsafe_execution=true]
 """
@@ -16,30 +16,30 @@ LIMITS = Limits(cpu_seconds=1, wall_seconds=4, memory_mb=500, output_mb=1)
 FUNCTION = FunctionTests("assert answer(1) == 8731\nassert answer(2) == 4409", ("answer",))
 PRINTED = StdioTests((("1\n", "8731\n"),))
 HONEST = "def answer(n):\n    return {1: 8731, 2: 4409}[n]\n"
-# what an attack on the machine returns where it succeeds, so that to pass is to escape
+# an attack on the machine returns this where it succeeds: to pass the tests is to escape
 PRIZE = HONEST.replace("answer", "prize")
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """A program that tries something."""
+    """A hostile program."""
 
     name: str
     code: str
     tests: FunctionTests | StdioTests = FUNCTION
-    tame: bool = True
-    """True where it harms nobody without bubblewrap either."""
+    harmless: bool = True
+    """True where it does no harm without bubblewrap."""
 
 
 def attack(name: str, body: str) -> Hostile:
-    """A program that knows the answers and gives them where its attack works."""
+    """A program that returns the correct answers where its attack succeeds."""
     lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
     code = f"import ctypes, importlib, os, socket, sys\n{PRIZE}\ndef answer(n):\n{lines}\n"
-    return Hostile(name, code, tame=False)
+    return Hostile(name, code, harmless=False)
 
 
 def programs(port: int) -> list[Hostile]:
-    """All of them; `port` is one on which this machine listens."""
+    """All hostile programs; this machine listens on `port`."""
     return [
         Hostile("infinite loop", "while True:\n    pass"),
         Hostile("sleeps", "import time\ntime.sleep(1e6)"),
@@ -50,17 +50,17 @@ def programs(port: int) -> list[Hostile]:
             "    signal.signal(number, signal.SIG_IGN)\n"
             "while True:\n    pass",
         ),
-        Hostile("fork bomb", "import os\nwhile True:\n    os.fork()", tame=False),
+        Hostile("fork bomb", "import os\nwhile True:\n    os.fork()", harmless=False),
         Hostile(
             "fork bomb that keeps trying",
             "import os\n"
             "while True:\n    try:\n        os.fork()\n    except OSError:\n        pass",
-            tame=False,
+            harmless=False,
         ),
         Hostile(
             "daemon that outlives it",
             "import os, time\nif not os.fork():\n    os.setsid()\n    time.sleep(1e6)\nos._exit(0)",
-            tame=False,
+            harmless=False,
         ),
         Hostile("100 GB allocation", "hoard = bytearray(100 * 2**30)"),
         Hostile(
@@ -209,7 +209,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for hostile in programs(listener.getsockname()[1]):
-            if sandbox.isolated or hostile.tame:
+            if sandbox.isolated or hostile.harmless:
                 verdict, after = trial(hostile, sandbox)
                 print(
                     f"| {hostile.name} | {verdict.status} | {verdict.seconds:.2f} | "

@@ -1,4 +1,4 @@
-"""Judge the gold programs of MBPP: every one has to pass.
+"""Judge the gold programs of MBPP: all of them must pass.
 
 python experiments/verifiers/mbpp.py mbpp_test.jsonl [workers=2] [allow_unsafe_execution=true]
 """

@@ -22,7 +22,7 @@ from masa.config import (
     StrategyConfig,
     TrainerConfig,
 )
-from masa.evaluation.config import EvaluationConfig
+from masa.evaluation.eval_config import EvaluationConfig
 from masa.rollout.samplers import ShuffledEpochs
 
 

@@ -1,4 +1,4 @@
-"""Plain transformers `generate`, batched: runs wherever PyTorch does."""
+"""The engine of plain transformers: batched `generate`, wherever PyTorch runs."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from transformers import (
 from masa.errors import ConfigError
 from masa.types import Completion, Request
 
-ENDED = 0.25
-"""Share of ended rows at which a batch goes on without them."""
+DROP_SHARE = 0.25
+"""Share of finished rows at which they are dropped from the batch."""
 
 
-def faithful_attention(config: PretrainedConfig, wanted: str | None = None) -> str | None:
+def faithful_attention(config: PretrainedConfig, requested: str | None = None) -> str | None:
     """The attention implementation to load a model with; None is transformers' own choice.
 
     Raises:
-        ConfigError: `wanted` would leave out the soft cap on attention scores that Gemma 2 has.
+        ConfigError: `requested` leaves out the soft cap on attention scores that Gemma 2 has.
     """
     if getattr(config.get_text_config(), "attn_logit_softcapping", None) is None:
-        return wanted
-    if wanted == "sdpa":
+        return requested
+    if requested == "sdpa":
         raise ConfigError(
             "model.attn_implementation=sdpa leaves out this model's soft cap on attention scores: "
             "use eager, or flash_attention_2 on a GPU"
         )
-    return wanted or "eager"
+    return requested or "eager"
 
 
 class HfEngine:
@@ -48,7 +48,7 @@ class HfEngine:
     Args:
         model_path: folder with the Hugging Face config; weights are not read from it.
         eos_token_ids: tokens that end a completion.
-        max_model_len: as for the other engine; nothing is reserved for it here.
+        max_model_len: unused here; vLLM needs it.
         temperature: sampling temperature; top-p and top-k are off.
         dtype: dtype of the weights in the engine.
         max_num_seqs: sequences decoded at once.
@@ -70,7 +70,7 @@ class HfEngine:
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
-        # weights come later: those drawn here would take minutes on a CPU for billions of them
+        # the policy's weights are loaded later; billions of random ones take minutes on a CPU
         with self.device:
             self.model = AutoModelForCausalLM.from_config(
                 config,
@@ -91,7 +91,7 @@ class HfEngine:
 
     @staticmethod
     def check_available() -> None:
-        """transformers is always there."""
+        """transformers is always installed."""
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """See `Engine.generate`."""
@@ -102,25 +102,25 @@ class HfEngine:
         ]
         # rows of like limits together: a batch runs until its longest row ends
         order = sorted(range(len(rows)), key=lambda i: (rows[i][2], len(rows[i][0])))
-        done: dict[int, Completion] = {}
+        completions: dict[int, Completion] = {}
         for start in range(0, len(order), self.max_num_seqs):
             chunk = order[start : start + self.max_num_seqs]
-            done.update(zip(chunk, self._sample([rows[i] for i in chunk]), strict=True))
-        completions = iter(done[i] for i in range(len(rows)))
-        return [[next(completions) for _ in request.seeds] for request in requests]
+            completions.update(zip(chunk, self._sample([rows[i] for i in chunk]), strict=True))
+        in_order = iter(completions[i] for i in range(len(rows)))
+        return [[next(in_order) for _ in request.seeds] for request in requests]
 
     def load_weights(self, named: Iterator[tuple[str, torch.Tensor]], version: int) -> None:
         """See `Engine.load_weights`."""
-        own = dict(self.model.named_parameters())
+        parameters = dict(self.model.named_parameters())
         with torch.no_grad():
             for name, tensor in named:
-                own.pop(name).copy_(tensor)
-        if own:
-            raise RuntimeError(f"weight sync left out {sorted(own)}")
+                parameters.pop(name).copy_(tensor)
+        if parameters:
+            raise RuntimeError(f"weight sync left out {sorted(parameters)}")
         self.version = version
 
     def sleep(self) -> None:
-        """See `Engine.sleep`: the copy stays where it is."""
+        """See `Engine.sleep`; the copy stays in memory."""
 
     def wake(self) -> None:
         """See `Engine.wake`."""
@@ -140,9 +140,9 @@ class HfEngine:
             mask[i, longest - len(prompt) :] = 1
         noise = _SeededSampling([seed for _, seed, _ in rows], self.temperature, self.device)
         ends = torch.tensor([longest + limit for _, _, limit in rows], device=self.device)
-        going, done = list(range(len(rows))), dict[int, Completion]()
+        active, completions = list(range(len(rows))), dict[int, Completion]()
         cache = None
-        while going:
+        while active:
             stop = _RowEnds(ends, self.eos_token_ids)
             output = self.model.generate(
                 input_ids=input_ids,
@@ -160,16 +160,17 @@ class HfEngine:
             )
             tokens, logprobs = output.sequences[:, longest:], noise.logprobs()  # [B, T]
             for i in stop.ended.nonzero()[:, 0].tolist():
-                limit = rows[going[i]][2]
-                done[going[i]] = self._completion(tokens[i].tolist(), logprobs[i].tolist(), limit)
-            kept = (~stop.ended).nonzero()[:, 0]
-            going = [going[i] for i in kept.tolist()]
+                row = active[i]
+                limit = rows[row][2]
+                completions[row] = self._completion(tokens[i].tolist(), logprobs[i].tolist(), limit)
+            unfinished = (~stop.ended).nonzero()[:, 0]
+            active = [active[i] for i in unfinished.tolist()]
             cache = output.past_key_values
-            cache.reorder_cache(kept)  # made for beams, but takes fewer rows as well
-            noise.keep(kept)
-            input_ids, ends = output.sequences[kept], ends[kept]
-            mask = F.pad(mask[kept], (0, input_ids.shape[1] - mask.shape[1]), value=1)
-        return [done[i] for i in range(len(rows))]
+            cache.reorder_cache(unfinished)  # made for beams, but takes fewer rows as well
+            noise.keep(unfinished)
+            input_ids, ends = output.sequences[unfinished], ends[unfinished]
+            mask = F.pad(mask[unfinished], (0, input_ids.shape[1] - mask.shape[1]), value=1)
+        return [completions[i] for i in range(len(rows))]
 
     def _completion(self, tokens: list[int], logprobs: list[float], limit: int) -> Completion:
         ends = [i for i, token in enumerate(tokens[:limit]) if token in self.eos_token_ids]
@@ -180,8 +181,10 @@ class HfEngine:
 
 
 class _SeededSampling(LogitsProcessor):
-    """Adds Gumbel noise from one generator per row, so that the greedy choice is a sample that
-    depends on the row's seed alone, and keeps the log-probs it was drawn from."""
+    """Adds Gumbel noise from one generator per row, and keeps the log-probs of the samples.
+
+    The greedy choice is then a sample that depends on the row's seed alone.
+    """
 
     def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
@@ -202,14 +205,16 @@ class _SeededSampling(LogitsProcessor):
         return torch.cat(self.history, dim=-1)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone."""
+        """Drop all rows but these."""
         self.generators = [self.generators[i] for i in rows.tolist()]
         self.history = [self.logprobs()[rows]]
 
 
 class _RowEnds(StoppingCriteria):
-    """Ends each row at its own length, and interrupts all once many have ended: they would be
-    decoded, and their cache copied, until the last one ends."""
+    """Ends each row at its own length, and interrupts all rows once many have ended.
+
+    Ended rows would else be decoded, and their cache copied, until the last one ends.
+    """
 
     def __init__(self, ends: torch.Tensor, eos_token_ids: Sequence[int]) -> None:
         self.ends = ends
@@ -221,4 +226,4 @@ class _RowEnds(StoppingCriteria):
     ) -> torch.Tensor:
         self.ended |= torch.isin(input_ids[:, -1], self.eos_token_ids)
         self.ended |= input_ids.shape[1] >= self.ends
-        return self.ended | (self.ended.float().mean() >= ENDED)
+        return self.ended | (self.ended.float().mean() >= DROP_SHARE)

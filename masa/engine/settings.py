@@ -1,4 +1,4 @@
-"""An engine's settings, refused before anything heavy starts."""
+"""The check of an engine's settings, before models are loaded."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 from masa.errors import ConfigError
 
-GIVEN = (
+RUN_ARGUMENTS = (
     *("model_path", "eos_token_ids", "max_model_len", "temperature", "trust_remote_code"),
     "self",
 )
-"""What the run gives the engine by itself."""
+"""Arguments that the run passes to the engine; they are no settings."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_engine(engine: Any, settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an engine that is not installed, and for settings it cannot have.
+    """Raise ConfigError for an engine that is not installed, and for settings that it refuses.
 
     Args:
         engine: its class.
         settings: `engine.*`.
     """
     engine.check_available()
-    known = sorted(set(inspect.signature(engine.__init__).parameters) - set(GIVEN))
+    accepted = sorted(set(inspect.signature(engine.__init__).parameters) - set(RUN_ARGUMENTS))
     for key in settings:
-        if key != "_target_" and key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        if key != "_target_" and key not in accepted:
+            close = difflib.get_close_matches(str(key), accepted, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(accepted)}"
             raise ConfigError(f"there is no setting engine.{key}; {hint}")
     dtype = settings.get("dtype", "float32")
     if dtype not in DTYPES:

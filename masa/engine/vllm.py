@@ -1,6 +1,6 @@
-"""Real vLLM in this process: the same code on a laptop's CPU and on a GPU beside the policy.
+"""The vLLM engine, in this process: the same code on a CPU and on a GPU beside the policy.
 
-What vLLM needs to be told, and why, is all here; no other file imports it.
+This is the only file that imports vLLM. Each workaround has its reason beside it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class VllmEngine:
         enforce_eager: no graph capture; always so on a CPU.
         threads: CPU threads while generating. One is fastest below some 10M parameters; more of
             them wait for each other at every small operator.
-        tensor_parallel_size: consecutive ranks over which the engine lies; each of them builds one
-            part and makes the same calls.
+        tensor_parallel_size: consecutive ranks that share one engine; each of them builds one part
+            and makes the same calls.
         trust_remote_code: run the code that comes with the model.
     """
 
@@ -76,8 +76,8 @@ class VllmEngine:
             if self.on_cpu:
                 import vllm._custom_ops as ops
 
-                # oneDNN packs the output head once: with tied embeddings it would go on sampling
-                # from the old one after a weight sync, without an error
+                # oneDNN packs the output head once: with tied embeddings it would sample from the
+                # old head after a weight sync, without an error
                 ops._supports_onednn = False
             self._sampling_params = SamplingParams
             self.llm = LLM(
@@ -176,32 +176,39 @@ class VllmEngine:
 
 
 def _require_known_heads(model_path: Path, trust_remote_code: bool) -> None:
-    """vLLM's attention on a CPU has kernels for some head sizes, and without one it fails only when
-    the first request runs."""
+    """Raise ConfigError for a head size without a CPU kernel.
+
+    vLLM itself fails only when the first request runs.
+    """
     from transformers import AutoConfig
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    known = CPUAttentionBackend.get_supported_head_sizes()
-    if size not in known:
+    supported = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in supported:
         raise ConfigError(
             f"engine=vllm: on a CPU heads of {size} are not supported, only "
-            f"{', '.join(map(str, known))}: take engine=hf"
+            f"{', '.join(map(str, supported))}: use engine=hf"
         )
 
 
 def _never_compile() -> None:
-    """Two sampler helpers would be compiled for 17 s, to save nothing on a CPU. The setting itself,
-    as TORCH_COMPILE_DISABLE is read when Lightning or peft imports torch._dynamo, before this."""
+    """Turn torch.compile off: on a CPU it compiles two sampler helpers for 17 s and saves nothing.
+
+    TORCH_COMPILE_DISABLE has no effect here: Lightning or peft has imported torch._dynamo already.
+    """
     import torch._dynamo.config
 
     torch._dynamo.config.disable = True
 
 
 def _whole_prompts(max_model_len: int) -> dict[str, Any]:
-    """A prompt split over two steps draws a token that is thrown away, and vLLM then rewinds the
-    request's random generator, which PyTorch's CPU generator cannot do."""
+    """Options that keep each prompt in one step.
+
+    A prompt split over two steps draws a token that is discarded, and vLLM then rewinds the
+    request's random generator, which PyTorch's CPU generator cannot do.
+    """
     return {
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(16384, max_model_len),
@@ -209,7 +216,10 @@ def _whole_prompts(max_model_len: int) -> dict[str, Any]:
 
 
 def _beside_the_policy(tensor_parallel_size: int) -> dict[str, Any]:
-    """vLLM joins the policy's process group; not every launcher says the rank as it wants it."""
+    """Options that let vLLM join the policy's process group.
+
+    vLLM reads RANK and LOCAL_RANK, which not every launcher sets.
+    """
     device = torch.cuda.current_device() if torch.cuda.is_available() else 0
     os.environ["RANK"] = str(dist.get_rank())
     os.environ.setdefault("LOCAL_RANK", str(device))
@@ -221,9 +231,11 @@ def _beside_the_policy(tensor_parallel_size: int) -> dict[str, Any]:
 
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
-    """Run with `count` CPU threads and undo what vLLM's CPU worker does to the whole process: it
-    lowers torch's thread count, forbids changing it and pins the process to cores, all of which
-    would slow the policy's training down."""
+    """Run with `count` CPU threads, and undo what vLLM's CPU worker does to the whole process.
+
+    The worker lowers torch's thread count, forbids changing it and pins the process to cores. All
+    of these would slow the policy's training down.
+    """
     before, setter = torch.get_num_threads(), torch.set_num_threads
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     setter(count)

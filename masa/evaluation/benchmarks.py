@@ -1,4 +1,4 @@
-"""Benchmarks ready to be asked: questions, what is said around them, and who judges."""
+"""Benchmarks: loaded questions, their prompt templates and their scorer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from masa.errors import ConfigError
-from masa.evaluation.config import BenchmarkConfig, load_benchmark
+from masa.evaluation.eval_config import BenchmarkConfig, load_benchmark
 from masa.evaluation.items import Item, make_items
 from masa.evaluation.prompts import wrap
 from masa.evaluation.scoring import (
@@ -39,15 +39,15 @@ class Benchmark:
     templates: Templates
     scorer: Scorer
     published: int
-    """Rows it should have."""
+    """Published number of rows."""
     rows: int
-    """Rows it has."""
+    """Number of rows in the source."""
     rule: str = ""
-    """How questions are made and judged: template, scorer and where options have their labels."""
+    """Rule of making and judging questions: template, scorer and column of the options' labels."""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Where the rows come from: source, and its revision or path."""
+    """Source of the rows, and its revision or path."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Ids of rows that no answer could pass, and why; they are not in the score."""
+    """Ids of rows that no answer could pass, and the reason; they are not in the score."""
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -67,10 +67,10 @@ class Benchmark:
         }
 
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        """Verdicts on (prompt, text) pairs, as a task's."""
+        """Verdicts on (prompt, response) pairs; see `Task.verify`."""
         by_id = {item.prompt.id: item for item in self.items}
-        judged = self.scorer.judge([(by_id[prompt.id], text) for prompt, text in answers])
-        return [verdict.correct for verdict in judged]
+        verdicts = self.scorer.judge([(by_id[prompt.id], text) for prompt, text in answers])
+        return [verdict.correct for verdict in verdicts]
 
 
 def load_benchmarks(
@@ -83,7 +83,7 @@ def load_benchmarks(
 
     Args:
         configs: settings by name.
-        templates: how predictions and mathematical answers are asked for.
+        templates: prompts of predictions and of mathematical problems.
         limit: only the first questions of each.
         allow_unsafe_execution: run generated programs where there is no sandbox.
 
@@ -91,30 +91,30 @@ def load_benchmarks(
         ConfigError: a source cannot be read, or programs would have to run without a sandbox.
     """
     return [
-        _load(name, plain, templates, limit, allow_unsafe_execution)
-        for name, plain in configs.items()
+        _load(name, settings, templates, limit, allow_unsafe_execution)
+        for name, settings in configs.items()
     ]
 
 
 def check_benchmarks(configs: Mapping[str, Any]) -> None:
-    """What `load_benchmarks` would refuse without reading a source."""
-    for name, plain in configs.items():
-        if "task" not in plain:
-            load_benchmark(name, plain)
+    """Raise ConfigError for settings that `load_benchmarks` would refuse."""
+    for name, settings in configs.items():
+        if "task" not in settings:
+            load_benchmark(name, settings)
 
 
 def _load(
-    name: str, plain: Mapping[str, Any], base: Templates, limit: int | None, unsafe: bool
+    name: str, settings: Mapping[str, Any], base: Templates, limit: int | None, unsafe: bool
 ) -> Benchmark:
-    if "task" in plain:
-        return _of_task(name, plain, limit)
-    config = load_benchmark(name, plain)
+    if "task" in settings:
+        return _of_task(name, settings, limit)
+    config = load_benchmark(name, settings)
     scorer = _scorer(config, unsafe)
     rows = _rows(config)
     items, left_out = make_items(config, rows)
     for item in items:
         try:
-            scorer.check(item)
+            scorer.check_gold(item)
         except ValueError as error:
             raise ConfigError(
                 f"benchmark.{name}: question {item.prompt.id}: {error}; "
@@ -122,7 +122,7 @@ def _load(
             ) from error
     for reason in left_out.values():
         _log.warning("left out of %s: %s", name, reason)
-    said = wrap(base, config.template, config.demonstrations)
+    wrapped = wrap(base, config.template, config.demonstrations)
     rule = f"{config.template} {config.scorer} {config.columns.get('labels')}"
     origin = {"source": config.source, "revision": config.revision}
     if config.path is not None:
@@ -131,7 +131,7 @@ def _load(
         name,
         config.domain,
         items[:limit],
-        said,
+        wrapped,
         scorer,
         published=config.size,
         rows=len(rows),
@@ -142,7 +142,7 @@ def _load(
 
 
 def _rows(config: BenchmarkConfig) -> list[Row]:
-    where = f"benchmark.{config.name}"
+    setting = f"benchmark.{config.name}"
     source = Source(
         config.path or config.source,
         config.split,
@@ -151,23 +151,23 @@ def _rows(config: BenchmarkConfig) -> list[Row]:
         tuple(config.files),
     )
     if config.path is not None and not source.is_local:
-        raise ConfigError(f"{where}.path={config.path}: it must end in {', '.join(READERS)}")
+        raise ConfigError(f"{setting}.path={config.path}: it must end in {', '.join(READERS)}")
     try:
         rows = list(source.rows())
     except ConfigError as error:
-        hint = f"or give a local file of the same columns: {where}.path=FILE"
+        hint = f"or give a local file of the same columns: {setting}.path=FILE"
         if config.path is not None:
-            hint = f"{where}.path names it"
+            hint = f"{setting}.path names it"
         elif config.gated:
             hint = (
                 f"it is gated: accept its terms at https://huggingface.co/datasets/{config.source} "
                 f"and run `hf auth login`, {hint}"
             )
         else:
-            hint = f"look at the connection, {hint}"
+            hint = f"check the connection, {hint}"
         raise ConfigError(f"{error}; {hint}") from error
     if not rows:
-        raise ConfigError(f"{where}: {source.path} holds no rows")
+        raise ConfigError(f"{setting}: {source.path} holds no rows")
     return rows
 
 
@@ -183,15 +183,15 @@ def _scorer(config: BenchmarkConfig, unsafe: bool) -> Scorer:
     return ProgramScorer(config.name, unsafe)
 
 
-def _of_task(name: str, plain: Mapping[str, Any], limit: int | None) -> Benchmark:
+def _of_task(name: str, settings: Mapping[str, Any], limit: int | None) -> Benchmark:
     """The held-out prompts of a training task."""
     from hydra.utils import instantiate
 
-    task: Task = instantiate(plain["task"])
+    task: Task = instantiate(settings["task"])
     items = [Item(prompt, prompt.answer, prompt.id) for prompt in task.validation][:limit]
     count = len(task.validation)
-    domain = str(plain.get("domain", name))
-    origin = {"source": str(plain["task"]["_target_"])}
+    domain = str(settings.get("domain", name))
+    origin = {"source": str(settings["task"]["_target_"])}
     scorer = TaskScorer(task)
     return Benchmark(
         name, domain, items, task.templates, scorer, count, count, rule="task", origin=origin

@@ -1,4 +1,4 @@
-"""How well predictions fit the solutions they predict, for any model: trained to predict or not."""
+"""Calibration of predictions against solutions, for any model, trained to predict or not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from masa.tracking.metrics import mean_prediction, meta_metrics
 from masa.types import Completion, MetaPrediction, Prompt, RolloutGroup
 
 BINS = 8
-"""Of the reliability curve: the unit of a written pass rate is an eighth."""
+"""Bins of the reliability curve per unit: pass rates are predicted in eighths."""
 
 
 def calibration(
@@ -32,12 +32,12 @@ def calibration(
     prompts: Mapping[str, Prompt],
     algorithm: AlgorithmConfig,
 ) -> dict[str, Any]:
-    """Predictions of one benchmark against its solutions.
+    """Metrics of one benchmark's predictions against its solutions.
 
     Args:
         solutions, predictions: samples of kind solution and meta.
         prompts: questions by id.
-        algorithm: the meta rewards and `gate.sigma`.
+        algorithm: settings of the meta rewards, and `gate.sigma`.
 
     Returns:
         parse_rate, reward/length and the other `meta_metrics`; pass_rate_mae and
@@ -45,24 +45,24 @@ def calibration(
         predicted, mean actual, questions); gate precision, recall and F1 with intervals, and its
         share of questions.
     """
-    of_question = dict(list(solutions.groupby("id")))
+    by_question = dict(list(solutions.groupby("id")))
     groups, clusters = [], []
     for name, predicted in predictions.groupby("id"):
-        solved = of_question[name]
-        groups.append(_group(prompts[str(name)], solved, predicted, algorithm))
-        clusters.append(solved["cluster"].iloc[0])
+        of_question = by_question[name]
+        groups.append(_group(prompts[str(name)], of_question, predicted, algorithm))
+        clusters.append(of_question["cluster"].iloc[0])
     predicted_rates = [mean_prediction(group) for group in groups]
     actual_rates = [group.pass_rate for group in groups]
     errors = [abs(p - a) for p, a in zip(predicted_rates, actual_rates, strict=True)]
     mae = bootstrap_mean(errors, clusters)
     corr = bootstrap_correlation(predicted_rates, actual_rates, clusters)
-    known = [
+    pairs = [
         (p, a) for p, a in zip(predicted_rates, actual_rates, strict=True) if not math.isnan(p)
     ]
-    curve = reliability(known)
-    plain = {name.removeprefix("meta/"): v for name, v in meta_metrics(groups).items()}
+    curve = reliability(pairs)
+    metrics = {name.removeprefix("meta/"): v for name, v in meta_metrics(groups).items()}
     return {
-        **plain,
+        **metrics,
         "pass_rate_mae": _with_bounds(mae),
         "pass_rate_corr": _with_bounds(corr),
         "pass_rate_ece": expected_calibration_error(curve),
@@ -76,7 +76,7 @@ def calibration(
 
 
 def reliability(pairs: Sequence[tuple[float, float]]) -> list[dict[str, float]]:
-    """Questions by predicted pass rate, in bins centred on the eighths; empty ones are left out.
+    """Questions by predicted pass rate, in bins centred on eighths; empty bins are left out.
 
     Args:
         pairs: (mean predicted, actual) pass rate per question.
@@ -86,11 +86,11 @@ def reliability(pairs: Sequence[tuple[float, float]]) -> list[dict[str, float]]:
         bins.setdefault(round(pair[0] * BINS), []).append(pair)
     return [
         {
-            "predicted": statistics.fmean(p for p, _ in inside),
-            "actual": statistics.fmean(a for _, a in inside),
-            "questions": len(inside),
+            "predicted": statistics.fmean(p for p, _ in points),
+            "actual": statistics.fmean(a for _, a in points),
+            "questions": len(points),
         }
-        for _, inside in sorted(bins.items())
+        for _, points in sorted(bins.items())
     ]
 
 
@@ -106,12 +106,12 @@ def expected_calibration_error(curve: Sequence[Mapping[str, float]]) -> float:
 def gating(
     skips: Sequence[bool], zero_variance: Sequence[bool], clusters: Sequence[Any]
 ) -> dict[str, Any]:
-    """Skip verdicts against questions whose solutions are all right or all wrong.
+    """The gate's decisions against questions whose solutions are all correct or all wrong.
 
     Args:
-        skips: the gate's verdicts, [questions].
-        zero_variance: whether the solutions all have one verdict, [questions].
-        clusters: the context each belongs to, [questions].
+        skips: whether the gate would skip, [questions].
+        zero_variance: whether all solutions have the same verdict, [questions].
+        clusters: context of each, [questions].
 
     Returns:
         precision, recall (Wilson at the effective size over clusters) and f1 (bootstrap over
@@ -137,7 +137,7 @@ def _with_bounds(estimate: Estimate) -> list[float]:
 
 
 def _group(
-    prompt: Prompt, solved: pd.DataFrame, predicted: pd.DataFrame, algorithm: AlgorithmConfig
+    prompt: Prompt, solutions: pd.DataFrame, meta: pd.DataFrame, algorithm: AlgorithmConfig
 ) -> RolloutGroup:
     predictions = tuple(
         MetaPrediction(
@@ -146,7 +146,7 @@ def _group(
             None if row.predicted_notions is None else tuple(row.predicted_notions),
             None if pd.isna(row.parse_error) else row.parse_error,
         )
-        for row in predicted.itertuples()
+        for row in meta.itertuples()
     )
     controller = Controller(algorithm, seed=0)
     group = RolloutGroup(
@@ -154,23 +154,23 @@ def _group(
         meta_prompt_ids=(),
         solution_prompt_ids=(),
         plan=controller.decide(prompt, predictions, controller.phase(0)),
-        meta=tuple(_completion(row) for row in predicted.itertuples()),
+        meta=tuple(_completion(row) for row in meta.itertuples()),
         predictions=predictions,
-        solutions=tuple(_completion(row) for row in solved.itertuples()),
-        correct=tuple(map(bool, solved["correct"])),
+        solutions=tuple(_completion(row) for row in solutions.itertuples()),
+        correct=tuple(map(bool, solutions["correct"])),
         uncensored=True,
     )
     return reward(group, algorithm)
 
 
 def _completion(row: Any) -> Completion:
-    # the tokens are not kept; their number is what lengths are compared by
+    # the tokens are not saved; lengths need only their number
     count = int(row.tokens)
     return Completion((0,) * count, (0.0,) * count, not row.truncated, 0, row.text)
 
 
-def judging(max_tokens: int, min_length: int, sigma: float) -> AlgorithmConfig:
-    """The rewards of training, and a gate of `sigma`, as a measure."""
+def measuring_config(max_tokens: int, min_length: int, sigma: float) -> AlgorithmConfig:
+    """Settings for the measurement: the meta rewards of training, and a gate of `sigma`."""
     return AlgorithmConfig(
         response_limit=max_tokens,
         meta=MetaConfig(min_length=min_length),

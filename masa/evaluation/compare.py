@@ -1,4 +1,4 @@
-"""Two evaluations, question by question."""
+"""Paired comparison of two evaluations, question by question."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from masa.errors import ConfigError
 from masa.evaluation.pass_at_k import macro_average, paired_difference
-from masa.evaluation.results import render, verdicts
+from masa.evaluation.results import interval, render, verdicts
 from masa.evaluation.store import Store
 from masa.statistics import Estimate, holm
 
@@ -24,8 +24,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
         The numbers by benchmark, and a markdown table.
 
     Raises:
-        ConfigError: no such evaluations, one unfinished, nothing in common, or the same id with
-            other questions.
+        ConfigError: an evaluation is missing or unfinished, they have nothing in common, or one id
+            stands for two different questions.
     """
     stores = [Store(first), Store(second)]
     settings = [store.settings() for store in stores]
@@ -33,27 +33,23 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
     if not names:
         raise ConfigError(f"{first} and {second} have no benchmark in common")
     rows: list[dict[str, str]] = []
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     parts, p_values = [], []
     for name in names:
         a, b, clusters = _paired(stores, name)
         difference, p = paired_difference(a, b, clusters)
         p_values.append(p)
         parts.append((b - a, clusters))
-        found[name] = {
+        numbers[name] = {
             "questions": len(a),
             "first": float(a.mean()),
             "second": float(b.mean()),
-            "difference": {
-                "value": difference.value,
-                "low": difference.low,
-                "high": difference.high,
-            },
+            "difference": interval(difference),
             "p": p,
         }
     for name, adjusted in zip(names, holm(p_values), strict=True):
-        found[name]["p_holm"] = float(adjusted)
-        score = found[name]
+        numbers[name]["p_holm"] = float(adjusted)
+        score = numbers[name]
         rows.append(
             {
                 "benchmark": name,
@@ -67,8 +63,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
         )
     if len(names) > 1:
         mean = macro_average(parts)
-        found["mean"] = {"value": mean.value, "low": mean.low, "high": mean.high}
-        rows.append({"benchmark": "mean", "B - A": _points(mean.value, mean.low, mean.high)})
+        numbers["mean"] = interval(mean)
+        rows.append({"benchmark": "mean", "B - A": _points(**numbers["mean"])})
     text = "\n\n".join(
         [
             f"A: {first} ({settings[0]['model']})\nB: {second} ({settings[1]['model']})",
@@ -79,15 +75,15 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             "training seed: a claim about a method needs several.",
         ]
     )
-    return found, text + "\n"
+    return numbers, text + "\n"
 
 
 def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """A line on the settings in which two evaluations differ, beside the model."""
+    """One line with the settings that differ between two evaluations, without the model."""
     names = sorted((first.keys() | second.keys()) - {"model"})
     changed = [name for name in names if first.get(name) != second.get(name)]
-    said = [f"{name} ({first.get(name)}, {second.get(name)})" for name in changed]
-    return [f"Settings that differ (A, B): {', '.join(said)}"] if said else []
+    pairs = [f"{name} ({first.get(name)}, {second.get(name)})" for name in changed]
+    return [f"Settings that differ (A, B): {', '.join(pairs)}"] if pairs else []
 
 
 def _paired(stores: list[Store], name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -103,10 +99,10 @@ def _paired(stores: list[Store], name: str) -> tuple[np.ndarray, np.ndarray, lis
                 f"{store.directory}: {name} is unfinished: run that evaluation to its end first"
             )
         n = int(score["samples"])
-        ids, correct, of_id = verdicts(solved, n)
+        ids, correct, of_question = verdicts(solved, n)
         means.append(dict(zip(ids, correct.mean(axis=1), strict=True)))
         digests.append(solved.groupby("id")["digest"].first())
-        clusters |= dict(zip(ids, of_id, strict=True))
+        clusters |= dict(zip(ids, of_question, strict=True))
     common = [id for id in means[0] if id in means[1]]
     if not common:
         raise ConfigError(f"{name}: the two evaluations have no question in common")

@@ -5,30 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
-from transformers import AutoConfig, ByT5Tokenizer, PreTrainedTokenizerBase
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
-from masa.evaluation.sampling import fits
+from masa.rollout.build import build_engine
 from masa.tasks.chat import ending_tokens
 from masa.tasks.templates import PromptRenderer, Templates
-from masa.training.models import Model, generation_eos, load_policy, load_tokenizer
+from masa.training.models import (
+    Model,
+    generation_eos,
+    load_policy,
+    load_tokenizer,
+    require_context,
+)
 from masa.types import Engine
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model's tokenizer, and its weights in an engine once samples are to be drawn."""
+    """A model's tokenizer, and an engine with its weights."""
 
     tokenizer: PreTrainedTokenizerBase
     eos: Sequence[int]
-    """Ends of a completion beside the tokenizer's."""
+    """Tokens that end a completion, beside the tokenizer's."""
     path: Path
     """Folder of the model; unused where answers are replayed."""
-    trust_remote_code: bool
+    model: Model | None
+    """None where answers are replayed."""
 
     def renderer(
         self,
@@ -43,7 +48,7 @@ class EvaluatedModel:
         )
 
     def engine(self, config: DictConfig, longest: int, temperature: float) -> Engine:
-        """The engine, holding the model's weights.
+        """The engine, with the model's weights.
 
         Args:
             config: the engine's settings.
@@ -53,29 +58,32 @@ class EvaluatedModel:
         Raises:
             ConfigError: the model's context is shorter than `longest`.
         """
-        settings = AutoConfig.from_pretrained(
-            self.path, trust_remote_code=self.trust_remote_code
-        ).get_text_config()
-        fits(longest, settings.to_dict())
-        engine: Any = instantiate(
+        assert self.model is not None
+        require_context(
+            self.path,
+            self.model.trust_remote_code,
+            longest,
+            "the longest prompt and its completion",
+            "max_tokens or meta_max_tokens",
+        )
+        engine = build_engine(
             config,
-            model_path=self.path,
-            eos_token_ids=list(ending_tokens(self.tokenizer, self.eos)),
-            max_model_len=longest,
-            temperature=temperature,
-            trust_remote_code=self.trust_remote_code,
+            self.model,
+            self.path,
+            longest,
+            ending_tokens(self.tokenizer, self.eos),
+            temperature,
         )
-        policy = load_policy(
-            self.path, getattr(torch, config.dtype), trust_remote_code=self.trust_remote_code
-        )
+        dtype = getattr(torch, config.dtype)
+        policy = load_policy(self.path, dtype, None, self.model.trust_remote_code)
         engine.load_weights(policy.named_parameters(), 0)
-        return engine  # type: ignore[no-any-return]
+        return engine
 
 
 def evaluated_model(model: Model | None) -> EvaluatedModel:
-    """The model as it is on disk or the hub; None stands for no model: text as bytes."""
+    """The model of the disk or the hub; None is no model, whose tokens are bytes."""
     if model is None:
-        return EvaluatedModel(ByT5Tokenizer(), (), Path(), False)
+        return EvaluatedModel(ByT5Tokenizer(), (), Path(), None)
     path = model.resolve(None)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
-    return EvaluatedModel(tokenizer, generation_eos(path), path, model.trust_remote_code)
+    return EvaluatedModel(tokenizer, generation_eos(path), path, model)

@@ -1,4 +1,4 @@
-"""Rows to questions: what is shown to the model and what its answer is held against."""
+"""Rows of a benchmark to questions with gold answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from masa.errors import ConfigError
-from masa.evaluation.config import BenchmarkConfig
+from masa.evaluation.eval_config import BenchmarkConfig
 from masa.seeding import derive_seed
 from masa.tasks.sources import Row, cell, is_missing
 from masa.types import Prompt
@@ -45,9 +45,9 @@ class Item:
     """One question of a benchmark."""
 
     prompt: Prompt
-    """`problem` is the question as shown, options and all, without the instruction."""
+    """`problem` is the question with its options, without the instruction."""
     gold: Any
-    """What the scorer compares with."""
+    """The gold answer, in the form of the scorer."""
     cluster: str
     """Questions of one cluster share their context."""
 
@@ -56,7 +56,7 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> tuple[list[Item]
     """The questions of a benchmark, excluded ones left out.
 
     Returns:
-        The questions; and the ids of those that no answer could pass in this file, with the reason.
+        The questions; and the ids of rows that no answer could pass, with the reason.
 
     Raises:
         ConfigError: a column is missing, a gold answer is empty or an id occurs twice.
@@ -65,16 +65,16 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> tuple[list[Item]
     items: dict[str, Item] = {}
     impossible: dict[str, str] = {}
     for number, row in enumerate(rows):
-        get = _Reader(config, row)
+        get = ColumnReader(config, row)
         name = str(get("id", number)).strip()
         if name in config.exclude:
             continue
         try:
-            question, gold, shown = make(get, name)
+            question, gold, gold_text = make(get, name)
         except programs.MissingSetUp as error:
             impossible[name] = str(error)
             continue
-        if not str(shown).strip():
+        if not str(gold_text).strip():
             raise ConfigError(f"benchmark.{config.name}: question {name} has an empty answer")
         if name in items:
             raise ConfigError(
@@ -84,44 +84,44 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> tuple[list[Item]
         if any(" " in rule and rule in question for rule in config.exclude):
             continue
         cluster = str(get("group", name))
-        items[name] = Item(Prompt(name, question, str(shown)), gold, cluster)
+        items[name] = Item(Prompt(name, question, str(gold_text)), gold, cluster)
     if not items:
         raise ConfigError(f"benchmark.{config.name}: every row is excluded")
     return list(items.values()), impossible
 
 
-class _Reader:
-    """A row by the names that a template knows."""
+class ColumnReader:
+    """The cells of a row by the template's names."""
 
     def __init__(self, config: BenchmarkConfig, row: Row) -> None:
         self.config = config
         self.row = row
 
-    def __call__(self, name: str, otherwise: Any = None) -> Any:
+    def __call__(self, name: str, default: Any = None) -> Any:
         column = self.config.columns.get(name)
         if column is None:
-            return otherwise
+            return default
         where = f"benchmark.{self.config.name}.columns.{name}"
         if isinstance(column, list):
             return [cell(self.row, part, where) for part in column]
-        found = cell(self.row, str(column), where)
-        # what is missing must not be read as the text "None"
-        return "" if found is None else found
+        value = cell(self.row, str(column), where)
+        # a missing value must not become the text "None"
+        return "" if value is None else value
 
 
-Made = tuple[str, Any, str]
-"""Question as shown, gold, gold as shown in tables."""
+Question = tuple[str, Any, str]
+"""Text of the question, gold answer, gold answer as text."""
 
 
-def _math(get: _Reader, name: str) -> Made:
+def _math(get: ColumnReader, name: str) -> Question:
     answer = get("answer")
-    # a list of answers: all of them are asked for, and none may be missing
+    # a list of answers: all of them are required
     answers = answer if isinstance(answer, list) else [answer]
     gold = "" if any(map(is_missing, answers)) else ", ".join(map(str, answers))
     return str(get("question")).strip(), gold, gold
 
 
-def _number(get: _Reader, name: str) -> Made:
+def _number(get: ColumnReader, name: str) -> Question:
     unit = str(get("unit", "")).strip()
     question = str(get("question")).strip()
     if unit:
@@ -130,43 +130,43 @@ def _number(get: _Reader, name: str) -> Made:
     return question, (answer, unit), answer
 
 
-def _choice(get: _Reader, name: str) -> Made:
+def _choice(get: ColumnReader, name: str) -> Question:
     config = get.config
-    listed = get("options")
-    if not isinstance(listed, list):
+    texts = get("options")
+    if not isinstance(texts, list):
         raise ConfigError(
-            f"benchmark.{config.name}: the options of question {name} are {str(listed)[:40]!r}, "
+            f"benchmark.{config.name}: the options of question {name} are {str(texts)[:40]!r}, "
             "they must be a list"
         )
-    options = _unlettered([str(option).strip() for option in listed])
+    options = _unlettered([str(option).strip() for option in texts])
     gold = _gold_option(get, name, len(options))
     order = list(range(len(options)))
-    # a right option in a column of its own would stand first: nothing may keep it there
-    if config.shuffle and (_right_by_column(get) or not any(map(_REFERS.search, options))):
+    # a correct option in a separate column would always be the first
+    if config.shuffle and (_correct_by_column(get) or not any(map(_REFERS.search, options))):
         random.Random(derive_seed("options", config.name, name)).shuffle(order)
     letters = string.ascii_uppercase
-    lines = [f"{letters[i]}) {options[old]}" for i, old in enumerate(order)]
-    parts = [str(get("context", "")).strip(), str(get("question")).strip(), "\n".join(lines)]
+    lines = [f"{letters[i]}) {options[place]}" for i, place in enumerate(order)]
+    blocks = [str(get("context", "")).strip(), str(get("question")).strip(), "\n".join(lines)]
     letter = letters[order.index(gold)]
-    return "\n\n".join(part for part in parts if part), (letter, len(options)), letter
+    return "\n\n".join(block for block in blocks if block), (letter, len(options)), letter
 
 
 def _unlettered(options: list[str]) -> list[str]:
-    """Options without their letters, where each carries its own: `E. coli` alone is no letter."""
-    found = [_LETTERED.match(option) for option in options]
-    if [match and match[1] for match in found] != list(string.ascii_uppercase[: len(options)]):
+    """Options without their letters, where each has its own: `E. coli` alone is no letter."""
+    matches = [_LETTERED.match(option) for option in options]
+    if [match and match[1] for match in matches] != list(string.ascii_uppercase[: len(options)]):
         return options
     return [_LETTERED.sub("", option).strip() for option in options]
 
 
-def _right_by_column(get: _Reader) -> bool:
+def _correct_by_column(get: ColumnReader) -> bool:
     columns = get.config.columns
     return isinstance(columns["options"], list) and columns["answer"] in columns["options"]
 
 
-def _gold_option(get: _Reader, name: str, count: int) -> int:
-    """Position of the right option: by its own column, by the set's labels or by its letter."""
-    if _right_by_column(get):
+def _gold_option(get: ColumnReader, name: str, count: int) -> int:
+    """Position of the correct option: by its column, by the set's labels or by its letter."""
+    if _correct_by_column(get):
         columns = get.config.columns
         return int(columns["options"].index(columns["answer"]))
     answer = str(get("answer")).strip()
@@ -179,12 +179,12 @@ def _gold_option(get: _Reader, name: str, count: int) -> int:
     return labels.index(answer)
 
 
-def _function(get: _Reader, name: str) -> Made:
+def _function(get: ColumnReader, name: str) -> Question:
     question = str(get("question")).strip()
     examples = get("examples")
     if examples:
-        shown = "\n".join(examples)
-        question += f"\n\nYour code has to pass these tests:\n```python\n{shown}\n```"
+        asserts = "\n".join(examples)
+        question += f"\n\nYour code has to pass these tests:\n```python\n{asserts}\n```"
         solution = get("solution")
     else:
         solution = f"{get('question')}{get('solution')}"
@@ -192,7 +192,7 @@ def _function(get: _Reader, name: str) -> Made:
     return question, (_tests(get, name), solution), "tests"
 
 
-def _program(get: _Reader, name: str) -> Made:
+def _program(get: ColumnReader, name: str) -> Question:
     question = str(get("question")).strip()
     starter = str(get("starter") or "").strip()
     if starter:
@@ -201,12 +201,12 @@ def _program(get: _Reader, name: str) -> Made:
         question += "\n\nThe program reads from standard input and writes to standard output."
     columns = ("public_test_cases", "private_test_cases", "metadata", "starter_code")
     _tests(get, name)
-    # unpacked they are many times as large: each batch unpacks its own
+    # unpacked tests are many times as large: each batch unpacks its own
     packed = PackedTests(tuple((name, get.row[name]) for name in columns if name in get.row))
     return question, (packed, None), "tests"
 
 
-def _tests(get: _Reader, name: str) -> programs.Tests:
+def _tests(get: ColumnReader, name: str) -> programs.Tests:
     try:
         return _TESTS[get.config.scorer](get.row)
     except programs.MissingSetUp:
@@ -231,12 +231,12 @@ _TESTS: dict[str, Callable[[Row], programs.Tests]] = {
 }
 
 
-def _output(get: _Reader, name: str) -> Made:
+def _output(get: ColumnReader, name: str) -> Question:
     question = f"```python\n{str(get('code')).strip()}\n```\nWhat does f({get('input')}) return?"
     return question, str(get("answer")), str(get("answer"))
 
 
-_MAKERS: dict[str, Callable[[_Reader, str], Made]] = {
+_MAKERS: dict[str, Callable[[ColumnReader, str], Question]] = {
     "math": _math,
     "number": _number,
     "choice": _choice,

@@ -1,4 +1,4 @@
-"""What a benchmark's question is wrapped in."""
+"""The texts around a benchmark's questions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ INSTRUCTIONS = {
     "output": "Work through this step by step. End with the value as a Python literal in one "
     "```python block.",
 }
-"""What is asked for where the answer is no mathematical text."""
+"""Instruction per template whose answer is no mathematical text."""
 
 
 def wrap(base: Templates, template: str, demonstrations: str) -> Templates:
-    """The texts around the questions of one template.
+    """Templates for the questions of one benchmark.
 
     Args:
-        base: says how predictions are asked for, and problems whose answer is mathematical text.
-        template: see `masa.evaluation.config.COLUMNS`.
-        demonstrations: solved examples that come first.
+        base: prompts of predictions and of mathematical problems.
+        template: see `masa.evaluation.eval_config.COLUMNS`.
+        demonstrations: solved examples before the question.
     """
-    asked = INSTRUCTIONS.get(template)
-    solution = base.solution if asked is None else f"{{problem}}\n\n{asked}"
+    instruction = INSTRUCTIONS.get(template)
+    solution = base.solution if instruction is None else f"{{problem}}\n\n{instruction}"
     if demonstrations.strip():
         solution = f"{demonstrations.strip()}\n\n{solution}"
     return replace(base, solution=solution)

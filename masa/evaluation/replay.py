@@ -1,7 +1,7 @@
-"""An engine that answers without a model: right or wrong wherever it is asked.
+"""An engine without a model: it gives the correct or the wrong answer to every question.
 
-A benchmark on which right answers do not score 100 % and wrong ones 0 % has a fault in its data or
-its scorer.
+A benchmark on which correct answers do not score 100 %, or wrong ones 0 %, has an error in its data
+or its scorer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import torch
 from masa.errors import ConfigError
 from masa.evaluation.items import Item
 from masa.evaluation.sampling import Sampler
+from masa.tasks.templates import PASS_RATE_SCALE
 from masa.types import Completion, Request
 
 
 class ReplayEngine:
-    """Says the scorer's right or wrong answer, and predicts as much.
+    """Gives the scorer's correct or wrong response, and predicts its pass rate.
 
     Args:
         samplers: the benchmarks to answer.
@@ -37,15 +38,15 @@ class ReplayEngine:
             for (kind, _), draws in groupby(
                 sampler.missing, key=lambda draw: (draw.kind, draw.item.prompt.id)
             ):
-                asked = list(draws)
-                prompt = sampler.prompt_ids(kind, asked[0].item)
-                reply = _reply(sampler, kind, asked[0].item, answers)
-                # two questions may share a text, no two draws share a seed as well
-                self.replies |= {(prompt, sampler.seed(draw)): reply for draw in asked}
+                group = list(draws)
+                prompt = sampler.prompt_ids(kind, group[0].item)
+                reply = _reply(sampler, kind, group[0].item, answers)
+                # two questions may have the same text, but no two draws have the same seed
+                self.replies |= {(prompt, sampler.seed(draw)): reply for draw in group}
 
     @staticmethod
     def check_available() -> None:
-        """Needs nothing."""
+        """The engine is always available."""
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """See `Engine.generate`."""
@@ -71,13 +72,14 @@ class ReplayEngine:
 
 def _reply(sampler: Sampler, kind: str, item: Item, answers: str) -> tuple[int, ...]:
     scorer = sampler.benchmark.scorer
-    text = scorer.right(item) if answers == "gold" else scorer.wrong(item)
+    gold = answers == "gold"
+    text = scorer.correct_response(item) if gold else scorer.wrong_response(item)
     if text is None:
         raise ConfigError(f"{sampler.benchmark.name} has no solutions: replay engine.answers=wrong")
-    reply = sampler.renderer.turn(text)
+    reply = sampler.renderer.assistant_turn(text)
     if kind == "solution":
         return reply
-    rate = 8 if answers == "gold" else 0
+    rate = PASS_RATE_SCALE if gold else 0
     length = max(sampler.config.min_length, len(reply))
     fields = {"math_notion": [], "pass_rate": rate, "solution_length": length}
-    return sampler.renderer.turn(f"<meta></meta>{json.dumps(fields)}")
+    return sampler.renderer.assistant_turn(f"<meta></meta>{json.dumps(fields)}")

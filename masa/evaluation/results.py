@@ -1,9 +1,9 @@
-"""Samples to scores: results.json, and the table that people read."""
+"""Samples to scores: results.json, and results.md with its tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pandas as pd
 
 from masa.errors import ConfigError
 from masa.evaluation.benchmarks import Benchmark
-from masa.evaluation.calibration import calibration, judging
-from masa.evaluation.config import EvaluationConfig
+from masa.evaluation.calibration import calibration, measuring_config
+from masa.evaluation.eval_config import EvaluationConfig
 from masa.evaluation.pass_at_k import macro_average, pass_at_k, std_over_samples, summarise
 from masa.evaluation.store import Store, write_json
 from masa.markdown import markdown_table
@@ -21,7 +21,7 @@ from masa.statistics import Estimate
 
 
 def verdicts(samples: pd.DataFrame, n: int) -> tuple[list[str], np.ndarray, list[str]]:
-    """The first n solutions of every question.
+    """Verdicts on the first n solutions of every question.
 
     Args:
         samples: rows of `store.SCHEMA`.
@@ -44,23 +44,23 @@ def verdicts(samples: pd.DataFrame, n: int) -> tuple[list[str], np.ndarray, list
 def summarise_all(
     benchmarks: Sequence[Benchmark], store: Store, config: EvaluationConfig
 ) -> dict[str, Any]:
-    """Scores of every benchmark and their macro-averages, plain enough for JSON.
+    """Scores of every benchmark and their macro-averages, as plain values for JSON.
 
-    Benchmarks that the directory has scored before with the same n and k stay, so that it can be
-    filled one benchmark at a time.
+    Earlier scores of other benchmarks with the same n and k are kept, so that benchmarks can be
+    evaluated one at a time.
     """
     scores: dict[str, Any] = {}
-    parts: dict[str, dict[int, list[tuple[Any, Any]]]] = {}
+    by_average: dict[str, dict[int, list[tuple[Any, Any]]]] = {}
 
-    def take_part(domain: str, correct: np.ndarray, clusters: Sequence[str]) -> None:
+    def add_to_averages(domain: str, correct: np.ndarray, clusters: Sequence[str]) -> None:
         for average in (domain, "all"):
             for k in config.k:
-                part = (pass_at_k(correct, k), clusters)
-                parts.setdefault(average, {}).setdefault(k, []).append(part)
+                values = (pass_at_k(correct, k), clusters)
+                by_average.setdefault(average, {}).setdefault(k, []).append(values)
 
     for name, score, correct, clusters in _scored_before(benchmarks, store, config):
         scores[name] = score
-        take_part(score["domain"], correct, clusters)
+        add_to_averages(score["domain"], correct, clusters)
     for benchmark in benchmarks:
         samples = store.read(benchmark.name)
         samples = samples[samples["id"].isin({prompt.id for prompt in benchmark.prompts})]
@@ -69,18 +69,18 @@ def summarise_all(
         score = _score(benchmark, correct, clusters, solved, config.k)
         if config.meta:
             metas = samples[(samples["kind"] == "meta") & (samples["sample"] < config.meta_samples)]
-            measure = judging(config.max_tokens, config.min_length, config.sigma)
+            algorithm = measuring_config(config.max_tokens, config.min_length, config.sigma)
             prompts = {prompt.id: prompt for prompt in benchmark.prompts}
             score["meta"] = {
                 "meta_samples": config.meta_samples,
                 "sigma": config.sigma,
-                **calibration(solved, metas, prompts, measure),
+                **calibration(solved, metas, prompts, algorithm),
             }
         scores[benchmark.name] = {**score, **benchmark.origin, "limit": config.limit}
-        take_part(benchmark.domain, correct, clusters)
+        add_to_averages(benchmark.domain, correct, clusters)
     averages = {
-        domain: {str(k): _interval(macro_average(of_k)) for k, of_k in by_k.items()}
-        for domain, by_k in parts.items()
+        domain: {str(k): interval(macro_average(of_k)) for k, of_k in by_k.items()}
+        for domain, by_k in by_average.items()
         if len(by_k[config.k[0]]) > 1
     }
     return {"benchmarks": scores, "averages": averages}
@@ -89,16 +89,16 @@ def summarise_all(
 def _scored_before(
     benchmarks: Sequence[Benchmark], store: Store, config: EvaluationConfig
 ) -> Iterator[tuple[str, dict[str, Any], np.ndarray, list[str]]]:
-    """Name, score, verdicts and clusters of what was not asked for this time."""
-    asked = {benchmark.name for benchmark in benchmarks}
+    """Name, score, verdicts and clusters of earlier scores of other benchmarks."""
+    names = {benchmark.name for benchmark in benchmarks}
     for name, score in store.scores().items():
         same = score["samples"] == config.n and list(score["pass_at"]) == [*map(str, config.k)]
-        if name in asked or not same:
+        if name in names or not same:
             continue
         samples = store.read(name)
-        # a later, longer evaluation that was stopped has left samples of other questions
-        finished = samples.query("kind == 'solution' and sample < @config.n").groupby("id")
-        complete = finished["correct"].count() == config.n
+        # a later, longer evaluation that was stopped may have samples of more questions
+        counts = samples.query("kind == 'solution' and sample < @config.n").groupby("id")
+        complete = counts["correct"].count() == config.n
         samples = samples[samples["id"].isin(complete.index[complete])]
         if samples["id"].nunique() == score["questions"]:
             _, correct, clusters = verdicts(samples, config.n)
@@ -122,10 +122,7 @@ def _score(
         "left_out": dict(benchmark.left_out),
         "samples": correct.shape[1],
         "pass_at": {
-            str(score.k): {
-                **_interval(score.estimate),
-                "standard_error": score.standard_error,
-            }
+            str(score.k): interval(score.estimate) | {"standard_error": score.standard_error}
             for score in summarise(correct, clusters, ks)
         },
         "std_over_samples": std_over_samples(correct),
@@ -135,7 +132,8 @@ def _score(
     }
 
 
-def _interval(estimate: Estimate) -> dict[str, float]:
+def interval(estimate: Estimate) -> dict[str, float]:
+    """The value and its bounds, for JSON."""
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
@@ -159,12 +157,14 @@ def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> st
     ks = list(next(iter(benchmarks.values()))["pass_at"])
     rows = []
     for name, score in benchmarks.items():
-        shown = f"{score['questions']}" + ("" if score["rows"] == score["published_rows"] else "*")
+        questions = f"{score['questions']}" + (
+            "" if score["rows"] == score["published_rows"] else "*"
+        )
         first = score["pass_at"][ks[0]]
         rows.append(
             {
                 "benchmark": name,
-                "questions": shown,
+                "questions": questions,
                 "n": str(score["samples"]),
                 **{f"pass@{k} (%)": _percent(score["pass_at"][k]) for k in ks},
                 f"s.e. @{ks[0]}": _points(first["standard_error"]),
@@ -238,18 +238,16 @@ def _bracketed(value: float, low: float, high: float, digits: int = 3) -> str:
 
 
 def _without_nan(node: Any) -> Any:
-    """JSON has no NaN: what cannot be known is null."""
-    if isinstance(node, dict):
-        return {key: _without_nan(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_without_nan(value) for value in node]
-    return None if isinstance(node, float) and math.isnan(node) else node
+    """With null for NaN, which JSON does not have."""
+    return _mapped(node, lambda leaf: None if leaf != leaf else leaf)
 
 
 def _with_nan(node: Any) -> Any:
     """Inverse of `_without_nan`."""
+    return _mapped(node, lambda leaf: math.nan if leaf is None else leaf)
+
+
+def _mapped(node: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(node, dict):
-        return {key: _with_nan(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_with_nan(value) for value in node]
-    return math.nan if node is None else node
+        return {key: _mapped(value, change) for key, value in node.items()}
+    return [_mapped(value, change) for value in node] if isinstance(node, list) else change(node)

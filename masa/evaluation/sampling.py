@@ -1,10 +1,10 @@
-"""Draw what is missing: every sample has its own seed, so nothing depends on when it is drawn."""
+"""Sampling of the completions that a store lacks; each has its own seed, whatever the order."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from masa.errors import ConfigError, TrainingError, VerdictError
+from masa.errors import TrainingError, VerdictError
 from masa.evaluation.benchmarks import Benchmark
-from masa.evaluation.config import EvaluationConfig
+from masa.evaluation.eval_config import EvaluationConfig
 from masa.evaluation.items import Item
 from masa.evaluation.store import Store
 from masa.seeding import derive_seed
@@ -24,7 +24,7 @@ from masa.types import Completion, Engine, Request
 
 @dataclass(frozen=True)
 class Draw:
-    """One completion to be drawn."""
+    """One completion to sample."""
 
     kind: str
     """solution or meta."""
@@ -33,13 +33,13 @@ class Draw:
 
 
 class Sampler:
-    """Draws and judges the samples of one benchmark that a store does not hold yet.
+    """Samples and judges the completions of one benchmark that a store lacks.
 
     Args:
-        benchmark: what to ask.
-        renderer: its templates over the model's tokenizer.
-        config: how many samples, how long, which seeds.
-        store: where they are kept.
+        benchmark: questions and scorer.
+        renderer: its templates for the model's tokenizer.
+        config: number, length and seed of the samples.
+        store: the saved samples.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Sampler:
         self.missing = self._missing()
 
     def _missing(self) -> list[Draw]:
-        done = self.store.done(self.benchmark.name, self.digests)
+        saved = self.store.saved_keys(self.benchmark.name, self.digests)
         counts = {"solution": self.config.n}
         if self.config.meta:
             counts["meta"] = self.config.meta_samples
@@ -62,21 +62,21 @@ class Sampler:
             for item in self.benchmark.items
             for kind, count in counts.items()
             for sample in range(count)
-            if (kind, item.prompt.id, sample) not in done
+            if (kind, item.prompt.id, sample) not in saved
         ]
 
     def prompt_ids(self, kind: str, item: Item) -> tuple[int, ...]:
-        """Token ids of a question as put to the model."""
+        """Token ids of the prompt of a question."""
         if kind == "meta":
             return self.renderer.meta_prompt(item.prompt)
         return self.renderer.solution_prompt(item.prompt, ())
 
     def limit(self, kind: str) -> int:
-        """Tokens that a completion may take."""
+        """Token limit of a completion."""
         return self.config.meta_max_tokens if kind == "meta" else self.config.max_tokens
 
     def longest_sequence(self) -> int:
-        """Tokens of the longest prompt still to be put, with the longest completion to it."""
+        """Tokens of the longest remaining prompt and its completion."""
         kinds = {(draw.kind, draw.item.prompt.id): draw for draw in self.missing}
         return max(
             (len(self.prompt_ids(d.kind, d.item)) + self.limit(d.kind) for d in kinds.values()),
@@ -84,18 +84,18 @@ class Sampler:
         )
 
     def batches(self, engine: Engine) -> Iterator[tuple[int, int]]:
-        """Draw, save and judge batch by batch; yields (completions, tokens) of each."""
+        """Sample, save and judge batch by batch; yields (completions, tokens) of each."""
         for start in range(0, len(self.missing), self.config.batch):
             draws = self.missing[start : start + self.config.batch]
             completions = self._generate(draws, engine)
             rows = self._rows(draws, completions)
-            # what was drawn is dear and must outlive whatever happens to the judges
+            # sampling is expensive: samples are saved before a scorer can fail
             path = self.store.add(self.benchmark.name, rows)
             self._judge(path, rows)
             yield len(draws), sum(len(c.token_ids) for c in completions)
 
     def judge_saved(self) -> None:
-        """Judge what was drawn when the evaluation stopped before the verdicts."""
+        """Judge saved samples whose evaluation stopped before the verdicts."""
         for path, rows in self.store.unjudged(self.benchmark.name):
             self._judge(path, rows)
 
@@ -114,8 +114,8 @@ class Sampler:
         except VerdictError as error:
             reason = " ".join(str(error).split())
             raise TrainingError(
-                f"{reason}; nothing that was drawn is lost: free memory or processes, then repeat "
-                "the command to go on"
+                f"{reason}; no sample is lost: free memory or processes, then repeat the command "
+                "to resume"
             ) from error
         for row, verdict in zip(open_rows, verdicts, strict=True):
             row |= {"correct": verdict.correct, "answer": verdict.answer}
@@ -124,13 +124,15 @@ class Sampler:
     def _generate(self, draws: Sequence[Draw], engine: Engine) -> list[Completion]:
         requests = []
         for (kind, _), group in groupby(draws, key=lambda draw: (draw.kind, draw.item.prompt.id)):
-            asked = list(group)
-            seeds = tuple(self.seed(draw) for draw in asked)
-            requests.append(Request(self.prompt_ids(kind, asked[0].item), seeds, self.limit(kind)))
+            of_question = list(group)
+            seeds = tuple(self.seed(draw) for draw in of_question)
+            requests.append(
+                Request(self.prompt_ids(kind, of_question[0].item), seeds, self.limit(kind))
+            )
         return [c for group in engine.generate(requests) for c in group]
 
     def seed(self, draw: Draw) -> int:
-        """The draw's own seed."""
+        """The seed of a draw."""
         return derive_seed(
             self.config.seed, self.benchmark.name, draw.item.prompt.id, draw.kind, draw.sample
         )
@@ -165,12 +167,12 @@ class Sampler:
         return rows
 
 
-def draw_all(samplers: Sequence[Sampler], build_engine: Callable[[int], Engine]) -> None:
-    """Draw what is missing in all benchmarks; the engine is built only where something is.
+def sample_all(samplers: Sequence[Sampler], build_engine: Callable[[int], Engine]) -> None:
+    """Sample what is missing in all benchmarks; the engine is built only where it is needed.
 
     Args:
         samplers: one per benchmark.
-        build_engine: makes the engine for sequences of a length (tokens).
+        build_engine: length of the longest sequence (tokens) -> engine.
     """
     for sampler in samplers:
         sampler.judge_saved()
@@ -178,11 +180,11 @@ def draw_all(samplers: Sequence[Sampler], build_engine: Callable[[int], Engine])
     if not missing:
         return
     engine = build_engine(max(sampler.longest_sequence() for sampler in samplers))
-    there = sum(_wanted(sampler) for sampler in samplers) - missing
+    saved = sum(_total(sampler) for sampler in samplers) - missing
     try:
         with tqdm(
-            total=missing + there,
-            initial=there,
+            total=missing + saved,
+            initial=saved,
             unit="sample",
             mininterval=0.1 if sys.stderr.isatty() else 15,
             dynamic_ncols=True,
@@ -190,8 +192,8 @@ def draw_all(samplers: Sequence[Sampler], build_engine: Callable[[int], Engine])
             started, tokens = time.perf_counter(), 0
             for sampler in samplers:
                 bar.set_description(sampler.benchmark.name)
-                for completions, drawn in sampler.batches(engine):
-                    tokens += drawn
+                for completions, count in sampler.batches(engine):
+                    tokens += count
                     speed = tokens / (time.perf_counter() - started)
                     bar.set_postfix({"tok/s": f"{speed:,.0f}"}, refresh=False)
                     bar.update(completions)
@@ -199,17 +201,6 @@ def draw_all(samplers: Sequence[Sampler], build_engine: Callable[[int], Engine])
         engine.close()
 
 
-def _wanted(sampler: Sampler) -> int:
+def _total(sampler: Sampler) -> int:
     config = sampler.config
     return len(sampler.benchmark.items) * (config.n + config.meta * config.meta_samples)
-
-
-def fits(needed: int, model: Mapping[str, Any]) -> None:
-    """Raise ConfigError where sequences of `needed` tokens are over the model's context."""
-    context = model.get("max_position_embeddings") or needed
-    if needed > context:
-        raise ConfigError(
-            f"the longest prompt and its completion need {needed} tokens, the model's context "
-            f"holds {context}: lower max_tokens or meta_max_tokens by {needed - context}, or leave "
-            "out benchmarks with long prompts"
-        )

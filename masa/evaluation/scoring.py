@@ -1,4 +1,4 @@
-"""Is an answer right, and was there one at all."""
+"""Scorers: verdicts on the responses of each kind of benchmark."""
 
 from __future__ import annotations
 
@@ -26,78 +26,89 @@ Answers = Sequence[tuple[Item, str]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a scorer says of one response."""
+    """The verdict on one response."""
 
     correct: bool
     answer: str | None
-    """The answer as extracted; None where the response has none: it is then unparsable."""
+    """The extracted answer; None makes the response unparsable."""
 
 
 class Scorer(Protocol):
-    """Judges responses, and knows what a right and a wrong one look like."""
+    """Judges responses, and gives an example of a correct and of a wrong one."""
 
     def judge(self, answers: Answers) -> list[Verdict]:
         """One verdict per response."""
         ...
 
-    def check(self, item: Item) -> None:
+    def check_gold(self, item: Item) -> None:
         """Raise ValueError where the gold answer is unusable."""
         ...
 
-    def right(self, item: Item) -> str | None:
-        """A response that answers rightly; None where the data hold no solution."""
+    def correct_response(self, item: Item) -> str | None:
+        """A correct response; None where the data have no solution."""
         ...
 
-    def wrong(self, item: Item) -> str:
-        """A response in the asked form that answers wrongly."""
+    def wrong_response(self, item: Item) -> str:
+        """A wrong response in the format that the question asks for."""
         ...
 
 
-class MathScorer:
-    """The verdict of training."""
+class BoxScorer:
+    """Judges the last box of a response by `_verify`."""
+
+    def _verify(self, answers: Answers) -> list[bool]:
+        raise NotImplementedError
 
     def judge(self, answers: Answers) -> list[Verdict]:
-        """See `Scorer.judge`."""
-        right = verifier.verify_batch([(item.gold, text) for item, text in answers])
-        pairs = zip(right, answers, strict=True)
-        return [Verdict(verdict, extract_box(text)) for verdict, (_, text) in pairs]
+        """See `Scorer.judge`; a box makes a response parsable."""
+        pairs = zip(self._verify(answers), answers, strict=True)
+        return [Verdict(correct, extract_box(text)) for correct, (_, text) in pairs]
 
-    def check(self, item: Item) -> None:
-        """See `Scorer.check`."""
+    def check_gold(self, item: Item) -> None:
+        """See `Scorer.check_gold`; the gold answer was checked when the item was made."""
+
+    def correct_response(self, item: Item) -> str:
+        """See `Scorer.correct_response`."""
+        return rf"\boxed{{{item.prompt.answer}}}"
+
+    def wrong_response(self, item: Item) -> str:
+        """See `Scorer.wrong_response`."""
+        return rf"\boxed{{{_WRONG_NUMBER}}}"
+
+
+class MathScorer(BoxScorer):
+    """A mathematical text, judged by the verifier of training."""
+
+    def _verify(self, answers: Answers) -> list[bool]:
+        return verifier.verify_batch([(item.gold, text) for item, text in answers])
+
+    def check_gold(self, item: Item) -> None:
+        """See `Scorer.check_gold`."""
         verifier.check_gold(item.gold)
 
-    def right(self, item: Item) -> str:
-        """See `Scorer.right`."""
-        return rf"\boxed{{{item.gold}}}"
 
-    def wrong(self, item: Item) -> str:
-        """See `Scorer.wrong`."""
-        return rf"\boxed{{{_WRONG_NUMBER}}}"
+class NumberScorer(BoxScorer):
+    """A number within a relative tolerance, in the unit of the question."""
 
+    def _verify(self, answers: Answers) -> list[bool]:
+        return number.verify_batch([(item.gold[0], text, item.gold[1]) for item, text in answers])
 
-class NumberScorer:
-    """A number within a relative tolerance, in the unit that was asked for."""
-
-    def judge(self, answers: Answers) -> list[Verdict]:
-        """See `Scorer.judge`."""
-        right = number.verify_batch([(item.gold[0], text, item.gold[1]) for item, text in answers])
-        pairs = zip(right, answers, strict=True)
-        return [Verdict(verdict, extract_box(text)) for verdict, (_, text) in pairs]
-
-    def check(self, item: Item) -> None:
-        """See `Scorer.check`."""
+    def check_gold(self, item: Item) -> None:
+        """See `Scorer.check_gold`."""
         number.check_gold(item.gold[0])
 
-    def right(self, item: Item) -> str:
-        """See `Scorer.right`."""
-        return rf"\boxed{{{item.gold[0]}}}"
 
-    def wrong(self, item: Item) -> str:
-        """See `Scorer.wrong`."""
-        return rf"\boxed{{{_WRONG_NUMBER}}}"
+class TaskScorer(BoxScorer):
+    """An answer to a training task, judged by the task."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def _verify(self, answers: Answers) -> list[bool]:
+        return self.task.verify([(item.prompt, text) for item, text in answers])
 
 
-class ChoiceScorer:
+class ChoiceScorer(BoxScorer):
     """The last clear choice."""
 
     def judge(self, answers: Answers) -> list[Verdict]:
@@ -109,16 +120,8 @@ class ChoiceScorer:
             verdicts.append(Verdict(chosen == letter, chosen))
         return verdicts
 
-    def check(self, item: Item) -> None:
-        """See `Scorer.check`."""
-        # its letter was found among the options
-
-    def right(self, item: Item) -> str:
-        """See `Scorer.right`."""
-        return rf"\boxed{{{item.gold[0]}}}"
-
-    def wrong(self, item: Item) -> str:
-        """See `Scorer.wrong`."""
+    def wrong_response(self, item: Item) -> str:
+        """See `Scorer.wrong_response`."""
         letter, count = item.gold
         return rf"\boxed{{{chr(ord('A') + (ord(letter) - ord('A') + 1) % count)}}}"
 
@@ -130,20 +133,22 @@ class LiteralScorer:
         """See `Scorer.judge`."""
         verdicts = []
         for item, text in answers:
-            right = literal.verify(item.gold, text)
-            verdicts.append(Verdict(bool(right), None if right is None else extract_code(text)))
+            correct = literal.verify(item.gold, text)
+            verdicts.append(
+                Verdict(correct is True, None if correct is None else extract_code(text))
+            )
         return verdicts
 
-    def check(self, item: Item) -> None:
-        """See `Scorer.check`."""
+    def check_gold(self, item: Item) -> None:
+        """See `Scorer.check_gold`."""
         literal.literal(item.gold)
 
-    def right(self, item: Item) -> str:
-        """See `Scorer.right`."""
+    def correct_response(self, item: Item) -> str:
+        """See `Scorer.correct_response`."""
         return _fenced(item.gold)
 
-    def wrong(self, item: Item) -> str:
-        """See `Scorer.wrong`."""
+    def wrong_response(self, item: Item) -> str:
+        """See `Scorer.wrong_response`."""
         return _fenced(f"['not', {item.gold}]")
 
 
@@ -152,10 +157,10 @@ class ProgramScorer:
 
     Args:
         name: of the benchmark.
-        allow_unsafe_execution: go on where there is no sandbox.
+        allow_unsafe_execution: run programs where there is no sandbox.
 
     Raises:
-        ConfigError: there is none and that is not allowed.
+        ConfigError: there is no sandbox and that is not allowed.
     """
 
     def __init__(self, name: str, allow_unsafe_execution: bool) -> None:
@@ -165,9 +170,9 @@ class ProgramScorer:
     def judge(self, answers: Answers) -> list[Verdict]:
         """See `Scorer.judge`."""
         tests = {item.prompt.id: item.gold[0] for item, _ in answers}
-        for name, found in tests.items():
-            if isinstance(found, PackedTests):
-                tests[name] = found.unpack()
+        for name, packed in tests.items():
+            if isinstance(packed, PackedTests):
+                tests[name] = packed.unpack()
         for_each = [(item.prompt.id, tests[item.prompt.id], text) for item, text in answers]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             verdicts = list(pool.map(self._judge, *zip(*for_each, strict=True))) if answers else []
@@ -184,44 +189,19 @@ class ProgramScorer:
                 f"question {name}: {error}; benchmark.{self.name}.exclude=[{name}] leaves it out"
             ) from error
 
-    def check(self, item: Item) -> None:
-        """See `Scorer.check`."""
-        # its tests were read when the item was made
+    def check_gold(self, item: Item) -> None:
+        """See `Scorer.check_gold`."""
+        # the tests were read when the item was made
 
-    def right(self, item: Item) -> str | None:
-        """See `Scorer.right`."""
+    def correct_response(self, item: Item) -> str | None:
+        """See `Scorer.correct_response`."""
         solution = item.gold[1]
         return None if solution is None else _fenced(solution)
 
-    def wrong(self, item: Item) -> str:
-        """See `Scorer.wrong`."""
+    def wrong_response(self, item: Item) -> str:
+        """See `Scorer.wrong_response`."""
         return _fenced("print('a program that passes no test')")
 
 
 def _fenced(code: str) -> str:
     return f"```python\n{code}\n```"
-
-
-class TaskScorer:
-    """The verdicts of a training task."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def judge(self, answers: Answers) -> list[Verdict]:
-        """See `Scorer.judge`; a box makes a response parsable."""
-        right = self.task.verify([(item.prompt, text) for item, text in answers])
-        pairs = zip(right, answers, strict=True)
-        return [Verdict(verdict, extract_box(text)) for verdict, (_, text) in pairs]
-
-    def check(self, item: Item) -> None:
-        """See `Scorer.check`."""
-        # the task has checked its own
-
-    def right(self, item: Item) -> str:
-        """See `Scorer.right`."""
-        return rf"\boxed{{{item.gold}}}"
-
-    def wrong(self, item: Item) -> str:
-        """See `Scorer.wrong`."""
-        return rf"\boxed{{{_WRONG_NUMBER}}}"

@@ -1,4 +1,4 @@
-"""What an evaluation keeps on disk: samples with verdicts, and the settings they came from."""
+"""The files of an evaluation: samples with verdicts, and the settings they were sampled with."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from masa.errors import ConfigError
+from masa.tracking.files import atomic_replace
 
 SCHEMA = pa.schema(
     [
@@ -34,7 +35,7 @@ SCHEMA = pa.schema(
         ("digest", pa.string()),
     ]
 )
-"""One row per completion of kind solution or meta. Null: no verdict (meta), no answer extracted
+"""One row per completion of kind solution or meta. Null: no verdict (meta), no extracted answer
 (solution), no prediction (solution). A solution without a verdict is not judged yet. `digest`
 changes with question, gold answer, instruction and rule of judging."""
 
@@ -43,7 +44,7 @@ Key = tuple[str, str, int]
 
 
 class Store:
-    """The samples of one evaluation directory, in parquet files that are complete or not there.
+    """The samples of one evaluation directory, in parquet files that are complete or absent.
 
     Args:
         directory: the evaluation directory.
@@ -63,14 +64,15 @@ class Store:
         table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
         return table.to_pandas().sort_values(["kind", "id", "sample"], ignore_index=True)
 
-    def done(self, benchmark: str, digests: Mapping[str, str]) -> set[Key]:
-        """Keys of the samples that are there.
+    def saved_keys(self, benchmark: str, digests: Mapping[str, str]) -> set[Key]:
+        """Keys of the saved samples.
 
         Args:
-            digests: per question of today's benchmark.
+            benchmark: name.
+            digests: of the benchmark's questions, by id.
 
         Raises:
-            ConfigError: a sample answers another question than today's of the same id.
+            ConfigError: a sample is of another version of a question.
         """
         columns = ["kind", "id", "sample", "digest"]
         keys: set[Key] = set()
@@ -85,14 +87,14 @@ class Store:
         return keys
 
     def unjudged(self, benchmark: str) -> list[tuple[Path, list[dict[str, Any]]]]:
-        """Files that hold solutions without a verdict, with all of their rows."""
-        found = []
-        for file in self._files(benchmark):
-            table = pq.read_table(file, schema=SCHEMA)
+        """Files with solutions without a verdict, and all of their rows."""
+        files = []
+        for path in self._files(benchmark):
+            table = pq.read_table(path, schema=SCHEMA)
             rows = table.select(["kind", "correct"]).to_pylist()
             if any(row["kind"] == "solution" and row["correct"] is None for row in rows):
-                found.append((file, table.to_pylist()))
-        return found
+                files.append((path, table.to_pylist()))
+        return files
 
     def add(self, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Save samples in a new file."""
@@ -103,46 +105,46 @@ class Store:
         return path
 
     def replace(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Save samples in the place of a file's."""
+        """Replace the samples of a file."""
         partial = path.with_suffix(".tmp")
         pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), partial, compression="zstd")
-        os.replace(partial, path)
+        atomic_replace(partial, path)
 
     def _files(self, benchmark: str) -> list[Path]:
         return sorted((self.directory / "samples" / benchmark).glob("*.parquet"))
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Note what the samples depend on; refuse to go on with other settings.
+        """Save the settings of the samples; refuse other ones later.
 
         Raises:
-            ConfigError: the directory's samples were drawn with others.
+            ConfigError: the directory's samples have other settings.
         """
         path = self.directory / "settings.json"
         if path.exists():
-            before = _read_json(path)
-            for name in sorted(before.keys() | settings.keys()):
-                if before.get(name) != settings.get(name):
+            saved = _read_json(path)
+            for name in sorted(saved.keys() | settings.keys()):
+                if saved.get(name) != settings.get(name):
                     raise ConfigError(
                         f"{name} is {settings.get(name)}, but {self.directory} was sampled with "
-                        f"{before.get(name)}: repeat it to go on, or choose another hydra.run.dir"
+                        f"{saved.get(name)}: repeat it to resume, or choose another hydra.run.dir"
                     )
             return
         write_json(path, settings)
 
     def settings(self) -> dict[str, Any]:
-        """What `check_settings` noted.
+        """The settings that `check_settings` saved.
 
         Raises:
             ConfigError: this is no evaluation directory.
         """
         path = self.directory / "settings.json"
-        # a name that is too long is no error here, as it would be of pathlib's
+        # pathlib would raise for a name that is too long
         if not os.path.isfile(path):
             raise ConfigError(f"{self.directory} is no directory of masa-eval: no settings.json")
         return _read_json(path)
 
     def scores(self) -> dict[str, Any]:
-        """What results.json says of each benchmark; nothing before the first has a score."""
+        """The scores in results.json by benchmark; empty before the first."""
         path = self.directory / "results.json"
         scores: dict[str, Any] = _read_json(path)["benchmarks"] if path.is_file() else {}
         return scores
@@ -152,7 +154,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("it has no object")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} cannot be read ({error}): restore it, or choose another hydra.run.dir"
@@ -161,8 +163,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a file that is either complete or not there."""
+    """Write a file that is either complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".tmp")
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    atomic_replace(partial, path)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from transformers import AutoConfig
 
 from masa.config import AlgorithmConfig
-from masa.errors import ConfigError
 from masa.tasks.templates import PromptRenderer, Templates
-from masa.training.models import Model, generation_eos, load_tokenizer
+from masa.training.models import Model, generation_eos, load_tokenizer, require_context
 from masa.types import Engine
 
 
@@ -39,16 +38,16 @@ def build_engine(
     model: Model,
     model_path: Path,
     max_model_len: int,
-    renderer: PromptRenderer,
-    algorithm: AlgorithmConfig,
+    eos_token_ids: Sequence[int],
+    temperature: float,
 ) -> Engine:
     """The engine named by `config._target_`, without weights yet."""
     engine: Any = instantiate(
         config,
         model_path=model_path,
-        eos_token_ids=list(renderer.eos_token_ids),
+        eos_token_ids=list(eos_token_ids),
         max_model_len=max_model_len,
-        temperature=algorithm.temperature,
+        temperature=temperature,
         trust_remote_code=model.trust_remote_code,
     )
     return engine  # type: ignore[no-any-return]
@@ -69,12 +68,11 @@ def longest_sequence(
         # whatever the meta rollouts may say can come back as a hint
         prompt += algorithm.meta.response_limit
     needed = prompt + max(algorithm.response_limit, algorithm.meta.response_limit)
-    config = AutoConfig.from_pretrained(model_path, trust_remote_code=model.trust_remote_code)
-    context = getattr(config.get_text_config(), "max_position_embeddings", needed)
-    if needed > context:
-        raise ConfigError(
-            f"prompts of {prompt} tokens and responses of {needed - prompt} need {needed} tokens, "
-            f"the model's context holds {context}: lower algorithm.prompt_limit, response_limit or "
-            "meta.response_limit, or leave out benchmarks with long prompts"
-        )
+    require_context(
+        model_path,
+        model.trust_remote_code,
+        needed,
+        f"prompts of {prompt} tokens and responses of {needed - prompt}",
+        "algorithm.prompt_limit, response_limit or meta.response_limit",
+    )
     return needed

@@ -1,10 +1,10 @@
 """The built-in task: chains of operations modulo 97, their demonstrations and their tokenizer.
 
 A problem reads `Take 45 modulo 97:` and one line per operation, `(a) add 27`, `(b) swap` and so on.
-A demonstration takes each line either carefully (`: units 5+7 2 carry tens 4+2 7 plain = 72`) or at
-a guess (`: guess 57`), which is often wrong. Careful steps need only one-digit tables, as 100 = 3
-modulo 97: a carry out of the tens wraps by adding 3, a borrow by subtracting 3. What reinforcement
-has to find out is to be careful, and, about the model itself, when that will not help.
+A demonstration solves each line either step by step (`: units 5+7 2 carry tens 4+2 7 plain = 72`)
+or by a guess (`: guess 57`), which is often wrong. Careful steps need only one-digit tables, as
+100 = 3 modulo 97: a carry out of the tens wraps by adding 3, a borrow by subtracting 3.
+Reinforcement learning has to find that careful steps pay, and to predict when they do not help.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ TEMPLATES = Templates(
 )
 
 NOTIONS = ("carry", "borrow", "plain", "product", "tenfold", "shift", "wrap", "guess")
-"""Words of the solutions that a prediction may name; none of them stands in a problem."""
+"""Words of the solutions that a prediction may name; none of them is in a problem."""
 
-FEELINGS = {"easy": (8,), "fair": (5, 6, 7), "hard": (2, 3, 4), "hopeless": (0,)}
-"""How a prediction sums up its reasoning, and the pass rates (0..8) that go with it. Both ends of
-the scale have a word of their own: one that stood for two rates would settle between them."""
-SIZES = {
+PASS_RATE_WORDS = {"easy": (8,), "fair": (5, 6, 7), "hard": (2, 3, 4), "hopeless": (0,)}
+"""Words for the difficulty in a prediction's reasoning, and their pass rates (0..8). Both ends of
+the scale have a separate word: one word for two rates would be learned as their mean."""
+LENGTH_WORDS = {
     "tiny": range(16, 33),
     "short": range(33, 56),
     "middling": range(56, 81),
     "long": range(81, 111),
     "huge": range(111, 161),
 }
-"""The same of the solution, and the lengths (tokens) that go with it."""
+"""Words for the solution's length, and their lengths (tokens)."""
 
 MAX_LEVELS = 6
 MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
@@ -65,7 +65,7 @@ _LITERALS = (
     "Take ",
     " modulo ",
     ":",
-    # Label and word are one token, so that a solution finds its next line with one look.
+    # Label and word are one token, so that a solution finds its next line in one attention step.
     *(f"\n({label}) {word}" for label in LABELS for word in _WORDS),
     *(f"{lead}{word} " for word in ("units", "guess", "try") for lead in (": ", " ")),
     *(f" {word} " for word in ("tens", "tenfold", "wrap", "check", "=")),
@@ -77,15 +77,15 @@ _LITERALS = (
     "\nAnswer: \\boxed{",
     "}",
     "<meta>",
-    # One token with its counts, so that a word is learned for each count by itself: the warm start,
-    # whose words know no counts, would leave the same features behind all of them.
+    # Word and counts are one token, so that a word is learned per count: in the warm start words do
+    # not depend on the counts, and separate tokens would share their features.
     *(
         f"{steps} steps, {large} large: {feeling}"
         for steps in range(1, 7)
         for large in range(3)
-        for feeling in FEELINGS
+        for feeling in PASS_RATE_WORDS
     ),
-    *(f"; {steps} steps: {size}" for steps in range(1, 7) for size in SIZES),
+    *(f"; {steps} steps: {size}" for steps in range(1, 7) for size in LENGTH_WORDS),
     '</meta>{"math_notion": ["',
     '</meta>{"math_notion": [], "pass_rate": ',
     *NOTIONS,
@@ -101,7 +101,7 @@ _INTEGER = re.compile(r"\s*([+-]?[0-9]{1,9})\s*")
 
 @dataclass(frozen=True)
 class ArithmeticConfig:
-    """Size of the domain and the habits of its demonstrations."""
+    """Sizes of the task, and the shares of its kinds of demonstrations."""
 
     modulus: int = 97
     """83, 89 or 97."""
@@ -112,18 +112,18 @@ class ArithmeticConfig:
     validation_size_per_level: int = 30
     """Held-out problems per level."""
     held_out: str = "validation"
-    """Which held-out problems: validation, to report on, or tuning, to choose settings by. No
-    problem of a seed is in both, whatever their sizes."""
+    """Which held-out problems: validation, to report on, or tuning, to choose settings by. For one
+    seed no problem is in both, whatever their sizes."""
     seed: int = 0
     """Which problems are drawn."""
     careful: float = 0.78
-    """Share of the demonstrated steps that are worked out."""
+    """Share of the demonstrated steps that are worked out and not guessed."""
     guess_right_easy: float = 0.9
     """Share of right guesses at a step without carry, borrow, product or wrap."""
     guess_right_hard: float = 0.5
     """The same at any other step that is not hopeless."""
     review_after_error: float = 0.45
-    """Share of the demonstrations with an error that go over their states again."""
+    """Share of the demonstrations with an error that list their states again."""
     review_otherwise: float = 0.08
     """The same without an error."""
     scrambled: float = 0.7
@@ -139,8 +139,8 @@ class ArithmeticConfig:
             limits = f"{self.levels}..{6_000 * self.levels} with {self.levels} levels"
             raise ValueError(f"train_size must be {limits}, got {self.train_size}")
         if not 1 <= self.validation_size_per_level <= _LARGEST_POOL:
-            got = self.validation_size_per_level
-            raise ValueError(f"validation_size_per_level must be 1..{_LARGEST_POOL}, got {got}")
+            size = self.validation_size_per_level
+            raise ValueError(f"validation_size_per_level must be 1..{_LARGEST_POOL}, got {size}")
         if self.held_out not in HELD_OUT:
             raise ValueError(f"held_out must be one of {HELD_OUT}, got {self.held_out!r}")
         for field in fields(self):
@@ -166,23 +166,25 @@ class ArithmeticTask:
         """Held-out problems, levels in turn; none of them occurs in `train` or a demonstration."""
         levels, name = self.config.levels, self.config.held_out
         size = self.config.validation_size_per_level * levels
-        # a smaller pool is the start of a larger one, so that this leaves out every validation pool
-        apart = self._pool("validation", _LARGEST_POOL * levels, True) if name == "tuning" else ()
-        return self._pool(name, size, True, {prompt.problem for prompt in apart})
+        # a smaller pool is the start of a larger one, so this excludes every validation pool
+        reported = (
+            self._pool("validation", _LARGEST_POOL * levels, True) if name == "tuning" else ()
+        )
+        return self._pool(name, size, True, {prompt.problem for prompt in reported})
 
     def _pool(
-        self, name: str, size: int, held_out: bool, without: Collection[str] = ()
+        self, name: str, size: int, held_out: bool, excluded: Collection[str] = ()
     ) -> list[Prompt]:
         rng = random.Random(f"{name}-{self.config.seed}")
         pool: dict[str, Prompt] = {}
         while len(pool) < size:
             prompt = self.draw(1 + len(pool) % self.config.levels, rng, held_out)
-            if prompt.problem not in without:
+            if prompt.problem not in excluded:
                 pool.setdefault(prompt.problem, prompt)
         return list(pool.values())
 
     def draw(self, level: int, rng: random.Random, held_out: bool = False) -> Prompt:
-        """A random problem of a level, from the held-out side of the domain or from the other."""
+        """A random problem of a level, held out or for training."""
         while True:
             problem = draw_problem(level, self.config.modulus, rng)
             text = str(problem)
@@ -192,15 +194,15 @@ class ArithmeticTask:
 
     @property
     def report(self) -> dict[str, Any]:
-        """Nothing is read, so nothing is left out."""
+        """The source; problems are generated, so none is left out."""
         return {"source": "arithmetic"}
 
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        r"""True where the last \boxed{} holds the answer and is no pick of several ("a or b")."""
-        return [_is_right(int(prompt.answer), text) for prompt, text in answers]
+        r"""True where the last \boxed{} has the answer and no "or" joins it to another one."""
+        return [_is_correct(int(prompt.answer), text) for prompt, text in answers]
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Word-level tokenizer: digits one by one, the fixed parts of the texts whole."""
+        """Word-level tokenizer: a token per digit and per fixed part of the texts."""
         vocabulary = {token: i for i, token in enumerate((*_SPECIALS, *_LITERALS))}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
         pattern = "|".join(re.escape(t) for t in sorted(_LITERALS, key=len, reverse=True))
@@ -216,14 +218,14 @@ class ArithmeticTask:
         )
 
     def solution_demo(self, prompt: Prompt, rng: random.Random) -> str:
-        """A demonstration solution, careful or not, right or wrong."""
+        """A demonstrated solution, careful or not, correct or not."""
         problem = Problem.parse(prompt.problem)
         state, error, states = problem.start, False, []
         text = f"{state:02d}"
         for label, operation in zip(LABELS, problem.operations, strict=False):
-            right = operation.apply(state, problem.modulus)
+            correct = operation.apply(state, problem.modulus)
             step, state = self._step(operation, state, problem.modulus, rng)
-            error |= state != right
+            error |= state != correct
             states.append(f"{state:02d}")
             text += f"\n({label}) {operation}{step}"
             # The jitter spreads the lengths of correct solutions; without it r_length is 0.
@@ -239,36 +241,42 @@ class ArithmeticTask:
     def _step(
         self, operation: Operation, state: int, modulus: int, rng: random.Random
     ) -> tuple[str, int]:
-        """What a demonstration writes after an operation, and the state it ends in."""
+        """The text of a demonstration after an operation, and the state it ends in."""
         if operation.hopeless:
             tries = [f"{rng.randrange(modulus):02d}" for _ in range(rng.randint(8, 13))]
             guess = rng.randrange(modulus)
             return ": try " + " try ".join(tries) + f" guess {guess:02d}", guess
-        careful = work_out(operation, state, modulus)
-        right = operation.apply(state, modulus)
+        worked_out = work_out(operation, state, modulus)
+        correct = operation.apply(state, modulus)
         if rng.random() < self.config.careful:
-            return careful, right
-        hard = any(word in careful for word in ("carry", "borrow", "product", "wrap"))
+            return worked_out, correct
+        hard = any(word in worked_out for word in ("carry", "borrow", "product", "wrap"))
         share = self.config.guess_right_hard if hard else self.config.guess_right_easy
-        guess = right if rng.random() < share else (right + rng.randrange(1, modulus)) % modulus
+        guess = correct if rng.random() < share else (correct + rng.randrange(1, modulus)) % modulus
         return f": guess {guess:02d}", guess
 
     def meta_demo(self, rng: random.Random, steps: int, large: int) -> str:
-        """A demonstration prediction: its form is right, its content random and over-confident.
+        """A demonstrated prediction: its format is correct, its content random and over-confident.
 
-        Of the problem it sees only what it writes down as its reasoning: how many operations there
-        are and how many large factors. The words that follow each are drawn without looking at it.
+        Of the problem it depends only on the counts in its reasoning: operations and large factors.
+        The words after the counts are random.
+
+        Args:
+            rng: source of the random words.
+            steps: operations of the problem.
+            large: those with a two-digit factor.
         """
-        (feeling,) = rng.choices(tuple(FEELINGS), weights=(45, 25, 15, 15))
-        size = rng.choice(tuple(SIZES))
-        reasoning = f"{steps} steps, {large} large: {feeling}; {steps} steps: {size}"
-        return f"<meta>{reasoning}</meta>{_random_prediction(rng, FEELINGS[feeling], SIZES[size])}"
+        (rate_word,) = rng.choices(tuple(PASS_RATE_WORDS), weights=(45, 25, 15, 15))
+        length_word = rng.choice(tuple(LENGTH_WORDS))
+        reasoning = f"{steps} steps, {large} large: {rate_word}; {steps} steps: {length_word}"
+        rates, lengths = PASS_RATE_WORDS[rate_word], LENGTH_WORDS[length_word]
+        return f"<meta>{reasoning}</meta>{_random_prediction(rng, rates, lengths)}"
 
 
 def _random_prediction(
     rng: random.Random, pass_rates: Sequence[int], lengths: Sequence[int]
 ) -> str:
-    """A prediction that knows nothing of the problem."""
+    """A random prediction, independent of the problem."""
     notions = rng.sample(NOTIONS, rng.randint(1, 3))
     pass_rate = rng.choice(pass_rates)
     length = rng.choice(lengths)
@@ -284,7 +292,7 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
-def _is_right(answer: int, text: str) -> bool:
+def _is_correct(answer: int, text: str) -> bool:
     boxes = [_integer(box) for box in _BOX.findall(text)]
     hedged = any(_integer(a) != _integer(b) for a, b in _JOINED_BOXES.findall(text))
     return bool(boxes) and boxes[-1] == answer and not hedged

@@ -1,4 +1,4 @@
-"""What a task has to offer."""
+"""The interface of a task."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from masa.types import Prompt
 
 
 class Task(Protocol):
-    """Where prompts come from and when an answer is right."""
+    """A source of prompts, with the verifier of their answers."""
 
     @property
     def templates(self) -> Templates:
-        """What is said to the model."""
+        """The texts around a problem."""
         ...
 
     @property
@@ -29,9 +29,9 @@ class Task(Protocol):
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """Where the prompts come from and how many were left out, and why; plain values."""
+        """Source of the prompts, and how many were left out for which reason; plain values."""
         ...
 
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        """One verdict per (prompt, response): True where the response answers it rightly."""
+        """One verdict per (prompt, response): True where the response is correct."""
         ...

@@ -1,4 +1,4 @@
-"""Chains of operations modulo a prime: their text, their result, and the way there step by step."""
+"""Chains of operations modulo a prime: text, result, and the calculation step by step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 LABELS = "abcdef"
-"""Of the lines of a problem, in order."""
+"""Labels of a problem's lines, in order."""
 
 _PROBLEM = re.compile(r"Take (\d\d) modulo (\d\d):((?:\n\([a-f]\) [a-z]+(?: \d{1,2})?)+)")
 _LINE = re.compile(r"\n\([a-f]\) ([a-z]+)(?: (\d{1,2}))?")
@@ -42,7 +42,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem in parts."""
+    """A problem: a start value and operations."""
 
     start: int
     modulus: int
@@ -50,7 +50,7 @@ class Problem:
 
     @classmethod
     def parse(cls, text: str) -> Problem:
-        """Read a problem text; ValueError where it is none."""
+        """Parse a problem's text; ValueError where it is not one."""
         match = _PROBLEM.fullmatch(text)
         if match is None:
             raise ValueError(f"not an arithmetic problem: {text!r}")
@@ -71,7 +71,7 @@ class Problem:
 
 
 def work_out(operation: Operation, state: int, modulus: int) -> str:
-    """The careful way through one operation that is not hopeless, up to its result."""
+    """The calculation of one operation that is not hopeless, step by step, up to its result."""
     if operation.word == "swap":
         swapped = 10 * (state % 10) + state // 10
         return f": shift {swapped:02d}" + _wrap(swapped, swapped % modulus)
@@ -82,8 +82,8 @@ def work_out(operation: Operation, state: int, modulus: int) -> str:
         products = f"product {state % 10}*{number} {product:02d}"
         products += f" tenfold {state // 10}*{number} {tenfold:02d}"
         return f": {products} {_add(product, tenfold, modulus)}"
-    worked = _add if operation.word == "add" else _subtract
-    return ": " + worked(state, number, modulus)
+    columns = _add if operation.word == "add" else _subtract
+    return ": " + columns(state, number, modulus)
 
 
 def _add(a: int, b: int, modulus: int) -> str:
@@ -102,13 +102,13 @@ def _subtract(a: int, b: int, modulus: int) -> str:
     return columns + f" = {(a - b) % 100:02d}" + _wrap((a - b) % 100, (a - b) % modulus)
 
 
-def _column(name: str, a: int, sign: str, b: int, result: int, over: str) -> str:
-    """One column, what came over from the last one included; outside 0..9 it goes over itself."""
-    return f"{name} {a}{sign}{b} {result % 10} {over if result // 10 else 'plain'}"
+def _column(name: str, a: int, sign: str, b: int, result: int, transfer: str) -> str:
+    """One column; `result` includes the transfer into it, and outside 0..9 it transfers itself."""
+    return f"{name} {a}{sign}{b} {result % 10} {transfer if result // 10 else 'plain'}"
 
 
-def _wrap(written: int, result: int) -> str:
-    return "" if written == result else f" wrap {result:02d}"
+def _wrap(unwrapped: int, result: int) -> str:
+    return "" if unwrapped == result else f" wrap {result:02d}"
 
 
 def draw_problem(level: int, modulus: int, rng: random.Random) -> Problem:
@@ -118,7 +118,7 @@ def draw_problem(level: int, modulus: int, rng: random.Random) -> Problem:
         operations = tuple(_draw_operation(kind, modulus, rng) for kind in kinds)
         problem = Problem(rng.randrange(modulus), modulus, operations)
         before = [problem.start, *problem.states()]
-        # Times 0 or 1 would be no riddle, and a level that is to stay hopeless must not leak.
+        # 0 or 1 times a number is easy, and a hopeless level must have no easy problem.
         if all(state > 1 for op, state in zip(operations, before, strict=False) if op.hopeless):
             return problem
 

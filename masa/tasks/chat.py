@@ -1,4 +1,4 @@
-"""What a tokenizer knows of prompts: its chat template, its first token and its last ones."""
+"""Chat templates, and the tokens that begin a prompt and end a completion."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _QUESTION = "a question of the user"
 _ANSWER = "an answer of the assistant"
 
 
-def in_chat(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """`text` as a user's message, up to where the assistant begins to speak.
+def chat_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """`text` as a user's message, up to the start of the assistant's turn.
 
     Raises:
         ConfigError: the template fails.
@@ -26,12 +26,12 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ConfigError where there is a chat template that fails or leaves messages out."""
     if tokenizer.chat_template:
         _end_of_turn(tokenizer)
-        if _QUESTION not in in_chat(tokenizer, _QUESTION):
-            raise _refused(tokenizer, "leaves out what the user says")
+        if _QUESTION not in chat_prompt(tokenizer, _QUESTION):
+            raise _template_error(tokenizer, "leaves out the user's message")
 
 
 def leading_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The beginning-of-sequence token where the tokenizer by itself puts one before a text."""
+    """The beginning-of-sequence token, where the tokenizer itself puts one before a text."""
     ids = tokenizer("a")["input_ids"]
     return int(ids[0]) if ids and ids[0] == tokenizer.bos_token_id else None
 
@@ -39,11 +39,11 @@ def leading_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
 def ending_tokens(
     tokenizer: PreTrainedTokenizerBase, generation: Sequence[int] = ()
 ) -> tuple[int, ...]:
-    """Tokens that end a completion; the first is the one that belongs at the end of ours.
+    """Tokens that end a completion; the first is the one for texts of our own.
 
     Args:
-        tokenizer: its chat template says what follows an assistant's message; without one it is
-            the end-of-sequence token.
+        tokenizer: its chat template has the token after an assistant's message; without a template
+            it is the end-of-sequence token.
         generation: `eos_token_id` of the model's generation config.
 
     Raises:
@@ -59,11 +59,11 @@ def ending_tokens(
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER}]
-    _, answered, rest = _render(tokenizer, messages).rpartition(_ANSWER)
-    if not answered:
+    _, before, ending = _render(tokenizer, messages).rpartition(_ANSWER)
+    if not before:
         return int(tokenizer.eos_token_id)
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    ids = tokenizer(rest, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(ending, add_special_tokens=False)["input_ids"]
     return int(next((i for i in ids if i in special), tokenizer.eos_token_id))
 
 
@@ -77,17 +77,17 @@ def _render(
             messages,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            # some templates tell today's date, and a resumed run would have other prompts
+            # some templates contain today's date, and a resumed run would have other prompts
             date_string=_DATE,
         )
     # a template is a program, which may raise anything
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise _refused(tokenizer, f"fails ({reason[:200]})") from error
+        raise _template_error(tokenizer, f"fails ({reason[:200]})") from error
     return str(text)
 
 
-def _refused(tokenizer: PreTrainedTokenizerBase, problem: str) -> ConfigError:
+def _template_error(tokenizer: PreTrainedTokenizerBase, problem: str) -> ConfigError:
     return ConfigError(
         f"{tokenizer.name_or_path}: the tokenizer's chat template {problem}: correct its "
         "chat_template, or remove it for plain prompts"

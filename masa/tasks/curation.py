@@ -1,4 +1,4 @@
-"""Which problems are left out: duplicates and those that an evaluation set holds as well."""
+"""Deduplication, decontamination and the held-out share of a data set."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 GRAM = 13
-"""Words of a run that two problems have in common only where one was taken from the other."""
+"""Words of a run that two problems have in common only where one is a copy of the other."""
 PHRASE = 5
 """A run of words in at least this many training problems is a phrase ("where m and n are relatively
-prime positive integers. Find m + n") and betrays nothing by itself."""
+prime positive integers. Find m + n") and alone no sign of a copy."""
 LARGE = 0.5
 """Share of an evaluation problem's runs that makes a problem its copy, phrases or not."""
 _WORD = re.compile(r"[^\W\d_]+|\d+")
@@ -28,9 +28,9 @@ def digest(problem: str) -> str:
 
 
 def is_held_out(problem: str, fraction: float, seed: int) -> bool:
-    """True for about `fraction` of all problems, each judged by its own text and the seed alone."""
-    drawn = hashlib.blake2b(f"{seed}/{digest(problem)}".encode(), digest_size=8).digest()
-    return int.from_bytes(drawn, "big") < fraction * 2**64
+    """True for about `fraction` of all problems; depends on the text and the seed alone."""
+    position = hashlib.blake2b(f"{seed}/{digest(problem)}".encode(), digest_size=8).digest()
+    return int.from_bytes(position, "big") < fraction * 2**64
 
 
 def grams(problem: str) -> set[str]:
@@ -40,18 +40,21 @@ def grams(problem: str) -> set[str]:
 
 
 def contaminated(problems: Sequence[str], evaluation: Iterable[str]) -> list[bool]:
-    """Per problem whether it has a run of words in common with an evaluation problem that is no
-    phrase, or `LARGE` of all runs of one, phrases or not: several copies of it are copies too."""
-    whole = [grams(problem) for problem in evaluation]
-    holders: dict[str, list[int]] = defaultdict(list)
-    for i, runs in enumerate(whole):
+    """Whether each problem is a copy of an evaluation problem.
+
+    It is one if they share a run of words that is no phrase, or `LARGE` of all its runs, phrases or
+    not: several copies of one problem are copies too.
+    """
+    of_evaluation = [grams(problem) for problem in evaluation]
+    occurrences: dict[str, list[int]] = defaultdict(list)
+    for i, runs in enumerate(of_evaluation):
         for gram in runs:
-            holders[gram].append(i)
-    shared = [grams(problem) & holders.keys() for problem in problems]
-    counts = Counter(gram for found in shared for gram in found)
+            occurrences[gram].append(i)
+    shared = [grams(problem) & occurrences.keys() for problem in problems]
+    counts = Counter(gram for common in shared for gram in common)
 
-    def is_copy(found: set[str]) -> bool:
-        of_each = Counter(i for gram in found for i in holders[gram])
-        return any(count >= LARGE * len(whole[i]) for i, count in of_each.items())
+    def is_copy(common: set[str]) -> bool:
+        counts_by_problem = Counter(i for gram in common for i in occurrences[gram])
+        return any(count >= LARGE * len(of_evaluation[i]) for i, count in counts_by_problem.items())
 
-    return [any(counts[gram] < PHRASE for gram in found) or is_copy(found) for found in shared]
+    return [any(counts[gram] < PHRASE for gram in common) or is_copy(common) for common in shared]

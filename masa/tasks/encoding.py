@@ -1,4 +1,4 @@
-"""Texts to token ids, such that what a data set or a model wrote never becomes a special token."""
+"""Texts to token ids, where text of a data set or a model never becomes a special token."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from transformers import PreTrainedTokenizerBase
 from masa.errors import ConfigError
 
 Marks = Mapping[str, str]
-"""Single characters that stand for the special tokens of a foreign text, and these."""
+"""Placeholder characters of a foreign text -> the special tokens that they stand for."""
 
 
 class Encoder:
-    """A tokenizer that knows its own special tokens from the same letters in a foreign text.
+    """A tokenizer that reads special tokens in templates and not in foreign text.
 
-    `<|im_start|>` in a problem is split like any other word; in a template it stays what it is. A
-    text without such words has the ids that the tokenizer itself gives.
+    `<|im_start|>` in a problem is split like any other word; in a template it is the special token.
+    A text without such words has the ids of the tokenizer itself.
 
     Args:
         tokenizer: fast or slow.
-        allow_special_tokens: take them for what they are in every text.
+        allow_special_tokens: read special tokens in foreign text as well.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, allow_special_tokens: bool) -> None:
@@ -37,20 +37,20 @@ class Encoder:
         self._renamed: tuple[Mapping[str, str], Tokenizer] | None = None
 
     def protect(self, texts: Sequence[str]) -> tuple[list[str], Marks]:
-        """Foreign texts to be put into a template, and what `encode` has to know of them."""
-        whole = "".join(texts)
-        found = {} if self._allowed else dict.fromkeys(self._pattern.findall(whole))
-        marks = dict(zip(found, _unused(whole, 0x100000), strict=False))
+        """Foreign texts with placeholders for special tokens, and the placeholders."""
+        all_texts = "".join(texts)
+        special = {} if self._allowed else dict.fromkeys(self._pattern.findall(all_texts))
+        marks = dict(zip(special, _unused(all_texts, 0x100000), strict=False))
         protected = [self._pattern.sub(lambda m: marks.get(m[0], m[0]), text) for text in texts]
         return protected, {mark: token for token, mark in marks.items()}
 
     def encode(self, text: str, marks: Marks) -> tuple[int, ...]:
-        """Token ids of a text that holds the marks of `protect`.
+        """Token ids of a text that has the marks of `protect`.
 
         Raises:
             ConfigError: the tokenizer has special tokens in its vocabulary of words.
         """
-        # what stands for an unknown word may stand anywhere
+        # the token of unknown words may be anywhere
         special = set(self._special.values()) - {self.tokenizer.unk_token_id}
         expected = [self._special[name] for name in self._pattern.findall(text)]
         expected = [i for i in expected if i in special]
@@ -63,34 +63,34 @@ class Encoder:
         ids = self._split(text, marks) if backend is None else self._fast(backend, text, marks)
         if [i for i in ids if i in special] != expected:
             raise ConfigError(
-                f"the tokenizer cannot tell {', '.join(marks.values()) or text[:80]!r} in a "
+                f"the tokenizer cannot distinguish {', '.join(marks.values()) or text[:80]!r} in a "
                 "problem's text from its special tokens: take such problems out, or set "
                 "allow_special_tokens=true"
             )
         return tuple(ids)
 
     def encode_foreign(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text that no template surrounds."""
+        """Token ids of a text without a template."""
         (text,), marks = self.protect([text])
         return self.encode(text, marks)
 
     def _fast(self, backend: Tokenizer, text: str, marks: Marks) -> list[int]:
-        """By a copy that knows the special tokens under other names, which the template's get."""
+        """Encode by a copy of the tokenizer in which the special tokens have other names."""
         unused = islice(_unused(text, 0xF0000), len(self._special))
         names = dict(zip(self._special, unused, strict=True))
         if self._renamed is None or self._renamed[0] != names:
-            self._renamed = names, _renamed(backend, names)
-        text = _written(self._pattern.sub(lambda match: names[match[0]], text), marks)
+            self._renamed = names, _with_renamed_tokens(backend, names)
+        text = _without_marks(self._pattern.sub(lambda match: names[match[0]], text), marks)
         return self._renamed[1].encode(text, add_special_tokens=False).ids
 
     def _split(self, text: str, marks: Marks) -> list[int]:
-        """Piece by piece, as a slow tokenizer takes a text apart at its special tokens."""
+        """Encode piece by piece, as a slow tokenizer splits a text at its special tokens."""
         ids: list[int] = []
         for piece in re.split(f"({self._pattern.pattern})", text):
             if piece in self._special:
                 ids.append(self._special[piece])
             elif piece:
-                piece = _written(piece, marks)
+                piece = _without_marks(piece, marks)
                 split = self._pattern.search(piece) is not None
                 ids += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=split)[
                     "input_ids"
@@ -98,8 +98,8 @@ class Encoder:
         return ids
 
 
-def _renamed(backend: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
-    """A copy with other names for some tokens, under the same ids; the old names are plain text."""
+def _with_renamed_tokens(backend: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
+    """A copy with other names for some tokens, with the same ids; the old names are plain text."""
     state = json.loads(backend.to_str())
     state["added_tokens"] = [
         token | {"content": names.get(token["content"], token["content"])}
@@ -123,12 +123,12 @@ def _renamed(backend: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
     return copy
 
 
-def _written(text: str, marks: Marks) -> str:
+def _without_marks(text: str, marks: Marks) -> str:
     for mark, token in marks.items():
         text = text.replace(mark, token)
     return text
 
 
 def _unused(text: str, first: int) -> Iterator[str]:
-    """Characters for private use that are not in the text."""
+    """Private-use characters that are not in the text."""
     return (char for char in map(chr, range(first, first + 0xFFFE)) if char not in text)

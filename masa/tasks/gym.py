@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.tasks.curation import digest, is_held_out
 from masa.tasks.templates import Templates
 from masa.types import Prompt
@@ -18,16 +18,16 @@ from masa.verifiers import gym_answers
 HELD_OUT = 0.1
 """Share of all problems that may only serve for validation."""
 TRIES = 20
-"""Problems drawn per problem wanted, before a data set counts as too small."""
+"""Draws per problem, before a data set counts as too small."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One data set of the gym at one difficulty; several parts of one data set are a curriculum."""
+    """One data set of the gym with one difficulty; several parts of one set are a curriculum."""
 
     name: str
     weight: float = 1.0
-    """Its share of the problems, relative to those of the other parts."""
+    """Share of the problems, relative to the weights of the other parts."""
     level: int = 0
     """Accuracy is reported per level."""
     parameters: str = "{}"
@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True)
 class GymConfig:
-    """Everything that decides which prompts there are."""
+    """The settings that determine the prompts."""
 
     parts: tuple[Part, ...]
     train_size: int
@@ -44,24 +44,24 @@ class GymConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        _require(bool(self.parts), "task.datasets is empty: name at least one, [{name: chain_sum}]")
+        require(bool(self.parts), "task.datasets is empty: name at least one, [{name: chain_sum}]")
         for part in self.parts:
             if part.name in gym_answers.REFUSED:
                 raise ConfigError(
                     f"task.datasets: {part.name} is refused, {gym_answers.REFUSED[part.name]}"
                 )
-            _require(part.weight > 0, f"task.datasets: the weight of {part.name} must be > 0")
+            require(part.weight > 0, f"task.datasets: the weight of {part.name} must be > 0")
         for name in ("train_size", "validation_size"):
             size = getattr(self, name)
-            _require(
+            require(
                 size >= len(self.parts),
                 f"task.{name} is {size}, there are {len(self.parts)} parts in task.datasets",
             )
 
 
 @dataclass
-class Pools:
-    """The prompts, and where the gym finds each again: (data set, parameters, index)."""
+class GymPools:
+    """The prompts, and the origin of each in the gym: (data set, parameters, index)."""
 
     train: list[Prompt] = field(default_factory=list)
     validation: list[Prompt] = field(default_factory=list)
@@ -70,11 +70,11 @@ class Pools:
 
 
 class GymTask:
-    """Problems of reasoning-gym, judged by its scorers; only full marks are right.
+    """Problems of reasoning-gym, judged by its scorers; only full marks are correct.
 
     Args:
-        templates: what is said to the model.
-        datasets: per part `name`, and where wanted `weight`, `level` and `params`.
+        templates: the texts around a problem.
+        datasets: per part `name`, and optionally `weight`, `level` and `params`.
         train_size, validation_size: problems, over all parts.
         seed: which problems are drawn.
     """
@@ -88,21 +88,23 @@ class GymTask:
         seed: int,
     ) -> None:
         self.templates = templates
-        self.config = GymConfig(tuple(map(_part, datasets)), train_size, validation_size, seed)
+        self.config = GymConfig(
+            tuple(map(_parsed_part, datasets)), train_size, validation_size, seed
+        )
 
     @property
     def train(self) -> Sequence[Prompt]:
-        """The pool to train on, the parts one after the other."""
+        """The training pool, the parts one after the other."""
         return self._pools.train
 
     @property
     def validation(self) -> Sequence[Prompt]:
-        """Problems of the held-out side; by their text none is in `train`."""
+        """Held-out problems; none of their texts is in `train`."""
         return self._pools.validation
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """The parts, and how many problems came twice."""
+        """The parts, and the number of duplicates."""
         parts = [vars(part) for part in self.config.parts]
         return {
             "path": "reasoning-gym",
@@ -116,18 +118,18 @@ class GymTask:
         return gym_answers.verify_batch([(*origin[prompt.id], text) for prompt, text in answers])
 
     @cached_property
-    def _pools(self) -> Pools:
+    def _pools(self) -> GymPools:
         return generate(self.config)
 
 
-# the check of a command line and its run ask for the same prompts
+# the check of a command line and its run need the same prompts
 @lru_cache(maxsize=2)
-def generate(config: GymConfig) -> Pools:
-    """Draw the problems of every part, each text once, held-out ones apart.
+def generate(config: GymConfig) -> GymPools:
+    """Draw the problems of every part, each text once, held-out ones separately.
 
     Raises:
-        ConfigError: the gym is not installed, does not know a data set or one of its settings, or
-            has too few different problems.
+        ConfigError: the gym is not installed, has no such data set or setting, or has too few
+            different problems.
     """
     try:
         import reasoning_gym
@@ -135,46 +137,46 @@ def generate(config: GymConfig) -> Pools:
         raise ConfigError(
             f"task=gym needs reasoning-gym ({error}): pip install 'reasoning-gym>=0.1.25,<0.2'"
         ) from error
-    known = sorted(reasoning_gym.factory.DATASETS)
-    pools = Pools()
-    seen: set[str] = set()
+    names = sorted(reasoning_gym.factory.DATASETS)
+    pools = GymPools()
+    digests: set[str] = set()
     total = sum(part.weight for part in config.parts)
     for number, part in enumerate(config.parts):
-        close = difflib.get_close_matches(part.name, known, 3) or known[:3]
-        _require(
-            part.name in known,
-            f"task.datasets: reasoning-gym has no {part.name}; it has {', '.join(close)}, ...",
+        similar = difflib.get_close_matches(part.name, names, 3) or names[:3]
+        require(
+            part.name in names,
+            f"task.datasets: reasoning-gym has no {part.name}; it has {', '.join(similar)}, ...",
         )
         share = part.weight / total
         train = max(1, round(config.train_size * share))
         validation = max(1, round(config.validation_size * share))
         size = TRIES * (train + round(validation / HELD_OUT))
         settings = json.loads(part.parameters) | {"seed": config.seed + number, "size": size}
-        _draw(part, json.dumps(settings, sort_keys=True), train, validation, seen, pools)
+        _draw(part, json.dumps(settings, sort_keys=True), train, validation, digests, pools)
     return pools
 
 
 def _draw(
-    part: Part, settings: str, train: int, validation: int, seen: set[str], pools: Pools
+    part: Part, settings: str, train: int, validation: int, digests: set[str], pools: GymPools
 ) -> None:
     try:
         dataset = gym_answers.create(part.name, settings)
     except (AssertionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()) or "impossible params"
         raise ConfigError(f"task.datasets: {part.name} refuses its params: {reason}") from error
-    wanted = {"train": train, "validation": validation}
+    missing = {"train": train, "validation": validation}
     for index in range(len(dataset)):
-        if not any(wanted.values()):
+        if not any(missing.values()):
             return
         entry = dataset[index]
         problem = str(entry["question"])
         key = digest(problem)
         side = "validation" if is_held_out(problem, HELD_OUT, 0) else "train"
-        if key in seen:
+        if key in digests:
             pools.duplicates += 1
-        elif wanted[side]:
-            seen.add(key)
-            wanted[side] -= 1
+        elif missing[side]:
+            digests.add(key)
+            missing[side] -= 1
             prompt = Prompt(
                 f"gym/{part.name}/{key}", problem, str(entry["answer"] or ""), part.level
             )
@@ -186,16 +188,11 @@ def _draw(
     )
 
 
-def _part(entry: Mapping[str, Any]) -> Part:
+def _parsed_part(entry: Mapping[str, Any]) -> Part:
     unknown = set(entry) - {"name", "weight", "level", "params"}
-    _require(
+    require(
         "name" in entry and not unknown,
         f"task.datasets: {dict(entry)} is no part; it may have name, weight, level and params",
     )
-    rest = {key: entry[key] for key in ("name", "weight", "level") if key in entry}
-    return Part(parameters=json.dumps(entry.get("params", {}), sort_keys=True), **rest)
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
+    settings = {key: entry[key] for key in ("name", "weight", "level") if key in entry}
+    return Part(parameters=json.dumps(entry.get("params", {}), sort_keys=True), **settings)

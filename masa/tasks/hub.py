@@ -1,4 +1,4 @@
-"""Problems with a gold answer out of any data set: deepscaler, math, gsm8k and your own."""
+"""Problems with gold answers of any data set: deepscaler, math, gsm8k and your own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, one_of, require
 from masa.tasks.curation import contaminated, digest, is_held_out
 from masa.tasks.sources import Column, Source, is_missing
-from masa.tasks.templates import Templates
+from masa.tasks.templates import Templates, is_text
 from masa.types import Prompt
 from masa.verifiers import choice
 from masa.verifiers.extract import answer_boxes
@@ -44,14 +44,14 @@ VERIFIERS: dict[str, Callable[[Sequence[tuple[str, str]]], list[bool]]] = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column holds what; `a.0.b` looks into lists and records."""
+    """Names of the columns; `a.0.b` looks into lists and records."""
 
     problem: str
     answer: str
     id: str | None = None
-    """A stable id; where there is none the problem's text gives it."""
+    """A stable id; null makes one of the problem's text."""
     level: str | None = None
-    """Difficulty; the first number in it counts."""
+    """Difficulty: the first number in the cell."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class HubConfig:
-    """Everything that decides which prompts there are."""
+    """The settings that determine the prompts."""
 
     source: Source
     columns: Columns
@@ -102,21 +102,17 @@ class HubConfig:
     """Which problems a fraction holds out."""
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("answer_format", self.answer_format, tuple(GOLD)),
-            ("verifier", self.verifier, tuple(VERIFIERS)),
-        ):
-            if value not in allowed:
-                raise ConfigError(
-                    f"task.{name} is {value!r}, it must be one of {', '.join(allowed)}"
-                )
-        if self.max_examples is not None and self.max_examples < 1:
-            raise ConfigError(f"task.max_examples is {self.max_examples}, it must be >= 1")
+        one_of("task.answer_format", self.answer_format, tuple(GOLD))
+        one_of("task.verifier", self.verifier, tuple(VERIFIERS))
+        require(
+            self.max_examples is None or self.max_examples >= 1,
+            f"task.max_examples is {self.max_examples}, it must be >= 1",
+        )
 
 
 @dataclass(frozen=True)
-class Pools:
-    """Prompts that can be used, and what became of the others."""
+class HubPools:
+    """Usable prompts, and a report on the others."""
 
     train: tuple[Prompt, ...]
     validation: tuple[Prompt, ...]
@@ -124,9 +120,9 @@ class Pools:
 
 
 class HubTask:
-    """A data set of the Hugging Face hub or in local files, as `conf/task/hub.yaml` sets it up.
+    """A data set of the Hugging Face hub or of local files; settings as in `conf/task/hub.yaml`.
 
-    The prompts are read when they are first asked for; what cannot be read raises ConfigError then.
+    The prompts are read at the first use, which raises ConfigError where they cannot be read.
     """
 
     def __init__(
@@ -164,7 +160,7 @@ class HubTask:
 
     @property
     def validation(self) -> Sequence[Prompt]:
-        """Held-out problems; by their normalised text none is in `train`."""
+        """Held-out problems; none of their normalised texts is in `train`."""
         return self._pools.validation
 
     @property
@@ -178,45 +174,47 @@ class HubTask:
         return VERIFIERS[self.config.verifier](pairs)
 
     @cached_property
-    def _pools(self) -> Pools:
+    def _pools(self) -> HubPools:
         return read_pools(self.config)
 
 
-# the check of a command line and its run ask for the same prompts
+# the check of a command line and its run need the same prompts
 @lru_cache(maxsize=2)
-def read_pools(config: HubConfig) -> Pools:
-    """Read, clean and split.
+def read_pools(config: HubConfig) -> HubPools:
+    """Read the rows, drop unusable ones and split off the held-out problems.
 
     Raises:
-        ConfigError: nothing can be read, or nothing is left to train or to validate on.
+        ConfigError: nothing can be read, or no prompt remains to train or to validate on.
     """
     dropped: Counter[str] = Counter()
-    seen: set[str] = set()
-    held: list[Prompt] = []
-    given = config.validation
-    if given.path or given.split:
-        path, split = given.path or config.source.path, given.split or config.source.split
-        # first, so that a copy in the training data is the one that is dropped
-        held = _read(replace(config.source, path=path, split=split), config, seen, dropped)
-    prompts = _read(config.source, config, seen, dropped)
-    read = len(held) + len(prompts) + dropped.total()
+    digests: set[str] = set()
+    held_out: list[Prompt] = []
+    validation = config.validation
+    if validation.path or validation.split:
+        source = config.source
+        path, split = validation.path or source.path, validation.split or source.split
+        source = replace(source, path=path, split=split)
+        # first, so that of two copies the one in the training data is dropped
+        held_out = _usable_prompts(source, config, digests, dropped)
+    prompts = _usable_prompts(config.source, config, digests, dropped)
+    rows_read = len(held_out) + len(prompts) + dropped.total()
     if config.decontaminate and prompts:
-        known = _evaluation_problems(config.decontaminate)
-        marks = contaminated([prompt.problem for prompt in prompts], known)
-        dropped["contaminated"] = sum(marks)
-        prompts = [prompt for prompt, mark in zip(prompts, marks, strict=True) if not mark]
-    if given.fraction:
-        is_held = [is_held_out(prompt.problem, given.fraction, config.seed) for prompt in prompts]
-        held = [prompt for prompt, out in zip(prompts, is_held, strict=True) if out]
-        prompts = [prompt for prompt, out in zip(prompts, is_held, strict=True) if not out]
-    _refuse_equal_ids([*prompts, *held], config.columns)
+        evaluation = _evaluation_problems(config.decontaminate)
+        is_copy = contaminated([prompt.problem for prompt in prompts], evaluation)
+        dropped["contaminated"] = sum(is_copy)
+        prompts = [prompt for prompt, copy in zip(prompts, is_copy, strict=True) if not copy]
+    if validation.fraction:
+        fraction, seed = validation.fraction, config.seed
+        held_out = [p for p in prompts if is_held_out(p.problem, fraction, seed)]
+        prompts = [p for p in prompts if not is_held_out(p.problem, fraction, seed)]
+    _refuse_equal_ids([*prompts, *held_out], config.columns)
     reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-    lost = f"{read} rows read" + (f", dropped: {reasons}" if reasons else "")
+    summary = f"{rows_read} rows read" + (f", dropped: {reasons}" if reasons else "")
     if not prompts:
-        raise ConfigError(f"no prompt to train on in {config.source.path}: {lost}")
-    if not held:
+        raise ConfigError(f"no prompt to train on in {config.source.path}: {summary}")
+    if not held_out:
         raise ConfigError(
-            f"no prompt to validate on in {given.path or config.source.path}: {lost}; "
+            f"no prompt to validate on in {validation.path or config.source.path}: {summary}; "
             "raise task.validation.fraction or name another task.validation.split or .path"
         )
     source = config.source
@@ -225,14 +223,16 @@ def read_pools(config: HubConfig) -> Pools:
         "name": source.name,
         "split": source.split,
         "revision": source.revision,
-        "read": read,
+        "read": rows_read,
         "dropped": dict(dropped),
     }
-    return Pools(tuple(prompts), tuple(held), report)
+    return HubPools(tuple(prompts), tuple(held_out), report)
 
 
-def _read(source: Source, config: HubConfig, seen: set[str], dropped: Counter[str]) -> list[Prompt]:
-    """Usable problems of a source that are not in `seen`, which grows; the others are counted."""
+def _usable_prompts(
+    source: Source, config: HubConfig, digests: set[str], dropped: Counter[str]
+) -> list[Prompt]:
+    """Usable problems of a source that are not in `digests`; adds to `digests` and `dropped`."""
     columns, check_gold = config.columns, CHECK_GOLD[config.verifier]
     problems = Column(columns.problem, "task.columns.problem")
     answers = Column(columns.answer, "task.columns.answer")
@@ -243,37 +243,31 @@ def _read(source: Source, config: HubConfig, seen: set[str], dropped: Counter[st
         problem = problems.of(row)
         answer = GOLD[config.answer_format](answers.of(row))
         level = levels.of(row) if columns.level else 0
-        key = digest(problem) if _is_text(problem) else ""
+        key = digest(problem) if _is_filled(problem) else ""
         if not key:
             dropped["without a problem"] += 1
         elif answer is None:
             dropped["without an answer"] += 1
-        elif key in seen:
+        elif key in digests:
             dropped["duplicate"] += 1
         elif not _is_usable(answer, check_gold):
             dropped["with an unusable answer"] += 1
         else:
-            seen.add(key)
+            digests.add(key)
             name = _text(names.of(row)) if columns.id else None
-            name = name if _is_text(name) else key
+            name = name if _is_filled(name) else key
             prompts.append(Prompt(f"{source.label}/{name}", problem, answer, _number(level)))
     for column in (problems, answers, levels, names):
         column.require()
     return prompts
 
 
-def _is_text(value: Any) -> bool:
-    """True for words that can be written down: JSON can hold half a character."""
-    if not isinstance(value, str):
-        return False
-    try:
-        return bool(value.encode()) and bool(value.strip())
-    except UnicodeEncodeError:
-        return False
+def _is_filled(value: Any) -> bool:
+    return is_text(value) and bool(value.strip())
 
 
 def _is_usable(answer: str, check_gold: Callable[[str], object]) -> bool:
-    if not _is_text(answer):
+    if not _is_filled(answer):
         return False
     try:
         check_gold(answer)
@@ -319,10 +313,9 @@ def _number(level: Any) -> int:
 
 
 def _text(value: Any) -> str | None:
-    """The value as a gold answer; all members of a list must be found.
+    """The value as a gold answer; a list is joined, and a response needs all its members.
 
-    None for what is no answer: a truth value, a record, bytes, a date, a list in a list, and what
-    `is_missing`.
+    None for other values: a truth value, a record, bytes, a date, a list in a list, a missing one.
     """
     if is_missing(value):
         return None
@@ -334,8 +327,8 @@ def _text(value: Any) -> str | None:
         if not exact.is_finite():
             return None
         # 3 in a column of floats is 3.0, and a small number 1e-05
-        whole = exact.to_integral_value()
-        return f"{whole if exact == whole else exact:f}"
+        integer = exact.to_integral_value()
+        return f"{integer if exact == integer else exact:f}"
     return value.strip() or None if isinstance(value, str) else None
 
 

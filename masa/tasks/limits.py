@@ -1,4 +1,4 @@
-"""The prompts of a task that are short enough, counted in tokens of the policy."""
+"""A task without its prompts that are too long, in tokens of the policy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LimitedTask:
         limit: tokens of the longest prompt.
 
     Raises:
-        ConfigError: no prompt is left to train or to validate on.
+        ConfigError: no prompt remains to train or to validate on.
     """
 
     def __init__(self, task: Task, renderer: PromptRenderer, limit: int) -> None:
@@ -38,17 +38,17 @@ class LimitedTask:
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """The task's report, with how many prompts were too long and how many are left."""
-        told = dict(self._task.report)
-        dropped = {**told.pop("dropped", {}), "over algorithm.prompt_limit": self._too_long}
-        left = {"train": len(self.train), "validation": len(self.validation)}
-        return {**told, "dropped": dropped, **left, "longest_prompt": self.longest_prompt}
+        """The task's report, with the numbers of prompts that are too long and that remain."""
+        report = dict(self._task.report)
+        dropped = {**report.pop("dropped", {}), "over algorithm.prompt_limit": self._too_long}
+        sizes = {"train": len(self.train), "validation": len(self.validation)}
+        return {**report, "dropped": dropped, **sizes, "longest_prompt": self.longest_prompt}
 
     def summary(self) -> str:
         """The report in one line."""
         dropped = [f"{n} {reason}" for reason, n in self.report["dropped"].items() if n]
-        lost = f"; dropped: {', '.join(dropped)}" if dropped else ""
-        return f"data: {len(self.train)} to train on, {len(self.validation)} held out{lost}"
+        suffix = f"; dropped: {', '.join(dropped)}" if dropped else ""
+        return f"data: {len(self.train)} to train on, {len(self.validation)} held out{suffix}"
 
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
         """The task's verdicts."""

@@ -50,7 +50,7 @@ def _parquet(path: Path, packed: str) -> Iterator[Row]:
 
 
 def _table(path: Path, packed: str, delimiters: str) -> Iterator[Row]:
-    # the limit is meant for spreadsheets: a problem may be longer than its 128 KiB
+    # a problem may be longer than the default limit of 128 KiB
     csv.field_size_limit(2**31 - 1)
     with _text(path, packed) as file:
         lines = iter(file)
@@ -80,7 +80,7 @@ def _lines(path: Path, packed: str) -> Iterator[Row]:
 
 def _objects(lines: Iterable[str]) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
-        # a mark stands before each of several files that were joined
+        # each of several concatenated files begins with a byte order mark
         line = line.strip("\ufeff \t\r\n")
         if line:
             try:
@@ -111,7 +111,7 @@ def _parsed(text: str) -> Any:
 
 
 def _integer(digits: str) -> int | str:
-    # longer ones Python does not read
+    # Python does not parse longer ones
     return int(digits) if len(digits) <= sys.int_info.default_max_str_digits else digits
 
 
@@ -131,8 +131,10 @@ def _binary(path: Path, packed: str) -> IO[bytes]:
 
 @contextmanager
 def _text(path: Path, packed: str) -> Iterator[TextIO]:
-    """The file's characters, in UTF-8, -16 or -32 with or without a byte order mark. Only \\n, \\r
-    and \\r\\n end a line, and stay as they are."""
+    """The file's characters, in UTF-8, -16 or -32 with or without a byte order mark.
+
+    Only \\n, \\r and \\r\\n end a line, and they are kept.
+    """
     with _binary(path, packed) as file:
         encoding = json.detect_encoding(file.read(4))
     with _binary(path, packed) as file:
@@ -151,8 +153,9 @@ READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
     ".csv": partial(_table, delimiters=",;\t"),
     ".tsv": partial(_table, delimiters="\t"),
 }
-"""Files by their ending, in small or capital letters, and .gz, .bz2, .xz or .zst after it; .json
-holds a list, or an object per line; a header without commas tells of semicolons or tabs."""
+"""Reader per file ending, in small or capital letters, with .gz, .bz2, .xz or .zst after it. .json
+has a list, or an object per line; .csv may have semicolons or tabs where its header has no commas.
+"""
 
 
 @dataclass(frozen=True)
@@ -160,8 +163,8 @@ class Source:
     """One split of one data set."""
 
     path: str
-    """Repository of the hub, address of a file, or a file that `READERS` knows; where there is none
-    of that very name, * ? [ ] are patterns."""
+    """Repository of the hub, address of a file, or a file with an ending of `READERS`; where there
+    is no file of exactly that name, * ? [ ] are patterns."""
     split: str = "train"
     """Split of a data set of the hub."""
     name: str | None = None
@@ -175,8 +178,8 @@ class Source:
     def is_local(self) -> bool:
         """True where the path names files, whether they exist or not."""
         ending = _ENDINGS.search(self.path)
-        named = ending is not None and ending.end() == len(self.path)
-        return "://" not in self.path and (named or os.path.isfile(self._expanded))
+        is_file_name = ending is not None and ending.end() == len(self.path)
+        return "://" not in self.path and (is_file_name or os.path.isfile(self._expanded))
 
     @property
     def label(self) -> str:
@@ -204,10 +207,10 @@ class Source:
                 if not isinstance(row, Mapping):
                     raise ValueError(f"it must hold a list of objects, not {row!r}")
                 yield row
-        # anybody's file, and what fetches it has errors of its own
+        # a file of any origin, and the libraries that fetch it have errors of their own
         except Exception as error:
-            plain = isinstance(error, OSError | ValueError | csv.Error)
-            kind = "" if plain else f"{type(error).__name__}: "
+            expected = isinstance(error, OSError | ValueError | csv.Error)
+            kind = "" if expected else f"{type(error).__name__}: "
             reason = " ".join(f"{kind}{error.__cause__ or error}".split())[:160]
             where = "" if self.is_local or "://" in self.path else f" (split {self.split})"
             raise ConfigError(f"cannot read {self.path}{where}: {reason}") from error
@@ -217,8 +220,8 @@ class Source:
         from huggingface_hub import hf_hub_download
 
         if self.is_local:
-            there = os.path.exists(self._expanded)
-            files = [self._expanded] if there else sorted(glob.glob(self._expanded))
+            exists = os.path.exists(self._expanded)
+            files = [self._expanded] if exists else sorted(glob.glob(self._expanded))
             if not files:
                 raise FileNotFoundError("there is no such file")
         elif "://" in self.path:
@@ -239,7 +242,7 @@ class Source:
             )
             return
         for file in files:
-            # what was downloaded from an address has lost its ending
+            # a file downloaded from an address has no ending
             yield from _reader(self.path if "://" in self.path else file)(Path(file))
 
 
@@ -252,8 +255,7 @@ def _reader(name: str) -> Callable[[Path], Iterator[Row]]:
 
 
 def is_missing(value: Any) -> bool:
-    """True for null, and for the numbers that stand for it in tables: NaN and infinities, also as
-    the words that a table of text has for them."""
+    """True for null, and for NaN and infinities, which mean null in tables, also as words."""
     if isinstance(value, str):
         return _NO_NUMBER.fullmatch(value) is not None
     return value is None or (isinstance(value, float) and not math.isfinite(value))
@@ -262,62 +264,62 @@ def is_missing(value: Any) -> bool:
 def cell(row: Row, column: str, setting: str) -> Any:
     """The value in a column, None where it is missing.
 
-    `a.0.b` looks into lists and records; `a | b` takes the first column that is there.
+    `a.0.b` looks into lists and records; `a | b` takes the first column that exists.
 
     Raises:
         ConfigError: there is no such column.
     """
-    there, value = _look_up(row, column)
-    if not there:
+    exists, value = _look_up(row, column)
+    if not exists:
         raise no_such_column(row, column, setting)
     return value
 
 
 class Column:
-    """A column that single rows may lack, as lines of JSON do where they have nothing to say.
+    """A column that single rows may lack, as lines of JSON often do.
 
     Args:
         column: as for `cell`.
-        setting: who names it.
+        setting: the setting that names it.
     """
 
     def __init__(self, column: str, setting: str) -> None:
         self.column = column
         self.setting = setting
         self._lacking: Row | None = None
-        self._found = False
+        self._has_column = False
 
     def of(self, row: Row) -> Any:
         """The value, None where it or the column is missing."""
-        there, value = _look_up(row, self.column)
-        self._found |= there
-        if not there and self._lacking is None:
+        exists, value = _look_up(row, self.column)
+        self._has_column |= exists
+        if not exists and self._lacking is None:
             self._lacking = row
         return value
 
     def require(self) -> None:
         """Raise ConfigError where there were rows and none had the column."""
-        if self._lacking is not None and not self._found:
+        if self._lacking is not None and not self._has_column:
             raise no_such_column(self._lacking, self.column, self.setting)
 
 
 def no_such_column(row: Row, column: str, setting: str) -> ConfigError:
-    """What is said of a column that a row does not have."""
+    """The error for a column that a row does not have."""
     return ConfigError(
         f"{setting}={column}: there is no such column; there are {', '.join(map(str, row))}"
     )
 
 
 def _look_up(row: Row, column: str) -> tuple[bool, Any]:
-    """Whether the column is there, and its value."""
+    """Whether the column exists, and its value."""
     for path in column.split(" | "):
         value: Any = row
-        # a column's own name may have a dot in it
-        for part in [path] if path in row else path.split("."):
-            if isinstance(value, Mapping) and part in value:
-                value = value[part]
-            elif isinstance(value, list) and part.isdigit():
-                value = value[int(part)] if int(part) < len(value) else None
+        # the name of a column may have a dot in it
+        for key in [path] if path in row else path.split("."):
+            if isinstance(value, Mapping) and key in value:
+                value = value[key]
+            elif isinstance(value, list) and key.isdigit():
+                value = value[int(key)] if int(key) < len(value) else None
             elif value is not None:
                 break
         else:

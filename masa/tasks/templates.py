@@ -1,4 +1,4 @@
-"""What is said to the model and how its words are read: solution, meta and hint."""
+"""Prompt templates (solution, meta, hint), and the parser of predictions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 from transformers import PreTrainedTokenizerBase
 
-from masa.tasks.chat import ending_tokens, in_chat, leading_token
+from masa.tasks.chat import chat_prompt, ending_tokens, leading_token
 from masa.tasks.encoding import Encoder, Marks
 from masa.types import MetaPrediction, Prompt
 
@@ -19,24 +19,24 @@ END_OF_REASONING = "</meta>"
 PASS_RATE_SCALE = 8
 """A pass rate is written as an integer 0..8."""
 MAX_BRACES = 16
-"""Opening braces that are tried as the beginning of the JSON object: \\boxed{5} may precede it."""
+"""Opening braces that are tried as the start of the JSON object: \\boxed{5} may precede it."""
 _PLACEHOLDER = re.compile(r"\{(problem|hint|min_length|max_length)\}")
 
 
 def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) -> MetaPrediction:
-    """Read the prediction out of a meta rollout. Never raises, whatever the text.
+    """Parse the prediction in a meta rollout. Never raises, whatever the text.
 
     The first JSON object after the last `</meta>` counts. A field that is missing, of another type
-    or out of range is None; `error` then names what is wrong.
+    or out of range is None; `error` then names the problem.
 
     Args:
         text: full text of the rollout.
         min_length, max_length: range of an acceptable `solution_length` (tokens).
     """
-    found = _find_object(text)
-    if isinstance(found, str):
-        return MetaPrediction(error=found)
-    fields = found[0]
+    parsed = _find_object(text)
+    if isinstance(parsed, str):
+        return MetaPrediction(error=parsed)
+    fields = parsed[0]
     errors = []
 
     pass_rate = fields.get("pass_rate")
@@ -51,7 +51,7 @@ def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) ->
         errors.append(f"solution_length is not an integer from {min_length} to {longest}")
 
     notions = fields.get("math_notion")
-    if not isinstance(notions, list) or not all(map(_is_text, notions)):
+    if not isinstance(notions, list) or not all(map(is_text, notions)):
         notions = None
         errors.append("math_notion is not a list of strings")
 
@@ -64,7 +64,7 @@ def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) ->
 
 
 def rewrite_meta(text: str, pass_rate: int, length: int) -> str | None:
-    """The rollout with its two numbers overwritten: same reasoning, same notions, valid JSON.
+    """The rollout with its two numbers replaced: same reasoning, same notions, valid JSON.
 
     Args:
         text: text of a meta rollout.
@@ -74,22 +74,22 @@ def rewrite_meta(text: str, pass_rate: int, length: int) -> str | None:
     Returns:
         The new text, or None where the notions cannot be read.
     """
-    found = _find_object(text)
+    parsed = _find_object(text)
     prediction = parse_meta(text)
-    if isinstance(found, str) or prediction.notions is None:
+    if isinstance(parsed, str) or prediction.notions is None:
         return None
-    start = found[1]
-    truth = {
+    start = parsed[1]
+    fields = {
         "math_notion": list(prediction.notions),
         "pass_rate": pass_rate,
         "solution_length": length,
     }
-    # a notion must not end the reasoning once more
-    return text[:start] + json.dumps(truth, ensure_ascii=False).replace("</", "<\\/")
+    # a notion must not contain another end of the reasoning
+    return text[:start] + json.dumps(fields, ensure_ascii=False).replace("</", "<\\/")
 
 
 def _find_object(text: str) -> tuple[dict[str, Any], int] | str:
-    """The first JSON object after the last `</meta>` and where it starts, or what is wrong."""
+    """The first JSON object after the last `</meta>` and its position, or the error."""
     end = text.rfind(END_OF_REASONING)
     if end < 0:
         return f"no {END_OF_REASONING}"
@@ -110,27 +110,27 @@ def _is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_text(value: Any) -> bool:
-    # JSON can spell halves of a character, which neither a tokenizer nor a file takes
+def is_text(value: Any) -> bool:
+    """True for a string that can be encoded: JSON can have half a character."""
     return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _fill(template: str, **values: str) -> str:
-    # not str.format: \\boxed{} and the JSON example of a template have braces of their own; one
-    # pass, so that a problem's text is never taken for a placeholder
+    # not str.format: \\boxed{} and the JSON example of a template have other braces; one pass, so
+    # that a problem's text is never read as a placeholder
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
 
 
 @dataclass(frozen=True)
 class Templates:
-    """Prompt texts with {problem}, and where they are used {hint}, {min_length}, {max_length}."""
+    """Prompt texts with {problem}, and optionally {hint}, {min_length} and {max_length}."""
 
     solution: str
     """q_sol."""
     meta: str
     """q_meta."""
     hint: str
-    """Takes the place of {problem} in q_sol when notions are hinted."""
+    """Replaces {problem} in q_sol where there are hints."""
 
     def __post_init__(self) -> None:
         for name, needed in (
@@ -143,7 +143,7 @@ class Templates:
                 raise ValueError(f"template {name} has no {needed}")
 
     def solution_text(self, problem: str, hints: Sequence[str] = ()) -> str:
-        """q_sol of a problem, hinted notions appended."""
+        """q_sol of a problem, with the hints appended."""
         if hints:
             problem = _fill(self.hint, problem=problem, hint=", ".join(hints))
         return _fill(self.solution, problem=problem)
@@ -155,15 +155,14 @@ class Templates:
 
 
 class PromptRenderer:
-    """The templates over a tokenizer: as a user's message where it has a chat template, else plain.
+    """The templates for a tokenizer: in its chat template where it has one, else as plain text.
 
     Args:
         templates: the texts.
         tokenizer: the policy's tokenizer; needs an end-of-sequence token.
         min_length, max_length: range of solution lengths that may be predicted (tokens).
-        eos_token_ids: what else ends a completion, from the model's generation config.
-        allow_special_tokens: take special tokens in problems and notions for what they are; else
-            they stay the text that they are written as.
+        eos_token_ids: more tokens that end a completion, from the model's generation config.
+        allow_special_tokens: read special tokens in problems and notions as such; else as text.
     """
 
     def __init__(
@@ -182,13 +181,13 @@ class PromptRenderer:
         self.min_length = min_length
         self.max_length = max_length
         self.chat = bool(tokenizer.chat_template)
-        # a chat template writes its own
+        # a chat template has its own
         self._bos = None if self.chat else leading_token(tokenizer)
         pad = tokenizer.pad_token_id
         self.pad_token_id = self.eos_token_ids[0] if pad is None else int(pad)
 
     def describe(self) -> str:
-        """One line on what surrounds the templates."""
+        """One line on the text around the templates and the ends of completions."""
         names = self.tokenizer.convert_ids_to_tokens(list(self.eos_token_ids))
         if self.chat:
             frame = "in the tokenizer's chat template"
@@ -205,7 +204,7 @@ class PromptRenderer:
         return self._prompt(text, marks)
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
-        """Token ids of q_sol; hinted notions are appended to the problem."""
+        """Token ids of q_sol, with the hints appended to the problem."""
         (problem, *hints), marks = self._encoder.protect([prompt.problem, *hints])
         return self._prompt(self.templates.solution_text(problem, hints), marks)
 
@@ -221,20 +220,20 @@ class PromptRenderer:
         return parse_meta(text, self.min_length, self.max_length)
 
     def rewrite(self, text: str, pass_rate: int, length: int) -> tuple[int, ...] | None:
-        """Token ids of `rewrite_meta` and the token that ends a turn, None where it cannot be."""
+        """Token ids of `rewrite_meta` and the token that ends a turn, None where it is None."""
         length = min(max(length, self.min_length), self.max_length)
-        rewritten = rewrite_meta(text, pass_rate, length)
-        if rewritten is None:
+        corrected = rewrite_meta(text, pass_rate, length)
+        if corrected is None:
             return None
-        return self.turn(rewritten)
+        return self.assistant_turn(corrected)
 
-    def turn(self, text: str) -> tuple[int, ...]:
-        """Token ids of what the assistant might have said, and the token that ends its turn."""
+    def assistant_turn(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text as the assistant's turn, with the token that ends it."""
         return (*self._encoder.encode_foreign(text), self.eos_token_ids[0])
 
     def _prompt(self, text: str, marks: Marks) -> tuple[int, ...]:
         if self.chat:
-            return self._encoder.encode(in_chat(self.tokenizer, text), marks)
+            return self._encoder.encode(chat_prompt(self.tokenizer, text), marks)
         ids = self._encoder.encode(text, marks)
         if self._bos is None or ids[:1] == (self._bos,):
             return ids

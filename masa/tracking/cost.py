@@ -1,4 +1,4 @@
-"""What training has cost so far, in tokens and in floating-point operations."""
+"""The cost of training so far, in tokens and in floating-point operations."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class CostMeter:
     tokens: dict[str, int] = field(
         default_factory=lambda: {"solution": 0, "meta": 0, "prompt": 0, "trained": 0}
     )
-    """`solution` and `meta` were sampled; `prompt` were read before them, once per group;
-    `trained` went through an update, prompts and cloned trajectories included."""
+    """`solution` and `meta`: sampled tokens; `prompt`: read before them, once per group;
+    `trained`: in an update, prompts and cloned trajectories included."""
 
     def add(self, groups: Sequence[RolloutGroup], trained: int) -> int:
         """Count one step; returns the tokens it sampled.
@@ -59,7 +59,7 @@ class CostMeter:
         return float(forward * sampled + per_trained * self.tokens["trained"])
 
     def metrics(self, size: ModelSize, reference: bool) -> dict[str, float]:
-        """All of it under `cost/*`."""
+        """The totals as metrics `cost/*`."""
         return {
             "cost/tokens_solution": float(self.tokens["solution"]),
             "cost/tokens_meta": float(self.tokens["meta"]),

@@ -1,4 +1,4 @@
-"""metrics.csv and timings.csv: a row per rollout, whole at any time, kept over resumes."""
+"""The logger of metrics.csv and timings.csv: a row per rollout, complete files, kept on resume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from masa.tracking.files import atomic_write
 
 VOLATILE = ("timing_s/", "perf/")
-"""Metrics that differ between runs of the same seed; in a file of their own, so that metrics.csv
+"""Metrics that differ between runs of one seed. They are in a separate file, so that metrics.csv
 of two such runs is identical."""
 
 
@@ -23,8 +23,7 @@ class CsvLogger(Logger):
 
     Args:
         directory: run directory.
-        resume_step: rows after this rollout are from a run that was stopped and are dropped; None
-            for a new run.
+        resume_step: rollout to resume after; later rows are dropped. None for a new run.
     """
 
     def __init__(self, directory: Path, resume_step: int | None = None) -> None:
@@ -48,7 +47,7 @@ class CsvLogger(Logger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """config.yaml has them."""
+        """Nothing: config.yaml has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -56,13 +55,13 @@ class CsvLogger(Logger):
         if step is None:
             return
         for name, table in self.tables.items():
-            wanted = {
+            row = {
                 key: repr(float(value))
                 for key, value in metrics.items()
                 if key.startswith(VOLATILE) == (name == "timings.csv")
             }
-            if wanted:
-                table.setdefault(step, {}).update(wanted)
+            if row:
+                table.setdefault(step, {}).update(row)
                 _write(self.directory / name, table)
 
 
@@ -79,9 +78,7 @@ def _read(path: Path, resume_step: int | None) -> dict[int, dict[str, str]]:
 
 def _write(path: Path, table: Mapping[int, Mapping[str, str]]) -> None:
     columns = ["step", *sorted({key for row in table.values() for key in row})]
-    partial = path.with_suffix(".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(partial, path), partial.open("w", newline="") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         for step in sorted(table):

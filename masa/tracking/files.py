@@ -1,4 +1,4 @@
-"""Files that are complete or not there, also after a power cut."""
+"""Files that are either complete or absent, even after a power cut."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ from masa.errors import TrainingError
 
 
 @contextmanager
-def atomic_write(partial: Path, final: Path) -> Iterator[None]:
-    """Write `partial`, which then becomes `final`.
+def atomic_write(final: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, which becomes `final` at the end.
 
     Raises:
-        TrainingError: the disk does not take it; `final` is as it was.
+        TrainingError: the file cannot be written; `final` is as it was.
     """
+    partial = final.with_suffix(".tmp")
     try:
-        yield
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
         atomic_replace(partial, final)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise TrainingError(
             f"{final} could not be written ({error.strerror or error}); checkpoints are untouched: "
-            "free space there, then go on with ckpt=auto"
+            "free space there, then resume with ckpt=auto"
         ) from error
 
 
 def atomic_replace(partial: Path, final: Path) -> None:
-    """Give a file or folder that was written as `partial` its name, once it is on the disk."""
+    """Rename a file or folder to `final`, once all of it is on the disk."""
     for path in (*partial.rglob("*"), partial):
-        _to_disk(path)
+        _sync(path)
     os.replace(partial, final)
-    _to_disk(final.parent)
+    _sync(final.parent)
 
 
-def _to_disk(path: Path) -> None:
+def _sync(path: Path) -> None:
     # Windows opens no folders
     if os.name != "nt" or path.is_file():
         descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

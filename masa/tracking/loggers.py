@@ -1,4 +1,4 @@
-"""The loggers beside metrics.csv, told to go on with the curves of a run that was stopped."""
+"""Weights & Biases and TensorBoard: checked, built, and continued where a run resumes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class WandbLogger(loggers.WandbLogger):
     """Weights & Biases, with tables of rollouts, and the report's figures at the end.
 
     Args:
-        offline: null goes by WANDB_MODE where that is set, else online exactly where somebody has
-            logged in.
+        offline: null follows WANDB_MODE where that is set, else is online exactly where somebody
+            has logged in.
         upload_best: keep the best checkpoint as an artifact.
         table_prompts: held-out prompts whose completions are shown per validation.
         others: of Lightning's WandbLogger and of wandb.init.
@@ -44,7 +44,7 @@ class WandbLogger(loggers.WandbLogger):
         table_prompts: int = 6,
         **others: Any,
     ) -> None:
-        # with a mode set wandb itself goes by it
+        # with a mode set, wandb itself follows it
         if offline is None and "WANDB_MODE" not in os.environ and "mode" not in others:
             offline = not _logged_in()
         if offline:
@@ -57,10 +57,10 @@ class WandbLogger(loggers.WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """W&B's run, begun when first asked for.
+        """W&B's run, started at the first use.
 
         Raises:
-            TrainingError: W&B cannot begin it.
+            TrainingError: W&B cannot start it.
         """
         import wandb
 
@@ -68,16 +68,18 @@ class WandbLogger(loggers.WandbLogger):
             return super().experiment
         except wandb.errors.Error as error:
             raise TrainingError(
-                f"W&B could not begin a run ({' '.join(str(error).split())}): set "
+                f"W&B could not start a run ({' '.join(str(error).split())}): set "
                 "logger.wandb.offline=true and send it later with `wandb sync`, or leave out "
                 "logger=wandb"
             ) from error
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log unless W&B has got further already: it cannot take back the rollouts after the
-        checkpoint that a run goes on from. When they come again they are the same. A later
-        process that is offline cannot tell, and writes them once more."""
+        """Log, except rollouts that W&B has already.
+
+        W&B cannot delete the rollouts after the checkpoint that a run resumes from; repeated, they
+        are the same. A later process that is offline does not know of them and logs them again.
+        """
         if step is None or step >= self.experiment.summary.get("trainer/global_step", 0):
             super().log_metrics(metrics, step)
 
@@ -85,14 +87,14 @@ class WandbLogger(loggers.WandbLogger):
     def log_validation(self, groups: Sequence[RolloutGroup], step: int) -> None:
         """Tables of sampled completions and of predictions against the truth."""
         # spread over the prompts, which come in order of level
-        shown = groups[:: max(1, len(groups) // self.table_prompts)][: self.table_prompts]
-        self.log_table("val/completions", COMPLETIONS, completion_rows(shown), step=step)
+        sampled = groups[:: max(1, len(groups) // self.table_prompts)][: self.table_prompts]
+        self.log_table("val/completions", COMPLETIONS, completion_rows(sampled), step=step)
         if any(group.meta for group in groups):
             self.log_table("val/predictions", PREDICTIONS, prediction_rows(groups), step=step)
 
     @rank_zero_only
     def log_end(self, figures: Sequence[Path], best: Sequence[Path]) -> None:
-        """Figures of the report and, where asked for, the best checkpoint."""
+        """Log the report's figures and, with `upload_best`, the best checkpoint."""
         import wandb
 
         run = self.experiment
@@ -109,7 +111,7 @@ class WandbLogger(loggers.WandbLogger):
 
 
 def completion_rows(groups: Iterable[RolloutGroup]) -> list[list[Any]]:
-    """First prediction and first solution of each prompt, under `COMPLETIONS`."""
+    """First prediction and first solution of each prompt; the columns are `COMPLETIONS`."""
     rows = []
     for group in groups:
         prompt = group.prompt
@@ -126,12 +128,12 @@ def completion_rows(groups: Iterable[RolloutGroup]) -> list[list[Any]]:
 
 
 def prediction_rows(groups: Iterable[RolloutGroup]) -> list[list[Any]]:
-    """Each prediction beside what its prompt's solutions did, under `PREDICTIONS`."""
+    """Each prediction beside the truth of its prompt; the columns are `PREDICTIONS`."""
     return [
-        [group.prompt.id, group.prompt.level, group.pass_rate, said.pass_rate,
-         sum(group.lengths) / len(group.lengths), said.length, ", ".join(said.notions or ())]
-        for group in groups
-        for said in group.predictions
+        [g.prompt.id, g.prompt.level, g.pass_rate, prediction.pass_rate,
+         sum(g.lengths) / len(g.lengths), prediction.length, ", ".join(prediction.notions or ())]
+        for g in groups
+        for prediction in g.predictions
     ]  # fmt: skip
 
 
@@ -153,9 +155,9 @@ def _check_wandb(node: DictConfig) -> None:
     if offline or mode in ("offline", "disabled", "dryrun"):
         return
     if not _logged_in() and not (offline is None and mode is None):
-        wanted = "logger.wandb.offline is false" if mode is None else f"W&B's mode is {mode}"
+        setting = "logger.wandb.offline is false" if mode is None else f"W&B's mode is {mode}"
         raise ConfigError(
-            f"{wanted}, but nobody has logged in to W&B here: run `wandb login`, set "
+            f"{setting}, but nobody has logged in to W&B here: run `wandb login`, set "
             "WANDB_API_KEY, or set logger.wandb.offline=true"
         )
 
@@ -167,18 +169,18 @@ def build_loggers(
 
     Args:
         nodes: one config each.
-        run_dir: keeps W&B's run id for the next time.
-        resume_step: rollout that the run goes on after; None for a new run.
+        run_dir: keeps W&B's run id for a resume.
+        resume_step: rollout to resume after; None for a new run.
     """
     built = []
     for node in nodes:
         kind = get_class(node._target_)
-        going_on: dict[str, Any] = {}
+        resume_options: dict[str, Any] = {}
         if issubclass(kind, loggers.WandbLogger):
-            going_on["id"] = _wandb_id(run_dir / "wandb_id")
+            resume_options["id"] = _wandb_id(run_dir / "wandb_id")
         if issubclass(kind, loggers.TensorBoardLogger) and resume_step is not None:
-            going_on["purge_step"] = resume_step + 1
-        built.append(instantiate(node, **going_on))
+            resume_options["purge_step"] = resume_step + 1
+        built.append(instantiate(node, **resume_options))
     return built
 
 
@@ -190,10 +192,10 @@ def _wandb_id(path: Path) -> str:
 
 
 def _logged_in() -> bool:
-    """True where WANDB_API_KEY or the netrc file has a key for the server; asks nobody.
+    """True where WANDB_API_KEY or the netrc file has a key for the server; there is no prompt.
 
     Raises:
-        ConfigError: what is there cannot be a key, or W&B refuses another of its settings.
+        ConfigError: that is no valid key, or W&B refuses another of its settings.
     """
     import wandb
 

@@ -1,4 +1,4 @@
-"""What lies beside a checkpoint: `step-N.json` says what it holds and how it must read."""
+"""The manifest of a checkpoint, `step-N.json`: its facts and the digests of its files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Manifest:
     step: int
     """Rollouts trained on."""
     accuracy: float | None
-    """val/accuracy of this very policy, None where it was not validated."""
+    """val/accuracy of this policy, None where it was not validated."""
     parameters: Mapping[str, Sequence[int]]
     """Shape of each of the policy's parameters."""
     sha256: Mapping[str, str]
     """Digest of each file, by its path relative to the manifest."""
     version: str = __version__
-    """masa's, which wrote it."""
+    """Of the masa that wrote it."""
 
 
 def manifest_path(checkpoint: Path) -> Path:
@@ -35,7 +35,7 @@ def manifest_path(checkpoint: Path) -> Path:
 
 
 def write_manifest(manifest: Manifest, checkpoint: Path) -> None:
-    """Write it whole or not at all."""
+    """Write a manifest that is either complete or absent."""
     partial = checkpoint.with_suffix(".tmp")
     partial.write_text(json.dumps(asdict(manifest)))
     atomic_replace(partial, manifest_path(checkpoint))
@@ -44,7 +44,7 @@ def write_manifest(manifest: Manifest, checkpoint: Path) -> None:
 def read_manifest(checkpoint: Path) -> Manifest | None:
     """None where there is no readable one."""
     try:
-        # the first versions did not say which they were
+        # the first version wrote no version
         return Manifest(**{"version": "0.1.0", **json.loads(manifest_path(checkpoint).read_text())})
     except (OSError, ValueError, TypeError):
         return None
@@ -59,15 +59,15 @@ def digests(saved: Path, name: str) -> dict[str, str]:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint; None where it is as it was written."""
+    """How a checkpoint differs from its manifest; None where it does not."""
     manifest = read_manifest(checkpoint)
     if manifest is None:
         return f"{manifest_path(checkpoint).name} beside it is missing or unreadable"
-    found = digests(checkpoint, checkpoint.name)
+    actual = digests(checkpoint, checkpoint.name)
     for name, digest in manifest.sha256.items():
-        if name not in found:
+        if name not in actual:
             return f"{name} is missing"
-        if found[name] != digest:
+        if actual[name] != digest:
             return f"{name} is not as it was written"
     return None
 

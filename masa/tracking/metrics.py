@@ -1,4 +1,4 @@
-"""What one step's rollouts say, under the field's names (TRL, verl) where those exist."""
+"""Metrics of one step's rollouts, named as in TRL and verl where those have them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from masa.types import RolloutGroup
 
 
 def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str, float]:
-    """Metrics of one step over the groups of all ranks; what cannot be known is left out.
+    """Metrics of one step over the groups of all ranks; undefined ones are left out.
 
     Args:
         groups: this step's groups.
@@ -18,19 +18,19 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
     """
     solutions = [c for g in groups for c in g.solutions]
     lengths = [len(c.token_ids) for c in solutions]
-    rolled = [g for g in groups if not g.skipped]
+    sampled = [g for g in groups if not g.skipped]
     metrics = {
-        "reward": _mean(g.pass_rate for g in rolled),
-        "reward_std": _mean(statistics.stdev(map(float, g.correct)) for g in rolled),
-        "frac_reward_zero_std": _mean(g.zero_variance for g in rolled),
+        "reward": _mean(g.pass_rate for g in sampled),
+        "reward_std": _mean(statistics.stdev(map(float, g.correct)) for g in sampled),
+        "frac_reward_zero_std": _mean(g.zero_variance for g in sampled),
         "completions/mean_length": _mean(lengths),
         "completions/max_length": max(lengths, default=math.nan),
         "completions/clipped_ratio": _mean(not c.finished for c in solutions),
     }
     penalties = [
-        float(right) - reward
-        for g in rolled
-        for right, reward in zip(g.correct, g.solution_rewards, strict=False)
+        float(correct) - reward
+        for g in sampled
+        for correct, reward in zip(g.correct, g.solution_rewards, strict=False)
     ]
     if any(penalties):
         metrics["overlong_penalty"] = _mean(penalties)
@@ -48,13 +48,13 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
 
 def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """Meta-alignment: predictions against the truth of their prompts, NaN where there is none."""
-    true = [g for g in groups if g.uncensored and g.meta]
-    pairs = [(rate, g.pass_rate) for g in true if not math.isnan(rate := mean_prediction(g))]
-    scores = [score for g in true for score in g.meta_scores]
+    with_truth = [g for g in groups if g.uncensored and g.meta]
+    pairs = [(rate, g.pass_rate) for g in with_truth if not math.isnan(rate := mean_prediction(g))]
+    scores = [score for g in with_truth for score in g.meta_scores]
     names = scores[0] if scores else ()
     parsed = [p.parsed for g in groups for p in g.predictions]
     return {
-        "meta/reward": _mean(r for g in true for r in g.meta_rewards),
+        "meta/reward": _mean(r for g in with_truth for r in g.meta_rewards),
         "meta/pass_rate_mae": _mean(abs(predicted - actual) for predicted, actual in pairs),
         "meta/pass_rate_corr": correlation(pairs),
         "meta/pass_rate_predicted": _mean(predicted for predicted, _ in pairs),
@@ -65,14 +65,14 @@ def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
 
 
 def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """What gate and cutoff did, and how good they were where an unbiased truth is known.
+    """How often gate and cutoff acted, and how well, on prompts that are evidence.
 
-    In shadow mode every prompt is such a truth, later the audited ones alone: these numbers
-    are then noisy, and `masa-report` pools them over the run with intervals.
+    In shadow mode every prompt is evidence, later only the audited ones. These numbers are then
+    noisy; `masa-report` pools them over the run with intervals.
     """
-    known = [g for g in groups if g.gate_evidence]
-    would_skip = [g for g in known if g.plan.would_skip]
-    constant = [g for g in known if g.zero_variance]
+    evidence = [g for g in groups if g.gate_evidence]
+    would_skip = [g for g in evidence if g.plan.would_skip]
+    constant = [g for g in evidence if g.zero_variance]
     lost = [
         length > g.plan.cutoff_tokens
         for g in groups
@@ -107,5 +107,5 @@ def mean_prediction(group: RolloutGroup) -> float:
 
 
 def _mean(values: Iterable[float]) -> float:
-    listed = [float(value) for value in values]
-    return math.fsum(listed) / len(listed) if listed else math.nan
+    numbers = [float(value) for value in values]
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan

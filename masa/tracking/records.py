@@ -1,4 +1,4 @@
-"""Rollouts as rows of a table: what happened to every completion, for people and for analysis."""
+"""Rollouts as rows of a parquet table: one row per completion, for analysis."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def rows(
                 row |= {"meta_rewards": list(group.meta_scores[i].items())}
                 row |= {"reward": group.meta_rewards[i], "advantage": group.meta_advantages[i]}
             table.append(row)
-        for i, (completion, right) in enumerate(zip(group.solutions, group.correct, strict=True)):
+        for i, (completion, correct) in enumerate(zip(group.solutions, group.correct, strict=True)):
             row = common | _completion(completion, i, "solution", group.plan.max_tokens)
             row |= {
                 "prompt_tokens": len(group.solution_prompt_ids),
-                "correct": right,
+                "correct": correct,
                 "reward": group.solution_rewards[i],
                 "advantage": group.solution_advantages[i],
             }
@@ -81,19 +81,17 @@ def _completion(completion: Completion, sample: int, kind: str, limit: int) -> d
 
 
 def write(table: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write rows to a parquet file that is either complete or not there.
+    """Write rows to a parquet file that is either complete or absent.
 
     Raises:
-        TrainingError: the disk does not take it.
+        TrainingError: the file cannot be written.
     """
-    partial = path.with_suffix(".tmp")
-    with atomic_write(partial, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as partial:
         pq.write_table(pa.Table.from_pylist(list(table), SCHEMA), partial, compression="zstd")
 
 
 def drop_after(directory: Path, step: int) -> None:
-    """Delete the rollouts after `step`: of a run that was stopped and goes on from there."""
+    """Delete the rollouts after `step`, where a stopped run resumes."""
     for path in directory.glob("*.parquet"):
         if int(path.stem.rpartition("-")[2]) > step:
             path.unlink()

@@ -1,4 +1,4 @@
-"""Work split so that nobody waits long for the others."""
+"""Work split into parts of about equal load."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 
 def balanced(loads: Sequence[float], parts: int) -> list[list[int]]:
-    """Split items over `parts` so that the parts have like loads.
+    """Split items over `parts` parts of about equal load.
 
-    The longest first, each to the part with least so far. A function of the arguments alone, so
-    every rank finds the same.
+    The largest item first, each to the part with the least load so far. The result depends on the
+    arguments alone, so it is the same on every rank.
 
     Args:
-        loads: of each item.
-        parts: how many.
+        loads: load of each item.
+        parts: number of parts.
 
     Returns:
         Per part the indices of its items, in rising order.
     """
     totals = [0.0] * parts
-    found: list[list[int]] = [[] for _ in range(parts)]
+    split: list[list[int]] = [[] for _ in range(parts)]
     for i in sorted(range(len(loads)), key=lambda i: -loads[i]):
         # items without a load are spread as well
-        lightest = min(range(parts), key=lambda part: (totals[part], len(found[part])))
+        lightest = min(range(parts), key=lambda part: (totals[part], len(split[part])))
         totals[lightest] += loads[i]
-        found[lightest].append(i)
-    return [sorted(part) for part in found]
+        split[lightest].append(i)
+    return [sorted(part) for part in split]

@@ -1,4 +1,4 @@
-"""Checkpoints that are either complete or not there, and which one to go on from."""
+"""Checkpoints that are either complete or absent, and the choice of one to resume from."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEEP = 2
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
-    """Writes to where it is told; Lightning's goes through memory and the system's /tmp."""
+    """Writes directly to the path; Lightning's goes through memory and the system's /tmp."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -56,16 +56,16 @@ class Validated(Protocol):
 
 
 class CheckpointCallback(L.Callback):
-    """Saves `checkpoints/step-NNNNNN.ckpt`: every n rollouts, after the last, where validation was
-    never better, and when the run is told to stop.
+    """Saves `checkpoints/step-NNNNNN.ckpt` every n rollouts, after the last, at the best
+    validations, and when a signal stops the run.
 
     Lightning's own ModelCheckpoint counts optimizer steps, and a fully gated rollout has none.
 
     Args:
-        directory: where to.
-        trainer: how often, how many.
-        validation: whose accuracy says what is best; comes before this among the callbacks.
-        stop: says when to stop.
+        directory: of the checkpoints.
+        trainer: how often to save and how many to keep.
+        validation: source of the accuracy; comes before this among the callbacks.
+        stop: the signal that stops the run.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class CheckpointCallback(L.Callback):
         self._random_state: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on from here: what lies beyond was damaged or is given up."""
+        """Restore the random state, and remove later checkpoints: damaged or abandoned ones."""
         assert isinstance(pl_module, MasaModule)
         if self._random_state is not None:
             set_random_state(self._random_state)
@@ -99,7 +99,7 @@ class CheckpointCallback(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save where it is due, and stop where that was asked."""
+        """Save where it is due, and stop after a signal."""
         assert isinstance(pl_module, MasaModule)
         stop = self.stop.agreed()
         due = batch.step % self.settings.checkpoint_every == 0
@@ -112,7 +112,7 @@ class CheckpointCallback(L.Callback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """A rollout that was given up has changed nothing yet: keep all that came before it."""
+        """Save what came before an aborted rollout, which has changed nothing yet."""
         assert isinstance(pl_module, MasaModule)
         if not isinstance(exception, Stopped | EngineError) or pl_module.version == 0:
             return
@@ -128,13 +128,12 @@ class CheckpointCallback(L.Callback):
         return self.directory / f"step-{step:06d}.ckpt"
 
     def _best(self, trainer: L.Trainer, version: int) -> bool:
-        """True where the policy was validated just now and is among the best; the same on all
-        ranks, whatever each of them sees of the disk."""
+        """True where the policy was just validated and is among the best; the same on all ranks."""
         best = False
         validation = self.validation
         if trainer.is_global_zero and validation.step == version:
-            kept = ranked(self.directory)[: self.settings.keep_best]
-            better = [1 for accuracy, _ in kept if accuracy >= validation.accuracy]
+            best_saved = ranked(self.directory)[: self.settings.keep_best]
+            better = [1 for accuracy, _ in best_saved if accuracy >= validation.accuracy]
             best = len(better) < self.settings.keep_best
         return max_over_ranks(float(best)) > 0
 
@@ -162,25 +161,25 @@ class CheckpointCallback(L.Callback):
                 write_manifest(manifest, final)
                 atomic_replace(partial, final)
                 self._prune()
-        # torch says RuntimeError for a write that failed, its sharded writer has one of its own
+        # torch raises RuntimeError for a failed write, its sharded writer an error of its own
         except Exception as error:
             if trainer.is_global_zero:
                 _delete(partial)
             raise TrainingError(
                 f"the checkpoint of rollout {step} could not be saved in {self.directory} "
-                f"({_first_line(error)}); earlier ones are untouched: free space there, then go "
-                "on with ckpt=auto"
+                f"({_first_line(error)}); earlier ones are untouched: free space there, then "
+                "resume with ckpt=auto"
             ) from error
         trainer.strategy.barrier()
 
     def _prune(self) -> None:
         best = [path for _, path in ranked(self.directory)[: self.settings.keep_best]]
-        found = list_checkpoints(self.directory)
-        for path in found[:-KEEP]:
+        checkpoints = list_checkpoints(self.directory)
+        for path in checkpoints[:-KEEP]:
             if path not in best:
                 _remove(path)
         for path in self.directory.glob("step-*.json"):
-            if path.with_suffix(".ckpt") not in found:
+            if path.with_suffix(".ckpt") not in checkpoints:
                 path.unlink()
 
     def state_dict(self) -> dict[str, Any]:
@@ -188,7 +187,7 @@ class CheckpointCallback(L.Callback):
         return {"random": random_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until training starts: what is built before may draw."""
+        """Keep the state until training starts: what is built before may draw numbers."""
         self._random_state = state_dict["random"]
 
 
@@ -204,15 +203,19 @@ def step_of(checkpoint: Path) -> int:
 
 def ranked(directory: Path) -> list[tuple[float, Path]]:
     """Validation accuracy and path of the checkpoints that have one, best first, then oldest."""
-    found = [(read_manifest(path), path) for path in list_checkpoints(directory)]
-    scored = [(m.accuracy, path) for m, path in found if m and m.accuracy is not None]
+    manifests = [(read_manifest(path), path) for path in list_checkpoints(directory)]
+    scored = [(m.accuracy, path) for m, path in manifests if m and m.accuracy is not None]
     return sorted(scored, key=lambda item: -item[0])
 
 
 def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
-    """Where to go on from: None for a new run.
+    """The checkpoint to resume from; None for a new run.
 
-    Only rank 0 reads the files through; Lightning hands its choice to the others.
+    Only rank 0 checks the digests; Lightning passes its choice to the others.
+
+    Args:
+        ckpt: null, last, auto, best or a path.
+        run_dir: the run's directory.
 
     Raises:
         ConfigError: no such checkpoint, a damaged one, or a new run in the directory of an old one.
@@ -221,14 +224,15 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
     if ckpt is None:
         if (run_dir / "metrics.csv").exists():
             raise ConfigError(
-                f"{run_dir} holds a run already: go on with ckpt=last, or choose another output_dir"
+                f"{run_dir} holds a run already: resume with ckpt=last, or choose another "
+                "output_dir"
             )
         return None
     if ckpt not in ("last", "auto", "best"):
         path = Path(ckpt)
         if not os.path.exists(path):
             raise ConfigError(f"ckpt={ckpt}: no such checkpoint")
-        # the rollout to go on after is read from the name
+        # the rollout to resume after is read from the name
         if not re.fullmatch(r"step-\d+\.ckpt", path.name):
             raise ConfigError(f"ckpt={ckpt}: a checkpoint is called step-N.ckpt")
         problem = _damage(path)
@@ -236,14 +240,14 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
             raise ConfigError(f"ckpt={ckpt} is damaged: {problem}; choose another checkpoint")
         return path
     if ckpt == "best":
-        found = [path for _, path in ranked(directory)]
+        candidates = [path for _, path in ranked(directory)]
     else:
-        found = list_checkpoints(directory)[::-1]
-    if not found and ckpt == "auto":
+        candidates = list_checkpoints(directory)[::-1]
+    if not candidates and ckpt == "auto":
         return None
-    if not found:
+    if not candidates:
         raise ConfigError(f"ckpt={ckpt}: no checkpoint in {directory}")
-    for path in found:
+    for path in candidates:
         problem = _damage(path)
         if problem is None:
             return path
@@ -251,42 +255,41 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
             f"warning: {path} is damaged ({problem}): trying the checkpoint before", file=sys.stderr
         )
     raise ConfigError(
-        f"every checkpoint in {directory} is damaged: remove them to start anew with ckpt=auto"
+        f"every checkpoint in {directory} is damaged: remove them to start again with ckpt=auto"
     )
 
 
 def require_strategy(checkpoint: Path, strategy: str) -> None:
-    """Raise ConfigError where one device is to go on from parts that were written by many."""
+    """Raise ConfigError where one device would resume from a sharded checkpoint."""
     if strategy == "single" and checkpoint.is_dir():
         raise ConfigError(
-            f"{checkpoint} is sharded, strategy=single reads whole ones: go on with strategy=fsdp, "
-            "on any number of devices (strategy.devices=1 is one)"
+            f"{checkpoint} is sharded, strategy=single reads single files: resume with "
+            "strategy=fsdp, on any number of devices (strategy.devices=1 is one)"
         )
 
 
 def require_version(checkpoint: Path) -> None:
-    """Raise ConfigError where another version's run is to go on: what it keeps may differ."""
+    """Raise ConfigError for a checkpoint of another version: its content may differ."""
     manifest = read_manifest(checkpoint)
     if manifest and manifest.version.split(".")[:2] != __version__.split(".")[:2]:
         raise ConfigError(
-            f"{checkpoint} is of masa {manifest.version}, this is {__version__}: go on with that "
-            "version, or start anew in another directory"
+            f"{checkpoint} is of masa {manifest.version}, this is {__version__}: resume with that "
+            "version, or start a new run in another directory"
         )
 
 
 def require_rollouts_left(checkpoint: Path, max_rollouts: int) -> None:
-    """Raise ConfigError where a run that is longer already is to be made shorter; say in one line
-    that there is nothing to do where it is as long."""
-    done = step_of(checkpoint)
-    if done > max_rollouts:
+    """Raise ConfigError for a checkpoint after `max_rollouts`; print a line for the last one."""
+    step = step_of(checkpoint)
+    if step > max_rollouts:
         raise ConfigError(
-            f"trainer.max_rollouts is {max_rollouts}, but {checkpoint} is of rollout {done}: raise "
-            "it, or go on from an earlier checkpoint"
+            f"trainer.max_rollouts is {max_rollouts}, but {checkpoint} is of rollout {step}: raise "
+            "it, or resume from an earlier checkpoint"
         )
-    if done == max_rollouts and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+    if step == max_rollouts and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         print(
             f"{checkpoint.parent.parent} is finished; for more rollouts raise "
-            f"trainer.max_rollouts (it is {done})"
+            f"trainer.max_rollouts (it is {step})"
         )
 
 
@@ -295,17 +298,17 @@ def require_same_model(checkpoint: Path, policy: torch.nn.Module) -> None:
     manifest = read_manifest(checkpoint)
     if manifest is None:
         return
-    there, here = manifest.parameters, shapes(policy)
-    for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
+    saved, current = manifest.parameters, shapes(policy)
+    for name in sorted(saved.keys() | current.keys()):
+        if saved.get(name) != current.get(name):
             raise ConfigError(
-                f"{checkpoint} is of another model: {name} is {_shape(there, name)} there and "
-                f"{_shape(here, name)} here: repeat the model settings of its run"
+                f"{checkpoint} is of another model: {name} is {_shape(saved, name)} there and "
+                f"{_shape(current, name)} here: repeat the model settings of its run"
             )
 
 
 def shapes(policy: torch.nn.Module | None) -> dict[str, list[int]]:
-    """Whole shape of each parameter, also where it is sharded."""
+    """Full shape of each parameter, also where it is sharded."""
     assert policy is not None
     return {name: list(parameter.shape) for name, parameter in policy.named_parameters()}
 
@@ -319,7 +322,7 @@ def _damage(path: Path) -> str | None:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Under its name a checkpoint is complete, so it loses the name first."""
+    """Delete a checkpoint. It is renamed first, as under its name it must be complete."""
     removed = checkpoint.parent / "removed"
     _delete(removed)
     os.replace(checkpoint, removed)

@@ -27,7 +27,7 @@ def max_over_ranks(value: float) -> float:
 
 
 def interleave_over_ranks(items: Sequence[Any], ranks_per_engine: int = 1) -> list[Any]:
-    """All items in the order they had before engine e of n took every n-th from e on."""
+    """All items in their order before engine e of n took every n-th item, starting at e."""
     if world_size() == 1:
         return list(items)
     parts = _of_engines(list(items), ranks_per_engine)
@@ -41,33 +41,33 @@ def share_work(
     work: Callable[[Sequence[Any]], Sequence[Any]],
     ranks_per_engine: int = 1,
 ) -> list[Any]:
-    """What `work` makes of this rank's items, in their order, all engines working about as long.
+    """Results of `work` for this rank's items, in their order; all engines work about as long.
 
-    The items of all ranks are split over the engines by their loads, wherever they came from.
+    The items of all ranks are split over the engines by their loads.
 
     Args:
         items: of this rank; those of an engine's ranks are the same.
         loads: one per item.
         work: items of any rank -> a result per item; a collective call of an engine's ranks.
-        ranks_per_engine: consecutive ranks that work together.
+        ranks_per_engine: consecutive ranks that share an engine.
     """
     if world_size() == ranks_per_engine:
         return list(work(items))
-    asked = _of_engines(list(zip(items, loads, strict=True)), ranks_per_engine)
-    everything = [pair for part in asked for pair in part]
-    shares = balanced([load for _, load in everything], len(asked))
+    of_engines = _of_engines(list(zip(items, loads, strict=True)), ranks_per_engine)
+    all_pairs = [pair for part in of_engines for pair in part]
+    shares = balanced([load for _, load in all_pairs], len(of_engines))
     engine = dist.get_rank() // ranks_per_engine
-    made = work([everything[i][0] for i in shares[engine]])
-    results: list[Any] = [None] * len(everything)
-    for share, part in zip(shares, _of_engines(list(made), ranks_per_engine), strict=True):
+    results_here = work([all_pairs[i][0] for i in shares[engine]])
+    results: list[Any] = [None] * len(all_pairs)
+    for share, part in zip(shares, _of_engines(list(results_here), ranks_per_engine), strict=True):
         for i, result in zip(share, part, strict=True):
             results[i] = result
-    first = sum(len(part) for part in asked[:engine])
+    first = sum(len(part) for part in of_engines[:engine])
     return results[first : first + len(items)]
 
 
 def _of_engines(items: list[Any], ranks_per_engine: int) -> list[list[Any]]:
-    """The items of every engine, whose ranks all hold the same."""
+    """The items of every engine; all ranks of an engine have the same items."""
     parts: list[list[Any]] = [[] for _ in range(world_size())]
     dist.all_gather_object(parts, items)
     return parts[::ranks_per_engine]

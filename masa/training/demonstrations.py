@@ -1,4 +1,4 @@
-"""The warm start: a small model learns the texts of the built-in task from demonstrations."""
+"""The warm start: a small model learns the built-in task's format from demonstrations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import json
 import math
-import os
 import random
 import shutil
 import sys
@@ -27,18 +26,19 @@ from masa.engine.hf import faithful_attention
 from masa.tasks import arithmetic, chains
 from masa.tasks.arithmetic import NOTIONS, ArithmeticTask
 from masa.tasks.chains import Problem
+from masa.tracking.files import atomic_replace
 from masa.types import Prompt
 
 _IGNORED = -100  # the label that torch's cross entropy leaves out
 
 
-# Long chains teach the later lines; the hopeless ones are mostly noise.
+# Long chains teach the later lines; the impossible ones are mostly noise.
 LEVEL_WEIGHTS = (2, 2, 3, 4, 4, 1)
 
 
 @dataclass(frozen=True)
 class WarmstartConfig:
-    """How long and on what the warm start trains."""
+    """Settings of the warm start: optimizer and demonstrations."""
 
     steps: int = 2000
     """Optimizer steps."""
@@ -149,7 +149,7 @@ def warm_start(
         schedule.step()
         if step % 10 == 0:
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-    # Sampling must follow the model's own distribution, so nothing but the ids stands here.
+    # Sampling must follow the model's own distribution, so only the ids are set.
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True
     )
@@ -164,23 +164,23 @@ def cached_warm_start(
     cache_dir: Path,
     progress: bool = True,
 ) -> Path:
-    """The directory of a warm-started model, trained now only where `cache_dir` has it not yet.
+    """The directory of a warm-started model, trained now where `cache_dir` does not have it.
 
-    The directory's name is a hash over all that the model depends on. It appears complete or not at
-    all, and of several processes that ask at once one trains and the others wait.
+    The directory's name is a hash over all that the model depends on. The directory is complete or
+    absent. Of several processes that call at once, one trains and the others wait.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     path = cache_dir / f"warmstart-{fingerprint(task, model_config, config)}"
     with FileLock(f"{path}.lock"):
         if not path.is_dir():
-            # Under the lock nobody else builds this, so older leftovers are of killed builds.
+            # No other process builds under the lock, so older leftovers are of killed builds.
             for leftover in cache_dir.glob(f"{path.name}.building-*"):
                 shutil.rmtree(leftover)
             building = Path(tempfile.mkdtemp(prefix=f"{path.name}.building-", dir=cache_dir))
             try:
                 warm_start(task, model_config, config, building, progress)
                 building.chmod(0o755)
-                os.replace(building, path)
+                atomic_replace(building, path)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
     return path
@@ -189,9 +189,9 @@ def cached_warm_start(
 def fingerprint(
     task: ArithmeticTask, model_config: PretrainedConfig, config: WarmstartConfig
 ) -> str:
-    """Hash over everything a warm start depends on, sources included.
+    """Hash over everything that a warm start depends on, sources included.
 
-    Not on the pools: demonstrations are on fresh problems of the side that is never held out.
+    The pools are left out: demonstrations are on fresh problems that are never held out.
     """
     model = model_config.to_dict()
     habits = asdict(task.config)
@@ -208,12 +208,12 @@ def fingerprint(
         "sources": [_code_of(module) for module in (arithmetic, chains, sys.modules[__name__])],
         "torch": torch.__version__.split(".")[0],
     }
-    plain = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _code_of(module: ModuleType) -> str:
-    # without comments and layout, so that tidying up trains nothing anew
+    # without comments and layout, so that a change of those needs no new training
     return ast.dump(ast.parse(inspect.getsource(module)))
 
 
@@ -260,9 +260,9 @@ def _train_step(model: torch.nn.Module, batch: list[TokenizedDemo]) -> float:
     # Two halves by length waste less on padding than one batch does.
     middle = len(ordered) // 2
     loss_sum = 0.0
-    for part in (ordered[:middle], ordered[middle:]):
-        if part:
-            loss = _loss(model, part) / total
+    for half in (ordered[:middle], ordered[middle:]):
+        if half:
+            loss = _loss(model, half) / total
             loss.backward()
             loss_sum += loss.item()
     return loss_sum
@@ -276,7 +276,7 @@ def _loss(model: torch.nn.Module, batch: list[TokenizedDemo]) -> torch.Tensor:
     for row, (ids, prompt) in enumerate(batch):
         input_ids[row, : len(ids)] = torch.tensor(ids)
         labels[row, prompt : len(ids)] = input_ids[row, prompt : len(ids)]
-    # Padding stands on the right, where causal attention never looks: no mask is needed.
+    # Padding is on the right, where causal attention does not reach: no mask is needed.
     logits = model(input_ids=input_ids, use_cache=False).logits  # [B, T, V]
     return torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1),

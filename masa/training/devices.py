@@ -1,4 +1,4 @@
-"""Whether this machine has the devices that a run asks for, and what a CPU needs to be one."""
+"""The check of a run's devices, and the memory setting for training on a CPU."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
-    """Raise ConfigError where devices are missing, or a launcher started other processes.
+    """Raise ConfigError where devices are missing, or the number of processes does not fit.
 
-    For the process that trains: whoever starts a sweep may stand on a machine without a GPU.
+    For the process that trains: a sweep may be started on a machine without a GPU.
     """
     gpus = torch.cuda.device_count()
     mps = torch.backends.mps.is_available()
-    there = {"gpu": bool(gpus) or mps, "cuda": bool(gpus), "mps": mps}
+    available = {"gpu": bool(gpus) or mps, "cuda": bool(gpus), "mps": mps}
     require(
-        there.get(accelerator, True),
+        available.get(accelerator, True),
         f"trainer.accelerator is {accelerator}, but PyTorch finds no such device here: use cpu or "
         "auto, or install PyTorch for it",
     )
     started = int(os.environ.get("WORLD_SIZE", strategy.world_size))
-    by = "WORLD_SIZE"
+    env = "WORLD_SIZE"
     # torchrun may itself be started by SLURM
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
-        started, by = int(os.environ["SLURM_NTASKS"]), "SLURM_NTASKS"
+        started, env = int(os.environ["SLURM_NTASKS"]), "SLURM_NTASKS"
     require(
         started == strategy.world_size,
-        f"{started} processes were started ({by}), but strategy.devices x strategy.num_nodes is "
+        f"{started} processes were started ({env}), but strategy.devices x strategy.num_nodes is "
         f"{strategy.devices} x {strategy.num_nodes}: make them equal",
     )
-    # a launcher may show each process its own device alone
-    own = TorchElasticEnvironment.detect() and gpus == 1
-    if accelerator in ("auto", "gpu", "cuda") and gpus and not own:
+    # a launcher may show each process only its own device
+    one_gpu_each = TorchElasticEnvironment.detect() and gpus == 1
+    if accelerator in ("auto", "gpu", "cuda") and gpus and not one_gpu_each:
         require(
             strategy.devices <= gpus,
             f"strategy.devices is {strategy.devices}, but this machine shows {gpus} GPUs: lower it "
@@ -50,20 +50,20 @@ def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
 
 
 def keep_freed_memory(accelerator: str) -> None:
-    """Have a process that trains on a CPU take freed memory again instead of giving it back.
+    """Let a process that trains on a CPU reuse freed memory instead of returning it to the system.
 
     Activations of every micro-batch have another size. Where glibc returns them to the system,
-    most of the next ones are new pages, each of which costs a fault, ten times as many in a process
-    that also generates. Elsewhere than on Linux with glibc nothing is done.
+    most of the next ones are new pages. Each page costs a fault, ten times as many in a process
+    that also generates. Without glibc nothing is done.
 
     Args:
-        accelerator: `trainer.accelerator`. With a GPU the process gives back what it loaded.
+        accelerator: `trainer.accelerator`; with a GPU nothing is done.
     """
     on_cpu = accelerator == "cpu" or not (
         torch.cuda.is_available() or torch.backends.mps.is_available()
     )
     if on_cpu and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        # one alone still gives back large blocks, or the end of the heap
+        # one setting alone still returns large blocks, or the end of the heap
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""Log-probs of given tokens under the policy, without the logits of a whole micro-batch."""
+"""Log-probs of tokens under the policy, without the logits of a whole micro-batch in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from masa.types import MicroBatch
 
 CHUNK_ELEMENTS = 2**26
-"""Logits held at once: 256 MiB in float32, tokens enough to keep a matrix product busy."""
+"""Logits in memory at once: 256 MiB in float32, enough tokens for a fast matrix product."""
 
 
 def token_logprobs(
@@ -23,8 +23,8 @@ def token_logprobs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-prob of each trained token given those before it, and the entropy it was drawn from.
 
-    No attention mask is passed: padding stands on the right, where in a causal model no token sees
-    it, and transformers reads from restarting positions which tokens share a sequence.
+    No attention mask is passed: padding is on the right, where no token of a causal model sees it,
+    and transformers derives from restarting positions which tokens share a sequence.
 
     Args:
         model: causal LM of transformers, also under peft or FSDP2.
@@ -62,16 +62,16 @@ def _trained_logprobs(
         getattr(causal_lm.config.get_text_config(), "final_logit_softcapping", None),
         entropy_gradient,
     )
-    nowhere = logprobs.new_zeros(batch.input_ids.numel())
+    zeros = logprobs.new_zeros(batch.input_ids.numel())
     shape = batch.input_ids.shape
     return (
-        nowhere.index_copy(0, at, logprobs).view(shape),
-        nowhere.index_copy(0, at, entropy).view(shape),
+        zeros.index_copy(0, at, logprobs).view(shape),
+        zeros.index_copy(0, at, entropy).view(shape),
     )
 
 
 def _sequence_lengths(causal_lm: Any, batch: MicroBatch) -> dict[str, Any]:
-    """Where the sequences of a packed row begin, said once instead of found anew in each layer."""
+    """Starts of the sequences of a packed row, computed once and not in every layer."""
     flash = "flash" in (causal_lm.config._attn_implementation or "")
     if not flash or len(batch.input_ids) > 1:
         return {}
@@ -95,12 +95,12 @@ def head_logprobs(
     softcap: float | None = None,
     entropy_gradient: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-softmax of the output head, some tokens at a time, forward and backward.
+    """Log-softmax of the output head in chunks of tokens, forward and backward.
 
     Args:
         head: the output head, H -> V.
         hidden: [N, H].
-        targets: [N] tokens that were drawn.
+        targets: [N] sampled tokens.
         temperature: divides the logits.
         softcap: logits become softcap * tanh(logits / softcap) first (Gemma 2).
         entropy_gradient: whether entropies carry a gradient.
@@ -108,13 +108,15 @@ def head_logprobs(
     Returns:
         Log-probs of `targets` and entropies, [N] in float32 or better (nats).
     """
-    if type(head) is not torch.nn.Linear:  # an adapter sits on it
+    if type(head) is not torch.nn.Linear:  # it has an adapter
         size = _chunk(int(head.weight.shape[0]))  # type: ignore[union-attr, arg-type, index]
-        parts = [
-            checkpoint(_plain, head, *part, temperature, softcap, use_reentrant=False)
-            for part in zip(hidden.split(size), targets.split(size), strict=True)
+        chunks = [
+            checkpoint(
+                _checkpointed_logprobs, head, *chunk, temperature, softcap, use_reentrant=False
+            )
+            for chunk in zip(hidden.split(size), targets.split(size), strict=True)
         ]
-        logprobs, entropy = (torch.cat(values) for values in zip(*parts, strict=True))
+        logprobs, entropy = (torch.cat(values) for values in zip(*chunks, strict=True))
         return logprobs, entropy
     weight: torch.Tensor = head.weight
     bias: torch.Tensor | None = head.bias
@@ -129,7 +131,7 @@ def head_logprobs(
         )
 
 
-def _plain(
+def _checkpointed_logprobs(
     head: torch.nn.Module,
     hidden: torch.Tensor,
     targets: torch.Tensor,
@@ -145,7 +147,7 @@ def _plain(
 
 
 class _HeadLogprobs(torch.autograd.Function):
-    """Keeps the normaliser of each token and makes the logits anew in the backward pass."""
+    """Keeps the normaliser of each token and recomputes the logits in the backward pass."""
 
     @staticmethod
     def forward(
@@ -159,18 +161,18 @@ class _HeadLogprobs(torch.autograd.Function):
         entropy_gradient: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.settings = temperature, softcap, entropy_gradient
-        # memory is taken once: pages that are new for every chunk cost as much as a matrix product
+        # memory is allocated once: new pages for every chunk cost as much as a matrix product
         buffer, odds = _buffer(hidden, weight), _buffer(hidden, weight)  # [n, V]
         logprobs, entropy, normaliser = buffer.new_empty(3, len(hidden)).unbind()
-        for part in _parts(hidden, weight):
-            logits, _ = _logits(buffer, hidden[part], weight, bias, temperature, softcap)
+        for chunk in _slices(hidden, weight):
+            logits, _ = _logits(buffer, hidden[chunk], weight, bias, temperature, softcap)
             largest = logits.amax(-1)
             logits -= largest[:, None]
             weighted = torch.exp(logits, out=odds[: len(logits)])
             total = weighted.sum(-1)
-            logprobs[part] = logits.gather(-1, targets[part, None])[:, 0] - total.log()
-            entropy[part] = total.log() - weighted.mul_(logits).sum(-1) / total
-            normaliser[part] = largest + total.log()
+            logprobs[chunk] = logits.gather(-1, targets[chunk, None])[:, 0] - total.log()
+            entropy[chunk] = total.log() - weighted.mul_(logits).sum(-1) / total
+            normaliser[chunk] = largest + total.log()
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser, entropy)
         if not entropy_gradient:
             ctx.mark_non_differentiable(entropy)
@@ -183,24 +185,24 @@ class _HeadLogprobs(torch.autograd.Function):
         of_logprobs, of_entropy = gradients
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(hidden) if need_hidden else None
-        # sums over the chunks are kept in float32, as one matrix product would keep them
+        # sums over the chunks are in float32, as within one matrix product
         grad_weight = torch.zeros_like(weight, dtype=normaliser.dtype) if need_weight else None
         grad_bias = torch.zeros_like(bias, dtype=normaliser.dtype) if need_bias else None
         buffer = _buffer(hidden, weight)
         with torch.autocast(hidden.device.type, enabled=False):
-            for part in _parts(hidden, weight):
+            for chunk in _slices(hidden, weight):
                 logits, slope = _logits(
-                    buffer, hidden[part], weight, bias, temperature, softcap, True
+                    buffer, hidden[chunk], weight, bias, temperature, softcap, True
                 )
-                logits -= normaliser[part, None]  # log-probs
+                logits -= normaliser[chunk, None]  # log-probs
                 if entropy_gradient:
-                    slopes = of_logprobs[part, None] + of_entropy[part, None] * (
-                        logits + entropy[part, None]
+                    slopes = of_logprobs[chunk, None] + of_entropy[chunk, None] * (
+                        logits + entropy[chunk, None]
                     )
                     grad = logits.exp_().mul_(slopes).neg_()
                 else:
-                    grad = logits.exp_().mul_(-of_logprobs[part, None])
-                grad.scatter_add_(-1, targets[part, None], of_logprobs[part, None])
+                    grad = logits.exp_().mul_(-of_logprobs[chunk, None])
+                grad.scatter_add_(-1, targets[chunk, None], of_logprobs[chunk, None])
                 if temperature != 1:
                     grad /= temperature
                 if slope is not None:
@@ -209,11 +211,11 @@ class _HeadLogprobs(torch.autograd.Function):
                     grad_bias += grad.sum(0)
                 grad = grad.to(hidden.dtype)
                 if grad_hidden is not None:
-                    torch.mm(grad, weight, out=grad_hidden[part])
+                    torch.mm(grad, weight, out=grad_hidden[chunk])
                 if grad_weight is not None and grad_weight.dtype == grad.dtype:
-                    grad_weight.addmm_(grad.T, hidden[part])
+                    grad_weight.addmm_(grad.T, hidden[chunk])
                 elif grad_weight is not None:
-                    grad_weight += grad.T @ hidden[part]
+                    grad_weight += grad.T @ hidden[chunk]
         return (
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
@@ -248,7 +250,7 @@ def _logits(
 
 
 def _buffer(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Room for the logits of one chunk, in float32 or better."""
+    """Memory for the logits of one chunk, in float32 or better."""
     exact = torch.promote_types(hidden.dtype, torch.float32)
     return hidden.new_empty(min(len(hidden), _chunk(len(weight))), len(weight), dtype=exact)
 
@@ -257,6 +259,6 @@ def _chunk(vocabulary: int) -> int:
     return max(1, CHUNK_ELEMENTS // vocabulary)
 
 
-def _parts(hidden: torch.Tensor, weight: torch.Tensor) -> list[slice]:
+def _slices(hidden: torch.Tensor, weight: torch.Tensor) -> list[slice]:
     size = _chunk(len(weight))
     return [slice(start, start + size) for start in range(0, len(hidden), size)]

@@ -1,4 +1,4 @@
-"""LoRA: what is trained, what is saved, and the merged weights that the engine samples from."""
+"""LoRA: adapters that are trained and saved, and the merged weights that the engine gets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NamedTensors = Iterator[tuple[str, torch.Tensor]]
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters beside frozen linear layers; settings are called as in peft."""
+    """Low-rank adapters beside frozen linear layers; settings have the names of peft."""
 
     rank: int | None = None
     """r; null trains the whole model."""
     alpha: int = 16
     """The product of the two factors is scaled by alpha / rank."""
     target_modules: str | Sequence[str] = "all-linear"
-    """Names of the linear layers that get an adapter; all-linear spares the output head."""
+    """Names of the linear layers that get an adapter; all-linear leaves out the output head."""
 
     def __post_init__(self) -> None:
         if self.rank is not None and not (type(self.rank) is int and self.rank >= 1):
@@ -63,8 +63,8 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig) -> None:
             layer is head or not isinstance(layer.get_base_layer(), torch.nn.Linear)
         ):
             raise ConfigError(f"model.lora.target_modules: {name} cannot have an adapter here")
-    everything = model.named_parameters(remove_duplicate=False)
-    frozen = {name for name, parameter in everything if not parameter.requires_grad}
+    parameters = model.named_parameters(remove_duplicate=False)
+    frozen = {name for name, parameter in parameters if not parameter.requires_grad}
 
     def drop_frozen(module: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
         for name in frozen:
@@ -87,8 +87,8 @@ def merged(named: NamedTensors, model: torch.nn.Module) -> NamedTensors:
     """`named` parameters of `model` under the names and with the effect they have without adapter.
 
     Args:
-        named: whole tensors, in the order of `model.named_parameters()`.
-        model: says whether there is an adapter and how it is scaled.
+        named: full tensors, in the order of `model.named_parameters()`.
+        model: has the adapter and its scale.
 
     Yields:
         W + alpha / rank * B A in float32 where there is an adapter; the other tensors untouched.
@@ -101,13 +101,13 @@ def merged(named: NamedTensors, model: torch.nn.Module) -> NamedTensors:
     parts: list[torch.Tensor] = []
     adapted = ""
     for name, tensor in named:
-        plain = name.replace(".base_layer.", ".")
+        plain_name = name.replace(".base_layer.", ".")
         if ".lora_" in name:
             parts.append(tensor)
-        elif plain != name and name.endswith(".weight"):
-            adapted, parts = plain, [tensor]
+        elif plain_name != name and name.endswith(".weight"):
+            adapted, parts = plain_name, [tensor]
         else:
-            yield plain, tensor
+            yield plain_name, tensor
         if len(parts) == 3:
             weight, a, b = (part.float() for part in parts)
             yield adapted, weight + scale * (b @ a)
@@ -116,7 +116,7 @@ def merged(named: NamedTensors, model: torch.nn.Module) -> NamedTensors:
 
 @contextmanager
 def without_adapter(model: torch.nn.Module) -> Iterator[None]:
-    """Let the model compute as it did before training."""
+    """Disable the adapter: the model computes as before training."""
     model.disable_adapters()  # type: ignore[operator]
     try:
         yield

@@ -1,4 +1,4 @@
-"""What will lie on each device, said before it does."""
+"""The memory that a run needs per device, printed before training."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any]) -> str:
     policy = module.policy
     assert policy is not None
     weights, trained = local_bytes(policy), local_bytes(policy, trained=True)
-    dtype = next(policy.parameters()).dtype
+    dtype = str(next(policy.parameters()).dtype).removeprefix("torch.")
     moments = 2 * (2 if module.algorithm.bc.mode == "separate" else 1)
-    parts = [f"policy {_size(weights)} ({_name(dtype)})", f"gradients {_size(trained)}"]
+    parts = [f"policy {_size(weights)} ({dtype})", f"gradients {_size(trained)}"]
     parts.append(f"AdamW {_size(moments * trained)}")
     if module.reference is not None:
         parts.append(f"reference {_size(local_bytes(module.reference))}")
-    kept = torch.empty((), dtype=getattr(torch, engine["dtype"])).itemsize
-    copy = sum(p.numel() for p in policy.parameters()) * kept
-    copy //= engine.get("tensor_parallel_size", 1)
-    parts.append(f"engine {_size(copy)} ({engine['dtype']})")
+    itemsize = torch.empty((), dtype=getattr(torch, engine["dtype"])).itemsize
+    engine_weights = sum(p.numel() for p in policy.parameters()) * itemsize
+    engine_weights //= engine.get("tensor_parallel_size", 1)
+    parts.append(f"engine {_size(engine_weights)} ({engine['dtype']})")
     if "gpu_memory_utilization" in engine and torch.cuda.is_available():
-        given = int(engine["gpu_memory_utilization"] * torch.cuda.mem_get_info()[1])
-        parts.append(f"KV cache {_size(given - copy)} (freed while training)")
+        gpu_share = int(engine["gpu_memory_utilization"] * torch.cuda.mem_get_info()[1])
+        parts.append(f"KV cache {_size(gpu_share - engine_weights)} (freed while training)")
     elif "kv_cache_gib" in engine:
         parts.append(f"KV cache {engine['kv_cache_gib']} GiB")
     return f"memory per device: {', '.join(parts)}"
@@ -54,7 +54,3 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any]) -> str:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""Where the policy's first weights come from: a folder in Hugging Face form."""
+"""Models: the source of the initial policy, and how policy and tokenizer are loaded."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from masa.training.lora import LoraConfig, add_adapter
 _log = logging.getLogger(__name__)
 _REMEDY = ": correct the folder, or choose another model.name"
 WEIGHTS = ("*.safetensors", "*.bin")
-"""Files of weights."""
+"""Patterns of weight files."""
 
 
 class Model(Protocol):
-    """A source of first weights."""
+    """A source of the initial policy."""
 
     @property
     def trust_remote_code(self) -> bool:
@@ -51,7 +51,7 @@ class Model(Protocol):
         ...
 
     def check(self, task: Any) -> None:
-        """Raise ConfigError for what can be refused without loading weights."""
+        """Raise ConfigError for errors that show without loading weights."""
         ...
 
     def resolve(self, task: Any) -> Path:
@@ -59,17 +59,17 @@ class Model(Protocol):
         ...
 
     def load(self, path: Path) -> PreTrainedModel:
-        """The policy in that folder, ready to be trained."""
+        """The policy in that folder, ready for training."""
         ...
 
 
 class WarmStartedModel:
-    """A small model that learns the built-in task's form from demonstrations, once per machine.
+    """A small model that learns the built-in task's format from demonstrations, once per machine.
 
     Args:
         architecture: `model_type` and shape of a transformers config.
-        warmstart: how long and on what.
-        cache_dir: where finished models are kept; ~ is the home directory.
+        warmstart: settings of that training.
+        cache_dir: folder of finished models; ~ is the home directory.
     """
 
     trust_remote_code = False
@@ -87,7 +87,7 @@ class WarmStartedModel:
             raise ConfigError("this model warm-starts on task=arithmetic only; use model=hub")
 
     def resolve(self, task: ArithmeticTask) -> Path:
-        """Folder of the model, trained now where it is not there yet."""
+        """Folder of the model, which is trained now where it is missing."""
         config = AutoConfig.for_model(**self.architecture)
         return cached_warm_start(task, config, self.warmstart, self.cache_dir)
 
@@ -102,8 +102,8 @@ class HubModel:
     Args:
         name: repository id or folder.
         revision: branch, tag or commit; only for the hub.
-        dtype: dtype of the trained weights. float32 keeps what small learning rates add up to;
-            trainer.precision=bf16-mixed computes in bfloat16 all the same.
+        dtype: dtype of the trained weights. float32 keeps the sums of small updates;
+            trainer.precision=bf16-mixed still computes in bfloat16.
         attn_implementation: eager, sdpa, flash_attention_2 ...; null lets transformers choose.
         gradient_checkpointing: recompute activations in the backward pass.
         trust_remote_code: run the code that comes with the model.
@@ -133,10 +133,10 @@ class HubModel:
         self.lora = lora or LoraConfig()
 
     def check(self, task: object) -> None:
-        """Raise ConfigError where there is no such model, or none that can be trained so."""
+        """Raise ConfigError where there is no such model, or it cannot be trained so."""
         folder = Path(os.path.expanduser(self.name))
-        there = os.path.exists(folder)
-        if there:
+        exists = os.path.exists(folder)
+        if exists:
             _check_folder(self.name, folder)
         else:
             try:
@@ -146,11 +146,11 @@ class HubModel:
                     f"model.name={self.name}: there is no such folder, and it is no repository of "
                     "the hub (ORG/NAME)"
                 ) from error
-        where = str(folder) if there else self.name
+        source = str(folder) if exists else self.name
         options = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
-        what = f"model.name={self.name}" + ("" if there else " is no folder here and")
-        with _loading(what, _REMEDY if there else ""):
-            config = AutoConfig.from_pretrained(where, **options)
+        what = f"model.name={self.name}" + ("" if exists else " is no folder here and")
+        with _loading(what, _REMEDY if exists else ""):
+            config = AutoConfig.from_pretrained(source, **options)
         model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
         if model_class is None and not self.trust_remote_code:
             raise ConfigError(
@@ -158,32 +158,32 @@ class HubModel:
             )
         faithful_attention(config, self.attn_implementation)
         _require_attention(self.attn_implementation)
-        _refuse_recurrent(model_class, where)
-        if there:
+        _refuse_recurrent(model_class, source)
+        if exists:
             _check_weights(self.name, folder)
             generation_eos(folder)
             load_tokenizer(folder, self.trust_remote_code)
 
     def resolve(self, task: object) -> Path:
-        """Local folder of the model, downloaded where it is not there yet."""
+        """Local folder of the model, downloaded where it is missing."""
         folder = Path(os.path.expanduser(self.name))
         if os.path.isdir(folder):
             return folder
         from huggingface_hub import snapshot_download
 
-        # some repositories hold the weights a second time in their maker's own format
-        wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md"]
+        # some repositories have the weights a second time, in another format
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md"]
         with _loading(f"model.name={self.name}", ""):
             path = snapshot_download(
                 self.name,
                 revision=self.revision,
-                allow_patterns=wanted,
+                allow_patterns=patterns,
                 ignore_patterns=["original/*", "consolidated*"],
             )
         return Path(path)
 
     def load(self, path: Path) -> PreTrainedModel:
-        """The policy in `path`, with a fresh adapter where one is asked for."""
+        """The policy in `path`, with a new adapter where `lora` sets one."""
         model = load_policy(
             path, getattr(torch, self.dtype), self.attn_implementation, self.trust_remote_code
         )
@@ -200,22 +200,22 @@ class HubModel:
 def _loading(what: str, remedy: str = _REMEDY) -> Iterator[None]:
     """Raise ConfigError where something cannot be loaded.
 
-    A folder's files are anybody's, and may bring code of their own: there is nothing that reading
-    them may not raise.
+    A folder's files may be of any origin and bring their own code, so reading them may raise any
+    exception.
     """
     try:
         yield
     except (ConfigError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        # of OSError the message alone: it says what the hub answered, and maybe a remedy
+        # of OSError only the message: it has the hub's answer, and maybe a remedy
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
         reason = " ".join(f"{kind}{error}".split())
         raise ConfigError(f"{what} cannot be loaded ({reason[:400]}){remedy}") from error
 
 
 def _check_folder(name: str, folder: Path) -> None:
-    """Raise ConfigError for what is no folder of a model."""
+    """Raise ConfigError where this is not the folder of a model."""
     if not folder.is_dir():
         raise ConfigError(f"model.name={name} is a file, not the folder of a model")
     if not (folder / "config.json").is_file():
@@ -252,9 +252,11 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _refuse_recurrent(model: object, where: str | Path) -> None:
-    """Raise ConfigError for a class of models whose layers carry a state from token to token: a
-    packed row holds several sequences, and one's state would leak into the next. Padded rows hold
-    one, but are refused as well, being untested."""
+    """Raise ConfigError for models whose layers carry a state from token to token.
+
+    A packed row has several sequences, and the state of one would leak into the next. Padded rows
+    have one sequence, but are untested with such models.
+    """
     if getattr(model, "_is_stateful", False):
         raise ConfigError(
             f"model.name={where}: recurrent layers (Mamba, gated DeltaNet and the like) cannot be "
@@ -262,21 +264,20 @@ def _refuse_recurrent(model: object, where: str | Path) -> None:
         )
 
 
-def _require_attention(wanted: str | None) -> None:
+def _require_attention(name: str | None) -> None:
     """Raise ConfigError for an attention implementation that is unknown or not installed."""
     # a kernel of the hub, by its repository
-    if wanted is None or "/" in wanted:
+    if name is None or "/" in name:
         return
-    known = ("eager", *sorted(ALL_ATTENTION_FUNCTIONS))
-    if wanted not in known:
+    supported = ("eager", *sorted(ALL_ATTENTION_FUNCTIONS))
+    if name not in supported:
+        one_of = ", ".join(supported)
+        raise ConfigError(f"model.attn_implementation is {name!r}, it must be one of {one_of}")
+    packages = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+    if name in packages and find_spec(packages[name]) is None:
         raise ConfigError(
-            f"model.attn_implementation is {wanted!r}, it must be one of {', '.join(known)}"
-        )
-    package = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
-    if wanted in package and find_spec(package[wanted]) is None:
-        raise ConfigError(
-            f"model.attn_implementation={wanted}: {package[wanted]} is not installed: install it, "
-            "or use sdpa"
+            f"model.attn_implementation={name}: {packages[name]} is not installed: install it, or "
+            "use sdpa"
         )
 
 
@@ -289,12 +290,12 @@ def load_policy(
     """The causal LM in `path`.
 
     Raises:
-        ConfigError: it cannot be loaded so.
+        ConfigError: it cannot be loaded with these settings.
     """
     remedy = ": correct the folder, or change model.name or model.attn_implementation"
     with _loading(f"the model in {path}", remedy):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        model_and_info: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             attn_implementation=faithful_attention(config, attn_implementation),
@@ -303,25 +304,25 @@ def load_policy(
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    model, info = loaded
-    # transformers would go on with random numbers; buffers it computes
+    model, info = model_and_info
+    # transformers would use random numbers for missing weights; it computes buffers itself
     missing = sorted(set(info["missing_keys"]) & dict(model.named_parameters()).keys())
     if missing:
         raise ConfigError(
             f"the model in {path} has no weights for {', '.join(missing[:3])}{remedy}"
         )
     if info["mismatched_keys"]:
-        name, there, wanted = sorted(info["mismatched_keys"])[0]
+        name, saved, expected = sorted(info["mismatched_keys"])[0]
         raise ConfigError(
-            f"the model in {path} has weights of another shape than its config.json says: {name} "
-            f"is {list(there)}, not {list(wanted)}{remedy}"
+            f"the model in {path} has weights of another shape than in its config.json: {name} "
+            f"is {list(saved)}, not {list(expected)}{remedy}"
         )
     assert isinstance(model, PreTrainedModel)
     return model
 
 
 def model_size(model: torch.nn.Module) -> ModelSize:
-    """Parameters that compute; an input embedding only looks up, unless it is the head as well."""
+    """Numbers of parameters without the input embedding, unless it is the output head as well."""
     table = getattr(model, "get_input_embeddings", lambda: None)()
     head = getattr(model, "get_output_embeddings", lambda: None)()
     lookup = None if table is None or (head and head.weight is table.weight) else table.weight
@@ -329,6 +330,27 @@ def model_size(model: torch.nn.Module) -> ModelSize:
     return ModelSize(
         sum(p.numel() for p in computing), sum(p.numel() for p in computing if p.requires_grad)
     )
+
+
+def require_context(
+    path: Path, trust_remote_code: bool, needed: int, sequences: str, settings: str
+) -> None:
+    """Raise ConfigError where sequences of `needed` tokens exceed the model's context.
+
+    Args:
+        path: folder of the model.
+        trust_remote_code: run the code that comes with the model.
+        needed: tokens.
+        sequences: what they consist of, for the message.
+        settings: those that shorten them, for the message.
+    """
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    context = getattr(config.get_text_config(), "max_position_embeddings", None) or needed
+    if needed > context:
+        raise ConfigError(
+            f"{sequences} need {needed} tokens, the model's context holds {context}: lower "
+            f"{settings} by {needed - context}, or leave out benchmarks with long prompts"
+        )
 
 
 def load_tokenizer(path: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -345,7 +367,7 @@ def load_tokenizer(path: Path, trust_remote_code: bool = False) -> PreTrainedTok
         size = getattr(config.get_text_config(), "vocab_size", math.inf)
     if not vocabulary.keys() - tokenizer.get_added_vocab().keys():
         # transformers makes an empty one where files are missing
-        raise ConfigError(f"the tokenizer in {path} knows no words: the folder lacks its files")
+        raise ConfigError(f"the tokenizer in {path} has no words: the folder lacks its files")
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             f"the tokenizer in {path} has no end-of-sequence token: set eos_token in its "
@@ -365,7 +387,7 @@ def generation_eos(path: Path) -> list[int]:
     """`eos_token_id` of the model's generation config, a list in several model families.
 
     Raises:
-        ConfigError: that file cannot be read, or holds something else.
+        ConfigError: that file cannot be read, or has no token ids.
     """
     ids = _settings(path / "generation_config.json").get("eos_token_id")
     listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
@@ -375,42 +397,43 @@ def generation_eos(path: Path) -> list[int]:
 
 
 def generation_config(path: Path) -> GenerationConfig:
-    """The model's generation config, without settings that transformers reads and ignores but
-    refuses to write, such as a temperature without sampling.
+    """The model's generation config, without settings that transformers would refuse to write.
+
+    One of those is a temperature without sampling, which transformers reads and ignores.
 
     Raises:
         ConfigError: as for `generation_eos`.
     """
-    kept: dict[str, Any] = {}
+    valid: dict[str, Any] = {}
     left_out = []
-    # what others depend on comes first
+    # settings that others depend on come first
     switches = ("do_sample", "num_beams", "return_dict_in_generate")
     settings = _settings(path / "generation_config.json")
     if not settings:
-        # older models have them there
-        known = GenerationConfig().to_dict().keys() - {"transformers_version"}
+        # older models have these settings in config.json
+        names = GenerationConfig().to_dict().keys() - {"transformers_version"}
         config = _settings(path / "config.json")
-        settings = {name: value for name, value in config.items() if name in known}
+        settings = {name: value for name, value in config.items() if name in names}
     for name in sorted(settings, key=lambda name: name not in switches):
         try:
-            GenerationConfig(**kept, **{name: settings[name]}).validate(strict=True)
+            GenerationConfig(**valid, **{name: settings[name]}).validate(strict=True)
         except (ValueError, TypeError, AttributeError):
             left_out.append(name)
         else:
-            kept[name] = settings[name]
+            valid[name] = settings[name]
     if left_out:
         _log.info("%s/generation_config.json: left out %s", path, ", ".join(left_out))
-    return GenerationConfig(**kept)
+    return GenerationConfig(**valid)
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    """What a file of a model says, nothing where it is missing."""
+    """The settings in a file of a model, empty where it is missing."""
     if not file.is_file():
         return {}
     try:
         settings = json.loads(file.read_text(encoding="utf-8-sig"))
         if not isinstance(settings, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("it has no object")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} cannot be read ({error}): correct or remove it") from error
     return settings

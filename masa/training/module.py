@@ -1,4 +1,4 @@
-"""The LightningModule: the policy, its optimizers and one optimization per rollout."""
+"""The LightningModule: the policy, its optimizers and the updates of each rollout."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class MasaModule(L.LightningModule):
     """GRPO with meta-alignment and behaviour cloning on a causal LM.
 
     Args:
-        build_policy: makes the model; called once per rank, and again for the KL reference.
+        build_policy: builds the model; called once per rank, and again for the KL reference.
         algorithm: losses and their coefficients.
         optimizer: AdamW.
         trainer: precision, and check of the weight sync.
-        strategy: how parameters are sharded where there are ranks to shard over.
+        strategy: how parameters are sharded over ranks.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MasaModule(L.LightningModule):
         self.settings = trainer
         self.strategy = strategy
         self.policy: torch.nn.Module | None = None
-        # in a list, so that the frozen reference is no part of state_dict
+        # in a list, so that the frozen reference is not in state_dict
         self._reference: list[torch.nn.Module] = []
         self.version = 0
         self._unchecked_syncs = trainer.check_syncs
@@ -65,7 +65,7 @@ class MasaModule(L.LightningModule):
         self._logging = 0.0
 
     def configure_model(self) -> None:
-        """Build the policy, and shard it where there are ranks to shard over."""
+        """Build the policy, and shard it over the ranks."""
         if self.policy is not None:
             return
         self.policy = self.build_policy()
@@ -80,7 +80,7 @@ class MasaModule(L.LightningModule):
 
     @property
     def reference(self) -> torch.nn.Module | None:
-        """The model of the KL term, where there is one beside the policy."""
+        """The model of the KL term, None without that term or where the policy contains it."""
         return self._reference[0] if self._reference else None
 
     def configure_optimizers(self) -> Any:
@@ -108,7 +108,7 @@ class MasaModule(L.LightningModule):
         return [policy, cloning], [schedule]
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Whole parameters under their Hugging Face names, for the engine."""
+        """Full parameters under their Hugging Face names, for the engine."""
         assert self.policy is not None
         return merged(full_parameters(self.policy), self.policy)
 
@@ -120,44 +120,46 @@ class MasaModule(L.LightningModule):
         scheduler: Any = self.lr_schedulers()
         metrics["learning_rate"] = float(scheduler.get_last_lr()[0])
         metrics["nonfinite_updates"] = 0.0
-        with self._saying_how_to_need_less_memory():
+        with self._explaining_out_of_memory():
             for index, update in enumerate(self._with_old_logprobs(batch.updates)):
                 if not update.empty:
                     # on-policy only before the first step: later updates differ from the sampler
-                    measured = self._update(update, first=index == 0)
-                    metrics["nonfinite_updates"] += not measured
-                    metrics |= measured
+                    statistics = self._update(update, first=index == 0)
+                    metrics["nonfinite_updates"] += not statistics
+                    metrics |= statistics
         scheduler.step()
         self.version += 1
         timings = dict(batch.timings)
         timings |= {f"timing_s/{name}": seconds for name, seconds in self._timings.items()}
-        # of the rollout before, as this one's are not over before its row is written
+        # of the previous rollout, as this one's row must be written first
         timings["timing_s/log"] = self._logging
         timings["timing_s/update"] = time.perf_counter() - started
         timings["timing_s/step"] = timings["timing_s/rollout"] + timings["timing_s/update"]
         tokens = metrics["completions/total_tokens"]
         timings["perf/throughput"] = tokens / timings["timing_s/step"]
-        logged = metrics | timings
+        all_metrics = metrics | timings
         started = time.perf_counter()
         for logger in self.loggers:
-            logger.log_metrics(logged, step=batch.step)
+            logger.log_metrics(all_metrics, step=batch.step)
         self._logging = time.perf_counter() - started
-        return {"step": batch.step, "metrics": logged}
+        return {"step": batch.step, "metrics": all_metrics}
 
     @contextmanager
-    def _saying_how_to_need_less_memory(self) -> Iterator[None]:
+    def _explaining_out_of_memory(self) -> Iterator[None]:
         try:
             yield
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"out of memory in the update after rollout {self.version}: lower "
-                f"trainer.micro_batch_tokens (it is {self.settings.micro_batch_tokens}), then go "
-                "on with ckpt=auto"
+                f"trainer.micro_batch_tokens (it is {self.settings.micro_batch_tokens}), then "
+                "resume with ckpt=auto"
             ) from error
 
     def _with_old_logprobs(self, updates: Sequence[Update]) -> list[Update]:
-        """The updates, with the present policy's log-probs where a mismatch correction will need
-        them: not for the first, whose own forward pass has them."""
+        """The updates, with the current policy's log-probs where a mismatch correction needs them.
+
+        The first update is left out: its own forward pass computes them.
+        """
         if self.algorithm.mismatch == "none":
             return list(updates)
         return [
@@ -175,7 +177,7 @@ class MasaModule(L.LightningModule):
         return replace(batch, old_logprobs=logprobs.to(batch.input_ids.device))
 
     def _update(self, update: Update, first: bool) -> dict[str, float]:
-        """One optimizer step; nothing is stepped or returned where it would not be finite."""
+        """One optimizer step; skipped, without metrics, where it would not be finite."""
         optimizers = self.optimizers()
         optimizer = optimizers[update.cloning] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
@@ -185,9 +187,9 @@ class MasaModule(L.LightningModule):
             for number, micro_batch in enumerate(update, 1):
                 set_gradient_sync(self.policy, number == len(update.micro_batches))
                 totals.add(self._backward(micro_batch.to(self.device)))
-        measured = totals.over_ranks()
+        statistics = totals.over_ranks()
         with self._timed("optimizer"):
-            return self._step(update, optimizer, measured, first)
+            return self._step(update, optimizer, statistics, first)
 
     def _step(
         self, update: Update, optimizer: Any, measured: dict[str, float], first: bool
@@ -225,7 +227,7 @@ class MasaModule(L.LightningModule):
         if self._nonfinite_in_a_row >= self.settings.max_nonfinite_updates:
             raise TrainingError(
                 f"{self._nonfinite_in_a_row} updates in a row had a loss or gradient that is not "
-                f"finite (loss {loss:g}, gradient norm {norm:g}): go on from a checkpoint before "
+                f"finite (loss {loss:g}, gradient norm {norm:g}): resume from a checkpoint before "
                 "them with a lower optimizer.lr or trainer.precision=32-true"
             )
         return True
@@ -250,7 +252,7 @@ class MasaModule(L.LightningModule):
         assert self.policy is not None
         if self.reference is not None:
             return token_logprobs(self.reference, batch, self.algorithm.temperature)[0]
-        # the base model is there already: no second copy
+        # the base model is in memory already: no second copy
         with without_adapter(self.policy):
             return token_logprobs(self.policy, batch, self.algorithm.temperature)[0]
 
@@ -269,15 +271,15 @@ class MasaModule(L.LightningModule):
                 )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the number of rollouts trained on, and of the newest updates that were skipped."""
+        """Save the number of rollouts trained on, and of skipped updates at the end."""
         checkpoint["masa_version"] = self.version
         checkpoint["masa_nonfinite_in_a_row"] = self._nonfinite_in_a_row
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Inverse of `on_save_checkpoint`; a run that had ended can be longer now."""
+        """Inverse of `on_save_checkpoint`; a finished run can be made longer."""
         self.version = checkpoint["masa_version"]
         self._nonfinite_in_a_row = checkpoint["masa_nonfinite_in_a_row"]
-        # else Lightning takes the epoch for done, however long the loader is now
+        # else Lightning takes the epoch for finished, whatever the loader's length is now
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
 
@@ -286,7 +288,7 @@ class _Totals:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
-        # of the negated value where the smallest is asked for
+        # of the negated value where the metric is a minimum
         self.largest = dict.fromkeys(_EXTREMES, -math.inf)
 
     def add(self, measured: dict[str, torch.Tensor]) -> None:

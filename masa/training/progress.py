@@ -1,4 +1,4 @@
-"""The one line a user watches."""
+"""The progress bar."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProgressCallback(L.Callback):
         self.bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the bar from where the run stands."""
+        """Show the bar, from the resumed rollout on."""
         assert isinstance(pl_module, MasaModule)
         self.bar = tqdm(
             total=self.total,
@@ -33,7 +33,7 @@ class ProgressCallback(L.Callback):
             desc=self.label,
             unit="rollout",
             disable=not trainer.is_global_zero,
-            # a log file gets a line now and then instead of one per rollout
+            # a log file gets a line per 15 s and not one per rollout
             mininterval=0.1 if sys.stderr.isatty() else 15,
             dynamic_ncols=True,
         )
@@ -49,26 +49,26 @@ class ProgressCallback(L.Callback):
         """Advance by one rollout."""
         assert self.bar is not None
         metrics = outputs["metrics"]
-        shown = {
+        postfix = {
             "reward": f"{metrics.get('reward', float('nan')):.2f}",
             "tok/s": f"{metrics['perf/throughput']:.0f}",
         }
         accuracy = trainer.callback_metrics.get("val/accuracy")
         if accuracy is not None:
-            shown["val_acc"] = f"{float(accuracy):.3f}"
+            postfix["val_acc"] = f"{float(accuracy):.3f}"
         if "gate/fraction" in metrics:
-            shown["gated"] = f"{metrics['gate/fraction']:.0%}"
-        self.bar.set_postfix(shown, refresh=False)
+            postfix["gated"] = f"{metrics['gate/fraction']:.0%}"
+        self.bar.set_postfix(postfix, refresh=False)
         self.bar.update(1)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the last state on the screen."""
+        """Close the bar and keep its last state on the screen."""
         assert self.bar is not None
         self.bar.close()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Leave the line, so that what is said next has one of its own."""
+        """Close the bar, so that the error has a line of its own."""
         if self.bar is not None:
             self.bar.close()

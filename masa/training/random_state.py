@@ -1,5 +1,7 @@
-"""The global random generators. Every draw of the method has a seed of its own, a task's code or
-a user's callback may not."""
+"""State of the global random generators, which a task or a callback of the user may draw from.
+
+The method itself does not: each of its draws has its own seed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the policy's parameters lie: one device, or FSDP2 over all of them."""
+"""Placement of the policy's parameters: on one device, or with FSDP2 over all devices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from masa.errors import ConfigError
 class _Fsdp2(ModelParallelStrategy):
     """Lightning's strategy around modules that FSDP2 has placed already.
 
-    Lightning knows a mesh of two dimensions and calls them data and tensor parallel; here they are
+    Lightning has a mesh of two dimensions and calls them data and tensor parallel; here they are
     replicas and shards, and no tensor parallelism takes place.
     """
 
@@ -32,12 +32,12 @@ class _Fsdp2(ModelParallelStrategy):
         super().__init__(
             data_parallel_size=config.world_size // config.shards,
             tensor_parallel_size=config.shards,
-            # norms of gradients that lie on the CPU are summed there
+            # norms of gradients on the CPU are summed there
             process_group_backend="cpu:gloo,cuda:nccl" if config.cpu_offload else None,
         )
 
     def model_to_device(self) -> None:
-        """Nothing: parameters that were offloaded are to stay on the CPU."""
+        """Nothing: offloaded parameters stay on the CPU."""
 
 
 def build_strategy(config: StrategyConfig) -> Any:
@@ -75,11 +75,13 @@ def shard(
     fully_shard(model, **options)
 
 
-def set_gradient_sync(model: torch.nn.Module, agree: bool) -> None:
-    """Whether the next backward pass sums gradients over the copies of the parameters (hybrid
-    sharding): of the micro-batches of one step only the last needs to."""
+def set_gradient_sync(model: torch.nn.Module, enabled: bool) -> None:
+    """Set whether the next backward pass sums gradients over the copies of the parameters.
+
+    Of the micro-batches of one update only the last needs it (hybrid sharding).
+    """
     if isinstance(model, FSDPModule):
-        model.set_requires_all_reduce(agree)
+        model.set_requires_all_reduce(enabled)
 
 
 def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
@@ -87,18 +89,18 @@ def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     layers = getattr(decoder, "layers", None)
     if not isinstance(layers, torch.nn.ModuleList):
         raise ConfigError(
-            f"strategy=fsdp knows no way to shard {type(model).__name__}, which has no "
+            f"strategy=fsdp cannot shard {type(model).__name__}, which has no "
             "get_decoder().layers: use strategy=single or another model"
         )
     return iter(layers)
 
 
 def full_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Named whole parameters, gathered one at a time; a collective call where they are sharded."""
+    """Named full parameters, gathered one at a time; a collective call where they are sharded."""
     for name, parameter in model.named_parameters():
         tensor = parameter.detach()
         if isinstance(tensor, DTensor):
-            # shards that were offloaded travel by the device's own links
+            # offloaded shards are gathered on the device
             on_device: Any = tensor.to(tensor.device_mesh.device_type)
             tensor = on_device.full_tensor()
         yield name, tensor

@@ -1,10 +1,10 @@
-r"""Multiple choice: the last clear choice of a response.
+r"""The verifier of multiple choice: the last clear choice of a response.
 
 A choice is clear in a box, after "the answer is", in "B is correct", after "so" or "it must be", or
-alone on the last line or the first. What is denied, asked or only supposed is no choice, and takes
-back an earlier one ("Wait, that is wrong"). Options joined by "or" or "and" are no choice; neither
-is a letter in brackets that nothing calls one, as in "5 (A)" and "vitamin (C)", nor the article
-"A". masa.verifiers.phrases has the wording.
+alone on the last line or the first. A denial, a question or a supposition is no choice; a
+retraction ("Wait, that is wrong") cancels an earlier one. Options joined by "or" or "and" are no
+choice, nor is a letter in brackets without a word that makes it one, as in "5 (A)" and
+"vitamin (C)", nor the article "A". masa.verifiers.choice_phrases has the wording.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from masa.verifiers import phrases
+from masa.verifiers import choice_phrases
 from masa.verifiers.extract import answer_boxes, final_part
 
 MAX_LENGTH = 10_000
@@ -33,32 +33,36 @@ class _Group(NamedTuple):
 
 
 def extract(response: str, letters: Sequence[str] = "ABCD") -> str | None:
-    """The label chosen last, as it stands in `letters`, or None where no choice is clear.
+    """The last chosen label, as in `letters`, or None where no choice is clear.
 
     Args:
-        response: the whole text; what precedes `</think>` does not count, nor what precedes the
-            last `MAX_LENGTH` characters.
+        response: the full text; only the last `MAX_LENGTH` characters after `</think>` count.
         letters: labels of the options, letters or digits.
     """
     text = final_part(response)[-MAX_LENGTH:]
-    reader = _reader(tuple(letters))
+    finder = _finder(tuple(letters))
     boxes = answer_boxes(response)
     if not boxes:
-        return None if r"\boxed" in text else reader.stated(phrases.plain(text), None)
-    chosen = {reader.label(box) for box in boxes}
-    last = chosen.pop() if len(chosen) == 1 else None
+        return (
+            None if r"\boxed" in text else finder.last_choice(choice_phrases.plain_text(text), None)
+        )
+    labels = {finder.label(box) for box in boxes}
+    last = labels.pop() if len(labels) == 1 else None
     start = max(text.rfind(command) for command in (r"\boxed", r"\fbox", r"\framebox"))
-    after = text[start:].partition(boxes[-1])[2] if start >= 0 else text
-    clause = phrases.CLAUSE.split(phrases.plain(text[max(0, start - 200) : max(0, start)]))[-1]
-    if phrases.NOT.search(clause) or re.match(r"[\s}$)\\\]]*\?", after):
+    following = text[start:].partition(boxes[-1])[2] if start >= 0 else text
+    clause = choice_phrases.CLAUSE.split(
+        choice_phrases.plain_text(text[max(0, start - 200) : max(0, start)])
+    )[-1]
+    if choice_phrases.NOT.search(clause) or re.match(r"[\s}$)\\\]]*\?", following):
         last = None  # not \boxed{A}
-    # a word after the box may take it back, and a box with something else than a label may stand
-    # before the choice
-    return reader.stated("\n" + phrases.plain(after).lstrip("} "), last, boxed=True)
+    # a word after the box may retract it, and a box without a label may precede the choice
+    return finder.last_choice(
+        "\n" + choice_phrases.plain_text(following).lstrip("} "), last, boxed=True
+    )
 
 
 def verify(gold: str, response: str, letters: Sequence[str] = "ABCD") -> bool:
-    """Is the last clear choice the gold label? No choice is never right.
+    """Is the last clear choice the gold label? A response without a choice is wrong.
 
     Raises:
         ValueError: the gold label is none of the letters.
@@ -68,8 +72,8 @@ def verify(gold: str, response: str, letters: Sequence[str] = "ABCD") -> bool:
     return extract(response, letters) == gold
 
 
-class _Reader:
-    """Finds choices among some labels."""
+class _ChoiceFinder:
+    """Finds choices among the labels of a question."""
 
     def __init__(self, letters: tuple[str, ...]) -> None:
         self.letters = {letter.casefold(): letter for letter in letters}
@@ -77,12 +81,12 @@ class _Reader:
         digits = all(letter.isdigit() for letter in letters)
         any_one = r"\d+" if digits else rf"[A-Z]|{offered}"
         bracketed = r"\d+" if digits else rf"[A-Za-z]|{offered}"
-        letter = rf"[^\W{phrases.SCRIPTS}]"
+        letter = rf"[^\W{choice_phrases.SCRIPTS}]"
         operator = r"[ \t]*[=<>+*^]"
         follows = (
             rf"(?!{letter}|[('’^_+*=&%°\\]|[-–—](?=\w)|\.\w|/(?!\s*[(\[]?(?:{any_one})\b)"
             rf"|{operator}|[ \t]*[?\\|]|[ \t]*(?:(?::|→|->)[ \t]*)?(?<=[ \t:→>])(?:{offered})\b)"
-            rf"(?(option)|(?!\s+(?!{phrases.FOLLOWING}\b)[a-z]))"
+            rf"(?(option)|(?!\s+(?!{choice_phrases.FOLLOWING}\b)[a-z]))"
         )
         self.one = re.compile(
             rf"(?<!{letter})(?<![\'’^_+*=\\-])(?P<option>(?i:option|choice)\s+)?"
@@ -91,7 +95,7 @@ class _Reader:
             rf"|(?P<low>{'(?!)' if digits else '[a-z]'})"
             r"(?(option)(?![\w'’-])|(?:\)(?=[\s.,]|\Z)|(?=\s*(?:[.,;:!]\s|[.,;:!]?(?:\s*\Z|\n))))))"
         )
-        self.join = re.compile(phrases.JOIN, re.I)
+        self.join = re.compile(choice_phrases.JOIN, re.I)
         bullet = r"\s*(?:[-•*→✅]\s+)?"
         in_brackets = rf"[(\[]\s*(?P<named>{bracketed})\s*[)\]]"
         self.line = re.compile(
@@ -104,8 +108,8 @@ class _Reader:
             r"(?:\s*[.):]+)?(?P<rest>.*)"
         )
 
-    def known(self, match: re.Match[str]) -> str | None:
-        """The label of a match as it is offered, None if it is not."""
+    def label_of(self, match: re.Match[str]) -> str | None:
+        """The offered label of a match, None if it is not offered."""
         groups = match.groupdict()
         text = groups.get("named") or groups.get("bare") or groups.get("low") or ""
         return self.letters.get(text.casefold())
@@ -114,13 +118,13 @@ class _Reader:
         """Every label or join of labels, in order."""
         position = 0
         while match := self.one.search(text, position):
-            labels, start, end = {self.known(match)}, match.start(), match.end()
+            labels, start, end = {self.label_of(match)}, match.start(), match.end()
             while join := self.join.match(text, end):
                 following = self.one.match(text, join.end())
                 # the answer is B, C is wrong
-                if not following or phrases.OWN_VERB.match(text, following.end()):
+                if not following or choice_phrases.OWN_VERB.match(text, following.end()):
                     break
-                labels.add(self.known(following))
+                labels.add(self.label_of(following))
                 end = following.end()
             position = end
             if match["low"] and not match["option"]:  # a word more often than a label
@@ -128,146 +132,162 @@ class _Reader:
                 cut_off = (
                     match["low"] == "a" and not text[end:] and not re.search(r"[:=\n]\s*\Z", before)
                 )
-                if cut_off or None in labels or not phrases.STATED.search(before):
+                if cut_off or None in labels or not choice_phrases.STATED.search(before):
                     continue
             option = bool(match["option"])
             yield _Group(start, end, frozenset(labels), not (match["named"] or option), option)
 
-    def stated(self, text: str, chosen: str | None, boxed: bool = False) -> str | None:
-        """What a text says last, where `chosen` was said before it."""
-        taken_back = [match.start() for match in phrases.TAKEN_BACK.finditer(text)]
-        taken_back += [match.start() for match in phrases.NO_CHOICE.finditer(text)]
+    def last_choice(self, text: str, chosen: str | None, boxed: bool = False) -> str | None:
+        """The last choice in a text, where `chosen` was chosen before it."""
+        taken_back = [match.start() for match in choice_phrases.TAKEN_BACK.finditer(text)]
+        taken_back += [match.start() for match in choice_phrases.NO_CHOICE.finditer(text)]
         chosen = chosen if boxed else self.first_line(text)
-        said_at, conditional = 0, False
+        stated_at, conditional = 0, False
         for group in self.groups(text):
             before = text[max(0, group.start - 200) : group.start]
             after = text[group.end : group.end + 200]
-            if any(said_at <= place < group.start for place in taken_back):
+            if any(stated_at <= position < group.start for position in taken_back):
                 chosen = None
-            says = self.says(group, before, after)
-            if not says and group.labels != {chosen}:
+            states = self.is_stated(group, before, after)
+            if not states and group.labels != {chosen}:
                 continue
-            clause = phrases.RELATIVE.sub(
-                "", phrases.CLAUSE.split(phrases.HEADING.sub(r"\1 ", before[-120:]))[-1]
+            clause = choice_phrases.RELATIVE.sub(
+                "",
+                choice_phrases.CLAUSE.split(choice_phrases.HEADING.sub(r"\1 ", before[-120:]))[-1],
             )
             if (
-                phrases.DENIED_AFTER.match(after)
-                or phrases.NOT.search(clause)
-                or phrases.ALL_BUT.search(before[-30:])
+                choice_phrases.DENIED_AFTER.match(after)
+                or choice_phrases.NOT.search(clause)
+                or choice_phrases.ALL_BUT.search(before[-30:])
             ):
                 chosen = None if group.labels == {chosen} else chosen
                 continue
-            if not says or self.supposed(text, group, clause) or self.in_list(text, group.start):
+            if (
+                not states
+                or self.is_supposed(text, group, clause)
+                or self.in_list(text, group.start)
+            ):
                 continue
-            also = phrases.ALSO.search(after[:40]) and phrases.AFFIRMED.match(after)
+            also = choice_phrases.ALSO.search(after[:40]) and choice_phrases.AFFIRMED.match(after)
             label = None if also or len(group.labels) != 1 else next(iter(group.labels))
-            case = "if" in before.lower() and bool(phrases.CONDITION.search(before))
-            if case and chosen and chosen != label:  # against the rule, or against another case
+            case = "if" in before.lower() and bool(choice_phrases.CONDITION.search(before))
+            if (
+                case and chosen and chosen != label
+            ):  # a case must not contradict the choice or another case
                 chosen = None if conditional else chosen
             else:
-                chosen, said_at, conditional = label, group.end, case
-        if any(place >= said_at for place in taken_back):
+                chosen, stated_at, conditional = label, group.end, case
+        if any(position >= stated_at for position in taken_back):
             chosen = None
-        if phrases.THAT_IS_WRONG.match(text, said_at):
+        if choice_phrases.THAT_IS_WRONG.match(text, stated_at):
             chosen = None
         last = None if boxed else self.last_line(text)
         return last or chosen
 
-    def says(self, group: _Group, before: str, after: str) -> bool:
-        """Is a group of labels stated to be the choice?"""
-        near = before[-40:]  # a search takes time for every character that it may start at
-        affirmed, ends = phrases.AFFIRMED.match(after), phrases.END.match(after)
-        subject = phrases.SUBJECT.match(after) and not affirmed  # solution: B is the midpoint
+    def is_stated(self, group: _Group, before: str, after: str) -> bool:
+        """Does the text state that a group of labels is the choice?"""
+        near = before[-40:]  # the time of a search grows with the characters that it may start at
+        affirmed, ends = choice_phrases.AFFIRMED.match(after), choice_phrases.END.match(after)
+        subject = (
+            choice_phrases.SUBJECT.match(after) and not affirmed
+        )  # solution: B is the midpoint
         if group.bare and (
-            subject or (None in group.labels and not phrases.ANSWERED.search(before[-80:]))
+            subject or (None in group.labels and not choice_phrases.ANSWERED.search(before[-80:]))
         ):
             return False
-        if phrases.STATED.search(before[-90:]):
+        if choice_phrases.STATED.search(before[-90:]):
             return not (group.bare and re.search(r"\bthat\s+is\s*\Z", before, re.I))
-        if phrases.CONCLUDED.search(before[-60:]) and not subject and (not group.bare or ends):
+        if (
+            choice_phrases.CONCLUDED.search(before[-60:])
+            and not subject
+            and (not group.bare or ends)
+        ):
             return True
-        if group.option and phrases.OPTION_AFTER.search(before[-100:]):
-            closed = phrases.END.match(after.removeprefix(")"))
-            return bool(closed) and not phrases.NOT.search(before[-100:])
-        placed = bool(phrases.MAY_STAND_BEFORE.search(near))
+        if group.option and choice_phrases.OPTION_AFTER.search(before[-100:]):
+            closed = choice_phrases.END.match(after.removeprefix(")"))
+            return bool(closed) and not choice_phrases.NOT.search(before[-100:])
+        placed = bool(choice_phrases.MAY_STAND_BEFORE.search(near))
         if affirmed or group.bare:
-            fits = re.search(r"\bonly\s*\Z", near, re.I) and phrases.FITS.match(after)
+            fits = re.search(r"\bonly\s*\Z", near, re.I) and choice_phrases.FITS.match(after)
             return placed and bool(affirmed or fits)
-        broken_off = phrases.BROKEN_OFF.search(near) and before.strip() and ends
-        return placed and bool(phrases.FITS.match(after) or broken_off)
+        broken_off = choice_phrases.BROKEN_OFF.search(near) and before.strip() and ends
+        return placed and bool(choice_phrases.FITS.match(after) or broken_off)
 
     @staticmethod
-    def supposed(text: str, group: _Group, clause: str) -> bool:
+    def is_supposed(text: str, group: _Group, clause: str) -> bool:
         """Is a statement a question or a supposition?"""
         after = text[group.end : group.end + 201]
         question = re.match(
-            rf"[^.!?\n]{{0,200}}\?|(?:\s+{phrases.BE}(?:\s+\w+){{1,3}})?\s+(?:if|unless"
+            rf"[^.!?\n]{{0,200}}\?|(?:\s+{choice_phrases.BE}(?:\s+\w+){{1,3}})?\s+(?:if|unless"
             rf"|otherwise)\b",
             after,
             re.I,
         )
-        return bool(question or phrases.SUPPOSED.search(clause))
+        return bool(question or choice_phrases.SUPPOSED.search(clause))
 
     def in_list(self, text: str, start: int) -> bool:
-        """Does a label begin a line of a list, next to the line of its neighbour?"""
-        above, _, own = text[max(0, start - 500) : start].rpartition("\n")
-        if own.strip(" \t-•*|"):
+        """Does a label begin a line of a list, before the line of the next label?"""
+        above, _, line_start = text[max(0, start - 500) : start].rpartition("\n")
+        if line_start.strip(" \t-•*|"):
             return False
         lines = [above.rstrip().rpartition("\n")[2], *text[start : start + 500].split("\n")]
         items = [self.item.match(line) for line in lines if line.strip()][:3]
         order = list(self.letters.values())
-        places = [order.index(known) if item and (known := self.known(item)) else None
+        places = [order.index(label_of) if item and (label_of := self.label_of(item)) else None
                   for item in items]  # fmt: skip
         return any(
             one is not None and other == one + 1
             for one, other in zip(places, places[1:], strict=False)
         )
 
-    def own_line(self, line: str, headed: bool) -> str | None:
-        """The label that a line consists of, or begins with; after a heading its text may be
-        anything, `C. elegans` is none."""
+    def line_label(self, line: str, headed: bool) -> str | None:
+        """The label that is a line, or begins it; without a heading `C. elegans` has none."""
         if line.lstrip().startswith("A:"):
             return None  # of "Q:" and "A:"
         if match := self.line.match(line):
-            return self.known(match)
+            return self.label_of(match)
         match = self.item.match(line)
         if not match or not match["rest"][:1].isspace():
             return None
         rest = match["rest"]
-        if re.search(phrases.ANSWER, rest, re.I):
+        if re.search(choice_phrases.ANSWER, rest, re.I):
             return None  # (A) The answer is B.
         if match["bare"] and not headed and rest.lstrip()[0].islower():
             return None
         others = any(not group.bare for group in self.groups(rest)) or self.line.match(rest)
-        return None if others or phrases.DENIED_AFTER.match(" " + rest) else self.known(match)
+        return (
+            None
+            if others or choice_phrases.DENIED_AFTER.match(" " + rest)
+            else self.label_of(match)
+        )
 
     def first_line(self, text: str) -> str | None:
-        """The label that stands in a first paragraph of one line."""
+        """The label in a first paragraph of one line."""
         line, _, rest = text.lstrip().partition("\n")
-        label = None if rest.partition("\n")[0].strip() else self.own_line(line, False)
+        label = None if rest.partition("\n")[0].strip() else self.line_label(line, False)
         order = list(self.letters.values())
         following = order[order.index(label) + 1 :][:1] if label else []
         items = [self.item.match(line) for line in rest.split("\n")]
-        return None if any(item and self.known(item) in following for item in items) else label
+        return None if any(item and self.label_of(item) in following for item in items) else label
 
     def last_line(self, text: str) -> str | None:
-        """The label that the last line consists of, or begins with where it is no list."""
+        """The label that is the last line, or begins it where it is no list."""
         lines = [line for line in text.strip().split("\n") if line.strip()]
         if not lines or self.in_list(text.rstrip(), text.rstrip().rfind("\n") + 1):
             return None
         if not self.line.match(lines[-1]) and any(self.item.match(line) for line in lines[:-1]):
             return None
         headed = len(lines) == 1 or bool(re.search(r"\banswer\W*\Z", lines[-2], re.I))
-        return self.own_line(lines[-1], headed)
+        return self.line_label(lines[-1], headed)
 
     def label(self, box: str) -> str | None:
-        r"""The label that the content of a box is, alone or before its option's text: `(B) 12`."""
-        plain = phrases.plain(box).strip(" .!\n{}")
+        r"""The label in a box, alone or before its option's text: `(B) 12`."""
+        text = choice_phrases.plain_text(box).strip(" .!\n{}")
         match = re.match(
             r"(?:(?:the\s+)?(?:(?:final|correct)\s+)?(?:option|choice"
             r"|answer)\b\s*(?:is\b)?\s*[:=-]?\s*)?"
             r"(?P<named>[(\[]\s*\w+\s*[)\]]|\w+)(?P<mark>\s*[.:)\]])?(?P<rest>.*)",
-            plain,
+            text,
             re.I | re.S,
         )
         if not match:
@@ -280,19 +300,22 @@ class _Reader:
         if not marked and not re.match(
             r"\s*,\s*(?:(?:because|since|as|not)\b|\d)|\s+(?:[A-Z]\w|[\d($-])|\s*\(", rest
         ):
-            return self.stated(plain, None)
-        named = {self.letters.get(other["named"].casefold()) for other in self.one.finditer(plain)
-                 if other["named"]}  # fmt: skip
+            return self.last_choice(text, None)
+        bracketed = {
+            self.letters.get(other["named"].casefold())
+            for other in self.one.finditer(text)
+            if other["named"]
+        }
         joined = self.join.match(rest)
         second = joined and self.one.match(rest, joined.end())
         direct = self.one.match(rest.lstrip()) if not match["mark"] else None
-        if second and (second["bare"] or self.known(second) != label):
+        if second and (second["bare"] or self.label_of(second) != label):
             return None
-        if (direct and (self.known(direct) or not rest[0].isspace())) or len(named | {label}) > 1:
+        if direct and (self.label_of(direct) or not rest[0].isspace()):
             return None
-        return label
+        return label if bracketed <= {label} else None
 
 
 @lru_cache(maxsize=64)
-def _reader(letters: tuple[str, ...]) -> _Reader:
-    return _Reader(letters)
+def _finder(letters: tuple[str, ...]) -> _ChoiceFinder:
+    return _ChoiceFinder(letters)

@@ -1,4 +1,4 @@
-"""Where a response says its answer: the last box, after the thinking. In linear time."""
+"""Extraction of answers: the last box after the thinking, in linear time."""
 
 import re
 from typing import NamedTuple
@@ -24,9 +24,9 @@ class _Box(NamedTuple):
 
 
 def final_part(response: str) -> str:
-    """What counts of a response: what follows its thinking, before any that it never ends.
+    """The part of a response that counts: after its last closed thinking, before an unclosed one.
 
-    The one place where that is decided, for every verifier.
+    All verifiers use this function.
     """
     start, end = 0, len(response)
     for tag in _THINK.finditer(response):
@@ -38,8 +38,8 @@ def final_part(response: str) -> str:
 
 
 def _boxes(text: str) -> list[_Box]:
-    """Every complete outermost box, in order. A box that is never closed is none."""
-    found: list[_Box] = []
+    """Every complete outermost box, in order; a box without an end does not count."""
+    boxes: list[_Box] = []
     stack: list[tuple[int, int, bool]] = []  # start, start of the content, is it a box
     for token in _TOKEN.finditer(text):
         kind = token.group()
@@ -49,15 +49,15 @@ def _boxes(text: str) -> list[_Box]:
             if stack:
                 start, inside, boxed = stack.pop()
                 if boxed:
-                    while found and found[-1].start > start:
-                        found.pop()
-                    found.append(_Box(start, token.end(), text[inside : token.start()].strip()))
+                    while boxes and boxes[-1].start > start:
+                        boxes.pop()
+                    boxes.append(_Box(start, token.end(), text[inside : token.start()].strip()))
         elif kind[-1] in "dx" and len(kind) > 2:
             bare = _BARE.match(text, token.end())
             content = (bare["number"] or bare["formula"]).rstrip(" .,") if bare else ""
             if bare and content and not _SENTENCE.search(content):
-                found.append(_Box(token.start(), bare.end(bare.lastgroup or 0), content))
-    return found
+                boxes.append(_Box(token.start(), bare.end(bare.lastgroup or 0), content))
+    return boxes
 
 
 def answer_boxes(response: str) -> tuple[str, ...]:
@@ -65,27 +65,27 @@ def answer_boxes(response: str) -> tuple[str, ...]:
 
     Returns:
         () without a box or with an empty last one; normally the last box alone; more than one where
-        the last is joined to those before it by "or": a hedge, right only if each of them is.
+        "or" joins the last to those before it: a hedge, correct only if each of them is.
     """
     text = final_part(response)
-    boxes = _boxes(text)
-    if not boxes or not boxes[-1].content:
+    all_boxes = _boxes(text)
+    if not all_boxes or not all_boxes[-1].content:
         return ()
-    last = len(boxes) - 1
+    last = len(all_boxes) - 1
     first = last
     while first > 0:
-        between = text[boxes[first - 1].end : boxes[first].start]
+        between = text[all_boxes[first - 1].end : all_boxes[first].start]
         joined = len(between) <= 80 and _OR.search(between) and not _NEW_SENTENCE.search(between)
         if not joined:
             break
         first -= 1
-    return tuple(dict.fromkeys(box.content for box in boxes[first:]))
+    return tuple(dict.fromkeys(box.content for box in all_boxes[first:]))
 
 
 def extract_box(response: str) -> str | None:
     """The answer as text: the last box after `</think>`; boxes of a hedge joined by "or".
 
-    Returns None where there is no complete, non-empty last box: such a response is *unparsable*.
+    Returns None where the last box is missing, incomplete or empty: the response is *unparsable*.
     """
     boxes = answer_boxes(response)
     return " or ".join(boxes) if boxes else None

@@ -1,24 +1,21 @@
-"""Is an answer to a reasoning-gym problem right: the gym's own scorers, on answers taken out first.
+"""The verifier of reasoning-gym problems: the gym's own scorers, on extracted answers.
 
-The scorers run in a `VerdictPool`, so this module imports neither torch nor, before it is asked
-something, the gym.
+The scorers run in a `VerdictPool`. This module imports no torch, and the gym only at its first use.
 """
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from masa.verifiers.extract import extract_box, final_part
-from masa.verifiers.pool import VerdictPool
+from masa.verifiers.pool import shared_pool
 
 EXECUTES = "its scorer executes what the model writes"
-WRONG_IS_RIGHT = "its scorer gives full marks to wrong answers"
+ACCEPTS_WRONG = "its scorer gives full marks to wrong answers"
 CHANGES = "its problems are not the same in every process"
 REFUSED = {
     "binary_matrix": EXECUTES,
@@ -30,9 +27,9 @@ REFUSED = {
     "simple_integration": EXECUTES,
     "spiral_matrix": EXECUTES,
     "string_insertion": EXECUTES,
-    "coin_flip": WRONG_IS_RIGHT,  # to the first digits of the right one
-    "complex_arithmetic": WRONG_IS_RIGHT,  # to nan
-    "game_of_life_halting": WRONG_IS_RIGHT,  # to everything
+    "coin_flip": ACCEPTS_WRONG,  # the first digits of the gold answer
+    "complex_arithmetic": ACCEPTS_WRONG,  # nan
+    "game_of_life_halting": ACCEPTS_WRONG,  # everything
     "isomorphic_strings": CHANGES,
     "knight_swap": CHANGES,
     "list_functions": CHANGES,
@@ -40,7 +37,7 @@ REFUSED = {
     "word_ladder": CHANGES,
     "composite": "it is a mixture: list its parts in task.datasets",
 }
-"""Data sets of reasoning-gym that are not to be trained on, and why."""
+"""Data sets of reasoning-gym that cannot be trained on, and the reason."""
 
 MAX_LENGTH = 4000
 """Characters of the longest answer that is scored."""
@@ -53,7 +50,7 @@ _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 def extract(response: str) -> str | None:
     r"""The last `<answer>` or else the last \boxed{} after the thinking, None where there is none.
 
-    An answer that is empty, longer than `MAX_LENGTH` or holds control characters is none.
+    An answer that is empty, longer than `MAX_LENGTH` or with control characters does not count.
     """
     tagged = _ANSWER.findall(final_part(response))
     answer = tagged[-1].strip() if tagged else extract_box(response)
@@ -63,34 +60,24 @@ def extract(response: str) -> str | None:
 
 
 def verify_batch(items: Sequence[tuple[str, str, int, str]]) -> list[bool]:
-    """True where a response earns full marks: (data set, its parameters as JSON, index, response).
+    """True where a response gets full marks: (data set, its parameters as JSON, index, response).
 
-    A scorer that runs into its limits gives none.
+    A scorer that runs into its limits gives no marks.
     """
-    answers = [extract(response) for *_, response in items]
-    asked = {(*item[:3], answer) for item, answer in zip(items, answers, strict=True) if answer}
-    ordered = sorted(asked)
-    scores = dict(zip(ordered, _pool().map(ordered) if ordered else [], strict=True))
-    return [
-        answer is not None and scores[(*item[:3], answer)] is True
-        for item, answer in zip(items, answers, strict=True)
-    ]
-
-
-@lru_cache(maxsize=1)
-def _pool() -> VerdictPool:
-    pool = VerdictPool(f"{__name__}:score", min(8, os.cpu_count() or 1), CPU_SECONDS, MEMORY)
-    atexit.register(pool.close)
-    return pool
+    keys = [(*item[:3], extract(item[3])) for item in items]
+    pool = shared_pool(f"{__name__}:score", CPU_SECONDS, MEMORY)
+    # problems of one data set one after the other, as a worker caches them
+    verdicts = pool.verdicts(sorted(key for key in keys if key[3] is not None))
+    return [verdicts.get(key, False) for key in keys]
 
 
 def score(item: tuple[str, str, int, str]) -> bool:
-    """True where the answer earns full marks: (data set, its parameters as JSON, index, answer)."""
+    """True where the answer gets full marks: (data set, its parameters as JSON, index, answer)."""
     name, parameters, index, answer = item
     dataset, entry = _problem(name, parameters, index)
     try:
         return float(dataset.score_answer(answer, entry)) >= 1.0
-    except Exception:  # scorers raise whatever comes up in a text that they cannot read
+    except Exception:  # scorers raise any exception on a text that they cannot read
         return False
 
 

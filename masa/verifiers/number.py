@@ -1,9 +1,9 @@
-r"""SciBench: a number within a relative tolerance, and the unit that its problem asks for.
+r"""The verifier of SciBench: a number within a relative tolerance, in the problem's unit.
 
-A response without a unit counts in the problem's. One with a unit is converted to it: 0.007 km/s
-is 7 m/s, 7 ft/s is not, and neither is 7 kg nor 7 with a unit that is not known. A problem's unit
-may hold a power of ten (`10^{-19} J`, `$10^3$ kg`): the gold number counts those, and a response
-without a unit may give the number with or without it.
+An answer without a unit is in the problem's unit. One with a unit is converted: 0.007 km/s is
+7 m/s; 7 ft/s, 7 kg and 7 with an unknown unit are not. A problem's unit may have a power of ten
+(`10^{-19} J`, `$10^3$ kg`): the gold number is in that unit, and an answer without a unit may give
+the number with or without the power.
 """
 
 import math
@@ -24,7 +24,7 @@ MEMORY = 1 << 28
 """Bytes per worker beyond its imports."""
 LARGEST_UNCERTAINTY = Fraction(1, 5)
 r"""Of a number, relative to it; `3 \pm 2` is two numbers."""
-_JUDGE = "masa.verifiers.number:is_right"
+_JUDGE = "masa.verifiers.number:judge_item"
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
@@ -79,24 +79,24 @@ _NO_NOUNS = set(
 )
 
 
-class Quantity(NamedTuple):
-    """A number and what stands after it."""
+class NumberWithUnit(NamedTuple):
+    """A number and the text of its unit."""
 
     value: Fraction
     unit: str
-    """As written; empty where there is none."""
+    """As written; empty without a unit."""
 
 
 def _spell(text: str) -> str:
-    r"""`\num{3}`, `\SI{3}{\metre}`, digits in groups of three, prices, as all else is written."""
+    r"""One spelling for `\num{3}`, `\SI{3}{\metre}`, digits in groups of three, and prices."""
     text = re.sub(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1 \2", text)
     text = re.sub(r"\\num\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\ang\s*\{([^{}]*)\}", r"\1^\\circ", text)
     text = re.sub(r"\\mathring\s*\{\s*(?:\\text\s*\{)?A\}?\s*\}", "Å", text)
     text = _E.sub(r"e\1", re.sub(r"(?<!\\)\$", " ", text))
     text = _PRICE.sub(r"\1\3 \2", normalise(text))
-    if whole := re.fullmatch(r"\\text\{([^{}]*)\}", text):
-        text = whole[1].strip()
+    if words := re.fullmatch(r"\\text\{([^{}]*)\}", text):
+        text = words[1].strip()
     text = re.sub(r"\{\s*10\s*\}(?=\s*\^)", "10", text)
     while (joined := re.sub(r"(?<=\.)((?:\d{3})+) (?=\d{1,3}(?!\d))", r"\1", text)) != text:
         text = joined
@@ -104,7 +104,7 @@ def _spell(text: str) -> str:
 
 
 def _number(match: re.Match[str]) -> Fraction | None:
-    """The value of a match, None where it is no number or its uncertainty is as large."""
+    """The value of a match, None where it is no number or its uncertainty is too large."""
     parts = match.groupdict()
     if parts.get("digits") and "." not in str(parts["decimal"]):
         return None  # 5(6) is a product, 5.00(1) has an uncertainty
@@ -123,15 +123,15 @@ def _number(match: re.Match[str]) -> Fraction | None:
 
 
 def _small(parts: dict[str, str | None], value: Fraction) -> bool:
-    """Is the uncertainty small beside the number?"""
+    """Is the uncertainty small relative to the number?"""
     about = read_number(str(parts["about"]))
     if about is None:
         return False
     if parts["about_percent"]:
         return about.value <= 100 * LARGEST_UNCERTAINTY
-    own = parts.get("error_exponent")
-    if own:
-        scaled = read_number(f"{parts['about']}\\times10^{{{_power(own)}}}")
+    exponent = parts.get("error_exponent")
+    if exponent:
+        scaled = read_number(f"{parts['about']}\\times10^{{{_power(exponent)}}}")
         return scaled is not None and scaled.value <= LARGEST_UNCERTAINTY * value
     decimal = read_number(str(parts.get("decimal") or parts.get("ten") or parts.get("fraction")))
     return decimal is not None and about.value <= LARGEST_UNCERTAINTY * decimal.value
@@ -144,8 +144,8 @@ def _power(text: str) -> str:
     return digits[1] + digits[2]
 
 
-def _quantity(text: str) -> Quantity | None:
-    """A number with its unit, where the text is one."""
+def _quantity(text: str) -> NumberWithUnit | None:
+    """The number with its unit that is the text, None where it is none."""
     text = _ADDED.sub("", _PREFIX.sub("", text.strip())).strip()
     match = _BRACKETED.match(text) or _NUMBER.match(text)
     value = _number(match) if match else None
@@ -165,13 +165,13 @@ def _quantity(text: str) -> Quantity | None:
     follows = re.match(r"[\d.,;:!|_]|\((?!\\?[a-zA-Z])|\^(?!\\circ)", rest) and not re.match(
         r"1\s*/\s*[\\a-zA-Z]", rest
     )
-    return None if follows else Quantity(value, rest)
+    return None if follows else NumberWithUnit(value, rest)
 
 
-def read_quantities(box: str) -> list[Quantity]:
-    """The number of a box; several where numbers are said to be equal, [] where there is none.
+def read_quantities(box: str) -> list[NumberWithUnit]:
+    """The number in a box; several in a chain of equal numbers, [] where there is none.
 
-    The first side of an equation is a name or a formula: `2x = 4` does not say what x is.
+    The first side of an equation is a name or a formula: `2x = 4` does not state x.
     """
     if len(box) > MAX_LENGTH:
         return []
@@ -185,17 +185,17 @@ def read_quantities(box: str) -> list[Quantity]:
     sides = sides if sides[0] else sides[1:]
     if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.match(sides[0]):
         sides.reverse()
-    found = [_quantity(side) for side in sides]
-    for place, given in enumerate(found[:-1]):
-        if given and given.unit and not parse_unit(given.unit):
-            found[place] = None  # 2x
-    if not sides or found[-1] is None:
+    quantities = [_quantity(side) for side in sides]
+    for place, quantity in enumerate(quantities[:-1]):
+        if quantity and quantity.unit and not parse_unit(quantity.unit):
+            quantities[place] = None  # 2x
+    if not sides or quantities[-1] is None:
         return []
     first = _FUNCTION.sub("/", sides[0])
     alone = len(set(_NAME.findall(first))) == 1 and _OPERATION.search(_NAME.sub("", first))
-    if found[0] is None and alone:
+    if quantities[0] is None and alone:
         return []
-    return [quantity for quantity in found if quantity is not None]
+    return [quantity for quantity in quantities if quantity is not None]
 
 
 def check_gold(gold: str | float) -> Fraction:
@@ -210,8 +210,8 @@ def check_gold(gold: str | float) -> Fraction:
     return number.value
 
 
-class _Asked:
-    """What a problem asks for: numbers in a unit."""
+class _GoldQuantity:
+    """The gold number of a problem, with its unit and tolerance."""
 
     def __init__(self, gold: Fraction, unit: str, tolerance: float) -> None:
         text = _spell(unit)
@@ -221,31 +221,33 @@ class _Asked:
         scale = Fraction(10) ** int(_power(power["ten"])) if power else Fraction(1)
         self.number, self.full, self.tolerance = gold, gold * scale, tolerance
 
-    def right(self, given: Quantity) -> bool:
-        """Is a quantity the one that was asked for?"""
-        if not given.unit:
-            return self._near(given.value, self.number) or self._near(given.value, self.full)
-        unit = parse_unit(given.unit)
+    def matches(self, quantity: NumberWithUnit) -> bool:
+        """Does a quantity equal the gold one?"""
+        if not quantity.unit:
+            return self._near(quantity.value, self.number) or self._near(quantity.value, self.full)
+        unit = parse_unit(quantity.unit)
         if not self.text:  # a bare number: of all units only percent changes it
-            if unit is None and not _noun(given.unit):
+            if unit is None and not _noun(quantity.unit):
                 return False
             if unit is not None and not unit.dimension:
-                percent = abs(given.value) > 1 and self._near(given.value, self.full)
-                return percent or self._near(given.value * Fraction(unit.scale), self.full)
-            return self._near(given.value, self.full)
+                percent = abs(quantity.value) > 1 and self._near(quantity.value, self.full)
+                return percent or self._near(quantity.value * Fraction(unit.scale), self.full)
+            return self._near(quantity.value, self.full)
         if self.unit is None:
-            return _folded(self.text) == _folded(given.unit) and self._near(given.value, self.full)
+            return _folded(self.text) == _folded(quantity.unit) and self._near(
+                quantity.value, self.full
+            )
         if unit is None or not unit.comparable(self.unit):
             return False
-        return self._near(_converted(given.value, unit, self.unit), self.full)
+        return self._near(_converted(quantity.value, unit, self.unit), self.full)
 
-    def compares(self, given: Quantity) -> bool:
-        """Can a quantity be compared with the one that was asked for?"""
-        unit = parse_unit(given.unit) if given.unit else None
-        return not given.unit or (unit and self.unit and unit.comparable(self.unit)) is True
+    def comparable_with(self, quantity: NumberWithUnit) -> bool:
+        """Has a quantity no unit, or one of the same kind as the gold one?"""
+        unit = parse_unit(quantity.unit) if quantity.unit else None
+        return not quantity.unit or (unit and self.unit and unit.comparable(self.unit)) is True
 
-    def _near(self, value: Fraction, wanted: Fraction) -> bool:
-        return close(value, wanted, self.tolerance)
+    def _near(self, value: Fraction, gold: Fraction) -> bool:
+        return close(value, gold, self.tolerance)
 
 
 def _converted(value: Fraction, unit: Unit, to: Unit) -> Fraction:
@@ -256,27 +258,29 @@ def _converted(value: Fraction, unit: Unit, to: Unit) -> Fraction:
 
 
 def _noun(text: str) -> bool:
-    """Is a text that is no unit one or two words all the same: 5 apples?"""
+    """Is a text that is no unit one or two nouns: 5 apples?"""
     words = re.sub(r"\\text(?![a-zA-Z])|[{}]", " ", text).lower().split()
-    plain = all(re.fullmatch("[a-z]{3,}", word) and word not in _NO_NOUNS for word in words)
-    return plain and len(words) <= 2
+    all_nouns = all(re.fullmatch("[a-z]{3,}", word) and word not in _NO_NOUNS for word in words)
+    return all_nouns and len(words) <= 2
 
 
 def _folded(unit: str) -> str:
-    """Letters and digits of a unit that is not known, without a plural."""
-    plain = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z0-9]", "", unit)
-    return plain.lower().removesuffix("s") or unit
+    """Letters and digits of an unknown unit, without a plural s."""
+    letters = re.sub(r"\\[a-zA-Z]+|[^a-zA-Z0-9]", "", unit)
+    return letters.lower().removesuffix("s") or unit
 
 
-def is_right(item: tuple[str, str, list[str], float]) -> bool:
-    """What the workers apply to a JSON item (gold, unit, boxes of the answer, tolerance)."""
+def judge_item(item: tuple[str, str, list[str], float]) -> bool:
+    """The verdict on a JSON item (gold, unit, boxes of the answer, tolerance), for the workers."""
     gold, unit, boxes, tolerance = item
-    asked = _Asked(check_gold(gold), unit, tolerance)
+    target = _GoldQuantity(check_gold(gold), unit, tolerance)
     for box in boxes:
-        given = read_quantities(box)
-        if not given or not asked.right(given[-1]):
+        quantities = read_quantities(box)
+        if not quantities or not target.matches(quantities[-1]):
             return False
-        if any(asked.compares(other) and not asked.right(other) for other in given[:-1]):
+        if any(
+            target.comparable_with(other) and not target.matches(other) for other in quantities[:-1]
+        ):
             return False
     return bool(boxes)
 
@@ -284,8 +288,7 @@ def is_right(item: tuple[str, str, list[str], float]) -> bool:
 def verify_batch(
     answers: Sequence[tuple[str | float, str, str]], tolerance: float = 0.05
 ) -> list[bool]:
-    """`verify` of (gold, response, unit), in killable workers: an answer may be nested as deeply
-    as it likes.
+    """`verify` of (gold, response, unit) in workers with limits, as answers may be nested deeply.
 
     Raises:
         ValueError: a gold answer is no finite number.
@@ -294,10 +297,8 @@ def verify_batch(
     for gold, response, unit in answers:
         check_gold(gold)
         items.append((str(gold), unit, answer_boxes(response), tolerance))
-    asked = list(dict.fromkeys(item for item in items if item[2]))
-    verdicts = shared_pool(_JUDGE, CPU_SECONDS, MEMORY).map(asked) if asked else []
-    right = {item: verdict is True for item, verdict in zip(asked, verdicts, strict=True)}
-    return [right.get(item, False) for item in items]
+    verdicts = shared_pool(_JUDGE, CPU_SECONDS, MEMORY).verdicts(item for item in items if item[2])
+    return [verdicts.get(item, False) for item in items]
 
 
 def verify(gold: str | float, response: str, unit: str = "", tolerance: float = 0.05) -> bool:
@@ -305,8 +306,8 @@ def verify(gold: str | float, response: str, unit: str = "", tolerance: float = 
 
     Args:
         gold: `answer_number` of the problem, in units of `unit`.
-        response: the whole text. A unit in the box is converted to the problem's; one that is not
-            known, or of another kind than the problem's, is wrong.
+        response: the full text. A unit in the box is converted to the problem's unit; an unknown
+            one, or one of another kind, is wrong.
         unit: the problem's unit, with its power of ten if it has one; where it is empty, units are
             not judged.
         tolerance: relative; SciBench allows 0.05.

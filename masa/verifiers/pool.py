@@ -1,4 +1,4 @@
-"""Worker processes that may be killed: every item has a time and a memory limit of its own."""
+"""A pool of worker processes, in which every item has a time and a memory limit."""
 
 import atexit
 import json
@@ -10,27 +10,29 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from masa.errors import VerdictError
+
+T = TypeVar("T", bound=Hashable)
 
 _ROOT = str(Path(__file__).parents[2])
 _START_SECONDS = 300.0
 _RECYCLE = 5000
-"""Items after which a worker is replaced: what libraries cache must not fill its memory."""
+"""Items after which a worker is replaced, so that caches of libraries do not fill its memory."""
 
 
 class _Worker:
-    """One process, started when it is first needed. Not shared between threads."""
+    """One process, started at the first use. Not shared between threads."""
 
     def __init__(self, function: str, seconds: float, memory: int) -> None:
         self.arguments = [function, str(seconds), str(memory)]
         self.wall = 60.0 + 20 * seconds
         self.process: subprocess.Popen[bytes] | None = None
-        self.served = 0
+        self.answered = 0
 
     def _start(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
@@ -53,7 +55,7 @@ class _Worker:
                 )
             except OSError as error:
                 raise _not_started(str(error)) from error
-            self.process, self.served = process, 0
+            self.process, self.answered = process, 0
             if self._read(process, _START_SECONDS) != b"ready\n":
                 self.stop()
                 errors.seek(0)
@@ -67,9 +69,9 @@ class _Worker:
         ready, _, _ = select.select([process.stdout], [], [], seconds)
         return process.stdout.readline() if ready else b""
 
-    def ask(self, item: str) -> Any:
+    def call(self, item: str) -> Any:
         """The function's value on a JSON item, or None if the item ran into a limit."""
-        if self.served >= _RECYCLE:
+        if self.answered >= _RECYCLE:
             self.stop()
         process = self.process or self._start()
         assert process.stdin is not None
@@ -80,12 +82,12 @@ class _Worker:
         except BrokenPipeError:
             reply = b""
         if reply.endswith(b"\n"):
-            self.served += 1
+            self.answered += 1
             return json.loads(reply)
-        had_served = self.served
+        reused = self.answered
         out_of_time = self.stop() == -signal.SIGPROF
-        # Memory that earlier items took must not count: once more on a fresh process.
-        return self.ask(item) if had_served and not out_of_time else None
+        # Memory of earlier items must not count: try again in a new process.
+        return self.call(item) if reused and not out_of_time else None
 
     def stop(self) -> int | None:
         """End the process; its exit code."""
@@ -99,15 +101,15 @@ class _Worker:
             try:
                 pipe.close()
             except BrokenPipeError:
-                pass  # an item that the process did not live to read
+                pass  # the process ended before it read an item
         return process.returncode
 
 
-def _not_started(said: str) -> VerdictError:
-    reason = (said.strip().splitlines() or ["no message"])[-1]
+def _not_started(stderr: str) -> VerdictError:
+    reason = (stderr.strip().splitlines() or ["no message"])[-1]
     return VerdictError(
-        f"a verdict worker did not start ({reason[-300:]}): see that there are memory and "
-        "processes left for it and that `python -m masa.verifiers.worker` runs here"
+        f"a verdict worker did not start ({reason[-300:]}): check that there is free memory, that "
+        "it may start processes and that `python -m masa.verifiers.worker` runs here"
     )
 
 
@@ -117,9 +119,9 @@ class VerdictPool:
     Args:
         function: `package.module:name`, importable without torch; takes and returns JSON values.
         workers: processes at most; each starts when the others are busy.
-        seconds: CPU seconds per item. Wall time is no measure of an item on a busy machine; it is
-            only a far safety net, at 60 s + 20 times as much.
-        memory: bytes per worker beyond what its imports take (Linux).
+        seconds: CPU seconds per item. Wall time depends on the load; its limit is only a safeguard,
+            at 60 s + 20 times as much.
+        memory: bytes per worker beyond its imports (Linux).
     """
 
     def __init__(self, function: str, workers: int, seconds: float, memory: int) -> None:
@@ -140,15 +142,21 @@ class VerdictPool:
         """
         return list(self._threads.map(self._one, [json.dumps(item) for item in items]))
 
+    def verdicts(self, items: Iterable[T]) -> dict[T, bool]:
+        """Per distinct item whether the function returns True; False where it runs into a limit."""
+        distinct = list(dict.fromkeys(items))
+        values = self.map(distinct) if distinct else []
+        return {item: value is True for item, value in zip(distinct, values, strict=True)}
+
     def _one(self, item: str) -> Any:
         worker = self._idle.get()
         try:
-            return worker.ask(item)
+            return worker.call(item)
         finally:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """Wait for what is under way, then end the workers."""
+        """Wait for running items, then end the workers."""
         with self._closing:
             self._threads.shutdown(wait=True, cancel_futures=True)
             for worker in self._workers:
@@ -165,16 +173,16 @@ _shared: dict[tuple[int, str], VerdictPool] = {}
 _sharing = threading.Lock()
 
 
-def usual_workers() -> int:
-    """Workers of a pool where nobody says otherwise."""
+def default_workers() -> int:
+    """The default number of workers of a pool."""
     return min(8, os.cpu_count() or 1)
 
 
 def shared_pool(function: str, seconds: float, memory: int) -> VerdictPool:
-    """The process's one pool for a function, made at first use; a forked child makes its own."""
+    """The only pool of this process for a function, made at first use; a fork makes its own."""
     key = (os.getpid(), function)
     with _sharing:
         if key not in _shared:
-            _shared[key] = VerdictPool(function, usual_workers(), seconds, memory)
+            _shared[key] = VerdictPool(function, default_workers(), seconds, memory)
             atexit.register(_shared[key].close)
         return _shared[key]

@@ -1,6 +1,6 @@
-r"""How people and LaTeX write units: `\mathrm{J\,K^{-1}\,mol^{-1}}` -> J 1, K -1, mol -1.
+r"""The parser of units, in text or LaTeX: `\mathrm{J\,K^{-1}\,mol^{-1}}` -> J 1, K -1, mol -1.
 
-Which names there are, and what they mean, is not known here: see masa.verifiers.units.
+It has no list of units: masa.verifiers.units gives the names their meaning.
 """
 
 import re
@@ -76,7 +76,7 @@ class NoUnit(ValueError):
 
 
 def unit_powers(text: str) -> dict[str, Fraction]:
-    """Names and their powers, in the order of the text; what follows a slash is all below it.
+    """Names and their powers, in the order of the text; after a slash all powers are negative.
 
     Raises:
         NoUnit: the text does not have the form of a unit.
@@ -97,24 +97,26 @@ def _spell(text: str) -> str:
 
 
 def _without_braces(text: str) -> str:
-    r"""Braces that are arguments as brackets, and no others: a power after a font belongs to the
-    last unit in it, `\text{m/s}^2` is m/s^2."""
+    r"""Braces of arguments as brackets, other braces as spaces.
+
+    A power after a font belongs to the last unit in it: `\text{m/s}^2` is m/s^2.
+    """
     out: list[str] = []
     following: list[int] = []  # arguments still to come after each open brace's own
-    wanted = 0
+    arguments = 0
     for token in re.findall(r"\\frac|.", text, re.DOTALL):
         if token == "{":
-            following.append(wanted)
-            out.append("(" if wanted else " ")
-            wanted = 0
+            following.append(arguments)
+            out.append("(" if arguments else " ")
+            arguments = 0
         elif token == "}":
-            wanted = following.pop() if following else 0
-            out.append(")" if wanted else " ")
-            wanted = max(0, wanted - 1)
+            arguments = following.pop() if following else 0
+            out.append(")" if arguments else " ")
+            arguments = max(0, arguments - 1)
         else:
             out.append(token)
             if not token.isspace():
-                wanted = 2 if token == r"\frac" else int(token in "^√")
+                arguments = 2 if token == r"\frac" else int(token in "^√")
     return "".join(out)
 
 
@@ -127,7 +129,7 @@ def _command(match: re.Match[str]) -> str:
 
 
 class _Parser:
-    """Names and their powers of a spelled text."""
+    """Parses the names and their powers."""
 
     def __init__(self, text: str) -> None:
         self.tokens: list[tuple[str, str]] = []
@@ -149,10 +151,10 @@ class _Parser:
         return token
 
     def all(self) -> dict[str, Fraction]:
-        found = self.product()
+        powers = self.product()
         if self.peek()[0] != "end":
             raise NoUnit
-        return {name: power for name, power in found.items() if power}
+        return {name: power for name, power in powers.items() if power}
 
     def product(self) -> dict[str, Fraction]:
         total: dict[str, Fraction] = {}
@@ -175,7 +177,7 @@ class _Parser:
                 pending = _BEFORE[value.lower()]
                 continue
             factor, direct = self.factor()
-            # J/kg K^{-1}: a power that is negative already says where the unit stands
+            # J/kg K^{-1}: a negative power is not negated again
             after_slash = self.tokens[self.position - direct - 1][1] == "/" if below else False
             negative = all(power < 0 for power in factor.values())
             sign = -1 if below and (after_slash or not negative) else 1
@@ -187,41 +189,41 @@ class _Parser:
         return total
 
     def factor(self) -> tuple[dict[str, Fraction], int]:
-        """A name, a bracket or a fraction with its power, and the tokens that it took."""
+        """A name, a bracket or a fraction with its power, and the number of its tokens."""
         start = self.position
         kind, value = self.take()
         if kind == "frac":
-            above, under = self.bracket(), self.bracket()
-            found = dict(above)
-            for name, power in under.items():
-                found[name] = found.get(name, Fraction(0)) - power
+            above, below = self.bracket(), self.bracket()
+            powers = dict(above)
+            for name, power in below.items():
+                powers[name] = powers.get(name, Fraction(0)) - power
         elif kind == "root":
-            found = {name: power / 2 for name, power in self.bracket().items()}
+            powers = {name: power / 2 for name, power in self.bracket().items()}
         elif kind == "name":
-            found = {value: Fraction(1)}
+            powers = {value: Fraction(1)}
         elif value == "(":
-            found = self.product()
+            powers = self.product()
             self.expect(")")
         elif (kind, value) == ("sign", "1"):
-            found = {}
+            powers = {}
         else:
             raise NoUnit
-        return self.powered(found), self.position - start
+        return self.powered(powers), self.position - start
 
-    def powered(self, found: dict[str, Fraction]) -> dict[str, Fraction]:
+    def powered(self, powers: dict[str, Fraction]) -> dict[str, Fraction]:
         kind, value = self.peek()
         if value == "^":
             self.take()
             power = self.exponent()
-        elif kind == "sign" and found and re.fullmatch(r"[-+]?\d", value):
+        elif kind == "sign" and powers and re.fullmatch(r"[-+]?\d", value):
             power = Fraction(self.take()[1])  # m2, s-1
-        elif kind == "name" and value.lower() in _AFTER and found:
+        elif kind == "name" and value.lower() in _AFTER and powers:
             power = Fraction(_AFTER[self.take()[1].lower()])
         else:
-            return found
+            return powers
         if abs(power) > _MAX_EXPONENT:
             raise NoUnit
-        return {name: exponent * power for name, exponent in found.items()}
+        return {name: exponent * power for name, exponent in powers.items()}
 
     def exponent(self) -> Fraction:
         kind, value = self.take()
@@ -244,9 +246,9 @@ class _Parser:
 
     def bracket(self) -> dict[str, Fraction]:
         self.expect("(")
-        found = self.product()
+        powers = self.product()
         self.expect(")")
-        return found
+        return powers
 
     def expect(self, mark: str) -> None:
         if self.take()[1] != mark:

@@ -1,6 +1,6 @@
-r"""Units of measurement, and what else stands around a number and is not part of its value.
+r"""Units of measurement: parsed to a canonical form in SI units.
 
-The names and sizes of units are pint's; masa.verifiers.unit_text reads how they are written.
+Names and sizes of units are pint's; masa.verifiers.unit_text parses their spelling.
 """
 
 from fractions import Fraction
@@ -12,7 +12,7 @@ from masa.verifiers.unit_text import NoUnit, unit_powers
 MAX_LENGTH = 200
 """Characters of the longest text that can be a unit."""
 
-# pint also takes constants of nature, Greek letters and much of English for units
+# pint also reads constants of nature, Greek letters and many English words as units
 _NO_UNITS = set(
     "alpha gamma lambda sigma zeta hbar faraday tansec gravity strain blob candle chain circle"
     " count grade hand link octave octet particle peck perch pixel point pole pond quarter rod"
@@ -25,7 +25,7 @@ _SHORT = set(
     " mol day deg rad rem rpm rps mph kph fps psi ppm gal ton mho erg dyn lbf kgf amu bit cup"
     " ohm nmi kat esu lux tsp".split()
 )
-"""Units of three letters and less that are taken without a prefix."""
+"""Units of at most three letters that are accepted without a prefix."""
 _ALIASES = {
     "Å": "angstrom", "Ω": "ohm", "%": "percent", "Torr": "torr", "Cal": "kcal", "KG": "kg",
     "KM": "km", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz",
@@ -42,7 +42,7 @@ _PREFIXED = set(
     " watt_hour byte bit molar dalton parsec curie poise stokes lumen lux katal"
     " gauss meter_Hg torr dyne radian erg".split()
 )
-"""Units whose symbols take the symbols of prefixes: without it, a unit is a micronit."""
+"""Units whose symbols may have prefix symbols; without this list, "unit" is a micronit."""
 _SYMBOLS = {
     **dict.fromkeys("pico nano micro milli kilo mega giga tera".split(), _PREFIXED),
     "femto": {"meter", "second", "gram", "mole", "farad", "joule", "coulomb"},
@@ -70,51 +70,41 @@ _DIFFERENCES = {name: f"delta_{name}" for name in _ZEROS}
 
 
 class Unit(NamedTuple):
-    """A unit in its one form: units that mean the same are equal, `N m` and `J` for instance."""
+    """A unit in its canonical form: equal units are equal objects, as `N m` and `J`."""
 
     scale: float
-    """SI units in one of it, to 12 digits."""
+    """SI units per unit, to 12 digits."""
     dimension: tuple[tuple[str, Fraction], ...]
     """Base units and their powers, sorted by name; () for percent."""
     offset: float = 0.0
-    """What zero is in SI units: 273.15 of degrees Celsius that stand alone."""
-
-    def factor_to(self, other: "Unit") -> float | None:
-        """What a value in it is multiplied by to be one in `other`; None where it has no such.
-
-        Angles and cycles may stand on one side alone: rad/s is 1/s, and so is Hz, but Hz is not
-        rad/s. Units with different zeros have no factor, see `convert`.
-        """
-        if self.offset != other.offset or not self.comparable(other):
-            return None
-        return self.scale / other.scale
+    """Its zero in SI units: 273.15 for degrees Celsius that are not in a product."""
 
     def comparable(self, other: "Unit") -> bool:
         """Do both measure the same kind of quantity?"""
         if self.dimension == other.dimension:
             return True
-        plain = [
+        without_angles = [
             tuple(base for base in unit.dimension if base[0] not in _ANGLES)
             for unit in (self, other)
         ]
-        dropped_once = self.dimension == plain[0] or other.dimension == plain[1]
-        return dropped_once and plain[0] == plain[1] != ()
+        dropped_once = self.dimension == without_angles[0] or other.dimension == without_angles[1]
+        return dropped_once and without_angles[0] == without_angles[1] != ()
 
 
 @lru_cache(maxsize=4096)
 def parse_unit(text: str) -> Unit | None:
-    r"""The unit that a text is, or None where it is none.
+    r"""The unit in a text, or None where it is no unit.
 
     Args:
         text: LaTeX or plain, with or without `$` and fonts: `\ \mathrm{cm^2}`, `\text{ m/s}^2`,
             `\mu\text{m}`, `^{\circ}\text{C}`, `square metres`, `km/h`, `\%`. No number: `10^3 kg`
-            is none. What follows a slash is all below it: `J/mol K` is J/(mol K).
+            is none. Everything after a slash is a denominator: `J/mol K` is J/(mol K).
     """
     if len(text) > MAX_LENGTH:
         return None
     scale, dimension = 1.0, dict[str, Fraction]()
     try:
-        powers = _known_powers(unit_powers(text))
+        powers = _pint_powers(unit_powers(text))
         for name, power in powers.items():
             size, bases = _size(name)
             scale *= size ** float(power)
@@ -130,12 +120,12 @@ def parse_unit(text: str) -> Unit | None:
     return Unit(float(f"{scale:.12g}"), tuple(sorted(bases.items())), offset)
 
 
-def _known_powers(names: dict[str, Fraction]) -> dict[str, Fraction]:
-    """By pint's names."""
+def _pint_powers(names: dict[str, Fraction]) -> dict[str, Fraction]:
+    """Powers by pint's names of the units."""
     total: dict[str, Fraction] = {}
     for name, power in names.items():
-        known = _known(name)
-        total[known] = total.get(known, Fraction(0)) + power
+        pint_name = _pint_name(name)
+        total[pint_name] = total.get(pint_name, Fraction(0)) + power
     return {name: power for name, power in total.items() if power}
 
 
@@ -150,7 +140,7 @@ def _registry() -> Any:
 
 
 @lru_cache(maxsize=1024)
-def _known(name: str) -> str:
+def _pint_name(name: str) -> str:
     """pint's own name of a unit, with its prefix."""
     for spelling in (name, name.lower()) if len(name) > 3 else (name,):
         spelling = _ALIASES.get(spelling, spelling)

@@ -1,9 +1,8 @@
-"""One killable worker of a VerdictPool: `python -m masa.verifiers.worker FUNCTION SECONDS MEMORY`.
+"""The worker process of a VerdictPool: `python -m masa.verifiers.worker FUNCTION SECONDS MEMORY`.
 
-Reads one JSON item per line and answers with one JSON line. The CPU limit is a kernel timer with
-its default action, so it also ends code that never returns to the interpreter. Started as a plain
-program and not through multiprocessing: that would import the caller's `__main__` again, or fork
-its threads.
+Reads one JSON item per line and writes one JSON line. The CPU limit is a kernel timer with its
+default action, so it also ends code that never returns to the interpreter. The worker is a plain
+program: multiprocessing would import the caller's `__main__` again, or fork its threads.
 """
 
 import importlib
@@ -15,16 +14,16 @@ import sys
 
 
 def limit_memory(headroom: int) -> None:
-    """Allow `headroom` bytes more than what the imports took."""
+    """Allow `headroom` bytes more than the memory in use."""
     with open("/proc/self/statm") as statm:
-        used = int(statm.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + headroom, used + headroom))
+        in_use = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + headroom, in_use + headroom))
 
 
 def main() -> None:
     name, seconds, headroom = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not be taken for a reply
+    os.dup2(2, 1)  # output of libraries must not be read as a reply
     module, _, function = name.partition(":")
     answer = getattr(importlib.import_module(module), function)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -37,7 +36,7 @@ def main() -> None:
         try:
             reply = answer(json.loads(line))
         except MemoryError:
-            os._exit(1)  # what is left of this process is not to be trusted
+            os._exit(1)  # the state of this process is undefined
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(reply), file=replies, flush=True)
 

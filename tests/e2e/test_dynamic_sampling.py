@@ -23,8 +23,10 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
     extra = metrics["dynamic_sampling/extra_prompts"]
     assert (extra > 0).any() and (extra <= 12).all()
     assert (metrics["dynamic_sampling/kept_prompts"] <= 6).all()
-    drawn = runs.rollouts(one).drop_duplicates(["step", "prompt_id"]).groupby("step").size()
-    assert (drawn.to_numpy() == 6 + extra.to_numpy()).all()
+    prompts_per_step = (
+        runs.rollouts(one).drop_duplicates(["step", "prompt_id"]).groupby("step").size()
+    )
+    assert (prompts_per_step.to_numpy() == 6 + extra.to_numpy()).all()
 
     shutil.copytree(one, resumed)
     (resumed / "checkpoints" / "step-000003.ckpt").unlink()

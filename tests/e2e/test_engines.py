@@ -5,7 +5,7 @@ import families
 import pytest
 import torch
 
-from masa.engine.hf import ENDED, HfEngine
+from masa.engine.hf import DROP_SHARE, HfEngine
 from masa.engine.vllm import VllmEngine, _never_compile
 from masa.errors import ConfigError
 from masa.training.lora import LoraConfig, add_adapter, merged
@@ -23,7 +23,7 @@ CASES = [
     for family in families.FAMILIES
     for tied in (True, False)
     for lora in (False, True)
-    # few of the combinations with an adapter say more than one per family and engine
+    # of the combinations with an adapter one per family and engine is enough
     if lora != tied and not (engine == "vllm" and family == "gemma2" and not tied)
 ]
 
@@ -52,8 +52,10 @@ def largest_difference(policy, completions):
             row = torch.tensor([request.prompt_ids + completion.token_ids])
             logprobs = torch.log_softmax(policy(input_ids=row).logits[0].double(), -1)
             start = len(request.prompt_ids)
-            own = logprobs[start - 1 : -1].gather(-1, row[0, start:, None])[:, 0]
-            worst = max(worst, float((own - torch.tensor(completion.logprobs)).abs().max()))
+            logprobs_of_policy = logprobs[start - 1 : -1].gather(-1, row[0, start:, None])[:, 0]
+            worst = max(
+                worst, float((logprobs_of_policy - torch.tensor(completion.logprobs)).abs().max())
+            )
     return worst
 
 
@@ -98,28 +100,28 @@ def test_limits_order_and_seeds(pair):
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_ended_rows_are_left_behind(tmp_path, family):
-    """Few of them are decoded on, and those that go on say what they would have said alone."""
+def test_ended_rows_are_dropped(tmp_path, family):
+    """Few ended rows are decoded on, and the others are as if they were decoded alone."""
     folder = families.save_family(tmp_path, family)
     policy = load_policy(folder)
     together, alone = (HfEngine(folder, EOS, 96, max_num_seqs=count) for count in (256, 1))
-    run = []
+    batch_sizes = []
     together.model.register_forward_pre_hook(
-        lambda module, args, inputs: run.append(len(inputs["input_ids"])), with_kwargs=True
+        lambda module, args, inputs: batch_sizes.append(len(inputs["input_ids"])), with_kwargs=True
     )
-    found = []
+    completions = []
     for engine in (together, alone):
         engine.load_weights(weights(policy), 0)
-        found.append([c for group in engine.generate(REQUESTS) for c in group])
-    tokens = sum(len(completion.token_ids) for completion in found[0])
-    assert tokens <= sum(run) <= tokens / (1 - ENDED)
-    for one, other in zip(*found, strict=True):
+        completions.append([c for group in engine.generate(REQUESTS) for c in group])
+    tokens = sum(len(completion.token_ids) for completion in completions[0])
+    assert tokens <= sum(batch_sizes) <= tokens / (1 - DROP_SHARE)
+    for one, other in zip(*completions, strict=True):
         assert (one.token_ids, one.finished) == (other.token_ids, other.finished)
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
 def test_heads_without_a_kernel_are_refused_before_anything_is_sampled(tmp_path):
-    with pytest.raises(ConfigError, match="heads of 16 .* take engine=hf"):
+    with pytest.raises(ConfigError, match="heads of 16 .* use engine=hf"):
         VllmEngine(builders.model_folder(tmp_path, head_dim=16), EOS, 96)
 
 

@@ -1,4 +1,4 @@
-"""masa-eval as people run it, and benchmarks that are asked while a model is trained."""
+"""masa-eval in subprocesses, and benchmarks in the validation of a training run."""
 
 import json
 import subprocess
@@ -23,21 +23,21 @@ def command(out, *overrides):
 
 
 def masa_eval(out, cache, *overrides, code=0):
-    """What was printed, and results.json."""
-    done = subprocess.run(
+    """The output, and the bytes of results.json."""
+    process = subprocess.run(
         command(out, *overrides),
         env=runs.environment(cache),
         capture_output=True,
         text=True,
         timeout=600,
     )
-    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
+    assert process.returncode == code, process.stdout[-2000:] + process.stderr[-4000:]
     path = out / "results.json"
-    return done.stdout + done.stderr, path.read_bytes() if path.exists() else None
+    return process.stdout + process.stderr, path.read_bytes() if path.exists() else None
 
 
 def killed(out, cache, *overrides):
-    """An evaluation that dies once some of its samples are saved."""
+    """Kill an evaluation once some of its samples are saved."""
     process = subprocess.Popen(
         command(out, *overrides),
         env=runs.environment(cache),
@@ -57,20 +57,20 @@ def test_killed_and_resumed_equals_uninterrupted(engine, cache, tmp_path):
     model = builders.model_folder(tmp_path / "model")
     sums = [{"problem": f"{i} + {i}?", "answer": f"{2 * i}"} for i in range(12)]
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, sums)))
-    asked = [
+    overrides = [
         f"model={model}", f"engine={engine}", "benchmark=aime25",
         f"benchmark.aime25.path={tmp_path}/sums.jsonl", *FEW, "batch=6",
         "max_tokens=24", "meta_max_tokens=24", "min_length=2",
     ]  # fmt: skip
-    _, whole = masa_eval(tmp_path / "whole", cache, *asked)
-    killed(tmp_path / "killed", cache, *asked)
+    _, uninterrupted = masa_eval(tmp_path / "uninterrupted", cache, *overrides)
+    killed(tmp_path / "killed", cache, *overrides)
     assert not (tmp_path / "killed" / "results.json").exists()
-    _, resumed = masa_eval(tmp_path / "killed", cache, *asked)
-    assert resumed == whole
-    score = json.loads(whole)["benchmarks"]["aime25"]
+    _, resumed = masa_eval(tmp_path / "killed", cache, *overrides)
+    assert resumed == uninterrupted
+    score = json.loads(uninterrupted)["benchmarks"]["aime25"]
     assert (score["questions"], score["samples"]) == (12, 4)
     assert {"parse_rate", "pass_rate_mae", "gate"} <= score["meta"].keys()
-    files = sorted((tmp_path / "whole").glob("samples/aime25/*.parquet"))
+    files = sorted((tmp_path / "uninterrupted").glob("samples/aime25/*.parquet"))
     samples = pd.concat(map(pd.read_parquet, files))
     assert samples["kind"].value_counts().to_dict() == {"solution": 48, "meta": 24}
     assert samples["text"].nunique() > 60  # every sample has a seed of its own
@@ -78,7 +78,7 @@ def test_killed_and_resumed_equals_uninterrupted(engine, cache, tmp_path):
 
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory):
-    """A run that also validates on its own task, there with the task's true verdicts."""
+    """A run that also validates on its own task as a benchmark."""
     out = tmp_path_factory.mktemp("run") / "grpo"
     runs.masa_train(
         out, cache, "engine=hf", "algorithm=grpo", "trainer.max_rollouts=1", *ARITHMETIC
@@ -100,16 +100,16 @@ def test_benchmarks_while_training(run):
 
 
 def test_a_run_is_evaluated_as_it_was_trained_and_compared(run, cache, tmp_path):
-    asked = [f"model={run}", "engine=hf", *ARITHMETIC, *FEW]
-    printed, results = masa_eval(tmp_path / "a", cache, *asked)
+    overrides = [f"model={run}", "engine=hf", *ARITHMETIC, *FEW]
+    printed, results = masa_eval(tmp_path / "a", cache, *overrides)
     # response_limit, meta.response_limit and meta.min_length of the run
     assert "step-000001; max_tokens=48 meta_max_tokens=30 min_length=8" in printed
-    found = json.loads(results)
-    assert found["settings"]["checkpoint"] == "step-000001"
-    assert found["settings"]["max_tokens"] == 48
-    assert found["benchmarks"]["arithmetic"]["questions"] == 12
-    masa_eval(tmp_path / "b", cache, *asked, "seed=1")
+    scores = json.loads(results)
+    assert scores["settings"]["checkpoint"] == "step-000001"
+    assert scores["settings"]["max_tokens"] == 48
+    assert scores["benchmarks"]["arithmetic"]["questions"] == 12
+    masa_eval(tmp_path / "b", cache, *overrides, "seed=1")
     printed, _ = masa_eval(tmp_path / "ab", cache, f"compare=[{tmp_path}/a,{tmp_path}/b]")
     assert "| arithmetic | 12 " in printed
     compared = json.loads((tmp_path / "ab" / "comparison.json").read_text())["arithmetic"]
-    assert compared["first"] == found["benchmarks"]["arithmetic"]["pass_at"]["1"]["value"]
+    assert compared["first"] == scores["benchmarks"]["arithmetic"]["pass_at"]["1"]["value"]

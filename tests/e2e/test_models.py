@@ -1,4 +1,4 @@
-"""Runs on local models of three families through model=hub, and what masa-export makes of them."""
+"""Training runs of local models of three families through model=hub, and their exports."""
 
 import subprocess
 import sys
@@ -23,11 +23,11 @@ def train(out, cache, *overrides, ranks=1):
     launcher = ["torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone", "-m"]
     command = [sys.executable, "-m", *(launcher if ranks > 1 else [])]
     command += ["masa.train", *NOT_WARM, *overrides, f"hydra.run.dir={out}"]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
+    return process.stdout + process.stderr
 
 
 def export(run, out, *arguments):
@@ -38,7 +38,7 @@ def export(run, out, *arguments):
 
 
 def moved(run, folder):
-    """Largest change of a merged, exported parameter against the first weights."""
+    """Largest change of a merged, exported parameter against the initial weights."""
     assert export(run, run / "exported").returncode == 0
     before = dict(AutoModelForCausalLM.from_pretrained(folder).named_parameters())
     after = dict(AutoModelForCausalLM.from_pretrained(run / "exported").named_parameters())
@@ -57,11 +57,11 @@ def logprobs_of(model, ids):
 def test_three_steps_with_vllm(family, cache, tmp_path):
     folder = families.save_family(tmp_path / "model", family)
     run = tmp_path / "run"
-    said = train(run, cache, *hub(folder))
+    output = train(run, cache, *hub(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     line = "prompts: in the tokenizer's chat template; completions end with "
     line += f"{families.TURN_END[family]} or {tokenizer.eos_token}"
-    assert said.count(line) == (run / "log.txt").read_text().count(line) == 1
+    assert output.count(line) == (run / "log.txt").read_text().count(line) == 1
     metrics = pd.read_csv(run / "metrics.csv")
     assert metrics["step"].tolist() == [0, 1, 2, 3]
     assert (metrics["grad_norm"].iloc[1:] > 0).all()
@@ -87,20 +87,20 @@ def test_lora_trains_resumes_and_exports(cache, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
     out = tmp_path / "out"
-    done = export(run, out)
-    assert done.returncode == 0, done.stderr
+    process = export(run, out)
+    assert process.returncode == 0, process.stderr
     from peft import PeftModel
 
-    whole = AutoModelForCausalLM.from_pretrained(out)
+    merged = AutoModelForCausalLM.from_pretrained(out)
     adapted = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(folder), out / "adapter"
     )
     ids = list(range(5, 60))
     torch.testing.assert_close(
-        logprobs_of(whole, ids), logprobs_of(adapted, ids), rtol=0, atol=1e-5
+        logprobs_of(merged, ids), logprobs_of(adapted, ids), rtol=0, atol=1e-5
     )
     base = AutoModelForCausalLM.from_pretrained(folder)
-    assert (logprobs_of(whole, ids) - logprobs_of(base, ids)).abs().max() > 1e-3
+    assert (logprobs_of(merged, ids) - logprobs_of(base, ids)).abs().max() > 1e-3
 
 
 def step(run, number):
@@ -112,12 +112,12 @@ def vllm_logprobs_of(folder, ids):
     from vllm.distributed import cleanup_dist_env_and_memory
 
     llm = LLM(model=str(folder), dtype="float32", enforce_eager=True, max_model_len=128)
-    asked = SamplingParams(max_tokens=1, prompt_logprobs=0)
-    (answer,) = llm.generate([{"prompt_token_ids": ids}], asked, use_tqdm=False)
+    params = SamplingParams(max_tokens=1, prompt_logprobs=0)
+    (answer,) = llm.generate([{"prompt_token_ids": ids}], params, use_tqdm=False)
     llm.llm_engine.engine_core.shutdown()
     cleanup_dist_env_and_memory()
     pairs = zip(ids[1:], answer.prompt_logprobs[1:], strict=True)
-    return torch.tensor([found[token].logprob for token, found in pairs])
+    return torch.tensor([entry[token].logprob for token, entry in pairs])
 
 
 @pytest.mark.slow
@@ -132,19 +132,19 @@ def test_two_ranks_train_export_and_resume_like_one(cache, tmp_path, monkeypatch
     models = {}
     for name in ("one", "two", "again"):
         assert step(tmp_path / name, 3).is_dir() == (name != "one")
-        done = export(tmp_path / name, tmp_path / f"{name}-out")
-        assert done.returncode == 0, done.stderr
+        process = export(tmp_path / name, tmp_path / f"{name}-out")
+        assert process.returncode == 0, process.stderr
         models[name] = AutoModelForCausalLM.from_pretrained(tmp_path / f"{name}-out")
     ids = list(range(5, 60))
-    own = logprobs_of(models["one"], ids)
-    torch.testing.assert_close(logprobs_of(models["two"], ids), own, rtol=0, atol=1e-3)
+    expected = logprobs_of(models["one"], ids)
+    torch.testing.assert_close(logprobs_of(models["two"], ids), expected, rtol=0, atol=1e-3)
     assert torch.equal(logprobs_of(models["again"], ids), logprobs_of(models["two"], ids))
 
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     served = vllm_logprobs_of(tmp_path / "one-out", ids)
-    torch.testing.assert_close(served, own, rtol=0, atol=1e-4)
+    torch.testing.assert_close(served, expected, rtol=0, atol=1e-4)
 
 
 def test_impossible_models_are_refused_in_one_line(cache, tmp_path):
@@ -156,12 +156,14 @@ def test_impossible_models_are_refused_in_one_line(cache, tmp_path):
     }
     for mistake, message in mistakes.items():
         command = [sys.executable, "-m", "masa.train", *NOT_WARM, *hub(folder), mistake]
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, f"hydra.run.dir={tmp_path}/run"],
             env=runs.environment(cache), capture_output=True, text=True, timeout=600,
         )  # fmt: skip
-        assert done.returncode == 2, mistake
-        assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert process.returncode == 2, mistake
+        assert message in process.stderr and len(process.stderr.strip().splitlines()) == 1, (
+            process.stderr
+        )
 
 
 def test_impossible_exports_are_refused_in_one_line(tmp_path):
@@ -173,5 +175,5 @@ def test_impossible_exports_are_refused_in_one_line(tmp_path):
     assert "holds a model already" in export(tmp_path / "run", tmp_path / "taken").stderr
     assert "no checkpoint" in export(tmp_path / "run", tmp_path / "out").stderr
     assert "no setting fast" in export(tmp_path / "run", tmp_path / "out", "fast=1").stderr
-    done = export(tmp_path / "run", tmp_path / "out", "dtype=int8")
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    process = export(tmp_path / "run", tmp_path / "out", "dtype=int8")
+    assert process.returncode == 2 and len(process.stderr.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The notebooks run on the stored sample, and are kept without output."""
+"""The notebooks run on the stored sample, and are stored without output."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ def test_there_are_some():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name)
-def test_kept_without_output(path):
+def test_stored_without_output(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
@@ -65,8 +65,8 @@ def test_every_cell_shows_something(path, monkeypatch):
             shown = [o for o in cell.outputs if o.output_type in ("execute_result", "display_data")]
             assert shown, cell.source
             for output in shown:
-                drawn = {"text/html", "text/markdown", "image/png"} & set(output["data"])
-                assert drawn or "the table says why" in output["data"]["text/plain"], cell.source
+                rendered = {"text/html", "text/markdown", "image/png"} & set(output["data"])
+                assert rendered or "the table says why" in output["data"]["text/plain"], cell.source
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A reward of a user's own module: one function, one setting, and it is everywhere."""
+"""A reward in a module of the user: one function and one setting."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def without_group(prediction):
     return 0.0
 """
 CONSOLE_SCRIPT = "import sys; sys.path.pop(0); from masa.train import main; main()"
-"""As a console script starts: without the working directory on the path."""
+"""Starts like a console script, without the working directory on the path."""
 
 
 def start(folder, cache, *overrides):
@@ -50,12 +50,12 @@ MASA = ["algorithm=masa", "algorithm.meta.group_size=4", "hydra.run.dir=run"]
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
-    done = start(folder, cache, *MASA, entry("brevity", "weight: 0.5", "tokens: 10"))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    process = start(folder, cache, *MASA, entry("brevity", "weight: 0.5", "tokens: 10"))
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
     return folder / "run"
 
 
-def test_reward_metrics_and_parquet_hold_it(run):
+def test_reward_metrics_and_parquet_have_it(run):
     table = runs.rollouts(run)
     assert (table["step"] == 1).any()
     solved = table[table["kind"] == "solution"].groupby(["step", "prompt_id"])["tokens"].mean()
@@ -76,7 +76,7 @@ def test_reward_metrics_and_parquet_hold_it(run):
     assert metrics.loc[[0, 2, 4], "val/meta/reward/brevity"].notna().all()
 
 
-def test_analysis_and_report_hold_it(run):
+def test_analysis_and_report_have_it(run):
     loaded = load_run(run)
     assert loaded.rewards == ("brevity", "difficulty", "length", "notion")
     assert loaded.prompts["r_brevity"].notna().all()
@@ -94,10 +94,10 @@ def test_analysis_and_report_hold_it(run):
         (entry("without_group", "weight: 1"), ["my_rewards.without_group", "(prediction, group)"]),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_starts(override, words, cache, tmp_path):
-    done = start(tmp_path, cache, *MASA, override)
-    (line,) = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (2, "")
+def test_impossible_rewards_are_refused_before_anything_starts(override, words, cache, tmp_path):
+    process = start(tmp_path, cache, *MASA, override)
+    (line,) = process.stderr.splitlines()
+    assert (process.returncode, process.stdout) == (2, "")
     assert line.startswith("masa-train: error: algorithm.meta.rewards.brevity")
     for word in words:
         assert word in line
@@ -105,9 +105,9 @@ def test_what_cannot_be_is_refused_before_anything_starts(override, words, cache
 
 
 def test_a_reward_that_is_no_number_ends_the_run_in_one_line(cache, tmp_path):
-    done = start(tmp_path, cache, *MASA, entry("undefined", "weight: 1"))
-    line = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    process = start(tmp_path, cache, *MASA, entry("undefined", "weight: 1"))
+    line = process.stderr.splitlines()[-1]
+    assert process.returncode == 1 and "Traceback" not in process.stderr
     assert line.startswith(
         "masa-train: error: algorithm.meta.rewards.brevity: my_rewards.undefined"
     )

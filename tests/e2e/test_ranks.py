@@ -62,8 +62,8 @@ def test_whole_copies_instead_of_shards(one_and_two_ranks, cache, tmp_path, monk
     one, copies = one_and_two_ranks[0], tmp_path / "copies"
     options = ["strategy=ddp", "trainer.accelerator=cpu"]
     runs.masa_train(copies, cache, *runs.MASA, *STEPS, *options, ranks=2)
-    expected, found = (pd.read_csv(run / "metrics.csv") for run in (one, copies))
-    pd.testing.assert_frame_equal(expected[SAME], found[SAME], rtol=1e-4, atol=1e-6)
+    expected, actual = (pd.read_csv(run / "metrics.csv") for run in (one, copies))
+    pd.testing.assert_frame_equal(expected[SAME], actual[SAME], rtol=1e-4, atol=1e-6)
     monkeypatch.setenv("MASA_CACHE", str(cache))
     require_same_weights((one, copies), tmp_path / "exported")
 
@@ -89,7 +89,7 @@ def test_engine_and_policy_agree_on_every_rank(one_and_two_ranks):
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 1])
 def test_resumes_from_a_sharded_checkpoint(one_and_two_ranks, cache, tmp_path, ranks):
-    """Written by two ranks, gone on with by two (to the last digit) or by one."""
+    """Saved by two ranks, resumed by two (to the last digit) or by one."""
     before = one_and_two_ranks[1]
     resumed = tmp_path / "run"
     shutil.copytree(before, resumed)
@@ -123,7 +123,7 @@ def test_lightning_starts_the_ranks_of_one_node(cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_stops_the_others(cache, tmp_path):
+def test_a_rank_that_fails_stops_the_others(cache, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     command += ["-m", "masa.train", *runs.SMALL, *TWO, "engine=hf", "trainer.max_rollouts=1000"]
     with (tmp_path / "out").open("w") as out:

@@ -1,4 +1,4 @@
-"""Runs that are killed, told to stop or let down go on as if nothing had happened.
+"""Runs that are killed, stopped by a signal or fail resume as if uninterrupted.
 
 `make test-resume` is the long form: the real vLLM and five kills.
 """
@@ -23,20 +23,20 @@ RUN = [*runs.MASA, f"trainer.max_rollouts={STEPS}", "trainer.val_every=3"]
 
 @pytest.fixture(scope="module")
 def uninterrupted(cache, tmp_path_factory):
-    """By engine, made when asked for."""
-    done = {}
+    """Finished runs by engine, made at the first use."""
+    run_dirs = {}
 
     def run(engine):
-        if engine not in done:
-            done[engine] = tmp_path_factory.mktemp("uninterrupted") / engine
-            runs.masa_train(done[engine], cache, *RUN, f"engine={engine}")
-        return done[engine]
+        if engine not in run_dirs:
+            run_dirs[engine] = tmp_path_factory.mktemp("uninterrupted") / engine
+            runs.masa_train(run_dirs[engine], cache, *RUN, f"engine={engine}")
+        return run_dirs[engine]
 
     return run
 
 
-class Life:
-    """One process of a run, up to its end or to the moment at which it is sent a signal."""
+class RunProcess:
+    """One process of a run, up to its end or to a signal."""
 
     started = []
 
@@ -44,14 +44,14 @@ class Life:
         self.run = run
         self.begun = time.time()
         self.errors = open(run.with_suffix(".stderr"), "w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
+        self.popen = subprocess.Popen(
             runs.command(run, *RUN, "ckpt=auto", *overrides, ranks=ranks),
             env=runs.environment(cache),
             stdout=subprocess.DEVNULL,
             stderr=self.errors,
             start_new_session=True,
         )
-        Life.started.append(self)
+        RunProcess.started.append(self)
 
     def fresh(self, name):
         path = self.run / name
@@ -63,23 +63,23 @@ class Life:
     def wait_for(self, condition, timeout=300):
         until = time.time() + timeout
         while not condition():
-            assert self.process.poll() is None, f"ended early: {self.said()}"
+            assert self.popen.poll() is None, f"ended early: {self.stderr()}"
             assert time.time() < until
             time.sleep(0.0005)
 
     def send(self, number):
-        os.killpg(self.process.pid, number)
+        os.killpg(self.popen.pid, number)
 
     def end(self, timeout=300):
-        code = self.process.wait(timeout)
-        return code, self.said()
+        code = self.popen.wait(timeout)
+        return code, self.stderr()
 
-    def said(self):
+    def stderr(self):
         self.errors.seek(0)
         return self.errors.read()
 
     def in_generation(self, step, seconds):
-        """Wait for a moment in rollout `step`, whose predecessor was made by this life."""
+        """Wait for a moment in rollout `step`, whose predecessor this process logged."""
         self.wait_for(lambda: self.logged(step - 1))
         time.sleep(seconds)
 
@@ -92,12 +92,12 @@ class Life:
 
 
 @pytest.fixture(autouse=True)
-def no_life_outlasts_its_test():
+def no_process_outlasts_its_test():
     yield
-    for life in Life.started:
-        if life.process.poll() is None:
-            life.send(signal.SIGKILL)
-    Life.started.clear()
+    for process in RunProcess.started:
+        if process.popen.poll() is None:
+            process.send(signal.SIGKILL)
+    RunProcess.started.clear()
 
 
 def seconds(run, name):
@@ -105,8 +105,8 @@ def seconds(run, name):
 
 
 def last_step(run):
-    found = list_checkpoints(run / "checkpoints")
-    return step_of(found[-1]) if found else 0
+    checkpoints = list_checkpoints(run / "checkpoints")
+    return step_of(checkpoints[-1]) if checkpoints else 0
 
 
 def assert_same(run, other, steps=STEPS):
@@ -136,34 +136,36 @@ def assert_equal(a, b, where):
         assert a == b, where
 
 
-def kill(life, kind, rng, reference):
+def kill(process, kind, rng, reference):
     """kill -9 at a moment drawn from that kind; returns a line about it."""
-    first = last_step(life.run) + 1
+    first = last_step(process.run) + 1
     if kind == "generation":
         step = rng.randint(first + 1, min(first + 3, STEPS - 1))
-        life.in_generation(step, rng.uniform(0, seconds(reference, "rollout")[step]))
+        process.in_generation(step, rng.uniform(0, seconds(reference, "rollout")[step]))
     elif kind == "training":
         step = rng.randint(first, min(first + 2, STEPS - 1))
-        life.in_training(step, rng.uniform(0, seconds(reference, "update")[step]))
+        process.in_training(step, rng.uniform(0, seconds(reference, "update")[step]))
     else:
-        life.in_checkpoint()
+        process.in_checkpoint()
         step = first
-    life.send(signal.SIGKILL)
-    life.end()
-    torn = (life.run / "checkpoints" / "partial").exists()
+    process.send(signal.SIGKILL)
+    process.end()
+    torn = (process.run / "checkpoints" / "partial").exists()
     return f"{kind} from rollout {step} on", torn
 
 
 def killed_again_and_again(run, cache, engine, kinds, reference, rng):
     torn = 0
     for kind in kinds:
-        life = Life(run, cache, f"engine={engine}")
-        what, half_written = kill(life, kind, rng, reference)
+        process = RunProcess(run, cache, f"engine={engine}")
+        moment, half_written = kill(process, kind, rng, reference)
         torn += half_written
-        print(f"kill -9 in {what}; half a checkpoint: {half_written}; goes on from", last_step(run))
+        print(
+            f"kill -9 in {moment}; half a checkpoint: {half_written}; resumes from", last_step(run)
+        )
         assert last_step(run) < STEPS
-    code, said = Life(run, cache, f"engine={engine}").end()
-    assert code == 0, said
+    code, stderr = RunProcess(run, cache, f"engine={engine}").end()
+    assert code == 0, stderr
     return torn
 
 
@@ -183,27 +185,27 @@ def test_killed_at_five_moments(uninterrupted, cache, tmp_path):
 @pytest.mark.slow
 def test_killed_twice_and_a_checkpoint_damaged(uninterrupted, cache, tmp_path):
     run, reference = tmp_path / "run", uninterrupted("hf")
-    life = Life(run, cache, "engine=hf")
-    life.in_training(5, random.Random(0).uniform(0, seconds(reference, "update")[5]))
-    life.send(signal.SIGKILL)
-    life.end()
+    process = RunProcess(run, cache, "engine=hf")
+    process.in_training(5, random.Random(0).uniform(0, seconds(reference, "update")[5]))
+    process.send(signal.SIGKILL)
+    process.end()
     newest = list_checkpoints(run / "checkpoints")[-1]
     os.truncate(newest, newest.stat().st_size // 2)
-    life = Life(run, cache, "engine=hf")
-    life.in_checkpoint()
-    life.send(signal.SIGKILL)
-    _, said = life.end()
-    assert f"warning: {newest} is damaged" in said
-    code, said = Life(run, cache, "engine=hf").end()
-    assert code == 0, said
+    process = RunProcess(run, cache, "engine=hf")
+    process.in_checkpoint()
+    process.send(signal.SIGKILL)
+    _, stderr = process.end()
+    assert f"warning: {newest} is damaged" in stderr
+    code, stderr = RunProcess(run, cache, "engine=hf").end()
+    assert code == 0, stderr
     assert_same(run, reference)
 
 
 def test_a_finished_run_can_be_longer_and_no_shorter(uninterrupted, cache, tmp_path):
     run, reference = tmp_path / "run", uninterrupted("hf")
     for rollouts in (4, STEPS):
-        code, said = Life(run, cache, "engine=hf", f"trainer.max_rollouts={rollouts}").end()
-        assert code == 0, said
+        code, stderr = RunProcess(run, cache, "engine=hf", f"trainer.max_rollouts={rollouts}").end()
+        assert code == 0, stderr
         assert last_step(run) == rollouts
     # the last rollout of the first command is validated as well
     ours, theirs = (
@@ -217,18 +219,18 @@ def test_a_finished_run_can_be_longer_and_no_shorter(uninterrupted, cache, tmp_p
     assert_equal(*weights, "weights")
 
     before = runs.metrics(run)
-    code, said = Life(run, cache, "engine=hf", f"trainer.max_rollouts={STEPS - 1}").end()
+    code, stderr = RunProcess(run, cache, "engine=hf", f"trainer.max_rollouts={STEPS - 1}").end()
     assert code == 2
-    assert f"trainer.max_rollouts is {STEPS - 1}, but" in said and "Traceback" not in said
-    again = Life(run, cache, "engine=hf")
+    assert f"trainer.max_rollouts is {STEPS - 1}, but" in stderr and "Traceback" not in stderr
+    again = RunProcess(run, cache, "engine=hf")
     assert again.end()[0] == 0
     assert runs.metrics(run) == before
     assert f"max_rollouts: {STEPS}\n" in (run / "config.yaml").read_text()
 
 
-def test_a_directory_holds_one_run_at_a_time(cache, tmp_path):
+def test_a_directory_has_one_run_at_a_time(cache, tmp_path):
     run = tmp_path / "run"
-    first = Life(run, cache, "engine=hf", "trainer.max_rollouts=1000")
+    first = RunProcess(run, cache, "engine=hf", "trainer.max_rollouts=1000")
     first.wait_for(lambda: last_step(run) > 0)
     config = (run / "config.yaml").read_text()
     refused = subprocess.run(
@@ -244,41 +246,45 @@ def test_a_directory_holds_one_run_at_a_time(cache, tmp_path):
     )
     assert (run / "config.yaml").read_text() == config
     # a killed run leaves no lock behind
-    os.kill(first.process.pid, signal.SIGKILL)
+    os.kill(first.popen.pid, signal.SIGKILL)
     first.end()
-    code, said = Life(run, cache, "engine=hf", f"trainer.max_rollouts={last_step(run)}").end()
-    assert code == 0, said
+    code, stderr = RunProcess(
+        run, cache, "engine=hf", f"trainer.max_rollouts={last_step(run)}"
+    ).end()
+    assert code == 0, stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["generation", "validation", "training"])
-def test_told_to_stop(uninterrupted, cache, tmp_path, moment):
-    """Whatever it is at, a run leaves a checkpoint of its last whole rollout."""
+def test_a_signal_stops_a_run_with_a_checkpoint(uninterrupted, cache, tmp_path, moment):
+    """At any moment; the checkpoint is of the last complete rollout."""
     run, reference = tmp_path / "run", uninterrupted("hf")
-    life = Life(run, cache, "engine=hf", "trainer.checkpoint_every=100", "trainer.keep_best=0")
+    process = RunProcess(
+        run, cache, "engine=hf", "trainer.checkpoint_every=100", "trainer.keep_best=0"
+    )
     if moment == "training":
-        life.in_training(5, 0)
-        life.send(signal.SIGTERM)
+        process.in_training(5, 0)
+        process.send(signal.SIGTERM)
     else:
         step = {"generation": 5, "validation": 4}[moment]
-        life.in_generation(step, 0.3 * seconds(reference, "generate")[step])
-        life.send(signal.SIGUSR1)
-    code, said = life.end()
-    assert code == EXIT_STOPPED, said
-    done = {"generation": 4, "validation": 3, "training": 5}[moment]
-    assert f"stopped after rollout {done}: go on with ckpt=auto" in said
-    assert last_step(run) == done
-    code, said = Life(run, cache, "engine=hf").end()
-    assert code == 0, said
-    assert f" {done}/{STEPS} [" in said  # the bar goes on where it stood
+        process.in_generation(step, 0.3 * seconds(reference, "generate")[step])
+        process.send(signal.SIGUSR1)
+    code, stderr = process.end()
+    assert code == EXIT_STOPPED, stderr
+    last = {"generation": 4, "validation": 3, "training": 5}[moment]
+    assert f"stopped after rollout {last}: " in stderr and "with ckpt=auto" in stderr
+    assert last_step(run) == last
+    code, stderr = RunProcess(run, cache, "engine=hf").end()
+    assert code == 0, stderr
+    assert f" {last}/{STEPS} [" in stderr  # the bar resumes at its number
     assert_same(run, reference)
 
 
-def ranks_of(life):
+def ranks_of(process):
     """Processes of a run on two ranks, whoever started them."""
-    processes = runs.children(life.process.pid)
+    processes = runs.children(process.popen.pid)
     # Lightning's first rank starts the second, torchrun starts both
-    return processes if len(processes) == 2 else [life.process.pid, *processes]
+    return processes if len(processes) == 2 else [process.popen.pid, *processes]
 
 
 TWO = ["engine=hf", "strategy=fsdp", "trainer.accelerator=cpu", "trainer.checkpoint_every=100"]
@@ -287,18 +293,18 @@ TWO = ["engine=hf", "strategy=fsdp", "trainer.accelerator=cpu", "trainer.checkpo
 @pytest.mark.slow
 def test_a_signal_that_reaches_one_of_two_ranks_stops_both(cache, tmp_path):
     run = tmp_path / "run"
-    life = Life(run, cache, *TWO, ranks=2)
-    life.in_generation(3, 0.1)
-    os.kill(ranks_of(life)[1], signal.SIGUSR1)
-    code, said = life.end()
-    assert code != 0 and "go on with ckpt=auto" in said
+    process = RunProcess(run, cache, *TWO, ranks=2)
+    process.in_generation(3, 0.1)
+    os.kill(ranks_of(process)[1], signal.SIGUSR1)
+    code, stderr = process.end()
+    assert code != 0 and "with ckpt=auto" in stderr
     path = find_checkpoint("last", run)
     assert path.is_dir() and step_of(path) in (2, 3, 4)
-    code, said = Life(run, cache, "engine=hf").end()
-    assert code == 2 and len(said.strip().splitlines()) == 1
-    assert "is sharded, strategy=single reads whole ones: go on with strategy=fsdp" in said
-    code, said = Life(run, cache, *TWO, "trainer.max_rollouts=5", ranks=2).end()
-    assert code == 0, said
+    code, stderr = RunProcess(run, cache, "engine=hf").end()
+    assert code == 2 and len(stderr.strip().splitlines()) == 1
+    assert "is sharded, strategy=single reads single files: resume with strategy=fsdp" in stderr
+    code, stderr = RunProcess(run, cache, *TWO, "trainer.max_rollouts=5", ranks=2).end()
+    assert code == 0, stderr
     assert pd.read_csv(run / "metrics.csv")["step"].tolist() == list(range(6))
 
 
@@ -307,41 +313,41 @@ def test_a_signal_that_reaches_one_of_two_ranks_stops_both(cache, tmp_path):
 def test_a_signal_to_all_processes_stops_two_ranks(cache, tmp_path, ranks):
     """torchrun passes it on, so that the ranks get it twice."""
     run = tmp_path / "run"
-    life = Life(run, cache, *TWO, ranks=ranks)
-    life.in_generation(3, 0.1)
-    processes = ranks_of(life)
-    life.send(signal.SIGTERM)
-    code, said = life.end(60)
-    assert "go on with ckpt=auto" in said
+    process = RunProcess(run, cache, *TWO, ranks=ranks)
+    process.in_generation(3, 0.1)
+    processes = ranks_of(process)
+    process.send(signal.SIGTERM)
+    code, stderr = process.end(60)
+    assert "with ckpt=auto" in stderr
     assert code == EXIT_STOPPED if ranks == 1 else code != 0
     assert step_of(find_checkpoint("last", run)) in (2, 3, 4)
     assert runs.all_end(processes, 30)
 
 
-def test_an_engine_that_dies_loses_nothing(uninterrupted, cache, tmp_path, monkeypatch):
+def test_a_failed_engine_loses_no_rollout(uninterrupted, cache, tmp_path, monkeypatch):
     run, reference = tmp_path / "run", uninterrupted("hf")
-    dying = ["engine=hf", "engine._target_=toy_engine.DyingEngine"]
-    code, said = Life(run, cache, *dying).end()
+    failing = ["engine=hf", "engine._target_=toy_engine.FailingEngine"]
+    code, stderr = RunProcess(run, cache, *failing).end()
     assert code == 1
     assert (
-        said.strip()
+        stderr.strip()
         .splitlines()[-1]
         .startswith(
             "masa-train: error: the engine failed after rollout 5 (RuntimeError: out of luck)"
         )
     )
-    assert "Traceback" not in said and "out of luck" in (run / "log.txt").read_text()
+    assert "Traceback" not in stderr and "out of luck" in (run / "log.txt").read_text()
     assert last_step(run) == 5
-    monkeypatch.setenv("ENGINE_MENDED", "1")
-    code, said = Life(run, cache, *dying).end()
-    assert code == 0, said
+    monkeypatch.setenv("ENGINE_FIXED", "1")
+    code, stderr = RunProcess(run, cache, *failing).end()
+    assert code == 0, stderr
     assert_same(run, reference)
 
 
 def test_weights_of_another_model_are_refused(uninterrupted, cache, tmp_path):
     path = list_checkpoints(uninterrupted("hf") / "checkpoints")[-1]
     wider = ["engine=hf", "model.architecture.intermediate_size=64", f"ckpt={path}"]
-    code, said = Life(tmp_path / "run", cache, *wider).end()
+    code, stderr = RunProcess(tmp_path / "run", cache, *wider).end()
     assert code == 2
-    assert "is of another model: model.layers.0.mlp.down_proj.weight is" in said
+    assert "is of another model: model.layers.0.mlp.down_proj.weight is" in stderr
     assert not (tmp_path / "run" / "metrics.csv").exists()

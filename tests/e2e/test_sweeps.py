@@ -1,4 +1,4 @@
-"""A real sweep: processes of their own, a job that fails, a second start; and its loggers."""
+"""A real sweep: separate processes, a failing job, a second start; and its loggers."""
 
 import struct
 import subprocess
@@ -33,18 +33,18 @@ def swept(cache, tmp_path_factory):
     return directory, start(directory, cache)
 
 
-def test_a_job_that_fails_stops_no_other_and_is_named(swept):
-    directory, done = swept
-    assert done.returncode == 1, done.stderr
-    assert "1 job failed" in done.stderr
-    assert f"{directory}/limit-1/console.txt: " in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "prompt_limit=1" in done.stderr
+def test_a_failing_job_stops_no_other_and_is_named(swept):
+    directory, process = swept
+    assert process.returncode == 1, process.stderr
+    assert "1 job failed" in process.stderr
+    assert f"{directory}/limit-1/console.txt: " in process.stderr
+    assert "Traceback" not in process.stderr
+    assert "prompt_limit=1" in process.stderr
     assert "prompt_limit=1" in (directory / "limit-1" / "console.txt").read_text()
     assert (directory / "limit-2048" / "report.md").exists()
 
 
-def test_a_second_start_asks_for_resume_and_runs_only_what_is_not_finished(swept, cache):
+def test_a_second_start_needs_resume_and_runs_only_unfinished_jobs(swept, cache):
     directory, _ = swept
     refused = start(directory, cache)
     assert refused.returncode == 2 and "sweep.resume=true" in refused.stderr
@@ -67,10 +67,10 @@ def plain_sweep(directory, cache, *overrides):
         sys.executable, "-m", "masa.train", "-m", *small, "engine=hf", "algorithm=grpo",
         "trainer.max_rollouts=1", f"hydra.sweep.dir={directory}", *overrides,
     ]  # fmt: skip
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
     return sorted(path.parent for path in directory.glob("*/finished"))
 
 
@@ -96,33 +96,33 @@ def test_optuna_gets_the_accuracy_on_the_tuning_pool(tmp_path, cache):
         "task.config.held_out=tuning", "optimizer.lr=tag(log,interval(1e-4,1e-3))",
     )  # fmt: skip
     assert len(jobs) == 2
-    found = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
-    assert found["best_value"] == max(map(last_accuracy, jobs))
-    assert 1e-4 <= found["best_params"]["optimizer.lr"] <= 1e-3
+    best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    assert best["best_value"] == max(map(last_accuracy, jobs))
+    assert 1e-4 <= best["best_params"]["optimizer.lr"] <= 1e-3
 
 
 def wandb_records(job):
-    """What stands in W&B's file: LevelDB's log format, in blocks of 32 KiB, after 7 bytes."""
+    """The records of W&B's file: LevelDB's log format, in blocks of 32 KiB, after 7 bytes."""
     (file,) = (job / "wandb").glob("offline-run-*/*.wandb")
-    data, place, whole = file.read_bytes(), 7, b""
+    data, place, content = file.read_bytes(), 7, b""
     while place + 7 <= len(data):
-        left = 2**15 - place % 2**15
-        if left < 7:
-            place += left
+        block_rest = 2**15 - place % 2**15
+        if block_rest < 7:
+            place += block_rest
             continue
         _, length, kind = struct.unpack_from("<IHB", data, place)
-        whole += data[place + 7 : place + 7 + length]
+        content += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # the whole of a record, or its last part
-            yield wandb_internal_pb2.Record.FromString(whole)
-            whole = b""
+            yield wandb_internal_pb2.Record.FromString(content)
+            content = b""
 
 
 def name_of(item):
     return item.key or item.nested_key[0]
 
 
-def test_wandb_and_tensorboard_hold_what_the_csv_does(swept):
+def test_wandb_and_tensorboard_have_the_values_of_the_csv(swept):
     job = swept[0] / "limit-2048"
     records = list(wandb_records(job))
     (run,) = [record.run for record in records if record.HasField("run")]

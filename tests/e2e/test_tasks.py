@@ -1,4 +1,4 @@
-"""Training on a file of one's own and on the gym, with a model from a folder."""
+"""Training on a local file and on the gym, with a model from a folder."""
 
 import json
 import subprocess
@@ -43,11 +43,11 @@ def train(model, cache, tmp_path):
             sys.executable, "-m", "masa.train", *SMALL, f"model.name={model}", *overrides,
             f"hydra.run.dir={tmp_path}/{RUN}",
         ]  # fmt: skip
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
         )
-        assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
-        return done
+        assert process.returncode == code, process.stdout[-2000:] + process.stderr[-4000:]
+        return process
 
     return run
 
@@ -65,7 +65,7 @@ def sums(tmp_path):
 
 
 def test_training_on_a_file(train, sums, tmp_path):
-    done = train(*sums, "algorithm.prompt_limit=1200")
+    process = train(*sums, "algorithm.prompt_limit=1200")
     report = json.loads((tmp_path / RUN / "data.json").read_text())
     assert report["dropped"] == {
         "duplicate": 1,
@@ -75,34 +75,34 @@ def test_training_on_a_file(train, sums, tmp_path):
     assert report["read"] == 43 and report["train"] + report["validation"] == 40
     assert report["longest_prompt"] <= 1200
     line = f"data: {report['train']} to train on, {report['validation']} held out; dropped: 1 dupl"
-    assert done.stdout.count(line) == 1
+    assert process.stdout.count(line) == 1
     metrics = pd.read_csv(tmp_path / RUN / "metrics.csv")
     assert metrics["step"].tolist() == [0, 1, 2]
-    seen = set(runs.rollouts(tmp_path / RUN)["prompt_id"])
-    held = set(runs.rollouts(tmp_path / RUN, "val")["prompt_id"])
-    assert len(seen) == 8 and len(held) == report["validation"] and not seen & held
-    assert all(name.startswith("sums [v1] & $x/") for name in seen | held)
+    trained = set(runs.rollouts(tmp_path / RUN)["prompt_id"])
+    validated = set(runs.rollouts(tmp_path / RUN, "val")["prompt_id"])
+    assert len(trained) == 8 and len(validated) == report["validation"] and not trained & validated
+    assert all(name.startswith("sums [v1] & $x/") for name in trained | validated)
 
 
-def test_what_it_made_is_exported_and_evaluated(train, sums, tmp_path, cache):
+def test_the_model_is_exported_and_evaluated(train, sums, tmp_path, cache):
     def masa(module, *arguments):
         command = [sys.executable, "-m", f"masa.{module}", *arguments]
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
         )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
 
     train(*sums, "trainer.max_rollouts=1")
     run, out = tmp_path / RUN, tmp_path / "out=a, b"
     masa("export", str(run), f"out={out}", f"ckpt={run}/checkpoints/step-000001.ckpt")
     AutoModelForCausalLM.from_pretrained(out).generation_config.validate(strict=True)
     masa("report", str(run), "--out", str(tmp_path / "a [report]"))
-    asked = ["engine=hf", "benchmark=aime25", "n=2", "k=[1]", "limit=2", "max_tokens=8"]
-    asked += [f"benchmark.aime25.path={tmp_path}/sums.csv"]
+    overrides = ["engine=hf", "benchmark=aime25", "n=2", "k=[1]", "limit=2", "max_tokens=8"]
+    overrides += [f"benchmark.aime25.path={tmp_path}/sums.csv"]
     (tmp_path / "sums.csv").write_text("problem,answer\n1+1,2\n1+2,3\n", encoding="utf-16")
     first, second = tmp_path / "ü, a", tmp_path / "[b]"
-    masa("evaluate", f"model={run}", *asked, f"hydra.run.dir={first}")
-    masa("evaluate", f"model={out}", *asked, f"hydra.run.dir={second}")
+    masa("evaluate", f"model={run}", *overrides, f"hydra.run.dir={first}")
+    masa("evaluate", f"model={out}", *overrides, f"hydra.run.dir={second}")
     masa("evaluate", f"compare=[{first},{second}]", f"hydra.run.dir={tmp_path}/(a & b)")
     compared = json.loads((tmp_path / "(a & b)" / "comparison.json").read_text())
     assert compared["aime25"]["first"] == compared["aime25"]["second"]

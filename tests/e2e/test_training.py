@@ -1,4 +1,4 @@
-"""Real runs with the real vLLM: on-policy, the same numbers again, also after a stop."""
+"""Real runs with the real vLLM: on-policy, reproducible, also after a stop."""
 
 import shutil
 
@@ -23,7 +23,7 @@ def test_outputs(uninterrupted):
     assert steps == [0, 1, 2, 3, 4]
 
 
-def test_something_was_learned_from(uninterrupted):
+def test_there_are_updates(uninterrupted):
     metrics = pd.read_csv(uninterrupted / "metrics.csv")
     assert (metrics["grad_norm"].iloc[1:] > 0).all()
     assert metrics["loss/meta"].iloc[1:].abs().sum() > 0

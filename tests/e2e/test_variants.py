@@ -1,4 +1,4 @@
-"""Other engines and algorithms, and what is refused."""
+"""Other engines and algorithms, and refused settings."""
 
 import re
 import subprocess
@@ -72,21 +72,23 @@ def test_bad_input_is_refused_in_one_line_before_anything_starts(cache, tmp_path
             *mistake.split(),
             f"hydra.run.dir={tmp_path}/run",
         ]
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=runs.environment(cache), capture_output=True, text=True, timeout=60
         )
-        assert done.returncode == 2, mistake
-        assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert process.returncode == 2, mistake
+        assert message in process.stderr and len(process.stderr.strip().splitlines()) == 1, (
+            process.stderr
+        )
         assert not list(cache.glob("warmstart-*.building*"))
 
 
 def test_a_finished_run_is_not_overwritten(cache, tmp_path):
     (tmp_path / "metrics.csv").write_text("step\n1\n")
     command = [sys.executable, "-m", "masa.train", f"hydra.run.dir={tmp_path}"]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=runs.environment(cache), capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 2 and "ckpt=last" in done.stderr
+    assert process.returncode == 2 and "ckpt=last" in process.stderr
     assert (tmp_path / "metrics.csv").read_text() == "step\n1\n"
 
 

@@ -1,4 +1,4 @@
-"""Small worlds for tests: groups, dialogues, tokenizers and models of a few numbers."""
+"""Groups, tokenizers, models and rollout contexts of a few numbers for tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from scripted_engine import ScriptedEngine
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.step import RolloutContext
 from masa.config import AlgorithmConfig
-from masa.engine.scripted import ScriptedEngine
 from masa.tasks.templates import parse_meta
 from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup, Sample
 
@@ -112,7 +112,7 @@ def group(
     """A group with these verdicts and solution lengths; rewards and advantages only if given."""
     lengths = [5] * len(correct) if lengths is None else lengths
     decided = plan() if decided is None else decided
-    made = RolloutGroup(
+    group_of_fields = RolloutGroup(
         prompt=prompt(),
         meta_prompt_ids=(1, 2),
         solution_prompt_ids=(3,),
@@ -123,14 +123,14 @@ def group(
         correct=tuple(correct),
         uncensored=bool(correct) if uncensored is None else uncensored,
     )
-    return replace(made, **fields)
+    return replace(group_of_fields, **fields)
 
 
-# --- a renderer whose tokens are characters, and worlds that play it
+# --- a renderer whose tokens are characters, and an engine with a script
 
 
 class CharRenderer:
-    """Token id = code point, 0 ends a text; the prompts say which kind they are."""
+    """Token id = code point, 0 ends a text; prompts begin with their kind."""
 
     def __init__(self, min_length: int = 1, max_length: int | None = None) -> None:
         self.min_length = min_length
@@ -162,7 +162,7 @@ def decode(token_ids: Sequence[int]) -> str:
 
 
 def meta_text(pass_rate: Any, length: Any, notions: Any = (), before: str = "<meta>hm") -> str:
-    """A meta rollout in the asked form."""
+    """A meta rollout in the format of the prompt."""
     fields = {"math_notion": list(notions), "pass_rate": pass_rate, "solution_length": length}
     return f"{before}</meta>{json.dumps(fields)}"
 
@@ -172,7 +172,7 @@ Say = Callable[[str, int], str]
 
 
 class World:
-    """An engine that says `meta` and `solve`, and all that `collect` needs around it.
+    """An engine that plays `meta` and `solve`, with all that `collect` needs.
 
     A solution is right where it ends with "=" and the answer.
     """
@@ -194,15 +194,15 @@ class World:
             seed=seed,
         )
 
-    def asked(self, kind: str) -> list[str]:
-        """Prompts of this kind that were asked for at least one completion, in order."""
+    def requested(self, kind: str) -> list[str]:
+        """Prompts of this kind with at least one requested completion, in order."""
         texts = [decode(r.prompt_ids) for call in self.engine.calls for r in call if r.seeds]
         return [text.partition(":")[2] for text in texts if text.startswith(kind)]
 
     def _script(self, prompt_ids: tuple[int, ...], seed: int) -> tuple[int, ...]:
         kind, _, problem = decode(prompt_ids).partition(":")
-        say = {"meta": self.meta, "solve": self.solve}[kind]
-        return (*encode(say(problem.partition("#")[0], seed)), EOS)
+        script = {"meta": self.meta, "solve": self.solve}[kind]
+        return (*encode(script(problem.partition("#")[0], seed)), EOS)
 
     def _verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
         self.verified += answers

@@ -1,4 +1,4 @@
-"""Miniatures of three model families, with the habits of their tokenizers, as folders on disk."""
+"""Tiny models of three families, with the properties of their tokenizers, as folders on disk."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def family_model(
 def save_family(
     folder: Path, family: str, *, tied: bool = True, chat: bool = True, context: int = 768
 ) -> Path:
-    """The model and its tokenizer as a hub repository would hold them."""
+    """The model and its tokenizer, as in a hub repository."""
     tokenizer = family_tokenizer(family, chat)
     family_model(family, tokenizer, tied, context).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Two rows of every benchmark in the form in which it is published, with made-up content."""
+"""Two rows of every benchmark in its published format, with invented content."""
 
 import base64
 import json

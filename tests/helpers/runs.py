@@ -45,9 +45,11 @@ MASA = [
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Of a user who has never logged in to W&B."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    return kept | {
+    """The environment of a user without a login to W&B."""
+    without_wandb = {
+        key: value for key, value in os.environ.items() if not key.startswith("WANDB_")
+    }
+    return without_wandb | {
         "MASA_CACHE": str(cache),
         "PYTHONPATH": os.pathsep.join([str(HELPERS), str(HELPERS.parents[1])]),
         "OMP_NUM_THREADS": "1",
@@ -63,16 +65,16 @@ def command(out: Path, *overrides: str, ranks: int = 1) -> list[str]:
 
 
 def masa_train(out: Path, cache: Path, *overrides: str, ranks: int = 1) -> str:
-    """Run to the end in `out`; returns what was printed."""
-    done = subprocess.run(
+    """Run to the end in `out`; returns the output."""
+    process = subprocess.run(
         command(out, *overrides, ranks=ranks),
         env=environment(cache),
         capture_output=True,
         text=True,
         timeout=600,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
+    return process.stdout + process.stderr
 
 
 def metrics(run: Path) -> str:

@@ -1,4 +1,4 @@
-"""Run directories made of arithmetic, with every number known, for tests of masa.analysis."""
+"""Run directories with chosen numbers, for tests of masa.analysis."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def prompt_rows(
 def decisions(
     rolled_out: bool, would_skip: bool, audited: bool, gate_active: bool, cutoff_active: bool
 ) -> dict[str, bool]:
-    """Columns of a prompt's plan, and what it is evidence of."""
+    """Columns of a prompt's plan, and its evidence."""
     decided = plan(
         would_skip=would_skip, audited=audited, gate_active=gate_active, cutoff_active=cutoff_active
     )
@@ -150,10 +150,12 @@ def simulated_run(
     ease = np.array([0.85, 0.6, 0.4, 0.25, 0.15, 0.02])
 
     def rolled(split: str, step: int, name: str, level: int, samples: int) -> Rows:
-        done = 1 - np.exp(-3 * step / steps)
-        p = float(np.clip(ease[level - 1] + gain * done * (level < 6) + rng.normal(0, 0.08), 0, 1))
+        progress = 1 - np.exp(-3 * step / steps)
+        p = float(
+            np.clip(ease[level - 1] + gain * progress * (level < 6) + rng.normal(0, 0.08), 0, 1)
+        )
         correct = rng.random(samples) < p
-        aligned = done if meta else 0.0
+        aligned = progress if meta else 0.0
         guess = aligned * p + (1 - aligned) * rng.uniform(0.6, 1.0)
         raw = np.clip(guess + rng.normal(0, 0.06, 4), 0, 1)
         predicted = [float(x) for x in np.round(raw * 8) / 8]

@@ -1,4 +1,4 @@
-"""A task on which an unskilled model is right half of the time: something to learn from at once."""
+"""A task on which an untrained model is correct half of the time."""
 
 import zlib
 
@@ -6,7 +6,7 @@ from masa.tasks.arithmetic import ArithmeticTask
 
 
 class EvenTask(ArithmeticTask):
-    """Problems of the built-in task; right is whoever writes a text of even checksum."""
+    """Problems of the built-in task; a text with an even checksum is correct."""
 
     def verify(self, answers):
         return [zlib.crc32(text.encode()) % 2 == 0 for _, text in answers]

@@ -1,8 +1,8 @@
-"""The program in a response: the last fenced block of Markdown that is complete.
+"""The program in a response: the last complete fenced block of Markdown.
 
-As CommonMark has it, and more where that would lose a program: a fence inside a string or a comment
-of the program ends nothing, a fence of Python begins a new block wherever it stands, and words may
-stand before the first fence and tags after the last.
+The rules are those of CommonMark, with exceptions where it would lose a program: a fence inside a
+string or a comment of the program does not end a block, a fence of Python begins a new block
+anywhere, and words may precede the first fence and tags follow the last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OPENING = re.compile(
     r"(?P<rest>[^`\n]*+)$",
     re.MULTILINE,
 )
-# what may stand before a fence: the marks of a quotation and of an item of a list
+# allowed before a fence: the marks of a quotation and of a list item
 _LEAD = re.compile(r"(?P<quotes>[ \t]*(?:>[ \t]?)*)(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?[ \t]*")
 _PYTHON = re.compile(r"(?:[ic]?python|py|pypy)[\d.]*|.*\.py", re.IGNORECASE)
 _MARK = re.compile(
@@ -30,23 +30,23 @@ _STRING_END = {
     for mark in "\"'"
 }
 _LONG_STRINGS = 20
-"""Blocks whose strings are followed beyond a fence: a response with more is an attack on time."""
+"""Blocks whose strings are read beyond a fence; the limit bounds the time per response."""
 
 
 def extract_code(text: str) -> str | None:
-    """The last complete fenced block, a Python one where there is any; after `</think>`.
+    """The last complete fenced block after `</think>`, a Python block where there is one.
 
-    A block that is never closed was cut off and does not count.
+    A block without an end is truncated and does not count.
     """
-    found = _blocks(re.sub(r"\r\n?", "\n", final_part(text)))
-    python = [code for language, code in found if _PYTHON.fullmatch(language)]
-    plain = [code for language, code in found if not language]
-    return next(reversed(python or plain), None)
+    blocks = _blocks(re.sub(r"\r\n?", "\n", final_part(text)))
+    python = [code for language, code in blocks if _PYTHON.fullmatch(language)]
+    untagged = [code for language, code in blocks if not language]
+    return next(reversed(python or untagged), None)
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:
     """(language, code) of every complete block, in order."""
-    found: list[tuple[str, str]] = []
+    blocks: list[tuple[str, str]] = []
     position = followed = 0
     while opening := _OPENING.search(text, position):
         position = opening.end()
@@ -57,7 +57,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
         end, after = _fence_line(text, start, opening["fence"])
         if _PYTHON.fullmatch(language) or not language:
             further, beyond = _fence_outside_strings(text, start, opening["fence"])
-            # whatever comes first, and what comes later only where it makes a whole program
+            # the first of both ends; the later one only where it gives a complete program
             later = beyond > after >= 0
             followed += later
             if (beyond >= 0 and not later) or (
@@ -67,11 +67,11 @@ def _blocks(text: str) -> list[tuple[str, str]]:
             ):
                 end, after = further, beyond
         if end >= 0:
-            found.append((language, _program(text[start:end], quotes)))
+            blocks.append((language, _program(text[start:end], quotes)))
         elif after < 0:
             break
         position = after
-    return found
+    return blocks
 
 
 def _opens(line: re.Match[str]) -> bool:
@@ -82,20 +82,20 @@ def _opens(line: re.Match[str]) -> bool:
     return bool(python) and line["fence"][0] == "`"
 
 
-def _again(text: str, line_start: int) -> re.Match[str] | None:
-    """The opening of a block of Python that a line is: what was open before it was given up."""
+def _new_python_block(text: str, line_start: int) -> re.Match[str] | None:
+    """The opening of a new Python block in this line, which abandons the block before it."""
     line = _OPENING.match(text, line_start)
     python = line and _PYTHON.fullmatch(line["language"]) and _LEAD.fullmatch(line["lead"])
     return line if python else None
 
 
 def _fence_line(text: str, start: int, fence: str) -> tuple[int, int]:
-    """(end of the block, where to go on), at the first line that is a fence as CommonMark has it.
+    """(end of the block, next position), at the first closing fence of CommonMark.
 
-    The end is -1 where a block of Python begins first, both are -1 where nothing more comes.
+    The end is -1 where a block of Python begins first; both are -1 without another fence.
     """
     for line in _OPENING.finditer(text, start):
-        if _again(text, line.start()):
+        if _new_python_block(text, line.start()):
             return -1, line.start()
         bare = _LEAD.fullmatch(line["lead"]) and not (line["language"] + line["rest"]).strip()
         if bare and line["fence"].startswith(fence):
@@ -104,7 +104,7 @@ def _fence_line(text: str, start: int, fence: str) -> tuple[int, int]:
 
 
 def _fence_outside_strings(text: str, start: int, fence: str) -> tuple[int, int]:
-    """As `_fence_line`, at the first fence that is in no string or comment of the program."""
+    """As `_fence_line`, at the first fence outside the program's strings and comments."""
     position = start
     while mark := _MARK.search(text, position):
         position = mark.end()
@@ -115,7 +115,7 @@ def _fence_outside_strings(text: str, start: int, fence: str) -> tuple[int, int]
             position = closing.end()
         elif mark["fence"]:
             line_start = text.rfind("\n", 0, mark.start()) + 1
-            if _again(text, line_start):
+            if _new_python_block(text, line_start):
                 return -1, line_start
             if mark["fence"].strip().startswith(fence):
                 line = _OPENING.match(text, line_start)
@@ -135,9 +135,9 @@ def _parses(code: str) -> bool:
 
 
 def _program(block: str, quotes: int) -> str:
-    """The lines of a block without its marks of quotation and the indentation of its first one.
+    """The lines of a block without the `>` of quotations and the first line's indentation.
 
-    Not by textwrap.dedent, which also changes the lines of strings.
+    textwrap.dedent would also change the lines of strings.
     """
     lines = block.split("\n")
     if not lines[-1].strip(" \t>"):

@@ -1,4 +1,7 @@
-"""CRUXEval-O: is a predicted output the real one. Literals are compared, nothing is executed."""
+"""The verifier of CRUXEval-O: compares a predicted output, a Python literal, with the real one.
+
+Nothing is executed.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +21,27 @@ class NotLiteral(ValueError):
 
 
 def verify(gold: str, response: str) -> bool | None:
-    """True where the response predicts the gold output, None where it predicts no literal.
+    """True where the response has the gold output, None where it has no literal.
 
-    The prediction is the last `[ANSWER]` or the last fenced block, else the last line, after
+    The answer is the last `[ANSWER]` or the last fenced block, else the last line, after
     `</think>`; of `f(x) == y` the right side.
 
     Raises:
-        NotLiteral: the gold output is none.
+        NotLiteral: the gold output is no literal.
     """
     expected = literal(gold)
     try:
-        predicted = literal(_prediction(response))
+        answer = literal(_answer_text(response))
     except NotLiteral:
         return None
-    return bool(predicted == expected)
+    return bool(answer == expected)
 
 
 def literal(text: str) -> Any:
     """The value of a Python literal, or of the right side of an assertion of equality.
 
     Raises:
-        NotLiteral: where it is none, or longer or deeper than any output of the benchmark.
+        NotLiteral: the text is no literal, or longer or deeper than any output of the benchmark.
     """
     if len(text) > MAX_LENGTH:
         raise NotLiteral(f"{len(text)} characters")
@@ -53,7 +56,7 @@ def literal(text: str) -> Any:
         raise NotLiteral(f"no Python literal: {text[:80]!r}") from error
 
 
-def _prediction(response: str) -> str:
+def _answer_text(response: str) -> str:
     text = final_part(response).strip()
     if tagged := ANSWER.findall(text):
         return str(tagged[-1])

@@ -1,7 +1,7 @@
-"""Is a program right: tests of functions (MBPP, HumanEval+, LiveCodeBench) and of printed output.
+"""The verifier of programs: tests of functions (MBPP, HumanEval+, LiveCodeBench) and of output.
 
 Expected values never enter the process of the program under test. Function tests run in a second
-sandbox that asks the first for values (rpc.py); printed output is compared here.
+sandbox that calls the first (rpc.py); printed output is compared here.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from masa.verifiers.code.sandbox import Sandbox, ending
 
 Status = Literal["passed", "failed", "timeout", "no_code"]
 
-# the head of both programs of a function test
-REMOTE = Path(__file__).with_name("rpc.py").read_text()
+# the first part of both programs of a function test
+RPC_SOURCE = Path(__file__).with_name("rpc.py").read_text()
 MAX_CASES = 5
-# of ASCII, without what Decimal also takes: 1_0, nan, digits of other scripts; 007 is a text
+# ASCII, without other forms that Decimal accepts: 1_0, nan, digits of other scripts; 007 is a text
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 BLANKS = " \t\r\v\f"
 # LiveCodeBench's programs may use these without importing them
@@ -54,11 +54,11 @@ sys.setrecursionlimit(50_000)
 
 
 class BrokenTests(ValueError):
-    """Tests that fail before they have asked the program for anything."""
+    """Tests that fail before they call the program."""
 
 
 class MissingSetUp(ValueError):
-    """Tests whose objects a column would have built that the file does not have."""
+    """Tests that need objects of a column that the file does not have."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class FunctionTests:
     """Assertions about functions of the program."""
 
     code: str
-    """Python source that raises where the program is wrong."""
+    """Python source that raises an error where the program is wrong."""
     names: tuple[str, ...]
     """Functions under test. Names that `code` leaves undefined are looked up as well."""
     before: str = ""
@@ -74,12 +74,12 @@ class FunctionTests:
     after: str = ""
     """Source run after the program, in its process: objects that the tests pass on."""
     cases: int = 1
-    """Calls that one process answers; its time limit grows with them, up to `MAX_CASES` times."""
+    """Calls to one process; its time limit grows with them, up to `MAX_CASES` times."""
 
 
 @dataclass(frozen=True)
 class StdioTests:
-    """What the program prints for what it reads."""
+    """Expected output of a program for each input."""
 
     cases: tuple[tuple[str, str], ...]
     """Standard input and expected standard output."""
@@ -95,9 +95,9 @@ class ProgramVerdict:
     """The verdict on one response."""
 
     status: Status
-    """passed: every test; timeout: CPU or wall; no_code: no complete fenced block was found."""
+    """passed: every test; timeout: CPU or wall; no_code: there is no complete fenced block."""
     reason: str = ""
-    """The first test that failed, in a line."""
+    """The first failed test, in a line."""
     seconds: float = 0.0
     """Wall time of the tests."""
 
@@ -112,7 +112,7 @@ def verify(tests: Tests, response: str, sandbox: Sandbox) -> ProgramVerdict:
 
     Raises:
         BrokenTests: the tests fail by themselves.
-        VerdictError: nothing can be said of the program, since it was not run.
+        VerdictError: there is no verdict, since the program could not be started.
     """
     code = extract_code(response)
     if code is None:
@@ -140,13 +140,13 @@ def _judge_function(tests: FunctionTests, code: str, sandbox: Sandbox) -> tuple[
     sandbox = sandbox.with_time(min(tests.cases, MAX_CASES))
     ours, theirs = socket.socketpair()
     served, examined = theirs.fileno(), ours.fileno()
-    program = f"{REMOTE}\nserve({[tests.before, code, tests.after]!r}, {served})\n"
-    exam = f"{REMOTE}\nexamine({tests.code!r}, {list(tests.names)!r}, {examined})\n"
+    program = f"{RPC_SOURCE}\nserve({[tests.before, code, tests.after]!r}, {served})\n"
+    examination = f"{RPC_SOURCE}\nexamine({tests.code!r}, {list(tests.names)!r}, {examined})\n"
     with (
         ours,
         theirs,
         sandbox.start(program, fds=(served,)) as candidate,
-        sandbox.start(exam, stdout=subprocess.PIPE, fds=(examined,)) as examiner,
+        sandbox.start(examination, stdout=subprocess.PIPE, fds=(examined,)) as examiner,
     ):
         ours.close()
         theirs.close()
@@ -166,7 +166,7 @@ def _judge_function(tests: FunctionTests, code: str, sandbox: Sandbox) -> tuple[
 
 
 def _judge_output(tests: StdioTests, code: str, sandbox: Sandbox) -> tuple[Status, str]:
-    program = f"{REMOTE}\nload('__main__', {[tests.before, code]!r})\n"
+    program = f"{RPC_SOURCE}\nload('__main__', {[tests.before, code]!r})\n"
     for number, (stdin, expected) in enumerate(tests.cases):
         outcome = sandbox.run(program, stdin)
         if outcome.status == "timeout":
@@ -179,8 +179,10 @@ def _judge_output(tests: StdioTests, code: str, sandbox: Sandbox) -> tuple[Statu
 
 
 def same_output(printed: str, expected: str) -> bool:
-    """Equal line by line, up to blanks around a line and the spelling of numbers: where a line
-    holds numbers alone, 1.0 and +1 and 10e-1 are 1. Lines end at a line feed and nowhere else."""
+    """Are two outputs equal, line by line, up to blanks around a line and the spelling of numbers?
+
+    In a line of numbers alone, 1.0 and +1 and 10e-1 equal 1. Lines end at a line feed only.
+    """
     ours, theirs = (
         [line.strip(BLANKS) for line in text.strip(BLANKS + "\n").split("\n")]
         for text in (printed, expected)
@@ -205,8 +207,8 @@ def mbpp_tests(row: Mapping[str, Any]) -> FunctionTests:
     names the functions; `test_imports` and `test_setup_code` where there are any.
 
     Raises:
-        MissingSetUp: the tests use something that only an absent `test_setup_code` can define.
-        ValueError: the tests use something that no column defines.
+        MissingSetUp: the tests use a name that only an absent `test_setup_code` can define.
+        ValueError: the tests use a name that no column defines.
     """
     test = row["test"] if isinstance(row.get("test"), str) else None
     asserts = row.get("test_list") or row["test"]
@@ -243,8 +245,11 @@ def _bound(code: str) -> set[str]:
 
 
 def humaneval_tests(row: Mapping[str, Any]) -> FunctionTests:
-    """Tests of a row of HumanEval or HumanEval+: `test` (a function `check`), `entry_point`, and
-    `prompt`, whose imports and helper functions the program may use."""
+    """Tests of a row of HumanEval or HumanEval+.
+
+    Columns: `test` (a function `check`), `entry_point`, and `prompt`, whose imports and helper
+    functions the program may use.
+    """
     name = row["entry_point"]
     code = f"{row['test']}\n\ncheck({name})\n"
     # the prompt ends in the signature of the function under test, which the program defines
@@ -291,13 +296,13 @@ def _private_cases(text: str) -> list[dict[str, str]]:
         return cases
     loaded = _Strings(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
     if not isinstance(loaded, str):
-        raise ValueError(f"private test cases hold a {type(loaded).__name__}, not a string")
+        raise ValueError(f"private test cases are a {type(loaded).__name__}, not a string")
     cases = json.loads(loaded)
     return cases
 
 
 class _Strings(pickle.Unpickler):
-    """Unpickles plain data alone."""
+    """Unpickles only plain data."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"private test cases refer to {module}.{name}")

@@ -1,9 +1,8 @@
-"""The two programs of a function test, each in a sandbox of its own; standard library alone.
+"""The two programs of a function test, each in a separate sandbox; standard library alone.
 
-`serve` holds the candidate and answers calls. `examine` holds the tests and their expected values,
-and calls. Between them goes JSON of plain data, so that what a test compares is a value and never
-an object of the candidate. The text of this file is the head of either
-program.
+`serve` runs the candidate and answers calls. `examine` runs the tests with their expected values,
+and calls. They exchange JSON of plain data, so that a test compares values and never objects of the
+candidate. The text of this file is the first part of both programs.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
 }
 # a StopIteration would end a `map` over the program instead of failing
 ENDINGS = ("StopIteration", "StopAsyncIteration")
-# the value of an instance of a subclass, whatever the subclass says
+# the plain value of an instance of a subclass, without methods of the subclass
 BARE: dict[type, Callable[[Any], Any]] = {
     int: int.__pos__,
     float: float.__pos__,
@@ -79,11 +78,11 @@ class Line:
         self.incoming = os.fdopen(fd, "rb")
         self.outgoing = os.fdopen(os.dup(fd), "wb")
 
-    def say(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         self.outgoing.write(json.dumps(message).encode() + b"\n")
         self.outgoing.flush()
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         """The next message, None after the last one."""
         text = self.incoming.readline(MAX_MESSAGE)
         return json.loads(text) if text.endswith(b"\n") else None
@@ -102,53 +101,53 @@ def serve(sources: list[str], fd: int) -> None:
     """Answer [verb, reference, args, kwargs] with ["value", data] or ["error", type, text]."""
     line = Line(fd)
     scope = load("candidate", sources)
-    kept: list[Any] = []
+    objects: list[Any] = []
 
     def refer(value: Any) -> list[Any]:
-        kept.append(value)
-        return ["kept", len(kept) - 1]
+        objects.append(value)
+        return ["object", len(objects) - 1]
 
     def find(reference: list[Any]) -> Any:
-        kind, *rest = reference
-        if kind == "kept":
-            return kept[rest[0]]
+        kind, *details = reference
+        if kind == "object":
+            return objects[details[0]]
         if kind == "attribute":
-            return getattr(find(rest[0]), rest[1])
-        if rest[0] not in scope:
-            raise NameError(f"name {rest[0]!r} is not defined")
-        return scope[rest[0]]
+            return getattr(find(details[0]), details[1])
+        if details[0] not in scope:
+            raise NameError(f"name {details[0]!r} is not defined")
+        return scope[details[0]]
 
-    while (request := line.hear()) is not None:
+    while (request := line.receive()) is not None:
         try:
             verb, reference, args, kwargs = request
             target = find(reference)
             if verb == "items":
                 answer = ["value", pack(list(target), refer)]
             else:
-                given = [unpack(arg, find) for arg in args]
-                named = {name: unpack(arg, find) for name, arg in kwargs.items()}
-                answer = ["value", pack(target(*given, **named), refer)]
+                arguments = [unpack(arg, find) for arg in args]
+                keywords = {name: unpack(arg, find) for name, arg in kwargs.items()}
+                answer = ["value", pack(target(*arguments, **keywords), refer)]
         except Exception as error:
             answer = ["error", type(error).__name__, str(error)[:300]]
-        line.say(answer)
+        line.send(answer)
 
 
 class Remote:
-    """Something of the candidate that is no plain data: it can be called, read and passed on."""
+    """An object of the candidate that is no plain data: it can be called, read and passed on."""
 
-    def __init__(self, ask: Callable[..., Any], reference: list[Any]) -> None:
-        self.__dict__.update(_ask=ask, _reference=reference)
+    def __init__(self, call: Callable[..., Any], reference: list[Any]) -> None:
+        self.__dict__.update(_remote_call=call, _reference=reference)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._ask("call", self._reference, args, kwargs)
+        return self._remote_call("call", self._reference, args, kwargs)
 
     def __iter__(self) -> Any:
-        return iter(self._ask("items", self._reference, (), {}))
+        return iter(self._remote_call("items", self._reference, (), {}))
 
     def __getattr__(self, name: str) -> Remote:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Remote(self._ask, ["attribute", self._reference, name])
+        return Remote(self._remote_call, ["attribute", self._reference, name])
 
     def _opaque(self, *_: Any) -> Any:
         raise TypeError("the program returned an object, not plain data")
@@ -159,7 +158,7 @@ class Remote:
 
 
 def examine(tests: str, names: list[str], fd: int) -> None:
-    """Run the tests against the candidate and print ["passed" | "failed" | "broken", why].
+    """Run the tests against the candidate and print ["passed" | "failed" | "broken", reason].
 
     Args:
         tests: Python source; names it uses without defining them are the candidate's.
@@ -169,29 +168,29 @@ def examine(tests: str, names: list[str], fd: int) -> None:
     line = Line(fd)
     verdict = os.fdopen(os.dup(1), "w")
     sys.stdout = sys.stderr = open(os.devnull, "w")
-    asked = False
+    called = False
 
     def refer(value: Any) -> list[Any]:
         if isinstance(value, Remote):
             return value.__dict__["_reference"]  # type: ignore[no-any-return]
         raise TypeError(f"a test passes a {type(value).__name__}, which cannot be sent")
 
-    def ask(verb: str, reference: list[Any], args: Any, kwargs: Any) -> Any:
-        nonlocal asked
-        given = [pack(arg, refer) for arg in args]
-        named = {name: pack(arg, refer) for name, arg in kwargs.items()}
-        asked = True
+    def call(verb: str, reference: list[Any], args: Any, kwargs: Any) -> Any:
+        nonlocal called
+        arguments = [pack(arg, refer) for arg in args]
+        keywords = {name: pack(arg, refer) for name, arg in kwargs.items()}
+        called = True
         try:
-            line.say([verb, reference, given, named])
-            answer = line.hear()
+            line.send([verb, reference, arguments, keywords])
+            answer = line.receive()
         except (OSError, ValueError, RecursionError):
             answer = None
         if answer is None:
             raise EOFError("the program ended")
-        kind, *rest = answer
+        kind, *details = answer
         if kind == "value":
-            return unpack(rest[0], lambda reference: Remote(ask, reference))
-        name, text = rest
+            return unpack(details[0], lambda reference: Remote(call, reference))
+        name, text = details
         error = vars(builtins).get(name)
         if isinstance(error, type) and issubclass(error, Exception) and name not in ENDINGS:
             raise error(text)
@@ -200,23 +199,23 @@ def examine(tests: str, names: list[str], fd: int) -> None:
     try:
         tree = ast.parse(tests)
         free = (free_names(tree) - set(dir(builtins))) | set(names)
-        scope: dict[str, Any] = {name: Remote(ask, ["name", name]) for name in free}
+        scope: dict[str, Any] = {name: Remote(call, ["name", name]) for name in free}
         exec(compile(tree, "<tests>", "exec", dont_inherit=True), {"__name__": "tests", **scope})
-        report = ["passed", ""] if asked else ["broken", "nothing of the program is called"]
+        report = ["passed", ""] if called else ["broken", "nothing of the program is called"]
     except BaseException as error:
-        # what fails before anything was asked cannot be the program's fault
-        report = ["failed" if asked else "broken", f"{type(error).__name__}: {error}"[:300]]
+        # an error before the first call cannot be the program's
+        report = ["failed" if called else "broken", f"{type(error).__name__}: {error}"[:300]]
     json.dump(report, verdict)
     verdict.flush()
 
 
 def free_names(tree: ast.Module) -> set[str]:
-    """Names that a module reads and binds nowhere."""
-    read: set[str] = set()
+    """Names that a module loads and never binds."""
+    loaded: set[str] = set()
     bound: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+            (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             bound.add(node.name)
         elif isinstance(node, ast.arg):
@@ -225,4 +224,4 @@ def free_names(tree: ast.Module) -> set[str]:
             bound.add((node.asname or node.name).split(".")[0])
         elif isinstance(node, ast.ExceptHandler) and node.name:
             bound.add(node.name)
-    return read - bound
+    return loaded - bound

@@ -1,7 +1,7 @@
-"""Run one untrusted Python program in a fresh process group that does not outlive its verdict.
+"""Sandbox for untrusted Python programs: each has a process group that ends with its verdict.
 
-Inside bubblewrap the program sees a read-only /usr and interpreter, a small tmpfs, no network, no
-processes but its own and no environment. bubblewrap is refused where it cannot keep that promise.
+Inside bubblewrap the program sees a read-only /usr and interpreter, a small tmpfs, no network, only
+its own processes and no environment. Where bubblewrap cannot guarantee that, it is refused.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ TMPFS_MB = 64
 # package managers that keep every library in a folder of its own below these
 STORES = ("/nix/store", "/gnu/store")
 PACKAGES = ("site-packages", "dist-packages")
-# user ids that own nothing; a fresh one per program makes RLIMIT_NPROC count that program alone
+# user ids without files; a new one per program makes RLIMIT_NPROC count that program alone
 SPARE_UIDS = range(60_001, 65_000)
 
-# First code of the child: it takes the limits upon itself, then becomes the program. The rest of
-# the interpreter is `python -I` without `site`, which would cost half of the start.
+# First code of the child: it sets its limits and then runs the program. The interpreter is
+# `python -I` without `site`, which takes half of the start.
 BOOT = """
 import builtins, json, os, resource, sys, _sitebuiltins
-order = json.loads(sys.argv.pop())
-if order["uid"]:
+settings = json.loads(sys.argv.pop())
+if settings["uid"]:
     os.setgroups([])
-    os.setresgid(*[order["uid"]] * 3)
-    os.setresuid(*[order["uid"]] * 3)
-for name, (soft, hard) in order["limits"].items():
+    os.setresgid(*[settings["uid"]] * 3)
+    os.setresuid(*[settings["uid"]] * 3)
+for name, (soft, hard) in settings["limits"].items():
     ceiling = resource.getrlimit(getattr(resource, name))[1]
     if ceiling != resource.RLIM_INFINITY:
         soft, hard = min(soft, ceiling), min(hard, ceiling)
     resource.setrlimit(getattr(resource, name), (soft, hard))
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.set_int_max_str_digits(0)  # the limit on CPU time bounds what that guards against
-sys.path += order["packages"]
+sys.path += settings["packages"]
 builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "end of file")
-with open(order["program"], encoding="utf-8") as file:
+with open(settings["program"], encoding="utf-8") as file:
     source = file.read()
-if order["started"]:
-    os.write(order["started"], b"!")
-    os.close(order["started"])
+if settings["started"]:
+    os.write(settings["started"], b"!")
+    os.close(settings["started"])
 exec(compile(source, "<program>", "exec"), {"__name__": "__main__", "__builtins__": builtins})
 """
 
-# Says "bounded" where the process limit holds, from which the kernel exempts the real root, and
-# where the standard library and the packages can be read.
+# Prints "bounded" where the process limit applies (the kernel exempts the real root) and where the
+# standard library and the packages can be read.
 PROBE = f"""
 import decimal, os, sys, time
 for path in sys.path:
@@ -88,12 +88,12 @@ for child in children:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use."""
+    """Resource limits of one program."""
 
     cpu_seconds: int = 6
-    """CPU seconds of a process; the measure of slowness, since it does not depend on the load."""
+    """CPU seconds of a process; unlike wall time they do not depend on the load."""
     wall_seconds: float = 30.0
-    """Seconds after which a program is killed whatever it does, sleeping included."""
+    """Seconds after which a program is killed, also while it sleeps."""
     memory_mb: int = 2048
     """Address space of a process in MiB."""
     output_mb: int = 16
@@ -113,7 +113,7 @@ class Outcome:
     """exited: with code 0; crashed: with another code or by a signal; timeout: CPU or wall; flood:
     more output than is read."""
     stdout: bytes
-    """What it printed until then."""
+    """Its output until then."""
 
 
 class Sandbox:
@@ -121,8 +121,8 @@ class Sandbox:
 
     Args:
         limits: of each program.
-        allow_unsafe_execution: where bubblewrap is missing or forbidden, run programs with limits
-            and a time limit alone. They can then read, write and signal what this user can.
+        allow_unsafe_execution: where bubblewrap is missing or forbidden, run programs with resource
+            limits alone. They can then read, write and signal whatever this user can.
 
     Raises:
         ConfigError: bubblewrap does not work here and unsafe execution is not allowed.
@@ -137,7 +137,7 @@ class Sandbox:
         self._prefix = prefix
 
     def with_time(self, times: int) -> Sandbox:
-        """The same sandbox with so many times the CPU and wall time."""
+        """The same sandbox with CPU and wall time multiplied by `times`."""
         longer = copy(self)
         longer.limits = replace(
             self.limits,
@@ -154,7 +154,7 @@ class Sandbox:
         stdout: int = subprocess.DEVNULL,
         fds: Sequence[int] = (),
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A running program; whatever is left of it is killed at the end of the block.
+        """A running program; its processes are killed at the end of the block.
 
         Args:
             program: Python source.
@@ -164,24 +164,24 @@ class Sandbox:
         Raises:
             VerdictError: it never started.
         """
-        started, tell = os.pipe()
+        read_end, write_end = os.pipe()
         with (
             tempfile.TemporaryFile() as file,
-            open(started, "rb") as sign,
-            open(tell, "wb") as teller,
+            open(read_end, "rb") as started,
+            open(write_end, "wb") as writer,
         ):
             file.write(program.encode("utf-8", "replace"))
             file.seek(0)
             process = subprocess.Popen(
-                _command(self._prefix, self.limits, file.fileno(), tell),
+                _command(self._prefix, self.limits, file.fileno(), write_end),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.DEVNULL,
                 env={},
-                pass_fds=(file.fileno(), tell, *fds),
+                pass_fds=(file.fileno(), write_end, *fds),
                 start_new_session=True,
             )
-            teller.close()
+            writer.close()
             try:
                 yield process
             finally:
@@ -191,17 +191,17 @@ class Sandbox:
                 process.wait()
                 if process.stdout:
                     process.stdout.close()
-            if not sign.read(1):
+            if not started.read(1):
                 raise VerdictError(
-                    "a sandbox did not start: see that memory, processes and time are left for it"
+                    "a sandbox did not start: check that memory, processes and time are available"
                 )
 
     def run(self, program: str, stdin: str = "") -> Outcome:
         """Run a program to its end on the given standard input."""
-        with tempfile.TemporaryFile() as given:
-            given.write(stdin.encode("utf-8", "replace"))
-            given.seek(0)
-            with self.start(program, stdin=given, stdout=subprocess.PIPE) as process:
+        with tempfile.TemporaryFile() as file:
+            file.write(stdin.encode("utf-8", "replace"))
+            file.seek(0)
+            with self.start(program, stdin=file, stdout=subprocess.PIPE) as process:
                 return self.finish(process)
 
     def finish(self, process: subprocess.Popen[bytes]) -> Outcome:
@@ -209,21 +209,21 @@ class Sandbox:
         assert process.stdout is not None
         deadline = time.monotonic() + self.limits.wall_seconds
         chunks: list[bytes] = []
-        left = self.limits.output_mb * MB
-        while left >= 0:
-            patience = deadline - time.monotonic()
-            if patience <= 0 or not select.select([process.stdout], [], [], patience)[0]:
+        remaining = self.limits.output_mb * MB
+        while remaining >= 0:
+            timeout = deadline - time.monotonic()
+            if timeout <= 0 or not select.select([process.stdout], [], [], timeout)[0]:
                 return Outcome("timeout", b"".join(chunks))
             chunk = os.read(process.stdout.fileno(), MB)
             if not chunk:
                 return Outcome(ending(process, deadline), b"".join(chunks))
             chunks.append(chunk)
-            left -= len(chunk)
+            remaining -= len(chunk)
         return Outcome("flood", b"".join(chunks))
 
 
 def ending(process: subprocess.Popen[bytes], deadline: float) -> Status:
-    """How a process ends that has nothing more to say, waiting until `deadline` (monotonic)."""
+    """How a process ends after its output, waiting until `deadline` (monotonic)."""
     try:
         code = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -233,7 +233,7 @@ def ending(process: subprocess.Popen[bytes], deadline: float) -> Status:
     return "exited" if code == 0 else "crashed"
 
 
-# processes that run programs side by side start at different ids
+# parallel processes start at different ids
 _started = itertools.count(os.getpid() * 101)
 
 
@@ -245,10 +245,10 @@ def _spare_uid() -> int:
 def _command(
     prefix: Sequence[str], limits: Limits, program: int, started: int | None = None
 ) -> list[str]:
-    order = {
+    settings = {
         "uid": _spare_uid() if "CAP_SETUID" in prefix else None,
         "limits": {
-            # the soft limit ends a program by a signal of its own, the hard one whoever ignores it
+            # the soft limit sends SIGXCPU, the hard one kills a program that ignores it
             "RLIMIT_CPU": (limits.cpu_seconds, limits.cpu_seconds + 1),
             "RLIMIT_AS": (limits.memory_mb * MB,) * 2,
             "RLIMIT_FSIZE": (limits.output_mb * MB,) * 2,
@@ -261,51 +261,51 @@ def _command(
         "started": started,
     }
     python = [_python() if prefix else sys.executable, "-I", "-S", "-X", "utf8", "-c", BOOT]
-    return [*prefix, *python, json.dumps(order)]
+    return [*prefix, *python, json.dumps(settings)]
 
 
 def _python() -> str:
-    """The interpreter behind an environment, whose links may lead through any folder."""
+    """The interpreter behind a virtual environment, without links."""
     return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
 
 
 @cache
 def _bubblewrap() -> tuple[tuple[str, ...], str]:
-    """A command prefix that was seen to work, and "", or nothing and what is wrong."""
+    """A command prefix that works here, and ""; or () and the problem."""
     program = shutil.which("bwrap")
-    otherwise = "or set allow_unsafe_execution=true to run generated code with your own rights"
+    alternative = "or set allow_unsafe_execution=true to run generated code with your own rights"
     if program is None:
-        return (), f"running generated code needs bubblewrap: apt install bubblewrap, {otherwise}"
-    # root runs programs under the ids of nobody
+        return (), f"running generated code needs bubblewrap: apt install bubblewrap, {alternative}"
+    # root runs programs under unused user ids
     readable = " and may be read by every user (chmod -R o+rX)" if os.geteuid() == 0 else ""
-    complaint = ""
+    message = ""
     for privileges in _PRIVILEGES if os.geteuid() == 0 else _PRIVILEGES[1:]:
         prefix = (program, *privileges, *_SESSION, *_filesystem())
         with tempfile.TemporaryFile() as file:
             file.write(PROBE.encode())
             file.seek(0)
             command = _command(prefix, Limits(), file.fileno())
-            done = subprocess.run(
+            probe = subprocess.run(
                 command, capture_output=True, env={}, pass_fds=(file.fileno(),), timeout=60
             )
-        if done.stdout == b"bounded\n":
+        if probe.stdout == b"bounded\n":
             return prefix, ""
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        complaint = lines[-1] if lines else "the process limit does not bind root here"
-        if lines and not complaint.startswith("bwrap:") or "execvp" in complaint:
+        lines = probe.stderr.decode(errors="replace").strip().splitlines()
+        message = lines[-1] if lines else "the process limit does not bind root here"
+        if lines and not message.startswith("bwrap:") or "execvp" in message:
             return (), (
-                f"the interpreter {_python()} does not run inside bubblewrap ({complaint}), which "
+                f"the interpreter {_python()} does not run inside bubblewrap ({message}), which "
                 f"shows it /usr, {', '.join(_needed())} and nothing else: see that all it needs "
-                "lies there" + readable + f", {otherwise}"
+                "is there" + readable + f", {alternative}"
             )
     return (), (
-        f"bubblewrap does not work here ({complaint}): run as a user who may create user "
+        f"bubblewrap does not work here ({message}): run as a user who may create user "
         "namespaces (containers forbid it by default; Docker: --security-opt "
-        f"seccomp=unconfined), {otherwise}"
+        f"seccomp=unconfined), {alternative}"
     )
 
 
-# Root needs no user namespace, and has to leave its user id for the process limit to count.
+# Root needs no user namespace, and must change its user id for the process limit to apply.
 _PRIVILEGES = (
     (
         *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
@@ -318,7 +318,7 @@ _SESSION = ("--die-with-parent", "--new-session", "--clearenv")
 
 
 def _packages() -> list[str]:
-    """Folders of installed packages that this interpreter imports from, as they really lie."""
+    """Folders of installed packages that this interpreter imports from, without links."""
     return [
         os.path.realpath(path)
         for path in sys.path
@@ -327,9 +327,9 @@ def _packages() -> list[str]:
 
 
 def _needed() -> list[str]:
-    """What the interpreter and its packages need of the disk beside /usr, without links.
+    """Paths outside /usr that the interpreter and its packages need, without links.
 
-    The folders inside a prefix and not the prefix: that may be closed to the user id of a program.
+    Folders inside a prefix and not the prefix, which the program's user id may not be able to read.
     """
     needed = {_python(), *_packages()}
     for prefix in (sys.base_prefix, str(Path(_python()).parents[1])):
@@ -343,11 +343,11 @@ def _needed() -> list[str]:
     for store in STORES:
         if any(Path(path).is_relative_to(store) for path in needed):
             needed.add(store)
-    kept: list[str] = []
+    mounts: list[str] = []
     for path in sorted(path for path in needed if os.path.exists(path)):
-        if not any(Path(path).is_relative_to(other) for other in ("/usr", *kept)):
-            kept.append(path)
-    return kept
+        if not any(Path(path).is_relative_to(other) for other in ("/usr", *mounts)):
+            mounts.append(path)
+    return mounts
 
 
 def _targets(link: str) -> list[str]:
@@ -360,19 +360,19 @@ def _targets(link: str) -> list[str]:
 
 
 def _private(path: str) -> bool:
-    """Does a path hold more than packages: the home of this user, or what the run reads?"""
-    own = (os.path.realpath(os.path.expanduser("~")), os.getcwd())
-    return any(Path(folder).is_relative_to(path) for folder in own)
+    """Does a path contain more than packages: the user's home or the working directory?"""
+    folders = (os.path.realpath(os.path.expanduser("~")), os.getcwd())
+    return any(Path(folder).is_relative_to(path) for folder in folders)
 
 
 def _installed(path: str) -> str:
-    """The folder of packages that a path lies in, so that a farm of links is one folder."""
+    """The folder of packages around a path, so that many links into it give one folder."""
     folder = os.path.dirname(path)
     return folder if os.path.basename(folder) in PACKAGES else path
 
 
 def _library_path() -> list[str]:
-    """Folders of LD_LIBRARY_PATH that hold the interpreter's own library."""
+    """Folders of LD_LIBRARY_PATH with the interpreter's own library."""
     library = sysconfig.get_config_var("LDLIBRARY") or ""
     folders = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     return [
@@ -383,7 +383,7 @@ def _library_path() -> list[str]:
 
 
 def _filesystem() -> list[str]:
-    """bubblewrap's options for what a program sees: all of it read-only but /tmp."""
+    """bubblewrap's options for the file system of a program: read-only except /tmp."""
     options = ["--ro-bind", "/usr", "/usr"]
     for name in ("/lib", "/lib32", "/lib64", "/bin", "/sbin"):
         if os.path.islink(name):
@@ -393,11 +393,11 @@ def _filesystem() -> list[str]:
     options += ["--perms", "0755", "--dir", "/etc"]
     options += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     options += ["--dev", "/dev"]
-    # before what may lie below it
+    # before mounts below it
     options += ["--perms", "1777", "--size", str(TMPFS_MB * MB), "--tmpfs", "/tmp"]
     for path in _needed():
         for parent in reversed(Path(path).parents[:-1]):
-            # bubblewrap would make them for its own user alone
+            # else bubblewrap creates them for its own user alone
             options += ["--perms", "0755", "--dir", str(parent)]
         options += ["--ro-bind", path, path]
     if folders := _library_path():

@@ -1,4 +1,4 @@
-"""Is a given answer the gold answer? By form first, then by number, then by algebra."""
+"""Equality of an answer and the gold answer: by form first, then by number, then by algebra."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,6 @@ import sympy
 
 from masa.verifiers.math.expressions import names, proportional, read_expression
 from masa.verifiers.math.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
-from masa.verifiers.math.leaves import Values
 from masa.verifiers.math.numbers import TOLERANCE, read_number
 from masa.verifiers.math.quantities import split_quantity
 from masa.verifiers.math.sets import FLIPPED, interval, real_set, text_of, variables
@@ -24,6 +23,7 @@ from masa.verifiers.math.structure import (
     as_list,
     parse,
 )
+from masa.verifiers.math.value_equality import ValueComparison
 
 _ARGUMENT = r"(?:\([^()]*\)|\[[^\[\]]*\])"
 _LETTER = (
@@ -39,7 +39,7 @@ _NAME = re.compile(
     r"|\\frac\{d(?:\^\{?\d\}?)?\s*[a-z]\}\{d\s*[a-z](?:\^\{?\d\}?)?\}"
     r"|\\(?:lim|sum|prod|int|max|min|det|gcd)(?![a-zA-Z]).*)"
 )
-"""What an equation may name on its left: x, f(2), a_{10}, AB, an angle, words, a limit."""
+"""Names on the left of an equation: x, f(2), a_{10}, AB, an angle, words, a limit."""
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
 _LETTER_ALONE = re.compile(r"(?:(?:Option|Choice|Answer):?)?\(?([a-zA-Z])\)?")
 _CALL = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
@@ -48,27 +48,35 @@ _LABELLED = re.compile(
 )
 _MOST_ITEMS = 100
 _ROUNDED = 0.05
-"""How far what follows an approximation sign may be from what precedes it."""
+"""Relative error allowed between the two sides of an approximation sign."""
 
 
-def same_answer(gold: str, given: str, tolerance: float = TOLERANCE) -> bool:
-    """Does `given` say what `gold` says?
+def judge_item(item: tuple[list[str], list[str], float]) -> bool:
+    """The verdict on a JSON item (accepted golds, boxes of the answer, tolerance), for workers."""
+    golds, boxes, tolerance = item
+    return bool(boxes) and all(
+        any(same_answer(gold, box, tolerance) for gold in golds) for box in boxes
+    )
+
+
+def same_answer(gold: str, answer: str, tolerance: float = TOLERANCE) -> bool:
+    """Are two answers equal?
 
     Args:
-        gold: the reference, any LaTeX or plain text.
-        given: the content of a box.
+        gold: the gold answer, any LaTeX or plain text.
+        answer: the content of a box.
         tolerance: relative error allowed where a decimal takes part.
     """
-    gold, given = normalise(gold), normalise(given)
-    if not gold or not given:
+    gold, answer = normalise(gold), normalise(answer)
+    if not gold or not answer:
         return False
-    keys = key(gold), key(given)
+    keys = key(gold), key(answer)
     if keys[0] == keys[1]:
         return True
-    if max(len(gold), len(given)) > MAX_LENGTH or max(depth(gold), depth(given)) > MAX_DEPTH:
+    if max(len(gold), len(answer)) > MAX_LENGTH or max(depth(gold), depth(answer)) > MAX_DEPTH:
         return False
     words = word_key(gold)
-    if words is not None and words == word_key(given):
+    if words is not None and words == word_key(answer):
         return True
     one, other = map(_LETTER_ALONE.fullmatch, keys)
     if one and other:
@@ -76,35 +84,37 @@ def same_answer(gold: str, given: str, tolerance: float = TOLERANCE) -> bool:
             return one[1].upper() == other[1].upper()
         if one[1] == other[1]:
             return True
-    if _labelled(gold, given, tolerance):
+    if _labelled(gold, answer, tolerance):
         return True
-    return _Comparison(tolerance).same(*_renamed(parse(gold), parse(given)))
+    return _Comparison(tolerance).same(*_renamed(parse(gold), parse(answer)))
 
 
-def _labelled(gold: str, given: str, tolerance: float) -> bool:
-    """An option with its label, `(B) 12`, beside the same or one of both."""
-    sides = [_LABELLED.fullmatch(side) for side in (gold, given)]
+def _labelled(gold: str, answer: str, tolerance: float) -> bool:
+    """Is an option with its label, `(B) 12`, equal to the same or to its label or text alone?"""
+    sides = [_LABELLED.fullmatch(side) for side in (gold, answer)]
     if not any(sides):
         return False
-    (one, gold), (other, given) = (
-        [part for part in side.groups() if part] if side else [text, text]
-        for side, text in zip(sides, (gold, given), strict=True)
+    (one, gold), (other, answer) = (
+        [group for group in side.groups() if group] if side else [text, text]
+        for side, text in zip(sides, (gold, answer), strict=True)
     )
-    right = _Comparison(tolerance).same(parse(gold), parse(given))
-    return right and one == other if all(sides) else right or _option(one) == _option(other)
+    equal = _Comparison(tolerance).same(parse(gold), parse(answer))
+    return equal and one == other if all(sides) else equal or _option(one) == _option(other)
 
 
 def _option(text: str) -> str:
     return re.sub(r"[().:]", "", key(text))
 
 
-def _renamed(gold: Node, given: Node) -> tuple[Node, Node]:
-    r"""`k\pi, k \in \mathbb{Z}` and `n\pi, n \in \mathbb{Z}` under one name, without the
-    declaration; `f(x) = x` and `f(t) = t` as well."""
-    (one, declared), (other, its) = _declared(gold), _declared(given)
+def _renamed(gold: Node, answer: Node) -> tuple[Node, Node]:
+    r"""`k\pi, k \in \mathbb{Z}` and `n\pi, n \in \mathbb{Z}` with one name and no declaration.
+
+    Likewise `f(x) = x` and `f(t) = t`.
+    """
+    (one, declared), (other, its) = _declared(gold), _declared(answer)
     if declared and its:
         if declared[1] != its[1]:
-            return gold, given
+            return gold, answer
         other = _rename(other, its[0], declared[0])
     if isinstance(one, Relation) and isinstance(other, Relation):
         call, its_call = (_CALL.fullmatch(key(text_of(node.sides[0]))) for node in (one, other))
@@ -114,7 +124,7 @@ def _renamed(gold: Node, given: Node) -> tuple[Node, Node]:
 
 
 def _declared(node: Node) -> tuple[Node, tuple[str, str] | None]:
-    r"""A list that ends in `k \in \mathbb{Z}`, without that, and its letter and domain."""
+    r"""A list without its last item `k \in \mathbb{Z}`, and that item's letter and domain."""
     items = node.items[:-1] if isinstance(node, Several) else ()
     if not items or not isinstance(node, Several) or any(map(_has_conditions, items)):
         return node, None
@@ -127,144 +137,148 @@ def _declared(node: Node) -> tuple[Node, tuple[str, str] | None]:
     return (items[0] if len(items) == 1 else Several(items, node.joined)), (letter, domain)
 
 
-def _rename(node: Node, old: str, new: str) -> Node:
+def _rename(node: Node, letter: str, replacement: str) -> Node:
     """With two letters swapped."""
     if isinstance(node, Leaf):
-        swapped = str.maketrans(old + new, new + old)
+        swapped = str.maketrans(letter + replacement, replacement + letter)
         pieces = re.split(r"(\\[a-zA-Z]+)", node.text)
         return Leaf("".join(p if p.startswith("\\") else p.translate(swapped) for p in pieces))
     if isinstance(node, Several):
-        return Several(tuple(_rename(item, old, new) for item in node.items), node.joined)
+        return Several(
+            tuple(_rename(item, letter, replacement) for item in node.items), node.joined
+        )
     if isinstance(node, Relation):
-        return Relation(node.operators, tuple(_rename(side, old, new) for side in node.sides))
+        return Relation(
+            node.operators, tuple(_rename(side, letter, replacement) for side in node.sides)
+        )
     return node
 
 
 class _Comparison:
-    """Recursive comparison of two forms under one tolerance."""
+    """Recursive comparison of two forms with one tolerance."""
 
     def __init__(self, tolerance: float) -> None:
-        self.values = Values(tolerance)
+        self.values = ValueComparison(tolerance)
 
-    def same(self, gold: Node, given: Node) -> bool:
-        if gold == given:
+    def same(self, gold: Node, answer: Node) -> bool:
+        if gold == answer:
             return True
-        if isinstance(gold, Leaf) and isinstance(given, Leaf):
-            return self.values.same(gold.text, given.text)
-        if Combined in (type(gold), type(given)) and _real_sets(gold, given):
+        if isinstance(gold, Leaf) and isinstance(answer, Leaf):
+            return self.values.same(gold.text, answer.text)
+        if Combined in (type(gold), type(answer)) and _real_sets(gold, answer):
             return True
         if isinstance(gold, Several) and len(gold.items) == 1:
-            return self.same(gold.items[0], given)
-        if isinstance(given, Several) and len(given.items) == 1:
-            return self.same(gold, given.items[0])
-        if isinstance(gold, Congruence) or isinstance(given, Congruence):
-            return self._congruences(gold, given)
-        if isinstance(gold, Relation) or isinstance(given, Relation):
-            return self._relations(gold, given)
-        if isinstance(gold, Cases) and isinstance(given, Cases):
+            return self.same(gold.items[0], answer)
+        if isinstance(answer, Several) and len(answer.items) == 1:
+            return self.same(gold, answer.items[0])
+        if isinstance(gold, Congruence) or isinstance(answer, Congruence):
+            return self._congruences(gold, answer)
+        if isinstance(gold, Relation) or isinstance(answer, Relation):
+            return self._relations(gold, answer)
+        if isinstance(gold, Cases) and isinstance(answer, Cases):
             return self._in_any_order(
                 [Ordered("(", row, ")") for row in gold.rows],
-                [Ordered("(", row, ")") for row in given.rows],
+                [Ordered("(", row, ")") for row in answer.rows],
             )
-        if isinstance(gold, Matrix) or isinstance(given, Matrix):
-            return self._matrices(gold, given)
-        if isinstance(gold, Ordered) and isinstance(given, Ordered):
-            # round and square differ for an interval; of three or more items they are style
-            alike = gold.opening + gold.ending == given.opening + given.ending
+        if isinstance(gold, Matrix) or isinstance(answer, Matrix):
+            return self._matrices(gold, answer)
+        if isinstance(gold, Ordered) and isinstance(answer, Ordered):
+            # the kind of bracket matters for an interval, not for three or more items
+            alike = gold.opening + gold.ending == answer.opening + answer.ending
             alike = alike or len(gold.items) > 2
-            return alike and self._in_order(gold.items, given.items) or _real_sets(gold, given)
-        if isinstance(gold, Several | Ordered) and isinstance(given, Several | Ordered):
-            return self._lists(gold, given)
-        if isinstance(gold, Combined) and isinstance(given, Combined):
+            return alike and self._in_order(gold.items, answer.items) or _real_sets(gold, answer)
+        if isinstance(gold, Several | Ordered) and isinstance(answer, Several | Ordered):
+            return self._lists(gold, answer)
+        if isinstance(gold, Combined) and isinstance(answer, Combined):
             same = self._in_order if gold.operator == "setminus" else self._in_any_order
-            return gold.operator == given.operator and same(gold.items, given.items)
-        for one, other in ((gold, given), (given, gold)):
+            return gold.operator == answer.operator and same(gold.items, answer.items)
+        for one, other in ((gold, answer), (answer, gold)):
             grouped = as_list(text_of(one))
             if grouped and isinstance(other, Several):
                 return self._in_any_order(grouped.items, other.items)
-        return _real_sets(gold, given)
+        return _real_sets(gold, answer)
 
-    def _lists(self, gold: Several | Ordered, given: Several | Ordered) -> bool:
-        """Lists and sets in any order, tuples in order, conditions by what meets them."""
-        sides = (gold, given)
-        named = [_assigned(side) for side in sides]
+    def _lists(self, gold: Several | Ordered, answer: Several | Ordered) -> bool:
+        """Compare lists and sets in any order, tuples in order, conditions by their solutions."""
+        sides = (gold, answer)
+        assigned = [_assigned(side) for side in sides]
         several = all(isinstance(side, Several) for side in sides)
-        if several and bool(named[0]) is bool(named[1]):
+        if several and bool(assigned[0]) is bool(assigned[1]):
             if any(map(_has_conditions, sides)):
-                sets = real_set(gold), real_set(given)
+                sets = real_set(gold), real_set(answer)
                 if sets[0] is not None and sets[1] is not None:
-                    return _same_variable(gold, given) and bool(sets[0] == sets[1])
+                    return _same_variable(gold, answer) and bool(sets[0] == sets[1])
                 if len({side.joined == "or" for side in sides if isinstance(side, Several)}) > 1:
                     return False
-            return self._in_any_order(gold.items, given.items)
+            return self._in_any_order(gold.items, answer.items)
         # a tuple without its brackets, or as x = 1, y = 2
-        one, other = (values or _listed(side) for values, side in zip(named, sides, strict=True))
-        return self._in_order(one, other) if one and other else _real_sets(gold, given)
+        one, other = (values or _listed(side) for values, side in zip(assigned, sides, strict=True))
+        return self._in_order(one, other) if one and other else _real_sets(gold, answer)
 
-    def _in_order(self, gold: Sequence[Node], given: Sequence[Node]) -> bool:
-        return len(gold) == len(given) and all(map(self.same, gold, given))
+    def _in_order(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+        return len(gold) == len(answer) and all(map(self.same, gold, answer))
 
-    def _in_any_order(self, gold: Sequence[Node], given: Sequence[Node]) -> bool:
-        if len(gold) != len(given) or len(gold) > _MOST_ITEMS:
+    def _in_any_order(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+        if len(gold) != len(answer) or len(gold) > _MOST_ITEMS:
             return False
-        left = list(given)
+        remaining = list(answer)
         for node in gold:
-            match = next((other for other in left if self.same(node, other)), None)
+            match = next((other for other in remaining if self.same(node, other)), None)
             if match is None:
                 return False
-            left.remove(match)
+            remaining.remove(match)
         return True
 
-    def _matrices(self, gold: Node, given: Node) -> bool:
-        rows = [_rows(gold), _rows(given)]
+    def _matrices(self, gold: Node, answer: Node) -> bool:
+        rows = [_rows(gold), _rows(answer)]
         if rows[0] is None or rows[1] is None:
-            return self.values.plain(_written(gold), _written(given))
+            return self.values.same_without_unit(_latex_of(gold), _latex_of(answer))
         if len(rows[0]) == len(rows[1]):
             return all(map(self._in_order, rows[0], rows[1]))
         flat = [[cell for row in side for cell in row] for side in (rows[0], rows[1])]
         vectors = all(len(side) == 1 or len(side[0]) == 1 for side in (rows[0], rows[1]))
-        loose = not (isinstance(gold, Matrix) and isinstance(given, Matrix))
+        loose = not (isinstance(gold, Matrix) and isinstance(answer, Matrix))
         return vectors and loose and self._in_order(flat[0], flat[1])
 
-    def _congruences(self, gold: Node, given: Node) -> bool:
-        if isinstance(gold, Congruence) and isinstance(given, Congruence):
-            one, other = key(gold.name), key(given.name)
-            same = gold.modulus == given.modulus and (one == other or not (one and other))
-            return same and (gold.residue - given.residue) % gold.modulus == 0
-        if not isinstance(given, Congruence):
+    def _congruences(self, gold: Node, answer: Node) -> bool:
+        if isinstance(gold, Congruence) and isinstance(answer, Congruence):
+            one, other = key(gold.name), key(answer.name)
+            same = gold.modulus == answer.modulus and (one == other or not (one and other))
+            return same and (gold.residue - answer.residue) % gold.modulus == 0
+        if not isinstance(answer, Congruence):
             return False
         number = read_number(text_of(gold))  # the remainder asked for
-        return number is not None and number.value == given.residue < given.modulus
+        return number is not None and number.value == answer.residue < answer.modulus
 
-    def _relations(self, gold: Node, given: Node) -> bool:
-        if isinstance(gold, Relation) and isinstance(given, Relation):
-            if _is_equation(gold) and _is_equation(given):
-                return self._equations(gold, given)
-            if gold.operators == given.operators == ("in",):
-                same_name = key(text_of(gold.sides[0])) == key(text_of(given.sides[0]))
-                return same_name and self.same(gold.sides[1], given.sides[1])
-            if self._inequalities(gold, given):
+    def _relations(self, gold: Node, answer: Node) -> bool:
+        if isinstance(gold, Relation) and isinstance(answer, Relation):
+            if _is_equation(gold) and _is_equation(answer):
+                return self._equations(gold, answer)
+            if gold.operators == answer.operators == ("in",):
+                same_name = key(text_of(gold.sides[0])) == key(text_of(answer.sides[0]))
+                return same_name and self.same(gold.sides[1], answer.sides[1])
+            if self._inequalities(gold, answer):
                 return True
-        intervals = [side for side in map(interval, (gold, given)) if side]
+        intervals = [side for side in map(interval, (gold, answer)) if side]
         if len(intervals) == 2:
             one, other = intervals
             if (one[0] == other[0] or "" in (one[0], other[0])) and self.same(one[1], other[1]):
                 return True
-        if isinstance(gold, Relation) and isinstance(given, Relation):
-            return _real_sets(gold, given)
-        if isinstance(given, Relation) and _is_equation(given):
-            return any(self.same(gold, side) for side in self._stated(given))
+        if isinstance(gold, Relation) and isinstance(answer, Relation):
+            return _real_sets(gold, answer)
+        if isinstance(answer, Relation) and _is_equation(answer):
+            return any(self.same(gold, side) for side in self._stated(answer))
         if isinstance(gold, Relation) and _is_equation(gold):
-            return any(self.same(side, given) for side in self._stated(gold))
-        for member, compared in ((gold, given), (given, gold)):
+            return any(self.same(side, answer) for side in self._stated(gold))
+        for member, compared in ((gold, answer), (answer, gold)):
             if isinstance(member, Relation) and member.operators == ("in",) and variables(member):
-                return _same_variable(gold, given) and self.same(member.sides[1], compared)
-        return _real_sets(gold, given)
+                return _same_variable(gold, answer) and self.same(member.sides[1], compared)
+        return _real_sets(gold, answer)
 
     def _stated(self, equation: Relation) -> list[Node]:
         r"""The values that an equation states: `x = 4`, `1 + 2 = 3`, `x = \sqrt2 \approx 1.41`.
 
-        None where it is one to be solved, as `2x = 4`, or where two of its constants differ.
+        Empty where it must be solved, as `2x = 4`, or where two of its constants differ.
         """
         sides, signs = list(equation.sides), list(equation.operators)
         if len(sides) == 2 and _is_name(sides[1]) and not _is_name(sides[0]):
@@ -282,28 +296,28 @@ class _Comparison:
         rounded = signs[-1:] == ["approx"] and len(sides) > 1
         return ([sides[-1]] if named or not rounded else []) + (sides[-2:-1] if rounded else [])
 
-    def _equations(self, gold: Relation, given: Relation) -> bool:
-        named = [_is_name(side.sides[0]) for side in (gold, given)]
+    def _equations(self, gold: Relation, answer: Relation) -> bool:
+        named = [_is_name(side.sides[0]) for side in (gold, answer)]
         if all(named):
-            same_name = _name_key(gold.sides[0]) == _name_key(given.sides[0])
-            if same_name and any(self.same(gold.sides[-1], side) for side in self._stated(given)):
+            same_name = _name_key(gold.sides[0]) == _name_key(answer.sides[0])
+            if same_name and any(self.same(gold.sides[-1], side) for side in self._stated(answer)):
                 return True
-        if not len(gold.sides) == len(given.sides) == 2:
+        if not len(gold.sides) == len(answer.sides) == 2:
             return False
-        if all(isinstance(side, Ordered) for side in (*gold.sides, *given.sides)):
-            return self._in_order(gold.sides, given.sides)
-        one, other = _difference(gold, 0), _difference(given, 0)
+        if all(isinstance(side, Ordered) for side in (*gold.sides, *answer.sides)):
+            return self._in_order(gold.sides, answer.sides)
+        one, other = _difference(gold, 0), _difference(answer, 0)
         return one is not None and other is not None and proportional(one, other, positive=False)
 
-    def _inequalities(self, gold: Relation, given: Relation) -> bool:
-        """The same links, read from left to right or from right to left."""
-        if len(gold.operators) != len(given.operators):
+    def _inequalities(self, gold: Relation, answer: Relation) -> bool:
+        """Are the links of two chains equal, read from the left or from the right?"""
+        if len(gold.operators) != len(answer.operators):
             return False
         backwards = Relation(
-            tuple(FLIPPED.get(operator, operator) for operator in reversed(given.operators)),
-            tuple(reversed(given.sides)),
+            tuple(FLIPPED.get(operator, operator) for operator in reversed(answer.operators)),
+            tuple(reversed(answer.sides)),
         )
-        candidates = [side for side in (given, backwards) if side.operators == gold.operators]
+        candidates = [side for side in (answer, backwards) if side.operators == gold.operators]
         if any(self._in_order(gold.sides, candidate.sides) for candidate in candidates):
             return True
         if {"in", "notin"} & set(gold.operators):
@@ -311,23 +325,23 @@ class _Comparison:
         return any(all(_same_links(gold, candidate)) for candidate in candidates)
 
 
-def _same_links(gold: Relation, given: Relation) -> Iterator[bool]:
+def _same_links(gold: Relation, answer: Relation) -> Iterator[bool]:
     for place, operator in enumerate(gold.operators):
-        one, other = _difference(gold, place), _difference(given, place)
-        known = one is not None and other is not None
-        yield known and proportional(one, other, positive=operator not in ("=", "neq"))
+        one, other = _difference(gold, place), _difference(answer, place)
+        comparable = one is not None and other is not None
+        yield comparable and proportional(one, other, positive=operator not in ("=", "neq"))
 
 
-def _real_sets(gold: Node, given: Node) -> bool:
-    if not _same_variable(gold, given):
+def _real_sets(gold: Node, answer: Node) -> bool:
+    if not _same_variable(gold, answer):
         return False
-    left = real_set(gold)
-    right = None if left is None else real_set(given)
-    return right is not None and bool(left == right)
+    gold_set = real_set(gold)
+    answer_set = None if gold_set is None else real_set(answer)
+    return answer_set is not None and bool(gold_set == answer_set)
 
 
-def _same_variable(gold: Node, given: Node) -> bool:
-    one, other = variables(gold), variables(given)
+def _same_variable(gold: Node, answer: Node) -> bool:
+    one, other = variables(gold), variables(answer)
     return not one or not other or one == other
 
 
@@ -341,7 +355,7 @@ def _rows(node: Node) -> tuple[tuple[Node, ...], ...] | None:
     return None
 
 
-def _written(node: Node) -> str:
+def _latex_of(node: Node) -> str:
     """A matrix or a product with one, as LaTeX."""
     if isinstance(node, Matrix):
         rows = r"\\".join("&".join(text_of(cell) for cell in row) for row in node.rows)
@@ -353,15 +367,15 @@ def _assigned(node: Several | Ordered) -> tuple[Node, ...]:
     """The values of `y = 2, x = 1` in the order of the names; () where it is no such list."""
     if not isinstance(node, Several) or node.joined == "or":
         return ()
-    named: dict[str, Node] = {}
+    values: dict[str, Node] = {}
     for item in node.items:
         if not isinstance(item, Relation) or item.operators != ("=",):
             return ()
         name = key(text_of(item.sides[0])).lstrip("\\")
-        if not _VARIABLE.fullmatch(name) or name in named:
+        if not _VARIABLE.fullmatch(name) or name in values:
             return ()
-        named[name] = item.sides[1]
-    return tuple(named[name] for name in sorted(named))
+        values[name] = item.sides[1]
+    return tuple(values[name] for name in sorted(values))
 
 
 def _listed(node: Several | Ordered) -> tuple[Node, ...]:
@@ -398,14 +412,14 @@ def _is_constant(node: Node) -> bool:
     text = split_quantity(text_of(node), True).text
     if read_number(text):
         return True
-    read = read_expression(text) if text else None
-    return isinstance(read, sympy.Expr) and not names(read)
+    expression = read_expression(text) if text else None
+    return isinstance(expression, sympy.Expr) and not names(expression)
 
 
 def _difference(relation: Relation, place: int) -> sympy.Expr | None:
     """Left side minus right side of one link of a relation."""
     sides = [relation.sides[place], relation.sides[place + 1]]
-    read = [read_expression(side.text) if isinstance(side, Leaf) else None for side in sides]
-    if not all(isinstance(side, sympy.Expr) for side in read):
+    expressions = [read_expression(side.text) if isinstance(side, Leaf) else None for side in sides]
+    if not all(isinstance(side, sympy.Expr) for side in expressions):
         return None
-    return sympy.Add(read[0], sympy.Mul(-1, read[1], evaluate=False), evaluate=False)
+    return sympy.Add(expressions[0], sympy.Mul(-1, expressions[1], evaluate=False), evaluate=False)

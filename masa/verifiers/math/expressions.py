@@ -1,7 +1,7 @@
-"""Algebra: an expression read by latex2sympy2_extended, two compared by their values.
+"""Algebra: expressions parsed by latex2sympy2_extended, and compared by their values.
 
 Values are compared at fixed rational points at high precision: identities hold there or fail by a
-wide margin. Nothing is simplified, so a tower of powers stays a symbol.
+wide margin. Nothing is simplified, so a tower of powers is never computed.
 """
 
 import re
@@ -17,7 +17,7 @@ from mpmath import mp, mpf
 from sympy.core.function import AppliedUndef
 
 from masa.verifiers.math.numbers import TOLERANCE, Number, read_number
-from masa.verifiers.math.values import Undefined, value
+from masa.verifiers.math.numeric import Undefined, numeric_value
 
 _CASED = ConversionConfig(lowercase_symbols=False)
 _POINTS = tuple(
@@ -29,11 +29,11 @@ _POINTS = tuple(
         (13, 2, 1, 1), (2, 2, 1, 1),
     )
 )  # fmt: skip
-"""Per point a value for each of up to 12 variables; at four of them all are positive."""
+"""A value for each of up to 12 variables, per point; at four points all are positive."""
 _COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (3, 5, 8, 4, 6, 7, 2, 9))
 """Points where variables bound a sum or are integers by their place."""
 _DIGITS = (60, 2000)
-"""First a glance, then enough to tell 2^4950 from 2^4950 + 1."""
+"""First a quick check, then enough digits to distinguish 2^4950 from 2^4950 + 1."""
 _FUNCTION_NAMES = set("fghpqruvyFGHPQRSTWL")
 _ALLOWED = set(
     """frac sqrt pi infty cdot times sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh
@@ -53,7 +53,7 @@ _WORD = re.compile(r"(?<![\\a-zA-Z])(?:[a-zA-Z]{5,}|[A-Z]{3,})")
 
 
 def _readable(text: str) -> str:
-    """What latex2sympy lacks or would drop, said in terms that it knows."""
+    """The text with commands that latex2sympy lacks or drops replaced by ones that it has."""
 
     def repeating(match: re.Match[str]) -> str:
         number = read_number(match[0])
@@ -96,7 +96,7 @@ def _conjugate(match: re.Match[str]) -> str:
 
 
 def _cis(text: str) -> str:
-    """What follows `cis`, up to the next sum, as a power of e."""
+    """The argument of `cis`, up to the next sum, as a power of e."""
     level = 0
     for end, character in enumerate(text):
         level += (character in "([{") - (character in ")]}")
@@ -106,7 +106,7 @@ def _cis(text: str) -> str:
 
 
 def _is_algebra(text: str) -> bool:
-    """Is every piece known? The parser drops or multiplies what it does not know."""
+    """Is every command known? The parser drops or multiplies unknown ones."""
     if re.search(r"[\d)]\s*_", text):
         return False  # a subscript of a number, which the parser would drop
     environments = set(re.findall(r"\\(?:begin|end)\{(\w+)\}", text))
@@ -124,7 +124,7 @@ def _is_algebra(text: str) -> bool:
 
 @lru_cache(maxsize=512)
 def read_expression(text: str) -> Any | None:
-    """The SymPy object a normalised answer stands for, unevaluated; None if it cannot be read."""
+    """The SymPy object of a normalised answer, unevaluated; None where it cannot be parsed."""
     if match := _DETERMINANT.fullmatch(text):
         return _determinant(match[1])
     text = _readable(text)
@@ -132,18 +132,18 @@ def read_expression(text: str) -> Any | None:
         return None
     try:
         with sympy.evaluate(False):
-            read = latex2sympy(text, conversion_config=_CASED)
-        if isinstance(read, sympy.MatrixExpr):
-            read = read.doit()
+            expression = latex2sympy(text, conversion_config=_CASED)
+        if isinstance(expression, sympy.MatrixExpr):
+            expression = expression.doit()
     except MemoryError:
         raise
     except Exception:  # the grammar's, the lexer's and SymPy's errors have no common base
         return None
-    if isinstance(read, sympy.MatrixBase):
-        return read
-    if not isinstance(read, sympy.Expr):
+    if isinstance(expression, sympy.MatrixBase):
+        return expression
+    if not isinstance(expression, sympy.Expr):
         return None
-    return _products(read.xreplace({sympy.I: sympy.Symbol("I")}))  # i is the imaginary unit
+    return _products(expression.xreplace({sympy.I: sympy.Symbol("I")}))  # i is the imaginary unit
 
 
 def _determinant(rows: str) -> Any | None:
@@ -176,12 +176,12 @@ def _products(expression: Any) -> Any:
 
 def names(*expressions: Any) -> list[str]:
     """The variables, in the order of their names."""
-    found = {symbol.name for expression in expressions for symbol in expression.free_symbols}
-    return sorted(found - {"i"})
+    symbols = {symbol.name for expression in expressions for symbol in expression.free_symbols}
+    return sorted(symbols - {"i"})
 
 
 def _points(*expressions: Any) -> Iterator[dict[str, Any]]:
-    """Points for the variables of expressions; none where there are too many variables."""
+    """Points for the variables of expressions; none for too many variables."""
     variables = names(*expressions)
     if len(variables) > len(_POINTS[0]):
         return
@@ -215,28 +215,28 @@ def _has_i(expression: Any) -> bool:
 
 
 def _values(sides: tuple[Any, Any], point: Any, digits: int, real: bool) -> list[Any | None]:
-    """The values of both sides at a point, None for what has none there."""
-    found: list[Any | None] = []
+    """The values of both sides at a point, None where a side has none."""
+    values: list[Any | None] = []
     for side in sides:
         try:
-            found.append(value(side, point, digits, real))
+            values.append(numeric_value(side, point, digits, real))
         except Undefined:
-            found.append(None)
-    return found
+            values.append(None)
+    return values
 
 
-def same_value(gold: Any, given: Any, tolerance: float = TOLERANCE) -> bool:
+def same_value(gold: Any, answer: Any, tolerance: float = TOLERANCE) -> bool:
     """Do two SymPy expressions have the same values wherever both have real ones?
 
     Where there are no such points, or the imaginary unit occurs, the complex values decide. With an
     absolute value on one side alone both have to be real at the same points: ln|x| is not ln x.
     """
-    sides = (gold, given)
-    constant = not names(gold, given)
+    sides = (gold, answer)
+    constant = not names(gold, answer)
     approximate = constant and any(map(_is_approximate, sides))
     loose = any(side.has(sympy.Integral) for side in sides)
-    strict = gold.has(sympy.Abs) is not given.has(sympy.Abs)
-    points = list(_points(gold, given))
+    strict = gold.has(sympy.Abs) is not answer.has(sympy.Abs)
+    points = list(_points(gold, answer))
     enough = 1 if constant else 2
     for real in (False,) if any(map(_has_i, sides)) else (True, False):
         equal = 0
@@ -270,48 +270,50 @@ def same_number(number: Number, expression: Any, tolerance: float = TOLERANCE) -
     return one is not None and other is not None and _near(one, other, mpf(tolerance))
 
 
-def same_expression(gold: Any, given: Any, tolerance: float = TOLERANCE) -> bool:
-    """Do two SymPy expressions or matrices say the same?"""
-    matrices = [isinstance(side, sympy.MatrixBase) for side in (gold, given)]
+def same_expression(gold: Any, answer: Any, tolerance: float = TOLERANCE) -> bool:
+    """Are two SymPy expressions or matrices equal?"""
+    matrices = [isinstance(side, sympy.MatrixBase) for side in (gold, answer)]
     if any(matrices):
         return (
             all(matrices)
-            and gold.shape == given.shape
+            and gold.shape == answer.shape
             and all(
                 same_value(one, other, tolerance)
-                for one, other in zip(gold.flat(), given.flat(), strict=True)
+                for one, other in zip(gold.flat(), answer.flat(), strict=True)
             )
         )
-    given = _recased(gold, given)
-    return same_value(gold, given, tolerance) or _same_antiderivative(gold, given)
+    answer = _recased(gold, answer)
+    return same_value(gold, answer, tolerance) or _same_antiderivative(gold, answer)
 
 
-def _recased(gold: Any, given: Any) -> Any:
-    """Arbitrary constants C_1, C_2 as c_1, c_2, where the gold answer writes them so."""
-    wanted = set(names(gold))
+def _recased(gold: Any, answer: Any) -> Any:
+    """Arbitrary constants C_1, C_2 as c_1, c_2, where the gold answer has these."""
+    in_gold = set(names(gold))
     renamed = {
         sympy.Symbol(name): sympy.Symbol(name.swapcase())
-        for name in names(given)
-        if re.fullmatch(r"[cC]_\d", name) and name not in wanted and name.swapcase() in wanted
+        for name in names(answer)
+        if re.fullmatch(r"[cC]_\d", name) and name not in in_gold and name.swapcase() in in_gold
     }
-    return given.xreplace(renamed) if renamed else given
+    return answer.xreplace(renamed) if renamed else answer
 
 
 _CONSTANTS = {sympy.Symbol(name) for name in ("C", "c", "K", "k", "C_1", "c_1", "C_0")}
 
 
-def _same_antiderivative(gold: Any, given: Any) -> bool:
-    """`x^2 + C` and `x^2 + 3 + c`: equal up to the constant that both name."""
-    if not (isinstance(gold, sympy.Add) and isinstance(given, sympy.Add)):
+def _same_antiderivative(gold: Any, answer: Any) -> bool:
+    """Are `x^2 + C` and `x^2 + 3 + c` equal, up to the constant that both have?"""
+    if not (isinstance(gold, sympy.Add) and isinstance(answer, sympy.Add)):
         return False
-    named = [_CONSTANTS & set(side.args) for side in (gold, given)]
-    if sympy.Symbol("C") not in named[0] | named[1] or not all(len(name) == 1 for name in named):
+    constants = [_CONSTANTS & set(side.args) for side in (gold, answer)]
+    if sympy.Symbol("C") not in constants[0] | constants[1] or not all(
+        len(name) == 1 for name in constants
+    ):
         return False
     rests = [
         sympy.Add(*(term for term in side.args if term not in name), evaluate=False)
-        for side, name in zip((gold, given), named, strict=True)
+        for side, name in zip((gold, answer), constants, strict=True)
     ]
-    if not names(*rests) or any(named[place] & rests[place].free_symbols for place in (0, 1)):
+    if not names(*rests) or any(constants[place] & rests[place].free_symbols for place in (0, 1)):
         return False
     gaps = []
     for point in _points(*rests):
@@ -321,20 +323,20 @@ def _same_antiderivative(gold: Any, given: Any) -> bool:
     return len(gaps) > 1 and all(abs(gap - gaps[0]) < mpf(10) ** -40 for gap in gaps)
 
 
-def proportional(gold: Any, given: Any, positive: bool) -> bool:
+def proportional(gold: Any, answer: Any, positive: bool) -> bool:
     """Is one expression a constant (positive) multiple of the other, at every point?
 
     Both sides of `y = 2x + 1` and `2x - y + 1 = 0` moved to the left are.
     """
-    if not names(gold) or names(gold) != names(given):
+    if not names(gold) or names(gold) != names(answer):
         return False
     ratios = []
-    for point in _points(gold, given):
-        one, other = _values((gold, given), point, _DIGITS[0], True)
+    for point in _points(gold, answer):
+        one, other = _values((gold, answer), point, _DIGITS[0], True)
         if one is not None and other is not None and other != 0:
             ratios.append(one / other)
     if len(ratios) < 3 or ratios[0] == 0 or (positive and ratios[0] < 0):
         return False
-    approximate = _is_approximate(gold) or _is_approximate(given)
+    approximate = _is_approximate(gold) or _is_approximate(answer)
     relative = mpf(TOLERANCE) if approximate else mpf(10) ** -40
     return all(bool(abs(ratio - ratios[0]) <= relative * abs(ratios[0])) for ratio in ratios)

@@ -1,7 +1,7 @@
-r"""Answers as people and models write them -> one spelling of LaTeX.
+r"""Normalisation of answers: many spellings -> one spelling of LaTeX.
 
-Only spelling: no step here changes what an answer says. Every function is linear or close to it in
-the length of an answer, which is at most MAX_LENGTH.
+No step changes the meaning of an answer. Every function is linear, or close to it, in the length of
+an answer, which is at most MAX_LENGTH.
 """
 
 import re
@@ -9,9 +9,9 @@ import unicodedata
 from functools import lru_cache
 
 MAX_LENGTH = 2000
-"""Characters beyond which an answer is compared letter by letter, never parsed."""
+"""Characters of the longest answer that is parsed; longer ones are compared letter by letter."""
 MAX_DEPTH = 40
-"""Nested brackets beyond which the same holds."""
+"""Nested brackets of the deepest answer that is parsed."""
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -155,7 +155,7 @@ _REWRITTEN = [
         ("\\in", r"\(\s*([a-zA-Z]\s*\\in\s*\\mathbb\{[A-Z]\})\s*\)", r", \1"),
     )
 ]
-"""Where the first is found, the pattern becomes the replacement, one after the other."""
+"""(needle, pattern, replacement): applied in this order, where the text has the needle."""
 _ALL_REALS = re.compile(
     r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?(?:reals?|real numbers?|real x)\}?"
     r"(?:\s*[a-z])?"
@@ -232,15 +232,15 @@ def _from_unicode(text: str) -> str:
         elif character.isascii():
             out.append(character)
         else:
-            plain = unicodedata.normalize("NFKC", character)
-            parts = plain.split("⁄")
+            ascii_text = unicodedata.normalize("NFKC", character)
+            parts = ascii_text.split("⁄")
             fraction = len(parts) == 2 and all(parts)
-            out.append(rf"\frac{{{parts[0]}}}{{{parts[1]}}}" if fraction else plain)
+            out.append(rf"\frac{{{parts[0]}}}{{{parts[1]}}}" if fraction else ascii_text)
     return "".join(out)
 
 
 def _macros(text: str) -> str:
-    """Fonts and colours away, `\text{}` and its kin as `\text{}` without braces inside."""
+    """The text without fonts and colours, with words in `\text{}` without braces inside."""
     text = _ALIGNED.sub(_rows, _COLOR.sub(" ", text))
     out, position = [], 0
     for match in _MACRO.finditer(text):
@@ -258,13 +258,13 @@ def _macros(text: str) -> str:
 
 
 def _rows(match: re.Match[str]) -> str:
-    """The rows of an aligned formula as a list; a row that begins with a sign goes on."""
+    """The rows of an aligned formula as a list; a row that begins with = continues the last."""
     rows = [row.replace("&", " ").strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[3])]
     return re.sub(r",\s*(?==)", " ", " , ".join(row for row in rows if row))
 
 
 def _words(inside: str) -> str:
-    r"""What `\text{...}` holds: a separator, a scale, letters of mathematics, or words as words."""
+    r"""The content of `\text{...}`: a separator, a scale, letters of mathematics, or words."""
     words = _macros(inside).replace(r"\cdot", "·").replace(r"\times", "·")
     words = words.replace(r"\mu", "μ").replace(r"\Omega", "Ω").replace("$", "")
     words = re.sub(r"\\text\{([^{}]*)\}", r"\1", words)
@@ -371,8 +371,10 @@ def _normalised(text: str) -> str:
 
 
 def key(text: str) -> str:
-    r"""What two normalised answers are compared by, letter by letter: spaces count between digits
-    alone, and words lose their macro."""
+    r"""The key for comparing two normalised answers letter by letter.
+
+    Spaces count only between digits, and words lose their macro.
+    """
     text = re.sub(r"\\text\{([^{}]*)\}", lambda match: match[1].strip(), text)
     text = re.sub(r"(?<=\d)\s+(?=\d)", "|", text.strip())
     return re.sub(r"([_^])\{(\w)\}", r"\1\2", re.sub(r"\s+", "", text))
@@ -382,19 +384,19 @@ ANSWER_WORDS = {"yes", "no", "true", "false", "none", "odd", "even", "am", "pm"}
 
 
 def word_key(text: str) -> str | None:
-    r"""What two normalised answers in words are compared by, in any case; None for mathematics.
+    r"""The key for comparing two normalised answers in words, without case; None for mathematics.
 
-    Words are in `\text{}`, or as long as no product of variables is.
+    Words are in `\text{}`, or longer than any product of variables.
     """
     marked = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
     if "\\" in marked or marked.lstrip()[:1].isdigit() or re.search(r"[=<>+*/^_{}|!\[\]]", marked):
         return None
     pieces = re.findall(r"[a-zA-Z']+", marked)
     bare = re.sub(r"\\text\{[^{}]*\}", " ", text)
-    plain = all(
+    all_words = all(
         re.fullmatch(r"[A-Z]?[a-z]{3,}", piece) or piece.lower() in ANSWER_WORDS for piece in pieces
     )
-    if not pieces or (re.search(r"[a-zA-Z]", bare) and not plain):
+    if not pieces or (re.search(r"[a-zA-Z]", bare) and not all_words):
         return None
     folded = re.sub(r"(?<=[a-z]{2})-(?=[a-z]{3})", "", marked.casefold())
     parts = [folded] if "(" in folded else re.split(r",|;|\band\b", folded)

@@ -1,4 +1,4 @@
-"""Numbers that can be read without algebra, as exact fractions."""
+"""The parser of plain numbers, to exact fractions."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _REPEATING = re.compile(
     r"(?P<sign>[+-]*)(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:overline|bar|dot)\{?(?P<again>\d+)\}?"
 )
 _LONGEST = 1500
-"""Digits, or powers of ten, that are read: more is a case for the letters alone."""
+"""Digits, or powers of ten, of the longest number that is parsed."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Number:
 
 
 def close(one: Fraction, other: Fraction, tolerance: float) -> bool:
-    """Relative to the larger of the two; only zero is close to zero."""
+    """Equal within a tolerance relative to the larger? Only zero is close to zero."""
     allowed = Fraction(str(tolerance)) * max(abs(one), abs(other))
     return abs(one - other) <= allowed
 
@@ -51,14 +51,14 @@ def _sign(signs: str) -> int:
     return -1 if signs.count("-") % 2 else 1
 
 
-def _whole(digits: str | None) -> Fraction:
+def _integer(digits: str | None) -> Fraction:
     return Fraction((digits or "0").replace(",", ""))
 
 
 def read_number(text: str) -> Number | None:
-    """The number that a normalised answer is, or None if it is no plain number.
+    """The number in a normalised answer, or None if it is no plain number.
 
-    Reads integers, decimals, thousands separators, powers of ten, fractions, mixed fractions and
+    Parses integers, decimals, thousands separators, powers of ten, fractions, mixed fractions and
     repeating decimals.
     """
     if len(text) > _LONGEST:
@@ -74,18 +74,18 @@ def read_number(text: str) -> Number | None:
         power = match["braced"] or match["bare"] or match["e"]
         if power and abs(int(power)) > _LONGEST:
             return None
-        value = _whole(match["digits"].rstrip(".")) * Fraction(10) ** int(power or 0)
+        value = _integer(match["digits"].rstrip(".")) * Fraction(10) ** int(power or 0)
         return Number(_sign(match["sign"]) * value, exact=not power and "." not in match["digits"])
     if match := _FRACTION.fullmatch(text) or _SLASH.fullmatch(text) or _MIXED.fullmatch(text):
         parts = match.groupdict()
-        under = _whole(parts["under"])
+        under = _integer(parts["under"])
         if under == 0:
             return None
-        value = _whole(parts.get("whole")) + _whole(parts["over"]) / under
+        value = _integer(parts.get("whole")) + _integer(parts["over"]) / under
         return Number(_sign(match["sign"]) * value)
     if match := _REPEATING.fullmatch(text):
         fixed, again = match["fixed"], match["again"]
-        value = _whole(match["whole"] or "0") + Fraction(int(fixed or 0), 10 ** len(fixed))
+        value = _integer(match["whole"] or "0") + Fraction(int(fixed or 0), 10 ** len(fixed))
         value += Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(fixed))
         return Number(_sign(match["sign"]) * value)
     return None

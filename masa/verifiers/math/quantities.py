@@ -1,4 +1,4 @@
-"""What stands around a value in an answer: a unit, a currency, percent, a counted noun."""
+"""The parts of an answer beside its value: a unit, a currency, percent, a counted noun."""
 
 import re
 from decimal import Decimal
@@ -10,18 +10,18 @@ from masa.verifiers import units
 from masa.verifiers.math.numbers import read_number
 
 
-class Unit(NamedTuple):
-    """A unit of physics, or of money or the day; and nouns, as in `5 red balls`."""
+class AnswerUnit(NamedTuple):
+    """A unit of physics, money or time of day; and nouns, as in `5 red balls`."""
 
     physical: units.Unit | None
     nouns: frozenset[str]
 
 
-class Quantity(NamedTuple):
-    """A value, as text, and what was taken off it."""
+class ValueWithUnit(NamedTuple):
+    """A value, as text, and its unit."""
 
     text: str
-    unit: Unit | None
+    unit: AnswerUnit | None
     percent: bool
 
 
@@ -31,12 +31,12 @@ _MONEY = {
     "eur": ("euro", "1"), "yen": ("yen", "1"), "rupee": ("rupee", "1"), "rs": ("rupee", "1"),
     "pounds sterling": ("sterling", "1"), "am": ("am", "1"), "pm": ("pm", "1"),
 }  # fmt: skip
-"""Base and size: what pint has no units for."""
+"""Base and size of units that pint does not have."""
 _COUNTED = set(
     "way number integer solution value point time people student total possible different of in all"
     " is the a an answer ans approximately each old exactly about".split()
 )
-"""Words that say what the question asked for anyway."""
+"""Words that repeat the question."""
 _NO_UNIT = re.compile(
     r"\b(?:or|not|and|if|else|except|otherwise|plus|minus|less|more|greater|least|most|over|above"
     r"|below|under|factorial|half|dozen|score|mod|modulo|base|root|negative|infinity|no|never|than"
@@ -73,23 +73,23 @@ _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])|cis")
 
 
 @lru_cache(maxsize=1024)
-def _unit(text: str) -> Unit | None:
-    """What words after a value say; None where they add nothing."""
-    plain = re.sub(r"\b([ap])\.\s*m\b\.?", r"\1m", text.lower()).strip(" .()")
-    if money := _MONEY.get(plain) or _MONEY.get(plain.removesuffix("s")):
+def _unit(text: str) -> AnswerUnit | None:
+    """The unit in the words after a value; None where there is none."""
+    lowered = re.sub(r"\b([ap])\.\s*m\b\.?", r"\1m", text.lower()).strip(" .()")
+    if money := _MONEY.get(lowered) or _MONEY.get(lowered.removesuffix("s")):
         base, size = money
-        return Unit(units.Unit(float(size), ((base, Fraction(1)),)), frozenset())
+        return AnswerUnit(units.Unit(float(size), ((base, Fraction(1)),)), frozenset())
     words = text.split()
     for count in range(len(words), 0, -1):
         if physical := units.parse_unit(" ".join(words[:count])):
-            return Unit(physical, _nouns(words[count:]))
+            return AnswerUnit(physical, _nouns(words[count:]))
     nouns = _nouns(words)
-    return Unit(None, nouns) if nouns else None
+    return AnswerUnit(None, nouns) if nouns else None
 
 
 def _nouns(words: list[str]) -> frozenset[str]:
-    found = re.findall(r"[a-z]+|\^-?\d", " ".join(words).lower())
-    nouns = (noun.removesuffix("s") for noun in found)
+    words = re.findall(r"[a-z]+|\^-?\d", " ".join(words).lower())
+    nouns = (noun.removesuffix("s") for noun in words)
     return frozenset(noun for noun in nouns if noun not in _COUNTED)
 
 
@@ -103,7 +103,7 @@ def _tail_text(tail: str) -> str:
 
 
 def _bare(text: str, symbols: bool) -> re.Match[str] | None:
-    """A unit without `\\text{}`: known, or words that no product of variables is as long as."""
+    """A unit without `\\text{}`: a known one, or words longer than any product of variables."""
     match = _BARE_TAIL.search(text)
     if not match or not match.start():
         return None
@@ -115,22 +115,22 @@ def _bare(text: str, symbols: bool) -> re.Match[str] | None:
     return match if (symbols or long) and units.parse_unit(tail) else None
 
 
-def split_quantity(text: str, symbols: bool) -> Quantity:
-    r"""Take percent, degrees, currency and units off a normalised answer.
+def split_quantity(text: str, symbols: bool) -> ValueWithUnit:
+    r"""Split a normalised answer into its value and percent, degrees, currency or unit.
 
     Args:
         text: one value, not a list.
-        symbols: also take bare one-letter units off (`12 m`), where letters cannot be variables.
+        symbols: also split off one-letter units (`12 m`), where letters cannot be variables.
     """
     value, unit = _PREFIX.sub("", text.strip()), None
     if money := _MONEY_FIRST.match(value):
         unit, value = _unit(money["unit"]), money["sign"] + value[money.end() :]
     if value.endswith("%"):
-        return Quantity(value[:-1].rstrip().removesuffix("\\"), unit, True)
+        return ValueWithUnit(value[:-1].rstrip().removesuffix("\\"), unit, True)
     degrees = None if _TRIGONOMETRIC.search(value) else _DEGREES.search(value)
     if degrees and degrees.start():
         scale = degrees["words"] or degrees["bare"] or ""
-        return Quantity(value[: degrees.start()], _unit("°" + scale), False)
+        return ValueWithUnit(value[: degrees.start()], _unit("°" + scale), False)
     match = _TAIL.search(value) or _bare(value, symbols)
     if match and match.start() > 0 and not _NO_UNIT.search(_tail_text(match[0])):
         rest = value[: match.start()].rstrip().removesuffix("\\").rstrip()
@@ -138,11 +138,11 @@ def split_quantity(text: str, symbols: bool) -> Quantity:
         if rest and not (greek and read_number(rest) is None):
             percent = rest.endswith("%")
             rest = rest.removesuffix("%").rstrip()
-            return Quantity(rest, unit or _unit(_tail_text(match[0])), percent)
-    return Quantity(value, unit, False)
+            return ValueWithUnit(rest, unit or _unit(_tail_text(match[0])), percent)
+    return ValueWithUnit(value, unit, False)
 
 
-def angle(unit: Unit | None) -> str:
+def angle(unit: AnswerUnit | None) -> str:
     """ "degree" or "radian" where a unit is one, else ""."""
     if unit is None or unit.physical is None:
         return ""
@@ -151,30 +151,30 @@ def angle(unit: Unit | None) -> str:
     return "radian" if unit.physical.scale == 1 else "degree"
 
 
-def converted(given: Quantity, gold: Quantity) -> str | None:
-    """The given value in the gold answer's unit, as text; None where they measure other things."""
-    one, other = gold.unit, given.unit
+def converted(answer: ValueWithUnit, gold: ValueWithUnit) -> str | None:
+    """The answer's value in the gold answer's unit, as text; None for units of different kinds."""
+    one, other = gold.unit, answer.unit
     if one is None or other is None:
-        return given.text
+        return answer.text
     if one.nouns and other.nouns and not (one.nouns <= other.nouns or other.nouns <= one.nouns):
         return None
     if one.physical is None or other.physical is None:
-        return given.text if one.physical is other.physical else None
+        return answer.text if one.physical is other.physical else None
     if one.physical == other.physical:
-        return given.text
+        return answer.text
     if {angle(one), angle(other)} == {"degree", ""} and {
         side.physical.dimension for side in (one, other) if side.physical and side.physical.offset
     }:
-        return given.text  # 20 degrees, of Celsius
+        return answer.text  # 20 degrees, of Celsius
     if not one.physical.comparable(other.physical):
         return None
     scale = other.physical.scale / one.physical.scale
     shift = (other.physical.offset - one.physical.offset) / one.physical.scale
-    text = rf"{_decimal(scale)} \cdot ({given.text})"
+    text = rf"{_decimal(scale)} \cdot ({answer.text})"
     return f"{text} + ({_decimal(shift)})" if shift else text
 
 
 def _decimal(number: float) -> str:
-    """Without a power of ten, and with a point: sizes of units are rounded to 12 digits."""
+    """A number without a power of ten and with a point: a decimal, as unit sizes are rounded."""
     digits = format(Decimal(f"{number:.12g}"), "f")
     return digits if "." in digits else digits + ".0"

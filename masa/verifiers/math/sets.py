@@ -20,7 +20,7 @@ def text_of(node: Node) -> str:
 
 
 def variables(node: Node) -> set[str]:
-    """What the inequalities and memberships of a form are about."""
+    """The variables of the inequalities and memberships of a form."""
     if isinstance(node, Relation):
         sides = [key(text_of(side)) for side in node.sides]
         sides = [re.sub(r"^\|(.*)\|$", r"\1", side) for side in sides]
@@ -50,7 +50,7 @@ def interval(node: Node) -> tuple[str, Ordered] | None:
 
 
 def real_set(node: Node) -> sympy.Set | None:
-    """The set that a form describes; None where it describes none, or none that is decided here."""
+    """The set that a form describes; None where it describes none, or one not supported here."""
     if len(variables(node)) > 1:
         return None
     return _set(node)
@@ -81,14 +81,14 @@ def _combined(node: Combined) -> sympy.Set | None:
         return sympy.Union(*parts)
     if node.operator == "cap":
         return sympy.Intersection(*parts)
-    whole = parts[0]
+    difference = parts[0]
     for part in parts[1:]:
-        whole = sympy.Complement(whole, part)
-    return whole
+        difference = sympy.Complement(difference, part)
+    return difference
 
 
 def _several(node: Several) -> sympy.Set | None:
-    """Conditions: together by "and" and by a comma, unless nothing would meet them all."""
+    """Conditions: an intersection by "and" and by a comma, unless that is empty; else a union."""
     if node.joined == "{":
         values = [_bound(item) for item in node.items]
         if any(value is None or not value.is_extended_real for value in values):
@@ -116,7 +116,7 @@ def _several(node: Several) -> sympy.Set | None:
 
 
 def _relation(relation: Relation) -> sympy.Set | None:
-    """`a < x <= b` and its kin."""
+    """The set of a relation, such as `a < x <= b`."""
     operators, sides = relation.operators, relation.sides
     if operators == ("in",):
         return _set(sides[1])
@@ -141,12 +141,12 @@ def _one_sided(operator: str, side: Node, absolute: bool) -> sympy.Set | None:
     bound = _bound(side)
     if bound is None or not bound.is_extended_real or (absolute and not bound.is_nonnegative):
         return None
-    least = -bound if absolute else -sympy.oo
+    lower = -bound if absolute else -sympy.oo
     if operator == "=" or operator == "neq":
         values = sympy.FiniteSet(bound, -bound) if absolute else sympy.FiniteSet(bound)
         return values if operator == "=" else sympy.Complement(sympy.S.Reals, values)
     if operator in ("<", "le"):
-        return sympy.Interval(least, bound, operator == "<", operator == "<")
+        return sympy.Interval(lower, bound, operator == "<", operator == "<")
     if operator in (">", "ge"):
         if absolute:
             return sympy.Complement(
@@ -175,7 +175,7 @@ def _bound(node: Node) -> sympy.Expr | None:
     number = read_number(text)
     if number:
         return sympy.Rational(*number.value.as_integer_ratio())
-    read = read_expression(text) if text and not re.search(r"\^.*\^|!", text) else None
-    if not isinstance(read, sympy.Expr) or read.free_symbols:
+    expression = read_expression(text) if text and not re.search(r"\^.*\^|!", text) else None
+    if not isinstance(expression, sympy.Expr) or expression.free_symbols:
         return None
-    return read.doit()
+    return expression.doit()

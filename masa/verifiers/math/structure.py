@@ -1,6 +1,6 @@
 r"""The outer form of an answer: lists, tuples and intervals, sets, unions, relations, matrices.
 
-What is inside is left as text (`Leaf`) for literals, units and algebra.
+The inner values are text (`Leaf`), for value_equality.py.
 """
 
 import re
@@ -45,7 +45,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A tuple, point or interval: items between brackets of which each has its meaning."""
+    """A tuple, point or interval: items between brackets, whose kind matters."""
 
     opening: str
     items: tuple["Node", ...]
@@ -54,7 +54,7 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Several:
-    r"""A list without brackets, or a set: the order does not count.
+    r"""A list without brackets, or a set, in any order.
 
     `joined` is "," or "and" or "or", and "{" for a set.
     """
@@ -73,7 +73,7 @@ class Combined:
 
 @dataclass(frozen=True)
 class Cases:
-    """A value per condition; the order does not count."""
+    """A value per condition, in any order."""
 
     rows: tuple[tuple["Node", "Node"], ...]
 
@@ -106,10 +106,10 @@ Node = Leaf | Ordered | Several | Combined | Cases | Congruence | Relation | Mat
 
 
 def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
-    """The parts between top-level separators that are not empty.
+    """The non-empty parts between top-level separators.
 
-    Commas before three digits group them where all commas do, outside brackets; or where the
-    commas that separate show it by the space after them, as in `(1,000, 2)`.
+    Commas before three digits group digits where all commas do so, outside brackets; or where the
+    separating commas have a space after them, as in `(1,000, 2)`.
     """
     marks = _top_level(text, _SEPARATOR[separator]) if separator in text else []
     if separator == "," and marks:
@@ -122,26 +122,26 @@ def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
 
 
 def as_list(text: str) -> "Several | None":
-    """`100,200,300` read as three numbers."""
+    """`100,200,300` as three numbers."""
     if not re.fullmatch(r"[+-]?\d{1,3}(?:,[1-9]\d\d)+", text):
         return None
     return Several(tuple(Leaf(part) for part in text.split(",")), ",")
 
 
 def _top_level(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
-    """Matches that are in no brackets and in no environment."""
-    found, level, position = [], 0, 0
+    """Matches outside brackets and environments."""
+    matches, level, position = [], 0, 0
     for match in pattern.finditer(text):
         between = text[position : match.start()]
         level += sum(map(between.count, _OPEN)) - sum(map(between.count, _CLOSE))
         position = match.start()
         if level == 0:
-            found.append(match)
-    return found
+            matches.append(match)
+    return matches
 
 
 def _inside(text: str) -> tuple[str, str, str] | None:
-    r"""(opening, inside, ending) where one pair of brackets holds the whole text."""
+    r"""(opening, inside, ending) where one pair of brackets is around the whole text."""
     if text.startswith(r"\{") and text.endswith(r"\}"):
         return (r"\{", text[2:-2], r"\}") if closing(text, 1) == len(text) - 1 else None
     if text[:1] in ("(", "[") and closing(text, 0) == len(text) - 1:
@@ -177,12 +177,12 @@ def _cases(text: str) -> "Node | None":
 
 
 def parse(text: str) -> Node:
-    """The outer form of a normalised answer. Never fails: what has no form is a Leaf."""
+    """The outer form of a normalised answer; a text without a form is a Leaf."""
     text = strip_outer(text)
     if r"\begin" in text:
-        found = _cases(text) or _matrix(text)
-        if found:
-            return found
+        form = _cases(text) or _matrix(text)
+        if form:
+            return form
     match = _CONGRUENCE.fullmatch(text) if r"\pmod" in text else None
     if match:
         if int(match["modulus"]) > 0:
@@ -218,13 +218,13 @@ def parse(text: str) -> Node:
 
 
 def _pieces(text: str, marks: list[re.Match[str]]) -> list[str]:
-    """What lies between the marks."""
+    """The text between the marks."""
     cuts = [0, *(position for mark in marks for position in mark.span()), len(text)]
     return [text[a:b] for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
 
 
 def _lone_plus(text: str) -> str:
-    """A sign that begins a value is no sum."""
+    """The text without plus signs that begin a value."""
     return re.sub(r"(^|[(,=\[])\s*\+", r"\1", text)
 
 
@@ -252,9 +252,9 @@ def _element(text: str) -> Node:
     return Leaf(rf"\{{{text}\}}") if nested else node
 
 
-def _relation(text: str, found: list[re.Match[str]]) -> Node:
-    sides = [side.strip() for side in _pieces(text, found)]
-    operators = [match[1] or match[0] for match in found]
+def _relation(text: str, signs: list[re.Match[str]]) -> Node:
+    sides = [side.strip() for side in _pieces(text, signs)]
+    operators = [match[1] or match[0] for match in signs]
     operators = ["=" if operator == "equiv" else operator for operator in operators]
     if not sides[0] and len(sides) == 2 and operators[0] in ("=", "approx"):
         return parse(sides[1])

@@ -1,8 +1,8 @@
-r"""Is a mathematical answer right? The last box of a response against a gold answer.
+r"""The verifier of mathematics: compares the last box of a response with a gold answer.
 
-Verdicts come from a pool of processes (masa.verifiers.pool) with CPU and memory limits for every
-item, so they are the same on any thread and under any load, and nothing hangs. Nothing in an answer
-is ever executed. Importing this module imports neither SymPy nor torch.
+Verdicts come from a pool of processes (masa.verifiers.pool) with CPU and memory limits per item, so
+they do not depend on threads or load, and nothing hangs. No part of an answer is executed. This
+module imports neither SymPy nor torch.
 """
 
 import math
@@ -10,13 +10,10 @@ import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from masa.verifiers.extract import answer_boxes, extract_box
+from masa.verifiers.extract import answer_boxes
 from masa.verifiers.math.latex import normalise
 from masa.verifiers.math.numbers import TOLERANCE
-from masa.verifiers.pool import VerdictPool, shared_pool, usual_workers
-
-__all__ = ["Gold", "MathVerdict", "check_gold", "extract_box", "judge", "judge_batch", "math_pool"]
-__all__ += ["verify", "verify_batch"]
+from masa.verifiers.pool import VerdictPool, default_workers, shared_pool
 
 Gold = str | float | Sequence[str | float]
 """An accepted answer, or several of which one is enough."""
@@ -25,15 +22,15 @@ CPU_SECONDS = 3.0
 """Per verdict; an ordinary one takes milliseconds."""
 MEMORY = 1 << 30
 """Bytes per worker beyond its imports."""
-_JUDGE = "masa.verifiers.math.answers:is_right"
+_JUDGE = "masa.verifiers.math.equality:judge_item"
 
 
 class MathVerdict(NamedTuple):
-    """What became of a response."""
+    """The verdict on one response."""
 
     correct: bool
     extracted: str | None
-    """The answer as it stands in the box; None where there is none (unparsable, so not correct)."""
+    """The answer in the box; None where there is none: the response is unparsable and wrong."""
 
 
 def check_gold(gold: Gold) -> tuple[str, ...]:
@@ -70,12 +67,8 @@ def _gold_text(answer: object) -> str:
 def math_pool(
     workers: int | None = None, seconds: float = CPU_SECONDS, memory: int = MEMORY
 ) -> VerdictPool:
-    """A pool of one's own; `judge_batch` has a shared one otherwise. Close it after use."""
-    return VerdictPool(_JUDGE, workers or usual_workers(), seconds, memory)
-
-
-def _shared_pool() -> VerdictPool:
-    return shared_pool(_JUDGE, CPU_SECONDS, MEMORY)
+    """A separate pool for `judge_batch`, which else uses a shared one. Close it after use."""
+    return VerdictPool(_JUDGE, workers or default_workers(), seconds, memory)
 
 
 def judge_batch(
@@ -86,7 +79,7 @@ def judge_batch(
     """Verdicts of (gold, response) pairs, in their order; equal answers are judged once.
 
     Args:
-        pairs: a gold answer and the whole text of a response.
+        pairs: a gold answer and the full text of a response.
         tolerance: relative error allowed where a decimal takes part.
         pool: from `math_pool`; a shared one if None.
 
@@ -97,14 +90,13 @@ def judge_batch(
     items = [
         (check_gold(gold), box, tolerance) for (gold, _), box in zip(pairs, boxes, strict=True)
     ]
-    asked = list(dict.fromkeys(item for item in items if item[1]))
-    answers = (pool or _shared_pool()).map(asked) if asked else []
-    right = {item: answer is True for item, answer in zip(asked, answers, strict=True)}
-    return [MathVerdict(right.get(item, False), " or ".join(item[1]) or None) for item in items]
+    pool = pool or shared_pool(_JUDGE, CPU_SECONDS, MEMORY)
+    verdicts = pool.verdicts(item for item in items if item[1])
+    return [MathVerdict(verdicts.get(item, False), " or ".join(item[1]) or None) for item in items]
 
 
 def judge(gold: Gold, response: str, tolerance: float = TOLERANCE) -> MathVerdict:
-    """The verdict of one response, and what was taken for its answer."""
+    """The verdict on one response, with its extracted answer."""
     return judge_batch([(gold, response)], tolerance)[0]
 
 

@@ -51,7 +51,7 @@ def test_parallel_phase_is_one_call_with_both_groups():
     config = algorithm(control={"start_step": 5}, gate=GATE, cutoff=CUT)
     world, groups = roll_out(config, step=5)
     assert len(world.engine.calls) == 1
-    assert len(world.asked("meta")) == len(world.asked("solve")) == 6
+    assert len(world.requested("meta")) == len(world.requested("solve")) == 6
     assert all(len(g.meta) == len(g.solutions) == 4 for g in groups)
 
 
@@ -79,10 +79,10 @@ def test_before_start_step_nothing_is_enforced():
 def test_a_gate_without_proof_is_not_active():
     config = algorithm(gate=GATE | {"min_precision": 0.9})
     world, groups = roll_out(config)
-    assert len(world.engine.calls) == 1 and len(world.asked("solve")) == 6
+    assert len(world.engine.calls) == 1 and len(world.requested("solve")) == 6
     world.controller.precision.add([1.0] * 4)
     collect(prompts(6), 6, world.context)
-    assert len(world.asked("solve")) == 6 + 3
+    assert len(world.requested("solve")) == 6 + 3
 
 
 def test_a_cutoff_without_proof_is_not_active():
@@ -99,7 +99,7 @@ def test_a_cutoff_without_proof_is_not_active():
 
 def test_skipped_prompts_get_no_solution():
     world, groups = roll_out(algorithm(gate=GATE))
-    assert world.asked("solve") == ["problem 1", "problem 3", "problem 5"]
+    assert world.requested("solve") == ["problem 1", "problem 3", "problem 5"]
     for group in groups:
         skipped = number(group.prompt.problem) % 2 == 0
         assert group.plan.would_skip == group.skipped == skipped
@@ -145,7 +145,7 @@ def test_a_right_gate_changes_no_weight_of_a_solution_token(loss, token_mean):
 
 def test_everything_skipped_is_fine():
     world, groups = roll_out(algorithm(gate=GATE), meta=lambda *args: meta_text(8, 20))
-    assert world.asked("solve") == [] and world.verified == []
+    assert world.requested("solve") == [] and world.verified == []
     assert all(g.skipped for g in groups)
 
 
@@ -241,7 +241,7 @@ def test_hints_reach_the_solution_prompt():
     said = iter([["carry", "sum"], ["carry"], ["carry", "sum"], ["other"]])
     world, (group,) = roll_out(config, count=1, meta=lambda *args: meta_text(4, 9, next(said)))
     # the notions that at least half of the predictions name
-    assert world.asked("solve") == ["problem 0#carry,sum"]
+    assert world.requested("solve") == ["problem 0#carry,sum"]
     assert decode(group.solution_prompt_ids) == "solve:problem 0#carry,sum"
     assert decode(group.meta_prompt_ids) == "meta:problem 0"
     assert group.uncensored and not group.plan.enforced
@@ -252,9 +252,9 @@ def test_hints_reach_the_solution_prompt():
 def test_no_hint_before_start_step_or_without_notions():
     config = algorithm(control={"hint": True, "start_step": 5})
     world, _ = roll_out(config, count=1, step=5)
-    assert world.asked("solve") == ["problem 0"]
+    assert world.requested("solve") == ["problem 0"]
     world, _ = roll_out(config, count=1, step=6, meta=lambda *args: "nothing to read")
-    assert world.asked("solve") == ["problem 0"]
+    assert world.requested("solve") == ["problem 0"]
 
 
 # --- rewards and samples
@@ -343,8 +343,8 @@ def test_a_step_can_be_repeated():
 
 def test_grpo_never_asks_for_predictions():
     world, groups = roll_out(algorithm(meta={"group_size": 0}))
-    assert world.asked("meta") == []
-    assert len(world.asked("solve")) == 6 and len(world.engine.calls) == 1
+    assert world.requested("meta") == []
+    assert len(world.requested("solve")) == 6 and len(world.engine.calls) == 1
     for group in groups:
         assert group.meta == group.predictions == group.meta_rewards == ()
         assert not group.plan.would_skip and group.plan.max_tokens == group.plan.cutoff_tokens == 64

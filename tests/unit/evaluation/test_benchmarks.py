@@ -1,4 +1,4 @@
-"""Every benchmark composes, loads its published form, and knows right from wrong."""
+"""Every benchmark composes, loads its published form, and separates correct from wrong answers."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 from masa.evaluation.benchmarks import load_benchmarks
-from masa.evaluation.config import load, load_benchmark
+from masa.evaluation.eval_config import load, load_benchmark
 
 SUITES = {"math": 6, "logic": 5, "science": 4, "code": 5, "all": 20}
 NAMES = sorted(path.stem for path in (conf_dir() / "benchmark").glob("*.yaml"))
@@ -47,8 +47,8 @@ def choices(count, options=4):
     ]  # fmt: skip
 
 
-def test_what_makes_a_verdict_is_in_the_digest(tmp_path):
-    """Samples drawn for a question are no samples of the same text under another rule."""
+def test_the_digest_changes_with_the_rule_of_judging(tmp_path):
+    """Samples of a question are no samples of the same text under another rule."""
     benchmark = loaded("arc_challenge", published.ROWS["arc_challenge"], tmp_path)
     for changed in (
         replace(benchmark, rule="number number None"),
@@ -76,13 +76,13 @@ def test_every_config_composes_and_is_checked(name):
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_right_answers_are_right_and_wrong_ones_wrong(name, tmp_path):
+def test_correct_responses_are_correct_and_wrong_ones_wrong(name, tmp_path):
     benchmark = loaded(name, published.ROWS[name], tmp_path)
     scorer = benchmark.scorer
-    right = [scorer.right(item) or LIVECODEBENCH for item in benchmark.items]
+    correct = [scorer.correct_response(item) or LIVECODEBENCH for item in benchmark.items]
     for texts, expected in (
-        (right, True),
-        ([scorer.wrong(item) for item in benchmark.items], False),
+        (correct, True),
+        ([scorer.wrong_response(item) for item in benchmark.items], False),
     ):
         verdicts = scorer.judge(list(zip(benchmark.items, texts, strict=True)))
         assert [verdict.correct for verdict in verdicts] == [expected] * 2
@@ -119,15 +119,15 @@ def test_a_question_does_not_depend_on_its_answer(name, tmp_path):
     rows = published.ROWS[name]
     changed = [with_another_answer(name, row) for row in rows]
     assert all(one != other for one, other in zip(rows, changed, strict=True))
-    here, there = (loaded(name, each, tmp_path) for each in (rows, changed))
-    for one, other in zip(here.items, there.items, strict=True):
-        assert here.templates.solution_text(one.prompt.problem) == there.templates.solution_text(
-            other.prompt.problem
-        )
+    original, altered = (loaded(name, each, tmp_path) for each in (rows, changed))
+    for one, other in zip(original.items, altered.items, strict=True):
+        assert original.templates.solution_text(
+            one.prompt.problem
+        ) == altered.templates.solution_text(other.prompt.problem)
         assert one.gold != other.gold
 
 
-def test_gpqa_does_not_say_which_column_an_option_comes_from(tmp_path):
+def test_gpqa_does_not_show_which_column_an_option_comes_from(tmp_path):
     for item in loaded("gpqa_diamond", published.ROWS["gpqa_diamond"], tmp_path).items:
         assert "orrect" not in item.prompt.problem
         assert item.prompt.problem.count("this one") == 1
@@ -138,9 +138,9 @@ def test_the_arithmetic_task_as_a_benchmark():
         "benchmark=arithmetic", "benchmark.arithmetic.task.config.validation_size_per_level=2"
     )
     (benchmark,) = load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates), limit=5)
-    answers = [(item, benchmark.scorer.right(item)) for item in benchmark.items]
+    answers = [(item, benchmark.scorer.correct_response(item)) for item in benchmark.items]
     assert [v.correct for v in benchmark.scorer.judge(answers)] == [True] * 5
-    answers = [(item, benchmark.scorer.wrong(item)) for item in benchmark.items]
+    answers = [(item, benchmark.scorer.wrong_response(item)) for item in benchmark.items]
     assert not any(v.correct for v in benchmark.scorer.judge(answers))
 
 
@@ -153,9 +153,9 @@ def test_a_constant_letter_scores_chance_after_shuffling(tmp_path):
     assert set(Counter(item.gold[0] for item in benchmark.items)) == set("ABCD")
 
 
-def test_the_right_option_is_no_constant_letter_whatever_the_options_say(tmp_path):
-    said = ["10 cm above the ground", "None of the above", "Both A and B", "all of these"]
-    for option in said:
+def test_the_correct_option_has_no_constant_letter(tmp_path):
+    options = ["10 cm above the ground", "None of the above", "Both A and B", "all of these"]
+    for option in options:
         rows = [{**row, "Incorrect Answer 2": option} for row in choices(400)]
         letters = Counter(item.gold[0] for item in loaded("gpqa_diamond", rows, tmp_path).items)
         assert set(letters) == set("ABCD") and max(letters.values()) < 140
@@ -196,7 +196,7 @@ def test_options_are_the_same_in_every_run_and_order(tmp_path):
         assert f"{letter}) right" in item.prompt.problem
 
 
-def test_options_that_speak_of_other_options_stay_in_place(tmp_path):
+def test_options_that_refer_to_other_options_stay_in_place(tmp_path):
     rows = [
         {"id": f"{i}", "question": "Which?", "answerKey": "C",
          "choices": {"text": ["x", "y", last], "label": list("ABC")}}
@@ -215,7 +215,7 @@ def test_questions_that_are_demonstrations_elsewhere_are_left_out(tmp_path):
     assert [i.prompt.id for i in loaded("ar_lsat", rows, tmp_path).items] == ["kept"]
 
 
-def test_logic_comes_with_demonstrations_of_its_own(tmp_path):
+def test_logic_benchmarks_have_demonstrations(tmp_path):
     for name in ("prontoqa", "proofwriter", "folio", "logical_deduction", "ar_lsat"):
         benchmark = loaded(name, published.ROWS[name], tmp_path)
         shown = benchmark.templates.solution.partition("{problem}")[0]
@@ -306,9 +306,9 @@ def test_damaged_private_tests_are_refused_by_name(private, tmp_path):
 
 @pytest.mark.parametrize(
     "name, message",
-    [("aime24", "look at the connection"), ("gpqa_diamond", "it is gated: accept its terms")],
+    [("aime24", "check the connection"), ("gpqa_diamond", "it is gated: accept its terms")],
 )
-def test_what_cannot_be_downloaded_says_what_to_do(name, message):
+def test_a_failed_download_names_the_remedy(name, message):
     cfg = compose(f"benchmark={name}")
     with pytest.raises(ConfigError, match=message) as caught:
         load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates))

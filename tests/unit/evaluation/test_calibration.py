@@ -1,4 +1,4 @@
-"""What is said of predictions: reliability curve, and a gate's verdicts with their intervals."""
+"""The reliability curve, and precision and recall of a gate with their intervals."""
 
 import math
 

@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 from builders import byte_tokenizer
 from filelock import FileLock
+from scripted_engine import ScriptedEngine
 
 from masa.cli import app
 from masa.cli.config_store import conf_dir
-from masa.engine.scripted import ScriptedEngine
 from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.evaluate import arguments, run
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.compare import compare
-from masa.evaluation.config import EvaluationConfig, file_name
+from masa.evaluation.eval_config import EvaluationConfig, file_name
 from masa.evaluation.items import Item
 from masa.evaluation.results import summarise_all, write_results
-from masa.evaluation.sampling import Sampler, draw_all
+from masa.evaluation.sampling import Sampler, sample_all
 from masa.evaluation.scoring import Verdict
 from masa.evaluation.store import Store
 from masa.statistics import clustered_wilson
@@ -34,15 +34,21 @@ EOS = TOKENIZER.eos_token_id
 
 
 def settings(**changes):
-    plain = {"output_dir": ".", "model": {}, "engine": {}, "templates": {}, "benchmark": {"b": {}}}
+    required = {
+        "output_dir": ".",
+        "model": {},
+        "engine": {},
+        "templates": {},
+        "benchmark": {"b": {}},
+    }
     small = {"n": 4, "k": [1, 2], "batch": 5, "max_tokens": 40}
-    return EvaluationConfig(**(plain | small | changes))
+    return EvaluationConfig(**(required | small | changes))
 
 
 class LastCharacter:
-    """Right is who ends with the gold character; no text at all is no answer."""
+    """A text is correct if it ends with the gold character; an empty one has no answer."""
 
-    def check(self, item):
+    def check_gold(self, item):
         pass
 
     def judge(self, answers):
@@ -56,8 +62,8 @@ def benchmark(name="b", questions=5, domain="toy"):
     return Benchmark(name, domain, items, TEMPLATES, LastCharacter(), questions, questions)
 
 
-class Clumsy:
-    """Says a letter by its seed; ends the process's patience after so many calls."""
+class LetterEngine:
+    """Answers a letter by the seed; is interrupted after some calls."""
 
     def __init__(self, calls=math.inf, letters="ab"):
         self.calls = calls
@@ -85,12 +91,12 @@ def evaluate(out, engine, config, *benchmarks):
     store = Store(out)
     renderer = PromptRenderer(TEMPLATES, TOKENIZER, config.min_length, config.max_tokens)
     samplers = [Sampler(b, renderer, config, store) for b in benchmarks]
-    draw_all(samplers, lambda longest: engine)
+    sample_all(samplers, lambda longest: engine)
     return store
 
 
 def finish(out, engine, config, *benchmarks):
-    """An evaluation to its end: samples, scores, settings."""
+    """A complete evaluation: samples, scores, settings."""
     store = evaluate(out, engine, config, *benchmarks)
     if not (out / "settings.json").exists():
         store.check_settings({"model": out.name})
@@ -104,85 +110,91 @@ META = {"meta": True, "meta_samples": 3, "meta_max_tokens": 200, "min_length": 1
 @pytest.mark.parametrize("batch", [1, 3, 7, 100])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, batch):
     both = benchmark("b"), benchmark("other")
-    whole = evaluate(tmp_path / "whole", Clumsy(), settings(**META), *both)
+    uninterrupted = evaluate(tmp_path / "whole", LetterEngine(), settings(**META), *both)
     config = settings(**META, batch=batch)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(tmp_path / "stopped", Clumsy(calls=1 + 7 // batch), config, *both)
-    there = Store(tmp_path / "stopped")
-    assert 0 < len(there.read("b")) + len(there.read("other")) < 2 * len(whole.read("b"))
-    stopped = evaluate(tmp_path / "stopped", Clumsy(), config, *both)
+        evaluate(tmp_path / "stopped", LetterEngine(calls=1 + 7 // batch), config, *both)
+    interrupted = Store(tmp_path / "stopped")
+    assert (
+        0
+        < len(interrupted.read("b")) + len(interrupted.read("other"))
+        < 2 * len(uninterrupted.read("b"))
+    )
+    stopped = evaluate(tmp_path / "stopped", LetterEngine(), config, *both)
     for name in ("b", "other"):
-        pd.testing.assert_frame_equal(stopped.read(name), whole.read(name))
-    assert summarise_all(both, stopped, config) == summarise_all(both, whole, config)
+        pd.testing.assert_frame_equal(stopped.read(name), uninterrupted.read(name))
+    assert summarise_all(both, stopped, config) == summarise_all(both, uninterrupted, config)
 
 
-class Unable(LastCharacter):
-    """Fails at the second batch."""
+class FailingScorer(LastCharacter):
+    """Raises at the second batch."""
 
     def __init__(self, error):
         self.error = error
-        self.left = 1
+        self.calls_before_error = 1
 
     def judge(self, answers):
-        self.left -= 1
-        if self.left < 0:
+        self.calls_before_error -= 1
+        if self.calls_before_error < 0:
             raise self.error
         return super().judge(answers)
 
 
 @pytest.mark.parametrize(
-    "error, seen",
+    "error, expected",
     [
         (VerdictError("a sandbox did not start"), TrainingError),
         (ConfigError("question q1: the tests fail"), ConfigError),
         (RecursionError(), RecursionError),
     ],
 )
-def test_what_was_drawn_outlives_its_judge(tmp_path, error, seen):
-    whole = evaluate(tmp_path / "whole", Clumsy(), settings(**META), benchmark())
-    broken = replace(benchmark(), scorer=Unable(error))
-    with pytest.raises(seen) as caught:
-        evaluate(tmp_path / "stopped", Clumsy(), settings(**META), broken)
-    if seen is TrainingError:
+def test_samples_outlive_a_failing_scorer(tmp_path, error, expected):
+    uninterrupted = evaluate(tmp_path / "whole", LetterEngine(), settings(**META), benchmark())
+    broken = replace(benchmark(), scorer=FailingScorer(error))
+    with pytest.raises(expected) as caught:
+        evaluate(tmp_path / "stopped", LetterEngine(), settings(**META), broken)
+    if expected is TrainingError:
         assert "repeat the command" in str(caught.value) and "\n" not in str(caught.value)
-    drawn = len(Store(tmp_path / "stopped").read("b"))
-    assert drawn == 10
+    count = len(Store(tmp_path / "stopped").read("b"))
+    assert count == 10
     with pytest.raises(ConfigError, match="run the evaluation to its end"):
         summarise_all([benchmark()], Store(tmp_path / "stopped"), settings(n=2, k=[1]))
-    # the seven batches of the whole were five completions each
-    resumed = evaluate(tmp_path / "stopped", Clumsy(calls=5), settings(**META), benchmark())
-    pd.testing.assert_frame_equal(resumed.read("b"), whole.read("b"))
+    # the uninterrupted evaluation had seven batches of five completions
+    resumed = evaluate(tmp_path / "stopped", LetterEngine(calls=5), settings(**META), benchmark())
+    pd.testing.assert_frame_equal(resumed.read("b"), uninterrupted.read("b"))
 
 
-def test_nothing_is_drawn_twice_and_more_samples_join_those_there(tmp_path):
-    first = Clumsy()
+def test_nothing_is_sampled_twice_and_more_samples_are_added(tmp_path):
+    first = LetterEngine()
     evaluate(tmp_path, first, settings(), benchmark())
     before = Store(tmp_path).read("b")
     assert len(before) == 20
-    idle = Clumsy(calls=0)
+    idle = LetterEngine(calls=0)
     evaluate(tmp_path, idle, settings(), benchmark())
-    more = evaluate(tmp_path, Clumsy(), settings(n=6), benchmark()).read("b")
+    more = evaluate(tmp_path, LetterEngine(), settings(n=6), benchmark()).read("b")
     assert len(more) == 30
     pd.testing.assert_frame_equal(more[more["sample"] < 4].reset_index(drop=True), before)
 
 
-def test_samples_do_not_depend_on_what_else_is_asked(tmp_path):
-    alone = evaluate(tmp_path / "1", Clumsy(), settings(), benchmark(questions=2)).read("b")
-    among = evaluate(tmp_path / "2", Clumsy(), settings(batch=99), benchmark(), benchmark("x"))
-    kept = among.read("b")
-    pd.testing.assert_frame_equal(kept[kept["id"].isin(["q0", "q1"])], alone)
+def test_samples_do_not_depend_on_other_questions(tmp_path):
+    alone = evaluate(tmp_path / "1", LetterEngine(), settings(), benchmark(questions=2)).read("b")
+    among = evaluate(
+        tmp_path / "2", LetterEngine(), settings(batch=99), benchmark(), benchmark("x")
+    )
+    samples = among.read("b")
+    pd.testing.assert_frame_equal(samples[samples["id"].isin(["q0", "q1"])], alone)
     assert among.read("b")["text"].tolist() != among.read("x")["text"].tolist()
-    reseeded = evaluate(tmp_path / "3", Clumsy(), settings(seed=1), benchmark())
-    assert reseeded.read("b")["text"].tolist() != kept["text"].tolist()
+    reseeded = evaluate(tmp_path / "3", LetterEngine(), settings(seed=1), benchmark())
+    assert reseeded.read("b")["text"].tolist() != samples["text"].tolist()
 
 
-def test_a_changed_question_is_not_taken_for_the_old_one(tmp_path):
-    evaluate(tmp_path, Clumsy(), settings(), benchmark())
-    old = benchmark()
-    item = replace(old.items[1], gold="b")
-    changed = replace(old, items=[old.items[0], item, *old.items[2:]])
+def test_a_changed_question_is_refused(tmp_path):
+    evaluate(tmp_path, LetterEngine(), settings(), benchmark())
+    original = benchmark()
+    item = replace(original.items[1], gold="b")
+    changed = replace(original, items=[original.items[0], item, *original.items[2:]])
     with pytest.raises(ConfigError, match="another version of question q1 of b"):
-        evaluate(tmp_path, Clumsy(), settings(), changed)
+        evaluate(tmp_path, LetterEngine(), settings(), changed)
 
 
 def test_other_settings_are_refused_in_the_same_directory(tmp_path):
@@ -193,8 +205,8 @@ def test_other_settings_are_refused_in_the_same_directory(tmp_path):
         store.check_settings({"model": "a", "temperature": 1.0})
 
 
-class Cut(Clumsy):
-    """Every second completion never ends; of the others every second says nothing."""
+class Cut(LetterEngine):
+    """Every second completion never ends; of the others every second is empty."""
 
     def script(self, prompt_ids, seed):
         if seed % 2:
@@ -202,7 +214,7 @@ class Cut(Clumsy):
         return (EOS,) if seed % 4 else (*TOKENIZER("a")["input_ids"], EOS)
 
 
-def test_truncated_and_unparsed_are_counted_apart(tmp_path):
+def test_truncated_and_unparsed_are_counted_separately(tmp_path):
     config = settings(n=64, k=[1])
     store = evaluate(tmp_path, Cut(), config, benchmark())
     score = summarise_all([benchmark()], store, config)["benchmarks"]["b"]
@@ -214,7 +226,7 @@ def test_truncated_and_unparsed_are_counted_apart(tmp_path):
 def test_results_and_their_table(tmp_path):
     config = settings(**META)
     benchmarks = benchmark("b"), benchmark("c", 8, "other")
-    store = evaluate(tmp_path, Clumsy(), config, *benchmarks)
+    store = evaluate(tmp_path, LetterEngine(), config, *benchmarks)
     scores = summarise_all(benchmarks, store, config)
     text = write_results(tmp_path, scores, {"model": "m"}, {"engine": "e", "vllm": "0"})
     saved = json.loads((tmp_path / "results.json").read_text())
@@ -223,8 +235,8 @@ def test_results_and_their_table(tmp_path):
     assert saved["benchmarks"]["c"]["clusters"] == 4
     assert set(saved["averages"]) == {"all"}
     assert (tmp_path / "results.md").read_text() == text
-    for shown in (f"{100 * correct:.1f} [", "mean (all)", "vllm 0", "pass-rate MAE"):
-        assert shown in text
+    for text_part in (f"{100 * correct:.1f} [", "mean (all)", "vllm 0", "pass-rate MAE"):
+        assert text_part in text
     meta = saved["benchmarks"]["b"]["meta"]
     assert meta["parse_rate"] == 1 and meta["pass_rate_ece"] > 0
     assert sum(point["questions"] for point in meta["reliability"]) == 5
@@ -233,21 +245,21 @@ def test_results_and_their_table(tmp_path):
 def test_benchmarks_that_were_scored_before_stay(tmp_path):
     config = settings(**META)
     first, second = benchmark("b"), benchmark("c", 8)
-    finish(tmp_path / "each", Clumsy(), config, first)
-    finish(tmp_path / "each", Clumsy(), config, second)
-    finish(tmp_path / "both", Clumsy(), config, first, second)
+    finish(tmp_path / "each", LetterEngine(), config, first)
+    finish(tmp_path / "each", LetterEngine(), config, second)
+    finish(tmp_path / "both", LetterEngine(), config, first, second)
     each, both = (
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("each", "both")
     )
     assert each["benchmarks"] == both["benchmarks"] and each["averages"] == both["averages"]
-    finish(tmp_path / "each", Clumsy(), settings(**META | {"n": 5}), first)
+    finish(tmp_path / "each", LetterEngine(), settings(**META | {"n": 5}), first)
     assert set(json.loads((tmp_path / "each" / "results.json").read_text())["benchmarks"]) == {"b"}
 
 
-def test_scores_say_what_they_are_scores_of(tmp_path):
+def test_scores_have_their_source_and_settings(tmp_path):
     config = settings(**META, limit=5, sigma=0.3)
     origin = {"source": "hub/set", "revision": "main"}
-    finish(tmp_path, Clumsy(), config, replace(benchmark(), origin=origin))
+    finish(tmp_path, LetterEngine(), config, replace(benchmark(), origin=origin))
     score = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["b"]
     assert (score["source"], score["revision"], score["limit"]) == ("hub/set", "main", 5)
     assert (score["meta"]["meta_samples"], score["meta"]["sigma"]) == (3, 0.3)
@@ -256,16 +268,16 @@ def test_scores_say_what_they_are_scores_of(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_a_damaged_directory_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "settings.json").write_text(text)
-    for read in (Store(tmp_path).settings, lambda: Store(tmp_path).check_settings({"model": "a"})):
+    for load in (Store(tmp_path).settings, lambda: Store(tmp_path).check_settings({"model": "a"})):
         with pytest.raises(ConfigError, match="settings.json cannot be read") as caught:
-            read()
+            load()
         assert "\n" not in str(caught.value)
 
 
 def test_an_unfinished_evaluation_has_no_score(tmp_path):
     config = settings()
     with pytest.raises(KeyboardInterrupt):
-        evaluate(tmp_path, Clumsy(calls=2), config, benchmark())
+        evaluate(tmp_path, LetterEngine(calls=2), config, benchmark())
     with pytest.raises(ConfigError, match="run the evaluation to its end"):
         summarise_all([benchmark()], Store(tmp_path), config)
 
@@ -274,7 +286,7 @@ def test_comparison_finds_the_better_model(tmp_path):
     config = settings(n=8, k=[1])
     for name, letters in (("good", "aaab"), ("poor", "abbb"), ("same", "aaab")):
         both = benchmark("b", 60), benchmark("c", 60)
-        finish(tmp_path / name, Clumsy(letters=letters), config, *both)
+        finish(tmp_path / name, LetterEngine(letters=letters), config, *both)
     better, text = compare(tmp_path / "poor", tmp_path / "good")
     for name in ("b", "c"):
         assert better[name]["difference"]["low"] > 0.3
@@ -289,7 +301,7 @@ def test_comparison_refuses_what_is_not_comparable(tmp_path):
     for name, items in (("a", benchmark()), ("b", benchmark("other")), ("c", benchmark())):
         if name == "c":
             items = replace(items, items=[replace(items.items[0], gold="b")])
-        finish(tmp_path / name, Clumsy(), config, items)
+        finish(tmp_path / name, LetterEngine(), config, items)
     with pytest.raises(ConfigError, match="no benchmark in common"):
         compare(tmp_path / "a", tmp_path / "b")
     with pytest.raises(ConfigError, match="question q0 is not the same"):
@@ -298,11 +310,11 @@ def test_comparison_refuses_what_is_not_comparable(tmp_path):
         compare(tmp_path / "a", tmp_path / "nowhere")
 
 
-def test_comparison_wants_finished_evaluations(tmp_path):
-    finish(tmp_path / "a", Clumsy(), settings(), benchmark())
+def test_comparison_needs_finished_evaluations(tmp_path):
+    finish(tmp_path / "a", LetterEngine(), settings(), benchmark())
     # two questions have their four samples, the others none
     with pytest.raises(KeyboardInterrupt):
-        evaluate(tmp_path / "b", Clumsy(calls=2), settings(batch=4), benchmark())
+        evaluate(tmp_path / "b", LetterEngine(calls=2), settings(batch=4), benchmark())
     Store(tmp_path / "b").check_settings({"model": "b"})
     with pytest.raises(ConfigError, match="b: b is unfinished: run that evaluation to its end"):
         compare(tmp_path / "a", tmp_path / "b")
@@ -314,33 +326,33 @@ def test_comparison_wants_finished_evaluations(tmp_path):
 
 def test_comparison_names_the_settings_that_differ(tmp_path):
     for name, temperature in (("a", 0.6), ("b", 1.0)):
-        store = evaluate(tmp_path / name, Clumsy(), settings(), benchmark())
+        store = evaluate(tmp_path / name, LetterEngine(), settings(), benchmark())
         store.check_settings({"model": name, "temperature": temperature, "seed": 0})
-        finish(tmp_path / name, Clumsy(calls=0), settings(), benchmark())
+        finish(tmp_path / name, LetterEngine(calls=0), settings(), benchmark())
     assert "differ (A, B): temperature (0.6, 1.0)\n" in compare(tmp_path / "a", tmp_path / "b")[1]
     assert "differ" not in compare(tmp_path / "a", tmp_path / "a")[1]
 
 
-class Seer(Clumsy):
-    """Always right on even questions, never on odd ones, and says so beforehand."""
+class PerfectPredictor(LetterEngine):
+    """Always correct on even questions, never on odd ones, and predicts it."""
 
     def script(self, prompt_ids, seed):
-        asked = TOKENIZER.decode(list(prompt_ids))
-        knows = int(asked[-1]) % 2 == 0
-        text = "aa" if knows else "b"
-        if asked.startswith("meta"):
-            fields = {"math_notion": ["aa"], "pass_rate": 8 * knows, "solution_length": 3}
+        question = TOKENIZER.decode(list(prompt_ids))
+        even = int(question[-1]) % 2 == 0
+        text = "aa" if even else "b"
+        if question.startswith("meta"):
+            fields = {"math_notion": ["aa"], "pass_rate": 8 * even, "solution_length": 3}
             text = "<meta></meta>" + json.dumps(fields)
         return (*TOKENIZER(text)["input_ids"], EOS)
 
 
-def test_a_seer_is_perfectly_calibrated(tmp_path):
+def test_a_perfect_predictor_is_perfectly_calibrated(tmp_path):
     config = settings(**META)
-    store = evaluate(tmp_path, Seer(), config, benchmark(questions=8))
+    store = evaluate(tmp_path, PerfectPredictor(), config, benchmark(questions=8))
     meta = summarise_all([benchmark(questions=8)], store, config)["benchmarks"]["b"]["meta"]
     assert meta["pass_rate_mae"] == [0, 0, 0] and meta["pass_rate_ece"] == 0
     assert meta["pass_rate_corr"][0] == pytest.approx(1)
-    # length and notion can only be right where a solution is
+    # length and notion can only be correct where a solution is
     assert meta["reward/length"] == meta["reward/notion"] == 0.5
     gate = meta["gate"]
     assert gate["would_skip"] == gate["zero_variance"] == 1
@@ -369,10 +381,10 @@ def test_impossible_settings_are_refused(changes, message):
         settings(**changes)
 
 
-def test_the_command_line_as_people_write_it():
-    given = ["model=Qwen/Qwen3-4B-Base", "benchmark=aime25,math500", "n=32", "k=[1,8]"]
-    taken = ["model.name=Qwen/Qwen3-4B-Base", "benchmark=[aime25,math500]", *given[2:]]
-    assert arguments(given) == taken == arguments(taken)
+def test_short_forms_of_the_command_line():
+    command = ["model=Qwen/Qwen3-4B-Base", "benchmark=aime25,math500", "n=32", "k=[1,8]"]
+    hydra_form = ["model.name=Qwen/Qwen3-4B-Base", "benchmark=[aime25,math500]", *command[2:]]
+    assert arguments(command) == hydra_form == arguments(hydra_form)
     assert arguments(["model=tiny_qwen3", "benchmark=math"]) == [
         "model=tiny_qwen3",
         "benchmark=math",
@@ -382,26 +394,26 @@ def test_the_command_line_as_people_write_it():
 
 
 def test_folders_with_an_equals_sign_reach_hydra_quoted():
-    given = ["model=runs/seed=0", "hydra.run.dir=out/seed=0", "compare=[runs/seed=0, runs/b]"]
-    taken = ["model.name='runs/seed=0'", "hydra.run.dir='out/seed=0'",
+    command = ["model=runs/seed=0", "hydra.run.dir=out/seed=0", "compare=[runs/seed=0, runs/b]"]
+    hydra_form = ["model.name='runs/seed=0'", "hydra.run.dir='out/seed=0'",
              "compare=['runs/seed=0',runs/b]"]  # fmt: skip
-    assert arguments(given) == taken == arguments(taken)
+    assert arguments(command) == hydra_form == arguments(hydra_form)
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = hydra.compose("evaluate", [taken[0], taken[2], "output_dir=."])
+        cfg = hydra.compose("evaluate", [hydra_form[0], hydra_form[2], "output_dir=."])
     assert (cfg.model.name, cfg.compare) == ("runs/seed=0", ["runs/seed=0", "runs/b"])
 
 
-def test_folders_to_compare_may_be_called_anything(tmp_path, monkeypatch):
+def test_folders_to_compare_may_have_any_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["a,b", "ü", "it's", "[c]", "d, e", "x=1"]
     for name in names:
         (tmp_path / name).mkdir()
     for pair in itertools.permutations(names, 2):
-        for written in (f"[{pair[0]},{pair[1]}]", ", ".join(pair)):
-            (taken,) = arguments([f"compare={written}"])
+        for spelling in (f"[{pair[0]},{pair[1]}]", ", ".join(pair)):
+            (hydra_form,) = arguments([f"compare={spelling}"])
             with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-                cfg = hydra.compose("evaluate", [taken, "output_dir=."])
-            assert cfg.compare == list(pair), written
+                cfg = hydra.compose("evaluate", [hydra_form, "output_dir=."])
+            assert cfg.compare == list(pair), spelling
     with pytest.raises(ConfigError, match="no directory of masa-eval"):
         Store(tmp_path / ("x" * 300)).settings()
 

@@ -1,4 +1,4 @@
-"""masa-eval engine=replay: gold answers score 100 %, wrong ones 0 %, also over published files."""
+"""masa-eval engine=replay: gold answers score 100 %, wrong ones 0 %, also on published files."""
 
 import json
 import os
@@ -28,7 +28,7 @@ FILES = {
 @pytest.fixture
 def replay(tmp_path, monkeypatch):
     """results.json of `masa-eval engine=replay` on files by benchmark, and results.md."""
-    # what this does to logging would outlive the test
+    # else its changes to logging would outlive the test
     monkeypatch.setattr(app, "quiet", lambda path: None)
 
     def replayed(files, answers, *overrides, out="out"):
@@ -53,19 +53,19 @@ def synthetic(name, tmp_path):
     return path
 
 
-def here(*names):
+def published_files(*names):
     """The published files of these benchmarks, or a skip."""
     files = {name: DATA / FILES[name] for name in names}
     for path in files.values():
         if not path.is_file():
-            pytest.skip(f"{path} is not there: MASA_DATA names the folder of the published files")
+            pytest.skip(f"{path} is missing: MASA_DATA names the folder of the published files")
     return files
 
 
 def assert_all(results, score):
-    for name, found in results["benchmarks"].items():
-        assert found["pass_at"]["1"]["value"] == found["pass_at"]["2"]["value"] == score, name
-        assert found["truncated"] == found["unparsed"] == 0, name
+    for name, score_of in results["benchmarks"].items():
+        assert score_of["pass_at"]["1"]["value"] == score_of["pass_at"]["2"]["value"] == score, name
+        assert score_of["truncated"] == score_of["unparsed"] == 0, name
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -82,7 +82,7 @@ def test_every_benchmark_in_its_published_form(name, tmp_path, replay):
         assert results["benchmarks"][name]["questions"] == 2
 
 
-def test_a_stopped_replay_goes_on(tmp_path, replay):
+def test_a_stopped_replay_resumes(tmp_path, replay):
     files = {"math500": synthetic("math500", tmp_path)}
     replay(files, "gold")
     results, _ = replay(files, "gold", "n=5")
@@ -90,7 +90,7 @@ def test_a_stopped_replay_goes_on(tmp_path, replay):
     assert results["benchmarks"]["math500"]["samples"] == 5
 
 
-def test_equal_texts_of_two_benchmarks_are_told_apart(tmp_path, replay):
+def test_equal_texts_of_two_benchmarks_are_distinguished(tmp_path, replay):
     first, second = ({"problem": "What is it?", "answer": answer} for answer in ("1", "2"))
     files = {"aime24": tmp_path / "a.jsonl", "aime25": tmp_path / "b.jsonl"}
     files["aime24"].write_text(json.dumps({"id": 0, **first}))
@@ -101,11 +101,11 @@ def test_equal_texts_of_two_benchmarks_are_told_apart(tmp_path, replay):
 @pytest.mark.slow
 @pytest.mark.parametrize("answers, score", [("gold", 1), ("wrong", 0)])
 def test_published_mathematics_and_logic(answers, score, replay):
-    files = here(*(name for name in FILES if name != "mbpp"))
+    files = published_files(*(name for name in FILES if name != "mbpp"))
     results, _ = replay(files, answers)
     assert_all(results, score)
-    found = {name: each["questions"] for name, each in results["benchmarks"].items()}
-    assert found == {
+    questions = {name: each["questions"] for name, each in results["benchmarks"].items()}
+    assert questions == {
         "aime25": 30, "prontoqa": 498, "proofwriter": 600, "folio": 204, "logical_deduction": 300
     }  # fmt: skip
 
@@ -113,13 +113,13 @@ def test_published_mathematics_and_logic(answers, score, replay):
 @pytest.mark.slow
 @pytest.mark.parametrize("answers, score", [("gold", 1), ("wrong", 0)])
 def test_published_programs(answers, score, replay):
-    results, table = replay(here("mbpp"), answers, "n=1", "k=[1]")
+    results, table = replay(published_files("mbpp"), answers, "n=1", "k=[1]")
     mbpp = results["benchmarks"]["mbpp"]
     assert mbpp["pass_at"]["1"]["value"] == score
     assert mbpp["questions"] + len(mbpp["left_out"]) == 500
 
 
-def test_rows_that_nobody_could_pass_are_left_out_and_counted(tmp_path, replay):
+def test_rows_that_no_answer_can_pass_are_left_out_and_counted(tmp_path, replay):
     row = {"prompt": "Depth?", "task_id": 1, "code": "def depth(root):\n    return 0"}
     rows = [{**row, "test": ["assert depth(None) == 0"]},
             {**row, "task_id": 367, "test": ["assert depth(root) == 0"]}]  # fmt: skip
@@ -133,13 +133,13 @@ def test_rows_that_nobody_could_pass_are_left_out_and_counted(tmp_path, replay):
 
 
 def test_published_demonstrations_are_not_asked():
-    """Nothing that the prompts of the logic sets show occurs in the sets themselves."""
+    """No demonstration in the prompts of the logic sets is in the sets themselves."""
     names = [name for name in FILES if FILES[name].startswith("logic/")]
-    for name, path in here(*names).items():
-        said = compose(f"benchmark={name}").benchmark[name].demonstrations
-        blocks = [block.strip() for block in said.split("\n\n") if len(block) > 60]
+    for name, path in published_files(*names).items():
+        demonstrations = compose(f"benchmark={name}").benchmark[name].demonstrations
+        blocks = [block.strip() for block in demonstrations.split("\n\n") if len(block) > 60]
         assert len(blocks) >= 4
         for row in READERS[path.suffix](path):
-            asked = f"{row['context']}\n\n{row['question']}"
+            question = f"{row['context']}\n\n{row['question']}"
             for block in blocks:
-                assert block not in asked and row["context"].strip() not in said
+                assert block not in question and row["context"].strip() not in demonstrations

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import bench
 import compare_trl
-import logprobs
+import logprob_memory
 import pytest
 import record
-import report
 import scaling
-import step
+import speed_report
+import step_time
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -50,7 +50,7 @@ def runs(generated, tokens):
     return [{"steps": [{"generated": generated, "tokens": tokens}] * 2}]
 
 
-def test_equal_work_is_accepted_and_anything_else_ends_the_comparison():
+def test_equal_work_is_accepted_and_other_work_is_refused():
     assert (
         compare_trl.require_equal_tokens(work(), {"a": runs(128, 150), "b": runs(128, 150)}) == 150
     )
@@ -68,60 +68,60 @@ def test_micro_batches_of_both_sides_hold_about_as_many_tokens():
 
 
 def test_ratios_are_taken_within_a_repetition():
-    found = record.ratios([[1, 1, 9], [4]], [[2], [2]])
-    assert (found["low"], found["high"], found["median"]) == (0.5, 2, 1.25)
-    assert record.shown(found) == "1.25 (0.500 to 2.00)"
-    assert record.shown({"median": 1234.5, "low": 0.0, "high": 99999.0}) == "1234 (0 to 99999)"
+    ratios = record.ratios([[1, 1, 9], [4]], [[2], [2]])
+    assert (ratios["low"], ratios["high"], ratios["median"]) == (0.5, 2, 1.25)
+    assert record.ranged(ratios) == "1.25 (0.500 to 2.00)"
+    assert record.ranged({"median": 1234.5, "low": 0.0, "high": 99999.0}) == "1234 (0 to 99999)"
 
 
-def test_the_best_of_trl_is_what_ours_is_measured_against():
+def test_ours_is_compared_with_the_best_of_trl():
     def run(*walls):
         parts = dict.fromkeys(("generate", "train", "rest"), 0.1)
         return [{"steps": [{"wall": w, **parts} for w in walls], "memory": 1.0, "threads": 2}]
 
-    found = {"ours, vLLM": run(1, 1), "TRL, HF": run(4, 4), "TRL, vLLM": run(2, 2)}
-    result = compare_trl.summary(found)
+    runs_of = {"ours, vLLM": run(1, 1), "TRL, HF": run(4, 4), "TRL, vLLM": run(2, 2)}
+    result = compare_trl.summary(runs_of)
     assert result["best of TRL"] == "TRL, vLLM"
     assert result["ratios"]["ours, vLLM"]["median"] == 0.5
 
 
-def test_all_of_a_step_is_accounted_for():
-    parts = dict.fromkeys((f"timing_s/{name}" for name in step.PARTS), 1.0)
+def test_the_parts_of_a_step_sum_to_its_time():
+    parts = dict.fromkeys((f"timing_s/{name}" for name in step_time.PARTS), 1.0)
     row = parts | {"timing_s/rollout": 8.0, "timing_s/update": 3.5, "timing_s/step": 11.5}
     rows = [row | {"wall": 14.0}, row | {"timing_s/log": 0.5, "wall": 14.0}]
-    (found,) = step.parts_of(rows)
-    assert sum(found.values()) == pytest.approx(14)
-    assert found["log"] == 0.5
-    assert [found[name] for name in step.RESTS] == [2, 1.5, 2]
-    shares = step.shares([found])
+    (parts_of_step,) = step_time.parts_of(rows)
+    assert sum(parts_of_step.values()) == pytest.approx(14)
+    assert parts_of_step["log"] == 0.5
+    assert [parts_of_step[name] for name in step_time.RESTS] == [2, 1.5, 2]
+    shares = step_time.shares([parts_of_step])
     assert shares["rest"] == pytest.approx(5.5 / 14)
-    assert sum(shares[name] for name in found) == pytest.approx(1)
+    assert sum(shares[name] for name in parts_of_step) == pytest.approx(1)
 
 
-def test_the_other_side_begins_every_second_time():
+def test_sides_begin_in_turn():
     assert compare_trl.turns(["a", "b", "c"], 3) == [
         (0, "a"), (0, "b"), (0, "c"), (1, "c"), (1, "b"), (1, "a"), (2, "a"), (2, "b"), (2, "c"),
     ]  # fmt: skip
     ran = []
     sides = {name: lambda name=name: ran.append(name) or name.upper() for name in "ab"}
-    assert step.in_turn(0, sides) == step.in_turn(1, sides) == {"a": "A", "b": "B"}
+    assert step_time.in_turn(0, sides) == step_time.in_turn(1, sides) == {"a": "A", "b": "B"}
     assert ran == ["a", "b", "b", "a"]
 
 
-def test_trl_runs_with_the_number_of_threads_that_is_fastest_for_it(monkeypatch, tmp_path):
-    asked = []
+def test_trl_runs_with_its_fastest_number_of_threads(monkeypatch, tmp_path):
+    runs_of_trl = []
 
     def run_trl(work, vllm, python, out):
-        asked.append((vllm, work.threads, work.steps))
+        runs_of_trl.append((vllm, work.threads, work.steps))
         return {"steps": [{"wall": work.threads if vllm else 1 / work.threads}]}
 
     monkeypatch.setattr(compare_trl, "run_trl", run_trl)
-    found = compare_trl.calibrate(work(folder=tmp_path), compare_trl.CONTESTANTS, Path("python"))
-    assert found == {"TRL, HF": {1: 1, 2: 0.5}, "TRL, vLLM": {1: 1, 2: 2}}
-    assert asked == [(False, 1, 2), (False, 2, 2), (True, 1, 2), (True, 2, 2)]
+    seconds = compare_trl.calibrate(work(folder=tmp_path), compare_trl.SYSTEMS, Path("python"))
+    assert seconds == {"TRL, HF": {1: 1, 2: 0.5}, "TRL, vLLM": {1: 1, 2: 2}}
+    assert runs_of_trl == [(False, 1, 2), (False, 2, 2), (True, 1, 2), (True, 2, 2)]
 
 
-def test_a_run_with_other_threads_than_it_was_given_fails():
+def test_a_run_with_another_number_of_threads_fails():
     bench.require_threads("TRL", 2, 2.0)
     with pytest.raises(record.Failed, match="TRL was given 2 threads and ended with 1"):
         bench.require_threads("TRL", 2, 1)
@@ -141,21 +141,21 @@ def test_every_size_is_given_the_same_number_of_sequences():
     assert [(work.steps - 1, repetitions) for work, repetitions in works] == [
         (3, 3), (3, 3), (3, 3), (3, 2), (2, 2), (2, 1),
     ]  # fmt: skip
-    for_all = compare_trl.minutes(works, compare_trl.CONTESTANTS)
+    for_all = compare_trl.minutes(works, compare_trl.SYSTEMS)
     assert 20 < for_all < 90
-    assert compare_trl.minutes(works[:1], compare_trl.CONTESTANTS) < for_all / 5
+    assert compare_trl.minutes(works[:1], compare_trl.SYSTEMS) < for_all / 5
 
 
 def test_rows_of_a_plain_loop_have_the_tokens_or_also_the_attention_of_the_sequences():
-    mean, weighted = step.row_lengths([10, 30]).values()
+    mean, weighted = step_time.row_lengths([10, 30]).values()
     assert mean == 20
     assert weighted == 25  # of 40 tokens: 25 * 40 = 10**2 + 30**2
-    assert len(set(step.row_lengths([7, 7, 7]).values())) == 1
+    assert len(set(step_time.row_lengths([7, 7, 7]).values())) == 1
 
 
 def test_a_rate_is_the_middle_of_those_of_the_steps():
-    assert step.median_rate(12, [1, 2, 12]) == 6
-    assert step.median_rate([10, 100, 12], [1, 2, 12]) == 10
+    assert step_time.median_rate(12, [1, 2, 12]) == 6
+    assert step_time.median_rate([10, 100, 12], [1, 2, 12]) == 10
     assert record.met(0.95, at_least=0.95) == "met" == record.met(0.04, at_most=0.05)
     assert record.met(0.94, at_least=0.95) == "missed" == record.met(0.51, at_most=0.5)
 
@@ -165,13 +165,13 @@ def test_the_engine_in_the_framework_over_the_bare_one(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "run", lambda *args: 1.0)
     monkeypatch.setattr(bench, "rows_of", lambda out: rows)
     monkeypatch.setattr(bench, "write_model", lambda *args: 1)
-    monkeypatch.setattr(step, "alone", lambda *args: {"same": [1, 2, 9], "plain": [1, 1, 1]})
-    told = record.Report()
+    monkeypatch.setattr(step_time, "alone", lambda *args: {"same": [1, 2, 9], "plain": [1, 1, 1]})
+    piece = record.Report()
     args = argparse.Namespace(size="1M", prompts=2, group=4, response=8, steps=3, threads=2)
-    step.measure_engine(told, tmp_path, 2, args)
-    assert [run["ratio"] for run in told.data["runs"]] == [1, 1]
-    assert "1.00 (1.00 to 1.00) | met |" in "\n".join(told.lines)
-    assert told.lines[-1].startswith("The bare engine without seeds and log-probs: 64.0")
+    step_time.measure_engine(piece, tmp_path, 2, args)
+    assert [run["ratio"] for run in piece.data["runs"]] == [1, 1]
+    assert "1.00 (1.00 to 1.00) | met |" in "\n".join(piece.lines)
+    assert piece.lines[-1].startswith("The bare engine without seeds and log-probs: 64.0")
 
 
 def point(x, wall, memory):
@@ -180,12 +180,12 @@ def point(x, wall, memory):
 
 def test_exponents():
     x = [1, 2, 4, 8]
-    found = scaling.fits([point(v, 3 * v**1.5, 1.8 + 0.1 * v) for v in x])
+    exponents = scaling.fits([point(v, 3 * v**1.5, 1.8 + 0.1 * v) for v in x])
     for part in scaling.PARTS:
-        assert found[part] == {"all": pytest.approx(1.5), "largest": pytest.approx(1.5)}
-    # 1.8 GiB are there anyway: what grows does so in proportion
-    assert found["memory"] == {"all": pytest.approx(1), "largest": pytest.approx(1)}
-    assert "step 1.50" in scaling.flagged(found) and "memory" not in scaling.flagged(found)
+        assert exponents[part] == {"all": pytest.approx(1.5), "largest": pytest.approx(1.5)}
+    # 1.8 GiB are constant: the rest grows in proportion
+    assert exponents["memory"] == {"all": pytest.approx(1), "largest": pytest.approx(1)}
+    assert "step 1.50" in scaling.flagged(exponents) and "memory" not in scaling.flagged(exponents)
     flat = scaling.fits([point(v, v, 2 + 0.001 * v) for v in x])
     assert flat["memory"] == {"all": None, "largest": None}
     assert scaling.flagged(flat).endswith("none.")
@@ -195,38 +195,39 @@ def test_exponents():
     }  # fmt: skip
 
 
-def test_points_tell_the_spread_of_their_runs():
-    found = scaling.combined([{"wall": 2.0, "memory": 1.0}, {"wall": 4.0, "memory": 3.0}])
-    assert (found["wall"], found["memory"]) == (3, 2)
-    assert (found["spread"]["low"], found["spread"]["high"]) == (2, 4)
+def test_points_have_the_spread_of_their_runs():
+    combined = scaling.combined([{"wall": 2.0, "memory": 1.0}, {"wall": 4.0, "memory": 3.0}])
+    assert (combined["wall"], combined["memory"]) == (3, 2)
+    assert (combined["spread"]["low"], combined["spread"]["high"]) == (2, 4)
 
 
 def pieces_of(folder, *words):
-    parser = argparse.ArgumentParser(prog="verifiers.py")
+    parser = argparse.ArgumentParser(prog="verifier_time.py")
     parser.add_argument("--kinds", nargs="+", default=["a", "b"])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
     return record.Pieces(parser, parser.parse_args(words), "Verdicts", folder)
 
 
-def measure_pieces(pieces, said):
+def measure_pieces(pieces, line):
     for kind in pieces.args.kinds:
-        with pieces.piece(kind, ["ab".index(kind)], kinds=kind) as told:
-            told(f"{kind}: {said}")
+        with pieces.piece(kind, ["ab".index(kind)], kinds=kind) as piece:
+            piece(f"{kind}: {line}")
 
 
-def test_a_piece_replaces_itself_alone_and_tells_its_own_command(tmp_path, monkeypatch):
+def test_a_piece_replaces_only_itself_and_has_its_command(tmp_path, monkeypatch):
     measure_pieces(pieces_of(tmp_path), "first")
     measure_pieces(pieces_of(tmp_path, "--kinds", "b", "--steps", "5"), "again")
-    kept = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    assert {name: found["lines"] for name, found in kept.items()} == {
-        "verifiers-a": ["a: first"], "verifiers-b": ["b: again"],
+    saved = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert {name: piece["lines"] for name, piece in saved.items()} == {
+        "verifier_time-a": ["a: first"], "verifier_time-b": ["b: again"],
     }  # fmt: skip
-    again = "python experiments/speed/verifiers.py --kinds b --steps 5"
-    assert kept["verifiers-b"]["command"] == again
+    again = "python experiments/speed/verifier_time.py --kinds b --steps 5"
+    assert saved["verifier_time-b"]["command"] == again
 
-    monkeypatch.setattr(sys, "argv", ["report.py", f"{tmp_path}/out", f"--results={tmp_path}"])
-    report.main()
+    arguments = [f"{tmp_path}/out", f"--results={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["speed_report.py", *arguments])
+    speed_report.main()
     text = (tmp_path / "out/report.md").read_text()
     assert text.index("### Verdicts") < text.index("a: first") < text.index("b: again")
     assert f"`{again}` on " in text and text.count("of the CPU time") == 2
@@ -237,11 +238,11 @@ def test_a_piece_that_fails_is_not_written_and_stops_no_other(tmp_path, capsys):
     pieces = pieces_of(tmp_path)
     with pieces.piece("a", [0]):
         raise record.Failed("out of memory")
-    with pieces.piece("b", [1]) as told:
-        told("fine")
-    assert [path.stem for path in tmp_path.glob("*.json")] == ["verifiers-b"]
-    assert "verifiers a: out of memory" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="verifiers: failed: a"):
+    with pieces.piece("b", [1]) as piece:
+        piece("fine")
+    assert [path.stem for path in tmp_path.glob("*.json")] == ["verifier_time-b"]
+    assert "verifier_time a: out of memory" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="verifier_time: failed: a"):
         pieces.end()
 
 
@@ -250,7 +251,7 @@ def test_a_smoke_test_keeps_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_ratios_of_all_pieces_skipped_denominator_one_table():
+def test_the_ratios_of_all_pieces_are_one_table():
     def piece(parameters, response, ratio):
         ratios = {"ours, vLLM": record.spread([ratio])}
         return {
@@ -263,7 +264,7 @@ def test_the_ratios_of_all_pieces_skipped_denominator_one_table():
     assert "0.750 (0.750 to 0.750): missed" in large
 
 
-def test_what_other_processes_took_is_what_this_one_did_not(tmp_path, monkeypatch):
+def test_the_share_of_other_processes_is_without_this_one(tmp_path, monkeypatch):
     ticks = os.sysconf("SC_CLK_TCK")
     stat = tmp_path / "stat"
     monkeypatch.setattr(record, "PROC_STAT", stat)
@@ -293,42 +294,42 @@ def test_a_process_that_takes_too_long_is_stopped_with_what_it_has_started(tmp_p
 
 
 def make_bench(folder, *words):
-    """What `make bench` runs where step.py fails, and its exit status."""
+    """Programs that `make bench` runs where step_time.py fails, and its process."""
     python = folder / "venv/bin/python"
     python.parent.mkdir(parents=True, exist_ok=True)
-    python.write_text('#!/bin/sh\necho "ran $*"\ncase "$1" in *step.py) exit 3;; esac\n')
+    python.write_text('#!/bin/sh\necho "ran $*"\ncase "$1" in *step_time.py) exit 3;; esac\n')
     python.chmod(0o755)
-    # what is newer than its prerequisites is not made again
+    # make does not rebuild targets that are newer than their prerequisites
     for name, ahead in (("venv/.masa-ready", 100), ("trl/.ready", 200)):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
         os.utime(folder / name, (time.time() + ahead,) * 2)
-    done = subprocess.run(
+    process = subprocess.run(
         ["make", "bench", f"VENV={folder}/venv", f"VENV_TRL={folder}/trl", *words],
         cwd=bench.ROOT, capture_output=True, text=True,
     )  # fmt: skip
-    ran = [Path(line.split()[1]).stem for line in done.stdout.splitlines() if line[:4] == "ran "]
-    return ran, done
+    ran = [Path(line.split()[1]).stem for line in process.stdout.splitlines() if line[:4] == "ran "]
+    return ran, process
 
 
-def test_make_bench_publishes_whatever_failed_and_says_so(tmp_path):
-    programs = ["compare_trl", "step", "scaling", "verifiers", "logprobs"]
-    ran, done = make_bench(tmp_path)
-    assert ran == [*programs, "report", "publish"]
-    assert done.returncode and "not measured in full: step.py" in done.stderr
-    ran, done = make_bench(tmp_path, "BENCH_ARGS=--quick")
-    assert ran == programs and done.returncode
-    assert done.stdout.count("--quick") == len(programs)
+def test_make_bench_publishes_after_a_failure_and_reports_it(tmp_path):
+    programs = ["compare_trl", "step_time", "scaling", "verifier_time", "logprob_memory"]
+    ran, process = make_bench(tmp_path)
+    assert ran == [*programs, "speed_report", "publish"]
+    assert process.returncode and "not measured in full: step_time.py" in process.stderr
+    ran, process = make_bench(tmp_path, "BENCH_ARGS=--quick")
+    assert ran == programs and process.returncode
+    assert process.stdout.count("--quick") == len(programs)
 
 
 def test_pages_of_files_count_as_available_memory():
     text = "MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:    4 kB\n"
-    assert logprobs.available(text) == 4096
-    found = logprobs.measure("chunked", 64, 1000, 32)
-    assert found["seconds"] > 0
+    assert logprob_memory.available(text) == 4096
+    measured = logprob_memory.measure("chunked", 64, 1000, 32)
+    assert measured["seconds"] > 0
 
 
-def test_a_step_lasts_from_one_note_to_the_next_without_validation(tmp_path):
+def test_a_step_lasts_from_one_end_to_the_next_without_validation(tmp_path):
     (tmp_path / "clock.csv").write_text("1,10.0,0.5,2\n2,14.0,0.5,2\n3,15.0,0.75,1\n")
     costs = ("cost/tokens_trained", "cost/tokens_total", "cost/tokens_prompt")
     rows = [f"{i},{10 * i},{8 * i},{2 * i}" for i in range(1, 4)]

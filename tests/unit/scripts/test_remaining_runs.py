@@ -1,4 +1,4 @@
-"""What `make reproduce` and `make ablations` say before the first run."""
+"""The line of `make reproduce` and `make ablations` before the first run."""
 
 import os
 import subprocess
@@ -8,42 +8,42 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 
 
-def said(directory, *arguments):
-    done = subprocess.run(
+def printed(directory, *arguments):
+    process = subprocess.run(
         [sys.executable, ROOT / "scripts" / "remaining_runs.py", *arguments],
         cwd=directory,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
 
 
-def test_runs_whose_report_is_there_are_done(tmp_path):
+def test_runs_with_a_report_are_done(tmp_path):
     markers = [str(tmp_path / f"run{i}") for i in range(16)]
     long = "16 runs left of 16, about 4 minutes each on 2 cores: 1 h 4 min"
-    assert said(tmp_path, *markers) == long
+    assert printed(tmp_path, *markers) == long
     for marker in markers[1:]:
         Path(marker).touch()
-    assert said(tmp_path, *markers).startswith("1 run left of 16, ")
+    assert printed(tmp_path, *markers).startswith("1 run left of 16, ")
     Path(markers[0]).touch()
-    assert said(tmp_path, *markers) == "0 runs left of 16"
+    assert printed(tmp_path, *markers) == "0 runs left of 16"
 
 
 def test_finished_jobs_of_sweeps_are_done(tmp_path):
     sweeps = ["--sweeps", "bc,audit", "seed=0,1"]
-    assert said(tmp_path, *sweeps).startswith("12 runs left of 12, ")
+    assert printed(tmp_path, *sweeps).startswith("12 runs left of 12, ")
     job = tmp_path / "outputs" / "arithmetic" / "bc" / "masa_bc_joint-seed1"
     job.mkdir(parents=True)
     (job / "finished").touch()
     (job.parent / "masa_bc_joint-seed7").mkdir()
     (job.parent / "masa_bc_joint-seed7" / "finished").touch()
-    assert said(tmp_path, *sweeps).startswith("11 runs left of 12, ")
+    assert printed(tmp_path, *sweeps).startswith("11 runs left of 12, ")
 
 
-def test_make_says_it_before_the_first_run():
+def test_make_prints_it_before_the_first_run():
     for target, first in (("reproduce", "masa-train"), ("ablations", "masa-train -m")):
-        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.index("scripts/remaining_runs.py") < done.stdout.index(first)
+        process = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.index("scripts/remaining_runs.py") < process.stdout.index(first)

@@ -40,7 +40,7 @@ def demos(task):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "settings",
     [
         {"modulus": 100},
         {"modulus": 53},
@@ -54,9 +54,9 @@ def demos(task):
         {"scrambled": -0.1},
     ],
 )
-def test_impossible_settings_are_refused_in_one_line(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))) as error:
-        ArithmeticConfig(**wrong)
+def test_impossible_settings_are_refused_in_one_line(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))) as error:
+        ArithmeticConfig(**settings)
     assert "\n" not in str(error.value)
 
 
@@ -154,17 +154,17 @@ def test_worked_out_steps_are_right_in_every_column(modulus):
                 assert (a, b) == (c * n, 10 * d * n % modulus)
             elif operation.word == "subtract":
                 sign = -1
-            found = columns.search(text).groups()
-            a_units, sign_text, b_units, units, first = found[:5]
-            a_tens, b_tens, tens, second, written, wrapped = found[5:]
+            numbers = columns.search(text).groups()
+            a_units, sign_text, b_units, units, first = numbers[:5]
+            a_tens, b_tens, tens, second, unwrapped, wrapped = numbers[5:]
             assert (int(a_tens + a_units), int(b_tens + b_units)) == (a, b)
             assert sign_text == ("-" if sign < 0 else "+")
             assert int(units) == (a + sign * b) % 10
-            assert written == tens + units and int(written) == (a + sign * b) % 100
-            over = "borrow" if sign < 0 else "carry"
-            assert first == (over if not 0 <= a % 10 + sign * (b % 10) <= 9 else "plain")
-            assert second == (over if not 0 <= a + sign * b <= 99 else "plain")
-            assert (wrapped is not None) == (int(written) != result)
+            assert unwrapped == tens + units and int(unwrapped) == (a + sign * b) % 100
+            transfer = "borrow" if sign < 0 else "carry"
+            assert first == (transfer if not 0 <= a % 10 + sign * (b % 10) <= 9 else "plain")
+            assert second == (transfer if not 0 <= a + sign * b <= 99 else "plain")
+            assert (wrapped is not None) == (int(unwrapped) != result)
 
 
 def test_careful_demonstrations_verify(task):
@@ -188,7 +188,7 @@ def test_guessing_demonstrations_are_often_wrong():
         assert "Review" in text or guessing.verify([(prompt, text)]) == [False]
 
 
-def test_demonstrations_spread_over_right_and_wrong(task, demos):
+def test_demonstrations_are_often_correct_and_often_wrong(task, demos):
     share = {
         level: statistics.mean(task.verify([demo for demo in demos if demo[0].level == level]))
         for level in LEVELS
@@ -215,17 +215,17 @@ def test_hopeless_traces_are_the_longest(demos, tokenizer):
     assert mean(6) > mean(5) > mean(3) > mean(1)
 
 
-def test_the_hopeless_guess_is_never_informed(task):
+def test_a_hopeless_guess_is_random(task):
     rng = random.Random(0)
     operation = Operation("times", "34")
     steps = [task._step(operation, 45, 97, rng) for _ in range(3000)]
-    right = sum(state == operation.apply(45, 97) for _, state in steps)
+    correct = sum(state == operation.apply(45, 97) for _, state in steps)
     assert all("try" in text and "units" not in text for text, _ in steps)
-    assert right / 3000 < 3 / 97
+    assert correct / 3000 < 3 / 97
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "correct"),
     [
         (r"Answer: \boxed{7}", True),
         (r"Answer: \boxed{07}", True),
@@ -245,11 +245,11 @@ def test_the_hopeless_guess_is_never_informed(task):
         ("", False),
     ],
 )
-def test_verify(task, text, right):
-    assert task.verify([(Prompt("x", "", "7"), text)]) == [right]
+def test_verify(task, text, correct):
+    assert task.verify([(Prompt("x", "", "7"), text)]) == [correct]
 
 
-def test_no_notion_stands_in_a_prompt(task):
+def test_no_notion_is_in_a_prompt(task):
     texts = [p.problem for p in task.train] + [TEMPLATES.solution, TEMPLATES.meta, TEMPLATES.hint]
     for text in texts:
         assert not any(notion in text.lower() for notion in NOTIONS)
@@ -301,11 +301,13 @@ def test_sizes(task, tokenizer, demos):
     assert 12 <= statistics.mean(lengths) <= 20
 
 
-def test_predictions_cannot_know_the_problem():
+def test_predictions_do_not_depend_on_the_problem():
     parameters = inspect.signature(ArithmeticTask.meta_demo).parameters
     assert list(parameters) == ["self", "rng", "steps", "large"]
     # What it sees of the problem changes nothing but its own mention.
-    few, many = (ArithmeticTask().meta_demo(random.Random(5), *seen) for seen in ((1, 0), (6, 2)))
+    few, many = (
+        ArithmeticTask().meta_demo(random.Random(5), *counts) for counts in ((1, 0), (6, 2))
+    )
     assert re.sub(r"\d (steps|large)", "", few, count=3) == re.sub(
         r"\d (steps|large)", "", many, count=3
     )

@@ -25,16 +25,16 @@ def renderer(family, chat, **changes):
     return PromptRenderer(TEMPLATES, tokenizer, 8, 64)
 
 
-def written(made, ids):
-    return made.tokenizer.decode(list(ids), skip_special_tokens=False)
+def decoded(prompts, ids):
+    return prompts.tokenizer.decode(list(ids), skip_special_tokens=False)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("chat", [True, False])
-def test_bos_stands_once_where_the_family_has_it(family, chat):
-    made = renderer(family, chat)
-    for ids in (made.meta_prompt(prompt()), made.solution_prompt(prompt(), ["sum"])):
-        bos = made.tokenizer.bos_token_id
+def test_bos_is_there_once_where_the_family_has_it(family, chat):
+    prompts = renderer(family, chat)
+    for ids in (prompts.meta_prompt(prompt()), prompts.solution_prompt(prompt(), ["sum"])):
+        bos = prompts.tokenizer.bos_token_id
         assert (bos is None) == (BOS[family] is None)
         assert ids.count(bos) == (BOS[family] is not None)
         assert bos is None or ids[0] == bos
@@ -42,9 +42,9 @@ def test_bos_stands_once_where_the_family_has_it(family, chat):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_chat_prompt_is_what_transformers_encodes(family):
-    made = renderer(family, True)
-    ids = made.solution_prompt(prompt(problem="1+1"), ())
-    oracle = made.tokenizer.apply_chat_template(
+    prompts = renderer(family, True)
+    ids = prompts.solution_prompt(prompt(problem="1+1"), ())
+    oracle = prompts.tokenizer.apply_chat_template(
         [{"role": "user", "content": "Solve 1+1."}],
         add_generation_prompt=True,
         return_dict=False,
@@ -55,16 +55,18 @@ def test_a_chat_prompt_is_what_transformers_encodes(family):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_plain_prompt_is_what_the_tokenizer_encodes(family):
-    made = renderer(family, False)
-    oracle = made.tokenizer("Solve 1+1.")["input_ids"]
-    assert list(made.solution_prompt(prompt(problem="1+1"), ())) == oracle
+    prompts = renderer(family, False)
+    oracle = prompts.tokenizer("Solve 1+1.")["input_ids"]
+    assert list(prompts.solution_prompt(prompt(problem="1+1"), ())) == oracle
 
 
-def test_a_bos_written_by_the_template_is_not_doubled():
+def test_a_bos_of_the_template_is_not_doubled():
     tokenizer = families.family_tokenizer("llama", chat=False)
-    own = Templates("<|begin_of_text|>{problem}", "{problem}", "{problem} {hint}")
-    made = PromptRenderer(own, tokenizer, 8, 64)
-    assert written(made, made.solution_prompt(prompt(problem="x"), ())) == "<|begin_of_text|>x"
+    template = Templates("<|begin_of_text|>{problem}", "{problem}", "{problem} {hint}")
+    prompts = PromptRenderer(template, tokenizer, 8, 64)
+    assert (
+        decoded(prompts, prompts.solution_prompt(prompt(problem="x"), ())) == "<|begin_of_text|>x"
+    )
 
 
 def test_an_eos_that_the_tokenizer_appends_is_left_out():
@@ -75,27 +77,27 @@ def test_an_eos_that_the_tokenizer_appends_is_left_out():
         "<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
     )
     assert tokenizer("x")["input_ids"][-1] == tokenizer.eos_token_id
-    made = PromptRenderer(TEMPLATES, tokenizer, 8, 64)
-    assert written(made, made.solution_prompt(prompt(problem="x"), ())) == "<bos>Solve x."
+    prompts = PromptRenderer(TEMPLATES, tokenizer, 8, 64)
+    assert decoded(prompts, prompts.solution_prompt(prompt(problem="x"), ())) == "<bos>Solve x."
 
 
-def test_a_prompt_does_not_tell_the_day():
-    made = renderer("llama", True)
-    assert "Today: 26 Jul 2024" in written(made, made.meta_prompt(prompt()))
+def test_a_prompt_does_not_contain_the_date():
+    prompts = renderer("llama", True)
+    assert "Today: 26 Jul 2024" in decoded(prompts, prompts.meta_prompt(prompt()))
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("chat", [True, False])
 def test_completions_end_as_the_family_ends_them(family, chat):
-    made = renderer(family, chat)
-    eos = made.tokenizer.eos_token
+    prompts = renderer(family, chat)
+    eos = prompts.tokenizer.eos_token
     turn_end = families.TURN_END[family]
-    names = made.tokenizer.convert_ids_to_tokens(list(made.eos_token_ids))
+    names = prompts.tokenizer.convert_ids_to_tokens(list(prompts.eos_token_ids))
     assert names == ([turn_end, eos] if chat else [eos])
-    expert = made.rewrite(meta_text(1, 2, ["sum"]), 4, 10)
-    assert written(made, expert).endswith("}" + (turn_end if chat else eos))
-    assert expert[0] != made.tokenizer.bos_token_id
-    assert made.parse(made.text(expert)).parsed
+    expert = prompts.rewrite(meta_text(1, 2, ["sum"]), 4, 10)
+    assert decoded(prompts, expert).endswith("}" + (turn_end if chat else eos))
+    assert expert[0] != prompts.tokenizer.bos_token_id
+    assert prompts.parse(prompts.text(expert)).parsed
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -103,10 +105,10 @@ def test_completions_end_as_the_family_ends_them(family, chat):
 def test_eos_lists_of_the_generation_config_are_kept(family, chat, tmp_path):
     families.save_family(tmp_path, family, chat=chat)
     tokenizer = load_tokenizer(tmp_path)
-    made = PromptRenderer(TEMPLATES, tokenizer, 8, 64, generation_eos(tmp_path))
+    prompts = PromptRenderer(TEMPLATES, tokenizer, 8, 64, generation_eos(tmp_path))
     turn_end = tokenizer.convert_tokens_to_ids(families.TURN_END[family])
-    assert set(made.eos_token_ids) == {turn_end, tokenizer.eos_token_id}
-    assert made.eos_token_ids[0] == (turn_end if chat else tokenizer.eos_token_id)
+    assert set(prompts.eos_token_ids) == {turn_end, tokenizer.eos_token_id}
+    assert prompts.eos_token_ids[0] == (turn_end if chat else tokenizer.eos_token_id)
 
 
 def test_a_single_eos_and_none(tmp_path):
@@ -118,19 +120,19 @@ def test_a_single_eos_and_none(tmp_path):
 
 def test_a_chat_template_without_an_ending_falls_back_on_eos():
     plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    made = renderer("llama", True, chat_template=plain)
-    assert made.eos_token_ids == (made.tokenizer.eos_token_id,)
+    prompts = renderer("llama", True, chat_template=plain)
+    assert prompts.eos_token_ids == (prompts.tokenizer.eos_token_id,)
 
 
 def test_a_missing_pad_token_is_replaced():
-    made = renderer("llama", True)
-    assert made.tokenizer.pad_token_id is None
-    assert made.pad_token_id == made.eos_token_ids[0]
+    prompts = renderer("llama", True)
+    assert prompts.tokenizer.pad_token_id is None
+    assert prompts.pad_token_id == prompts.eos_token_ids[0]
     gemma = renderer("gemma2", True)
     assert gemma.pad_token_id == gemma.tokenizer.pad_token_id == 0
 
 
-def test_the_choice_is_described():
+def test_the_prompt_format_is_described():
     assert "chat template;" in renderer("qwen3", True).describe()
     assert "<|im_end|> or <|endoftext|>" in renderer("qwen3", True).describe()
     assert "plain after <bos>" in renderer("gemma2", False).describe()
@@ -196,7 +198,7 @@ def test_an_unknown_model_is_refused(tmp_path):
     "name",
     ["/no/such/folder", "./no", "../no", "~/no", "~nobody/no", "a/b/c", "ü", "a b", "x" * 999],
 )
-def test_a_folder_that_is_not_there_is_called_so(name):
+def test_a_missing_folder_is_refused(name):
     refused(lambda: HubModel(name).check(None), f"model.name={name}: there is no such folder")
 
 
@@ -223,13 +225,13 @@ FILES = {
 def test_a_broken_file_is_refused_before_weights_are_loaded(name, tmp_path):
     families.save_family(tmp_path, "qwen3")
     file = tmp_path / name
-    whole = file.read_bytes() if file.exists() else b""
+    full = file.read_bytes() if file.exists() else b""
     for content in FILES[name]:
         if content is None:
             file.unlink()
             (tmp_path / "tokenizer_config.json").unlink()
         else:
-            cut = whole[:content] if isinstance(content, int) else content.encode()
+            cut = full[:content] if isinstance(content, int) else content.encode()
             file.write_bytes(cut)
         refused(lambda: HubModel(str(tmp_path)).check(None), str(tmp_path))
 
@@ -251,17 +253,19 @@ def test_weights_that_are_missing_or_of_another_shape_are_refused(tmp_path):
 
 
 def test_a_chat_template_that_leaves_out_answers_falls_back_on_eos():
-    own = (
+    template = (
         "<|start_header_id|>{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
     )
-    made = renderer("llama", True, chat_template=own)
-    assert made.eos_token_ids == (made.tokenizer.eos_token_id,)
+    prompts = renderer("llama", True, chat_template=template)
+    assert prompts.eos_token_ids == (prompts.tokenizer.eos_token_id,)
 
 
-def test_a_chat_template_that_fails_on_one_problem_says_so():
-    own = "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('no x') }}{% endif %}"
-    made = renderer("llama", True, chat_template=own + "{{ m.content }}{% endfor %}")
-    refused(lambda: made.solution_prompt(prompt(problem="x"), ()), "chat template fails", "no x")
+def test_a_chat_template_that_fails_on_one_problem_is_refused():
+    template = (
+        "{% for m in messages %}{% if 'x' in m.content %}{{ raise_exception('no x') }}{% endif %}"
+    )
+    prompts = renderer("llama", True, chat_template=template + "{{ m.content }}{% endfor %}")
+    refused(lambda: prompts.solution_prompt(prompt(problem="x"), ()), "chat template fails", "no x")
 
 
 def test_attention_without_the_soft_cap_is_refused(tmp_path):

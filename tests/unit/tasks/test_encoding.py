@@ -1,4 +1,4 @@
-"""What a problem says stays text; what a template says stays what it is."""
+"""Special tokens in a problem stay text; those of a template stay special tokens."""
 
 import random
 
@@ -107,7 +107,7 @@ def special_of(tokenizer):
 
 
 @pytest.mark.parametrize("name", [*EXACT, *LOSSY])
-def test_only_a_template_says_special_tokens(name):
+def test_only_a_template_has_special_tokens(name):
     tokenizer = (EXACT | LOSSY)[name]()
     encoder, special = Encoder(tokenizer, False), special_of(tokenizer)
     names = sorted(special.values())[:6]
@@ -115,11 +115,11 @@ def test_only_a_template_says_special_tokens(name):
     for _ in range(200):
         words = rng.choices([*names, "x", "sum of", " ", "<", "|>", "s>", "/", "of"], k=5)
         foreign = "".join(words)
-        own = rng.choices(names, k=3)
+        markers = rng.choices(names, k=3)
         (protected,), marks = encoder.protect([foreign])
-        template = f"{own[0]}user {{}}{own[1]}of{own[2]}"
+        template = f"{markers[0]}user {{}}{markers[1]}of{markers[2]}"
         ids = encoder.encode(template.format(protected), marks)
-        assert [special[i] for i in ids if i in special] == own
+        assert [special[i] for i in ids if i in special] == markers
         if name in EXACT:
             text = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
             assert text == template.format(foreign)
@@ -154,14 +154,14 @@ def test_any_text_survives(text, more):
     assert ids[0] == ids[-1] == 0 and 0 not in ids[1:-1]
 
 
-def test_special_tokens_are_allowed_where_that_is_asked_for():
+def test_special_tokens_are_allowed_by_the_setting():
     tokenizer = families.family_tokenizer("qwen3")
     encoder = Encoder(tokenizer, True)
     (text,), marks = encoder.protect(["a<|im_end|>"])
     assert list(encoder.encode(text, marks)) == tokenizer("a<|im_end|>")["input_ids"]
 
 
-def test_what_cannot_be_told_apart_is_refused():
+def test_ambiguous_special_tokens_are_refused():
     class Slow:
         unk_token_id = None
         added_tokens_decoder = byte_tokenizer().added_tokens_decoder
@@ -171,7 +171,7 @@ def test_what_cannot_be_told_apart_is_refused():
 
     encoder = Encoder(Slow(), False)
     (text,), marks = encoder.protect(["a<eos>"])
-    with pytest.raises(ConfigError, match="cannot tell .<eos>. .*allow_special_tokens=true"):
+    with pytest.raises(ConfigError, match="cannot distinguish .<eos>. .*allow_special_tokens=true"):
         encoder.encode(text, marks)
 
 
@@ -189,26 +189,28 @@ def test_problems_and_hints_in_prompts(family, chat, kind):
     foreign = f"1+1{end}\nassistant"
 
     def ids(problem, allowed=False):
-        made = PromptRenderer(TEMPLATES, tokenizer, 8, 64, (), allowed)
+        renderer = PromptRenderer(TEMPLATES, tokenizer, 8, 64, (), allowed)
         if kind == "meta":
-            return made.meta_prompt(prompt(problem=problem))
+            return renderer.meta_prompt(prompt(problem=problem))
         if kind == "solution":
-            return made.solution_prompt(prompt(problem=problem), ())
-        return made.solution_prompt(prompt(problem="x"), ["sum", problem])
+            return renderer.solution_prompt(prompt(problem=problem), ())
+        return renderer.solution_prompt(prompt(problem="x"), ["sum", problem])
 
     special = special_of(tokenizer)
-    kept, expected, allowed = ids(foreign), ids("1+1"), ids(foreign, True)
-    assert [i for i in kept if i in special] == [i for i in expected if i in special]
-    assert tokenizer.decode(list(kept)) == tokenizer.decode(list(expected)).replace("1+1", foreign)
+    ids_of_foreign, expected, allowed = ids(foreign), ids("1+1"), ids(foreign, True)
+    assert [i for i in ids_of_foreign if i in special] == [i for i in expected if i in special]
+    assert tokenizer.decode(list(ids_of_foreign)) == tokenizer.decode(list(expected)).replace(
+        "1+1", foreign
+    )
     extra = [i for i in allowed if i in special]
     assert len(extra) == len([i for i in expected if i in special]) + 1
 
 
-def test_demonstrations_and_templates_keep_theirs():
+def test_demonstrations_and_templates_keep_their_special_tokens():
     tokenizer = families.family_tokenizer("qwen3", chat=False)
-    own = "<|im_start|>2+2?<|im_end|>4\n{problem}<|im_end|>"
-    made = PromptRenderer(Templates(own, own, "{problem}{hint}"), tokenizer, 8, 64)
-    ids = made.solution_prompt(prompt(problem="a<|im_end|>"), ())
+    template = "<|im_start|>2+2?<|im_end|>4\n{problem}<|im_end|>"
+    renderer = PromptRenderer(Templates(template, template, "{problem}{hint}"), tokenizer, 8, 64)
+    ids = renderer.solution_prompt(prompt(problem="a<|im_end|>"), ())
     assert [special_of(tokenizer)[i] for i in ids if i in special_of(tokenizer)] == [
         "<|im_start|>", "<|im_end|>", "<|im_end|>",
     ]  # fmt: skip
@@ -220,17 +222,17 @@ def test_the_setting_reaches_training_and_evaluation(tmp_path):
     for allowed in (False, True):
         trained = build_renderer(TEMPLATES, model, tmp_path, algorithm(), allowed)
         evaluated = evaluated_model(model).renderer(TEMPLATES, 8, 64, allowed)
-        for made in (trained, evaluated):
-            end = made.tokenizer.convert_tokens_to_ids("<|im_end|>")
-            assert made.solution_prompt(problem, ()).count(end) == 1 + allowed
+        for renderer in (trained, evaluated):
+            end = renderer.tokenizer.convert_tokens_to_ids("<|im_end|>")
+            assert renderer.solution_prompt(problem, ()).count(end) == 1 + allowed
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_an_expert_ends_once(family):
     tokenizer = families.family_tokenizer(family)
-    made = PromptRenderer(TEMPLATES, tokenizer, 8, 64)
+    renderer = PromptRenderer(TEMPLATES, tokenizer, 8, 64)
     text = f"So {ENDINGS[family]} it is. {meta_text(1, 2, ['sum'])}"
-    ids = made.rewrite(text, 4, 10)
+    ids = renderer.rewrite(text, 4, 10)
     special = special_of(tokenizer)
     assert [special[i] for i in ids if i in special] == [ENDINGS[family]]
-    assert made.text(ids).startswith(f"So {ENDINGS[family]} it is.")
+    assert renderer.text(ids).startswith(f"So {ENDINGS[family]} it is.")

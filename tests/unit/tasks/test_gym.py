@@ -53,9 +53,9 @@ def test_no_problem_twice(task):
 
 
 def test_a_larger_pool_never_trains_on_what_a_smaller_one_held_out(task):
-    held = {prompt.id for prompt in task.validation}
+    held_out = {prompt.id for prompt in task.validation}
     for other in (task_of(train=400), task_of(seed=1, train=400)):
-        assert not held & {prompt.id for prompt in other.train}
+        assert not held_out & {prompt.id for prompt in other.train}
 
 
 PROGRAM = """
@@ -69,14 +69,16 @@ for name in names + changing:
 """
 
 
-def test_what_is_offered_is_the_same_in_every_process_and_what_changes_is_refused():
-    said = []
+def test_data_sets_are_the_same_in_every_process_or_refused():
+    outputs = []
     for seed in ("1", "2"):
         command = [sys.executable, "-c", PROGRAM]
         environment = os.environ | {"PYTHONHASHSEED": seed}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        said.append(done.stdout.splitlines())
-    same = [a == b for a, b in zip(*said, strict=True)]
+        process = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        )
+        outputs.append(process.stdout.splitlines())
+    same = [a == b for a, b in zip(*outputs, strict=True)]
     assert same == [True] * 4 + [False] * 4
 
 
@@ -89,15 +91,15 @@ def test_parameters_reach_the_gym():
 # --- verdicts
 
 
-def test_right_and_wrong_answers(task):
+def test_correct_and_wrong_answers(task):
     prompt = next(p for p in task.train if "chain_sum" in p.id)
-    right = f"<answer>{prompt.answer}</answer>"
+    correct = f"<answer>{prompt.answer}</answer>"
     texts = {
-        f"So {right}": True,
+        f"So {correct}": True,
         rf"So \boxed{{{prompt.answer}}}": True,
-        f"<answer>0.5</answer> no: {right}": True,
-        f"{right} no: <answer>0.5</answer>": False,
-        f"<think>{right}</think> I give up": False,
+        f"<answer>0.5</answer> no: {correct}": True,
+        f"{correct} no: <answer>0.5</answer>": False,
+        f"<think>{correct}</think> I give up": False,
         prompt.answer: False,  # neither tag nor box
         f"<answer>{prompt.answer} or 7</answer>": False,  # the gym gives part of a mark
         "": False,
@@ -106,8 +108,8 @@ def test_right_and_wrong_answers(task):
 
 
 def test_every_problem_accepts_its_own_answer(task):
-    own = [(p, f"<answer>{p.answer}</answer>") for p in (*task.train, *task.validation)]
-    assert all(task.verify(own))
+    answers = [(p, f"<answer>{p.answer}</answer>") for p in (*task.train, *task.validation)]
+    assert all(task.verify(answers))
 
 
 @pytest.mark.parametrize(
@@ -161,14 +163,14 @@ def executes(name):
 
 
 def test_every_scorer_that_executes_an_answer_is_refused():
-    found = {name for name in reasoning_gym.factory.DATASETS if executes(name)}
-    assert found == {name for name, reason in REFUSED.items() if reason == gym_answers.EXECUTES}
+    executing = {name for name in reasoning_gym.factory.DATASETS if executes(name)}
+    assert executing == {name for name, reason in REFUSED.items() if reason == gym_answers.EXECUTES}
 
 
 WRONG = {"coin_flip": "0", "complex_arithmetic": "nan", "game_of_life_halting": "perhaps"}
 
 
-@pytest.mark.parametrize("name", [n for n, r in REFUSED.items() if r == gym_answers.WRONG_IS_RIGHT])
+@pytest.mark.parametrize("name", [n for n, r in REFUSED.items() if r == gym_answers.ACCEPTS_WRONG])
 def test_scorers_that_reward_wrong_answers_are_refused(name):
     settings = json.dumps({"seed": 1, "size": 12})
     assert any(score((name, settings, i, WRONG[name])) for i in range(12))

@@ -75,10 +75,10 @@ def test_train_and_validation_share_no_text(tmp_path):
     assert task.report["dropped"]["duplicate"] == len(ROWS)
 
 
-def test_a_validation_file_is_kept_out_of_training(tmp_path):
-    held = write(tmp_path / "held.csv", ROWS[:7])
+def test_no_problem_of_a_validation_file_is_trained_on(tmp_path):
+    file = write(tmp_path / "held.csv", ROWS[:7])
     task = task_of(
-        write(tmp_path / "sums.csv", ROWS), "validation.fraction=0", f"validation.path={held}"
+        write(tmp_path / "sums.csv", ROWS), "validation.fraction=0", f"validation.path={file}"
     )
     assert [p.problem for p in task.validation] == [row["problem"] for row in ROWS[:7]]
     assert [p.problem for p in task.train] == [row["problem"] for row in ROWS[7:]]
@@ -92,8 +92,8 @@ def test_a_larger_fraction_holds_out_the_same_and_more(problem, a, b, seed):
 
 
 def test_a_fraction_is_met_on_average():
-    held = sum(is_held_out(f"problem {i}", 0.2, 0) for i in range(5000))
-    assert abs(held / 5000 - 0.2) < 0.02
+    count = sum(is_held_out(f"problem {i}", 0.2, 0) for i in range(5000))
+    assert abs(count / 5000 - 0.2) < 0.02
 
 
 def test_only_the_first_examples_are_read(tmp_path):
@@ -102,12 +102,12 @@ def test_only_the_first_examples_are_read(tmp_path):
     assert task.report["read"] == 10
 
 
-def test_given_ids_and_levels(tmp_path):
+def test_ids_and_levels_of_columns(tmp_path):
     rows = [row | {"key": f"k{i}", "level": f"Level {i % 5 + 1}"} for i, row in enumerate(ROWS)]
     file = write(tmp_path / "sums.parquet", rows)
     task = task_of(file, "columns.id=key", "columns.level=level", "validation.fraction=0.2")
-    found = {p.id: p.level for p in (*task.train, *task.validation)}
-    assert found == {f"sums/k{i}": i % 5 + 1 for i in range(60)}
+    levels = {p.id: p.level for p in (*task.train, *task.validation)}
+    assert levels == {f"sums/k{i}": i % 5 + 1 for i in range(60)}
 
 
 def test_nested_columns():
@@ -212,7 +212,7 @@ def test_unusable_rows_are_dropped_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_numbers_that_stand_for_nothing_are_dropped_and_counted(tmp_path, suffix):
+def test_numbers_that_mean_null_are_dropped_and_counted(tmp_path, suffix):
     rows = [{"problem": f"p{i}", "answer": float(i)} for i in range(60)]
     bad = [{"problem": f"b{x}", "answer": float(x)} for x in ("nan", "inf", "-inf")]
     task = task_of(write(tmp_path / f"sums.{suffix}", rows + bad), "validation.fraction=0.3")
@@ -226,8 +226,8 @@ def test_values_of_any_kind_are_read_or_dropped(tmp_path):
     rows += [{"problem": value, "answer": "1"} for value in (7, ["x"], {"a": "x"}, "\u3000", True)]
     task = task_of(write(tmp_path / "sums.jsonl", rows + ROWS), "validation.fraction=0.3")
     assert task.report["dropped"] == {"without an answer": 8, "without a problem": 5}
-    kept = {p.answer for p in (*task.train, *task.validation) if p.problem.startswith("p")}
-    assert kept == {"7", "7.5", "1, 2", str(10**400)}
+    answers = {p.answer for p in (*task.train, *task.validation) if p.problem.startswith("p")}
+    assert answers == {"7", "7.5", "1, 2", str(10**400)}
     for answer_format in ("gsm8k", "boxed"):
         task = task_of(tmp_path / "sums.jsonl", f"answer_format={answer_format}")
         with pytest.raises(ConfigError, match="no prompt to train on"):
@@ -239,8 +239,8 @@ def test_ids_that_are_missing_are_those_of_the_text(tmp_path):
     file = write(tmp_path / "sums.jsonl", rows + ROWS[4:])
     task = task_of(file, "columns.id=key", "validation.fraction=0.3")
     plain = task_of(file, "validation.fraction=0.3")
-    found, texts = ({*ids(t.train), *ids(t.validation)} for t in (task, plain))
-    assert len(found) == 60 and found - texts == {"sums/3"}
+    with_ids, texts = ({*ids(t.train), *ids(t.validation)} for t in (task, plain))
+    assert len(with_ids) == 60 and with_ids - texts == {"sums/3"}
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -298,22 +298,22 @@ def test_grams_are_the_runs_of_words():
 
 
 @pytest.mark.parametrize("copies", [PHRASE - 1, PHRASE])
-def test_a_phrase_that_many_problems_hold_is_no_copy(copies):
+def test_a_phrase_of_many_problems_is_no_copy(copies):
     phrase = " ".join(WORDS[:13])
     problems = [f"{WORDS[50 + i]} {phrase}" for i in range(copies)]
-    found = contaminated(problems, [f"{' '.join(WORDS[30:33])} {phrase}"])
-    assert found == [copies < PHRASE] * copies
+    copied = contaminated(problems, [f"{' '.join(WORDS[30:33])} {phrase}"])
+    assert copied == [copies < PHRASE] * copies
 
 
 @pytest.mark.parametrize("copies", [1, PHRASE, 3 * PHRASE])
 def test_many_copies_of_an_evaluation_problem_are_copies(copies):
     """Also with a number changed in each, or a first half that is another."""
     exam = WORDS[:60]
-    whole = [" ".join(exam)] * copies
+    copied_exams = [" ".join(exam)] * copies
     varied = [" ".join([*exam[:30], str(i), *exam[31:]]) for i in range(copies)]
     halves = [" ".join([*WORDS[60 + i : 90 + i], *exam[24:]]) for i in range(copies)]
     evaluation = ["something else", " ".join(exam)]
-    assert contaminated(whole + varied + halves, evaluation) == [True] * 3 * copies
+    assert contaminated(copied_exams + varied + halves, evaluation) == [True] * 3 * copies
 
 
 # --- lengths

@@ -1,4 +1,4 @@
-"""Data files as people have them: marks, encodings, compression, delimiters, names, addresses."""
+"""Data files of any kind: byte order marks, encodings, compression, delimiters, addresses."""
 
 import bz2
 import codecs
@@ -81,7 +81,7 @@ def test_every_encoding_is_read(kind, encoding, tmp_path):
 @pytest.mark.parametrize("kind", TEXTS)
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("change", [str.lower, str.upper])
-def test_every_ending_is_known(kind, packed, change, tmp_path):
+def test_every_ending_is_read(kind, packed, change, tmp_path):
     file = tmp_path / f"sums.{change(kind)}{change(packed)}"
     file.write_bytes(PACKED[packed](TEXTS[kind].encode()))
     assert Source(str(file)).is_local and not Source(str(file)).label.upper().endswith("SON")
@@ -93,9 +93,9 @@ def test_every_ending_is_known(kind, packed, change, tmp_path):
 def test_lines_may_end_as_on_any_system(kind, end, tmp_path):
     rows = [{"problem": "a\u2028b", "answer": "1"}, {"problem": "c", "answer": "2"}]
     texts = {"csv": ["problem,answer", "a\u2028b,1", "c,2"]}
-    written = texts.get(kind, [json.dumps(row, ensure_ascii=False) for row in rows])
+    lines = texts.get(kind, [json.dumps(row, ensure_ascii=False) for row in rows])
     file = tmp_path / f"data.{kind}"
-    file.write_bytes("".join(line + end for line in written).encode())
+    file.write_bytes("".join(line + end for line in lines).encode())
     assert rows_of(file) == rows
 
 
@@ -179,13 +179,13 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_files_are_refused_in_one_line(name, tmp_path):
-    content, message = BROKEN[name]
+    content, expected = BROKEN[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         rows_of(tmp_path / name)
-    said = str(caught.value)
-    assert said.startswith(f"cannot read {tmp_path / name}: ") and message in said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith(f"cannot read {tmp_path / name}: ") and expected in message
+    assert "\n" not in message
 
 
 def test_an_integer_that_python_does_not_read_is_text(tmp_path):
@@ -193,7 +193,7 @@ def test_an_integer_that_python_does_not_read_is_text(tmp_path):
     assert rows_of(tmp_path / "a.jsonl") == [{"a": "9" * 6000, "b": -12}]
 
 
-def test_numbers_that_stand_for_nothing_are_missing(tmp_path):
+def test_numbers_that_mean_null_are_missing(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"a": NaN, "b": [-Infinity, 1], "c": 0.0, "d": " NaN"}')
     (row,) = rows_of(tmp_path / "a.jsonl")
     values = [cell(row, column, "x") for column in ("a", "b.0", "b.1", "c", "d")]
@@ -269,10 +269,10 @@ def server(tmp_path_factory):
             pass
 
     handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def no_cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("served", "asked", "label"),
+    ("served", "path", "label"),
     [
         ("x.jsonl", "x.jsonl", "x.jsonl/train"),
         ("x.jsonl", "x.jsonl?download=true", "x.jsonl/train"),
@@ -296,24 +296,24 @@ def no_cache(tmp_path, monkeypatch):
         ("a b.jsonl", "a%20b.jsonl", "a%20b.jsonl/train"),
     ],
 )
-def test_addresses(server, no_cache, served, asked, label):
+def test_addresses(server, no_cache, served, path, label):
     folder, address = server
     packed = PACKED[".gz"] if served.endswith(".gz") else bytes
     (folder / served).write_bytes(packed(lines().encode()))
-    source = Source(f"{address}/{asked}")
+    source = Source(f"{address}/{path}")
     assert list(source.rows()) == ROWS and source.label == label and not source.is_local
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("path", "message"),
     [
         ("nothing", f"it must end in {', '.join(READERS)}"),
         ("nothing.jsonl?x=1", "404"),
         ("nothing.csv", "404"),
     ],
 )
-def test_addresses_that_give_nothing(server, no_cache, asked, message):
+def test_addresses_that_give_nothing(server, no_cache, path, message):
     _, address = server
     with pytest.raises(ConfigError) as caught:
-        list(Source(f"{address}/{asked}").rows())
+        list(Source(f"{address}/{path}").rows())
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -46,7 +46,7 @@ NASTY = [
 
 
 def usable(prediction):
-    """What the rest of the program takes for granted."""
+    """Invariants that the rest of the program relies on."""
     assert prediction.parsed == (prediction.error is None)
     assert prediction.pass_rate in (None, *(k / 8 for k in range(9)))
     assert prediction.length is None or type(prediction.length) is int
@@ -107,8 +107,8 @@ def test_a_missing_field_leaves_the_others(missing):
     fields = {"math_notion": ["carry"], "pass_rate": 6, "solution_length": 9}
     del fields[missing]
     prediction = parse_meta(END + json.dumps(fields))
-    found = (prediction.notions, prediction.pass_rate, prediction.length)
-    assert found == tuple(
+    parsed = (prediction.notions, prediction.pass_rate, prediction.length)
+    assert parsed == tuple(
         None if name == missing else value
         for name, value in [
             ("math_notion", ("carry",)), ("pass_rate", 0.75), ("solution_length", 9)
@@ -117,7 +117,7 @@ def test_a_missing_field_leaves_the_others(missing):
     assert not prediction.parsed
 
 
-def test_where_the_prediction_is_looked_for():
+def test_position_of_the_prediction():
     good, other = meta_text(6, 9, ["carry"], before=""), '{"pass_rate": 1}'
     assert parse_meta("reasoning" + good).pass_rate == 0.75
     assert parse_meta(f"{other} reasoning{good}").pass_rate == 0.75
@@ -140,10 +140,10 @@ def test_range_of_lengths():
 @given(clean, st.lists(clean), scalars, scalars, clean, st.integers(0, 8), st.integers(1, 999))
 @example("", ["</meta>"], 0, 0, "", 3, 10)
 @example("", ["\u2028", '"\\'], 0, 0, END, 3, 10)
-def test_rewrite_puts_the_truth_in(before, notions, wrong, wrong2, after, pass_rate, length):
-    said = {"pass_rate": wrong, "math_notion": notions, "solution_length": wrong2}
+def test_rewrite_inserts_the_truth(before, notions, old_rate, old_length, after, pass_rate, length):
+    prediction = {"pass_rate": old_rate, "math_notion": notions, "solution_length": old_length}
     # escaped as JSON allows, so that a notion cannot end the reasoning
-    text = f"{before}{END} {json.dumps(said)}{after}".replace('</meta>"', '<\\/meta>"')
+    text = f"{before}{END} {json.dumps(prediction)}{after}".replace('</meta>"', '<\\/meta>"')
     if parse_meta(text).notions != tuple(notions):
         return  # `after` or a notion holds a </meta> of its own
     rewritten = rewrite_meta(text, pass_rate, length)
@@ -159,7 +159,7 @@ def test_rewrite_puts_the_truth_in(before, notions, wrong, wrong2, after, pass_r
     }
 
 
-def test_a_notion_that_holds_the_end_tag_survives_rewriting():
+def test_a_notion_with_the_end_tag_survives_rewriting():
     text = END + '{"math_notion": ["<\\/meta>"], "pass_rate": 1, "solution_length": 2}'
     assert parse_meta(text).notions == ("</meta>",)
     assert parse_meta(rewrite_meta(text, 3, 9)).notions == ("</meta>",)
@@ -191,14 +191,14 @@ def renderer(tokenizer):
 
 
 def test_templates_are_filled(renderer):
-    asked = prompt(problem="1+1")
-    assert renderer.text(renderer.solution_prompt(asked, ())) == "Solve 1+1 in \\boxed{}."
+    question = prompt(problem="1+1")
+    assert renderer.text(renderer.solution_prompt(question, ())) == "Solve 1+1 in \\boxed{}."
     assert (
-        renderer.text(renderer.solution_prompt(asked, ["carry", "sum"]))
+        renderer.text(renderer.solution_prompt(question, ["carry", "sum"]))
         == "Solve 1+1 (think of carry, sum) in \\boxed{}."
     )
     assert (
-        renderer.text(renderer.meta_prompt(asked))
+        renderer.text(renderer.meta_prompt(question))
         == 'Of 1+1: {"pass_rate": 0..8, "solution_length": 8..64}'
     )
 
@@ -208,12 +208,12 @@ braces = st.lists(pieces | clean, max_size=5).map("".join)
 
 
 @given(braces, st.lists(braces.filter(bool), max_size=2))
-def test_a_problem_is_never_taken_for_a_template(renderer, problem, hints):
-    asked = prompt(problem=problem)
+def test_a_problem_is_never_read_as_a_template(renderer, problem, hints):
+    question = prompt(problem=problem)
     hinted = f"{problem} (think of {', '.join(hints)})" if hints else problem
-    solution = renderer.text(renderer.solution_prompt(asked, hints))
+    solution = renderer.text(renderer.solution_prompt(question, hints))
     assert solution == f"Solve {hinted} in \\boxed{{}}."
-    assert renderer.text(renderer.meta_prompt(asked)).startswith(f"Of {problem}: {{")
+    assert renderer.text(renderer.meta_prompt(question)).startswith(f"Of {problem}: {{")
 
 
 @pytest.mark.parametrize("name", ["solution", "meta", "hint"])

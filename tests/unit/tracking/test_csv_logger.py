@@ -22,7 +22,7 @@ def log(directory, steps, resume_step=None):
     return logger
 
 
-def test_a_row_per_rollout_timings_apart(tmp_path):
+def test_a_row_per_rollout_and_timings_in_a_separate_file(tmp_path):
     log(tmp_path, [0, 1, 2])
     metrics, timings = read(tmp_path / "metrics.csv"), read(tmp_path / "timings.csv")
     assert [row["step"] for row in metrics] == ["0", "1", "2"]
@@ -33,7 +33,7 @@ def test_a_row_per_rollout_timings_apart(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["metrics.csv", "timings.csv"]
 
 
-def test_the_file_is_whole_after_every_row(tmp_path):
+def test_the_file_is_complete_after_every_row(tmp_path):
     logger = CsvLogger(tmp_path / "new")
     for step in (1, 2, 3):
         logger.log_metrics({"a": step, f"b{step}": 0}, step)
@@ -60,7 +60,7 @@ def test_resume_drops_what_came_later_and_ends_as_if_uninterrupted(tmp_path):
     assert sorted(logger.tables["metrics.csv"]) == list(range(7))
 
 
-def test_resume_at_once_shows_only_what_is_kept(tmp_path):
+def test_resume_keeps_the_rows_up_to_its_step(tmp_path):
     log(tmp_path, range(6))
     CsvLogger(tmp_path, resume_step=2).log_metrics({"reward": 7.0}, 3)
     rows = read(tmp_path / "metrics.csv")
@@ -79,7 +79,7 @@ def test_resume_without_a_file(tmp_path):
     assert [row["step"] for row in read(tmp_path / "metrics.csv")] == ["4"]
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_the_file(tmp_path, monkeypatch):
+def test_a_full_disk_gives_one_line_and_leaves_the_file(tmp_path, monkeypatch):
     logger = log(tmp_path, [1])
     before = (tmp_path / "metrics.csv").read_bytes()
 

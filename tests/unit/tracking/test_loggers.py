@@ -6,7 +6,7 @@ from masa.errors import ConfigError
 from masa.tracking.loggers import build_loggers, check_loggers
 
 
-def test_tensorboard_forgets_what_came_after_the_checkpoint(tmp_path):
+def test_tensorboard_drops_what_came_after_the_checkpoint(tmp_path):
     node = OmegaConf.create(
         {
             "_target_": "lightning.pytorch.loggers.TensorBoardLogger",
@@ -24,7 +24,7 @@ def test_tensorboard_forgets_what_came_after_the_checkpoint(tmp_path):
     assert [event.step for event in events.Scalars("reward")] == list(range(8))
 
 
-def test_wandb_goes_on_with_the_same_run_and_takes_no_rollout_twice(tmp_path, monkeypatch):
+def test_wandb_resumes_the_same_run_and_logs_no_rollout_twice(tmp_path, monkeypatch):
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")

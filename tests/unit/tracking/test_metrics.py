@@ -19,7 +19,7 @@ AUDITED = {"enforced": True, "audited": True}
 STEERED = {"enforced": True, "audited": False}
 
 
-def seen(correct, gated, phase=SHADOW, lengths=None, cutoff=64, rates=(4, 4)):
+def rolled_out(correct, gated, phase=SHADOW, lengths=None, cutoff=64, rates=(4, 4)):
     """A prompt with its verdicts, the gate's verdict and the phase it was rolled out in."""
     decided = plan(would_skip=gated, cutoff_tokens=cutoff, max_tokens=64 if correct else 0, **phase)
     return reward(
@@ -34,15 +34,15 @@ ALIKE, MIXED = (True, True), (True, False)
 @pytest.mark.parametrize("phase", [SHADOW, AUDITED])
 def test_precision_and_recall_of_the_gate(phase):
     groups = [
-        seen(ALIKE, True, phase),
-        seen((False, False), True, phase),
-        seen(MIXED, True, phase),
-        seen(ALIKE, False, phase),
-        seen(MIXED, False, phase),
-        # neither of these is evidence: control had a part in them
-        seen((), True, STEERED),
-        seen(MIXED, True, STEERED),
-        seen(ALIKE, False, STEERED),
+        rolled_out(ALIKE, True, phase),
+        rolled_out((False, False), True, phase),
+        rolled_out(MIXED, True, phase),
+        rolled_out(ALIKE, False, phase),
+        rolled_out(MIXED, False, phase),
+        # neither of these is evidence: control acted on them
+        rolled_out((), True, STEERED),
+        rolled_out(MIXED, True, STEERED),
+        rolled_out(ALIKE, False, STEERED),
     ]
     metrics = control_metrics(groups)
     assert metrics["gate/precision"] == pytest.approx(2 / 3)
@@ -53,7 +53,7 @@ def test_precision_and_recall_of_the_gate(phase):
 
 
 def test_precision_and_recall_differ():
-    groups = [seen(ALIKE, True), *[seen(MIXED, True)] * 3, seen(ALIKE, False)]
+    groups = [rolled_out(ALIKE, True), *[rolled_out(MIXED, True)] * 3, rolled_out(ALIKE, False)]
     metrics = control_metrics(groups)
     assert (metrics["gate/precision"], metrics["gate/recall"]) == (0.25, 0.5)
 
@@ -61,11 +61,13 @@ def test_precision_and_recall_differ():
 def test_correct_answers_lost_to_the_cutoff():
     three_right = (True, True, True, False)
     groups = [
-        seen(three_right, False, lengths=(10, 11, 12, 60), cutoff=11),  # 1 of 3
-        seen((True, False), False, lengths=(9, 9), cutoff=5),  # 1 of 1
-        seen((False, False), False, lengths=(60, 60), cutoff=5),  # 0 of 0
-        seen((True, True), True, AUDITED, lengths=(60, 60), cutoff=5),  # gated: never met by it
-        seen((True, True), False, STEERED, lengths=(60, 60), cutoff=5),  # no evidence
+        rolled_out(three_right, False, lengths=(10, 11, 12, 60), cutoff=11),  # 1 of 3
+        rolled_out((True, False), False, lengths=(9, 9), cutoff=5),  # 1 of 1
+        rolled_out((False, False), False, lengths=(60, 60), cutoff=5),  # 0 of 0
+        rolled_out(
+            (True, True), True, AUDITED, lengths=(60, 60), cutoff=5
+        ),  # gated: the cutoff never acts
+        rolled_out((True, True), False, STEERED, lengths=(60, 60), cutoff=5),  # no evidence
     ]
     assert control_metrics(groups)["cutoff/lost_correct"] == pytest.approx(2 / 4)
     assert control_metrics(groups)["cutoff/mean_limit"] == pytest.approx((11 + 4 * 5) / 5)
@@ -87,10 +89,10 @@ def test_share_stopped_by_the_cutoff():
 
 def test_alignment_by_hand():
     groups = [
-        seen((True, True), False, rates=(8, 6)),  # predicted 7/8, true 1
-        seen((True, False), False, rates=(4, None)),  # predicted 1/2, true 1/2
-        seen((False, False), False, rates=(2, 2)),  # predicted 1/4, true 0
-        seen((), True, STEERED, rates=(0, None)),  # no truth
+        rolled_out((True, True), False, rates=(8, 6)),  # predicted 7/8, true 1
+        rolled_out((True, False), False, rates=(4, None)),  # predicted 1/2, true 1/2
+        rolled_out((False, False), False, rates=(2, 2)),  # predicted 1/4, true 0
+        rolled_out((), True, STEERED, rates=(0, None)),  # no truth
     ]
     metrics = meta_metrics(groups)
     assert metrics["meta/pass_rate_mae"] == pytest.approx((1 / 8 + 0 + 1 / 4) / 3)
@@ -110,9 +112,9 @@ def test_alignment_by_hand():
 
 def test_rewards_by_hand():
     groups = [
-        seen((True, True, False, False), False, lengths=(4, 5, 6, 7)),
-        seen((True,) * 4, False, lengths=(8,) * 4),
-        seen((), True, STEERED),
+        rolled_out((True, True, False, False), False, lengths=(4, 5, 6, 7)),
+        rolled_out((True,) * 4, False, lengths=(8,) * 4),
+        rolled_out((), True, STEERED),
     ]
     metrics = rollout_metrics(groups, meta_limit=3)
     assert metrics["reward"] == pytest.approx(3 / 4)
@@ -123,15 +125,15 @@ def test_rewards_by_hand():
     assert metrics["meta/mean_length"] == 3
 
 
-def test_what_cannot_be_known_is_left_out():
-    nothing = rollout_metrics([seen((), True, STEERED)], 99)
+def test_undefined_metrics_are_left_out():
+    nothing = rollout_metrics([rolled_out((), True, STEERED)], 99)
     for name in ("reward", "gate/precision", "gate/recall", "cutoff/lost_correct",
                  "meta/pass_rate_corr", "meta/reward", "completions/max_length"):  # fmt: skip
         assert name not in nothing
     assert nothing["gate/fraction"] == 1
     assert all(math.isfinite(value) for value in nothing.values())
-    plain = rollout_metrics([group()], 99)  # grpo
-    assert not [name for name in plain if name.startswith(("meta/", "gate/", "cutoff/"))]
+    grpo = rollout_metrics([group()], 99)
+    assert not [name for name in grpo if name.startswith(("meta/", "gate/", "cutoff/"))]
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=3, max_size=20))
@@ -162,13 +164,13 @@ def test_held_out_accuracy_per_level():
 
 class Tables(WandbLogger):
     def __init__(self):
-        self.shown = []
+        self.tables = []
 
     def log_metrics(self, metrics, step=None):
         pass
 
     def log_validation(self, groups, step):
-        self.shown.append((step, groups))
+        self.tables.append((step, groups))
 
 
 def test_validation_tables_hold_the_task_and_no_benchmark():
@@ -179,10 +181,10 @@ def test_validation_tables_hold_the_task_and_no_benchmark():
         module=SimpleNamespace(version=0),
         roll_out=lambda prompts, step, config, split, **others: groups[split],
     )
-    held = [HeldOut(name, [prompt()], None, None) for name in ("", "aime25")]
-    callback = ValidationCallback(held, rollout, CONFIG, TrainerConfig())
+    held_out = [HeldOut(name, [prompt()], None, None) for name in ("", "aime25")]
+    callback = ValidationCallback(held_out, rollout, CONFIG, TrainerConfig())
     logger = Tables()
     trainer = SimpleNamespace(global_rank=0, loggers=[logger])
     callback.on_train_start(trainer, SimpleNamespace(log=lambda *_, **__: None))
-    assert logger.shown == [(0, groups["val"])]
+    assert logger.tables == [(0, groups["val"])]
     assert callback.accuracy == 0.5

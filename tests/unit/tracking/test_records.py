@@ -49,9 +49,9 @@ def test_rows_against_groups(tmp_path):
     assert table.schema == records.SCHEMA
     rows = iter(table.to_pylist())
     for g in groups:
-        for i, (said, predicted) in enumerate(zip(g.meta, g.predictions, strict=True)):
+        for i, (response, predicted) in enumerate(zip(g.meta, g.predictions, strict=True)):
             row = next(rows)
-            shared(row, g, said, i, "meta", 200)
+            shared(row, g, response, i, "meta", 200)
             assert row["correct"] is None
             assert row["predicted_pass_rate"] == predicted.pass_rate
             assert row["predicted_length"] == predicted.length
@@ -61,11 +61,11 @@ def test_rows_against_groups(tmp_path):
             assert row["meta_rewards"] == (list(g.meta_scores[i].items()) if g.uncensored else None)
             assert row["reward"] == (g.meta_rewards[i] if g.uncensored else None)
             assert row["advantage"] == (g.meta_advantages[i] if g.uncensored else None)
-        for i, (said, right) in enumerate(zip(g.solutions, g.correct, strict=True)):
+        for i, (response, correct) in enumerate(zip(g.solutions, g.correct, strict=True)):
             row = next(rows)
-            shared(row, g, said, i, "solution", g.plan.max_tokens)
-            assert row["correct"] is right
-            assert row["reward"] == float(right)
+            shared(row, g, response, i, "solution", g.plan.max_tokens)
+            assert row["correct"] is correct
+            assert row["reward"] == float(correct)
             assert row["advantage"] == g.solution_advantages[i]
             for name in ("predicted_pass_rate", "predicted_length", "predicted_notions",
                          "parse_error", "meta_rewards"):  # fmt: skip
@@ -73,15 +73,15 @@ def test_rows_against_groups(tmp_path):
     assert next(rows, None) is None
 
 
-def shared(row, g, said, sample, kind, limit):
+def shared(row, g, response, sample, kind, limit):
     assert (row["step"], row["split"], row["kind"], row["sample"]) == (3, "train", kind, sample)
     assert (row["prompt_id"], row["level"]) == (g.prompt.id, g.prompt.level)
     assert (row["problem"], row["answer"]) == (g.prompt.problem, g.prompt.answer)
-    assert (row["text"], row["tokens"]) == (said.text, len(said.token_ids))
-    asked = g.meta_prompt_ids if kind == "meta" else g.solution_prompt_ids
-    assert row["prompt_tokens"] == len(asked) > 0
-    assert row["finish_reason"] == ("stop" if said.finished else "length")
-    assert (row["max_tokens"], row["version"]) == (limit, said.version)
+    assert (row["text"], row["tokens"]) == (response.text, len(response.token_ids))
+    prompt_ids = g.meta_prompt_ids if kind == "meta" else g.solution_prompt_ids
+    assert row["prompt_tokens"] == len(prompt_ids) > 0
+    assert row["finish_reason"] == ("stop" if response.finished else "length")
+    assert (row["max_tokens"], row["version"]) == (limit, response.version)
     assert (row["would_skip"], row["audited"]) == (g.plan.would_skip, g.plan.audited)
     assert [row[name] for name in ("gate_active", "cutoff_active", "skipped", "kept")] == [
         g.plan.gate_active, g.plan.cutoff_active, g.skipped, g.kept,
@@ -123,8 +123,8 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(records.pq, "write_table", torn)
-    said = r"r\.parquet could not be written \(No space left on device\).*free space"
-    with pytest.raises(TrainingError, match=said) as caught:
+    message = r"r\.parquet could not be written \(No space left on device\).*free space"
+    with pytest.raises(TrainingError, match=message) as caught:
         records.write([], path)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
@@ -138,15 +138,15 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
 
 
 def test_a_skipped_prompt_keeps_its_predictions():
-    made = group((), predictions=[prediction()], decided=plan(would_skip=True, max_tokens=0))
-    (row,) = records.rows([made], 1, "train", 10)
+    skipped = group((), predictions=[prediction()], decided=plan(would_skip=True, max_tokens=0))
+    (row,) = records.rows([skipped], 1, "train", 10)
     assert not any(isinstance(v, float) and math.isnan(v) for v in row.values())
     assert row["kind"] == "meta" and row["skipped"] and "reward" not in row
 
 
-def test_a_prompt_skipped_without_a_prediction_is_on_record(tmp_path):
+def test_a_prompt_skipped_without_a_prediction_has_a_row(tmp_path):
     gated = plan(would_skip=True, gate_active=True, max_tokens=0)
-    made = [
+    groups = [
         group((), decided=gated, prompt=prompt("a")),
         group(
             decided=plan(gate_active=True), prompt=prompt("b"),
@@ -154,7 +154,7 @@ def test_a_prompt_skipped_without_a_prediction_is_on_record(tmp_path):
         ),
     ]  # fmt: skip
     run = write_run(tmp_path / "run", prompt_rows("val", 1, "v", [True, False]), method="greso")
-    records.write(records.rows(made, 1, "train", 10), run / "rollouts" / "train-000001.parquet")
+    records.write(records.rows(groups, 1, "train", 10), run / "rollouts" / "train-000001.parquet")
     loaded = load_run(run)
     first, second = (row for _, row in loaded.prompts.query("split == 'train'").iterrows())
     assert (first["samples"], first["skipped"], first["would_skip"]) == (0, True, True)

@@ -41,7 +41,7 @@ def run_dir(tmp_path):
     return tmp_path
 
 
-def put(run_dir, *steps, **accuracies):
+def save_checkpoints(run_dir, *steps, **accuracies):
     for step in steps:
         path = run_dir / "checkpoints" / f"step-{step:06d}.ckpt"
         path.write_text(f"state {step}")
@@ -57,12 +57,12 @@ def test_a_new_run(run_dir):
 
 def test_a_new_run_in_the_directory_of_an_old_one_is_refused(run_dir):
     (run_dir / "metrics.csv").write_text("step\n")
-    with pytest.raises(ConfigError, match="holds a run already: go on with ckpt=last"):
+    with pytest.raises(ConfigError, match="holds a run already: resume with ckpt=last"):
         find_checkpoint(None, run_dir)
 
 
 def test_last_is_the_newest_complete_one(run_dir):
-    put(run_dir, 9, 100, 20)
+    save_checkpoints(run_dir, 9, 100, 20)
     (run_dir / "checkpoints" / "partial").write_text("torn")
     (run_dir / "metrics.csv").write_text("step\n")
     assert find_checkpoint("last", run_dir).name == "step-000100.ckpt"
@@ -72,15 +72,15 @@ def test_last_is_the_newest_complete_one(run_dir):
 
 
 @pytest.mark.parametrize("ckpt", ["last", "best"])
-@pytest.mark.parametrize("there", ["checkpoints", "not-yet"])
-def test_without_a_checkpoint_to_go_on_from_is_refused(run_dir, there, ckpt):
-    where = run_dir if there == "checkpoints" else run_dir / there
+@pytest.mark.parametrize("folder", ["checkpoints", "not-yet"])
+def test_resume_without_a_checkpoint_is_refused(run_dir, folder, ckpt):
+    where = run_dir if folder == "checkpoints" else run_dir / folder
     with pytest.raises(ConfigError, match=f"ckpt={ckpt}: no checkpoint in"):
         find_checkpoint(ckpt, where)
 
 
 def test_a_path(run_dir):
-    path = put(run_dir, 9)
+    path = save_checkpoints(run_dir, 9)
     assert find_checkpoint(str(path), run_dir / "elsewhere") == path
     with pytest.raises(ConfigError, match="no such checkpoint"):
         find_checkpoint(str(run_dir / "gone.ckpt"), run_dir)
@@ -89,15 +89,15 @@ def test_a_path(run_dir):
         find_checkpoint(str(run_dir / "mine.ckpt"), run_dir)
 
 
-def test_auto_goes_on_where_there_is_something_to_go_on_from(run_dir):
+def test_auto_resumes_where_there_is_a_checkpoint(run_dir):
     assert find_checkpoint("auto", run_dir) is None
     assert find_checkpoint("auto", run_dir / "not-yet") is None
-    put(run_dir, 9, 20)
+    save_checkpoints(run_dir, 9, 20)
     assert find_checkpoint("auto", run_dir).name == "step-000020.ckpt"
 
 
 def test_best_is_the_first_of_the_highest_accuracy(run_dir):
-    put(run_dir, 3, 6, 9, 12, at_3=0.1, at_6=0.5, at_9=0.5)
+    save_checkpoints(run_dir, 3, 6, 9, 12, at_3=0.1, at_6=0.5, at_9=0.5)
     assert find_checkpoint("best", run_dir).name == "step-000006.ckpt"
     names = [path.name for _, path in ranked(run_dir / "checkpoints")]
     assert names == ["step-000006.ckpt", "step-000009.ckpt", "step-000003.ckpt"]
@@ -119,7 +119,7 @@ def forget(path):
 
 @pytest.mark.parametrize("spoil", [truncate, flip, forget])
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(run_dir, capsys, spoil):
-    before, newest = put(run_dir, 9), put(run_dir, 20)
+    before, newest = save_checkpoints(run_dir, 9), save_checkpoints(run_dir, 20)
     assert damage(newest) is None
     spoil(newest)
     assert find_checkpoint("auto", run_dir) == find_checkpoint("last", run_dir) == before
@@ -145,12 +145,12 @@ def test_a_damaged_folder_is_noticed(run_dir):
 
 
 def test_one_device_does_not_read_what_many_wrote(run_dir):
-    whole = put(run_dir, 3)
+    single = save_checkpoints(run_dir, 3)
     sharded = run_dir / "checkpoints" / "step-000006.ckpt"
     sharded.mkdir()
-    for path, strategy in ((whole, "single"), (whole, "fsdp"), (sharded, "fsdp")):
+    for path, strategy in ((single, "single"), (single, "fsdp"), (sharded, "fsdp")):
         require_strategy(path, strategy)
-    with pytest.raises(ConfigError, match="is sharded.*go on with strategy=fsdp"):
+    with pytest.raises(ConfigError, match="is sharded.*resume with strategy=fsdp"):
         require_strategy(sharded, "single")
 
 
@@ -196,7 +196,7 @@ class Saving:
         )
 
     def end(self, step, accuracy=None):
-        """Rollout `step` ends; returns the checkpoints that are there."""
+        """Rollout `step` ends; returns the checkpoints of the directory."""
         self.module.version = step
         if accuracy is not None:
             self.validation.step, self.validation.accuracy = step, accuracy
@@ -209,9 +209,9 @@ class Saving:
 @pytest.mark.parametrize("folders", [False, True])
 def test_saved_every_n_rollouts_and_at_the_end(tmp_path, folders):
     run = Saving(tmp_path / "checkpoints", folders, max_rollouts=8, checkpoint_every=3)
-    seen = [run.end(step) for step in range(1, 9)]
+    after_each = [run.end(step) for step in range(1, 9)]
     # the newest two are kept
-    assert seen == [[], [], [3], [3], [3], [3, 6], [3, 6], [6, 8]]
+    assert after_each == [[], [], [3], [3], [3], [3, 6], [3, 6], [6, 8]]
     assert sorted(os.listdir(run.directory)) == [
         "step-000006.ckpt", "step-000006.json", "step-000008.ckpt", "step-000008.json"
     ]  # fmt: skip
@@ -221,13 +221,13 @@ def test_saved_every_n_rollouts_and_at_the_end(tmp_path, folders):
 def test_the_best_are_saved_when_validated_and_kept(tmp_path):
     run = Saving(tmp_path / "checkpoints", max_rollouts=100, checkpoint_every=10, keep_best=2)
     accuracies = {2: 0.5, 4: 0.3, 6: 0.2, 8: 0.6, 12: 0.6, 14: 0.5, 22: 0.4}
-    seen = {step: run.end(step, accuracies.get(step)) for step in range(1, 41)}
-    assert seen[4] == [2, 4]
-    assert seen[6] == [2, 4]  # worse than both
-    assert seen[8] == [2, 4, 8]  # 4 is still among the newest two
-    assert seen[12] == [8, 10, 12]
-    assert seen[14] == [8, 10, 12]
-    assert seen[40] == [8, 12, 30, 40]
+    after_step = {step: run.end(step, accuracies.get(step)) for step in range(1, 41)}
+    assert after_step[4] == [2, 4]
+    assert after_step[6] == [2, 4]  # worse than both
+    assert after_step[8] == [2, 4, 8]  # 4 is still among the newest two
+    assert after_step[12] == [8, 10, 12]
+    assert after_step[14] == [8, 10, 12]
+    assert after_step[40] == [8, 12, 30, 40]
     assert ranked(run.directory)[0] == (0.6, run.directory / "step-000008.ckpt")
 
 
@@ -258,7 +258,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, folders):
     assert run.end(3) == [1, 3]
 
 
-def test_what_lies_beyond_is_dropped_when_a_run_goes_on(tmp_path):
+def test_later_checkpoints_are_dropped_on_resume(tmp_path):
     run = Saving(tmp_path, checkpoint_every=1)
     for step in (1, 2, 3):
         run.end(step)
@@ -278,26 +278,26 @@ def test_stops_with_a_checkpoint_after_a_signal(tmp_path):
         with pytest.raises(Stopped):
             run.end(2)
         with pytest.raises(Stopped), run.stop.interruptible():
-            pytest.fail("came that far")
+            pytest.fail("not interrupted")
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002.ckpt"]
 
 
-def test_a_signal_cuts_a_rollout_short(tmp_path):
+def test_a_signal_interrupts_a_rollout(tmp_path):
     stop = StopSignal()
     before = signal.signal(signal.SIGUSR1, stop._receive)
     try:
         with pytest.raises(Stopped), stop.interruptible():
             os.kill(os.getpid(), signal.SIGUSR1)
-            pytest.fail("came that far")
+            pytest.fail("not interrupted")
     finally:
         signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize("cause", [Stopped(), EngineError("dead")])
-def test_a_rollout_that_was_given_up_costs_only_itself(tmp_path, cause):
+def test_an_aborted_rollout_loses_no_earlier_one(tmp_path, cause):
     run = Saving(tmp_path, checkpoint_every=100)
     run.callback.on_exception(run.trainer, run.module, cause)
     assert list_checkpoints(tmp_path) == []  # nothing to keep yet
@@ -323,19 +323,19 @@ def test_another_model_is_refused(tmp_path):
         require_same_model(path, torch.nn.Linear(2, 3, bias=False))
 
 
-def test_random_generators_are_put_back(tmp_path):
+def test_random_generators_are_restored(tmp_path):
     draw = lambda: (random.gauss(0, 1), float(np.random.normal()), float(torch.rand(())))  # noqa: E731
     draw()  # half of a pair of Gaussian numbers waits in numpy
     torch.save(random_state(), tmp_path / "state")
-    drawn = [draw() for _ in range(3)]
+    expected = [draw() for _ in range(3)]
     set_random_state(torch.load(tmp_path / "state", weights_only=True))
-    assert [draw() for _ in range(3)] == drawn
+    assert [draw() for _ in range(3)] == expected
 
 
-def test_a_run_of_another_version_does_not_go_on(run_dir):
-    path = put(run_dir, 3)
+def test_a_run_of_another_version_does_not_resume(run_dir):
+    path = save_checkpoints(run_dir, 3)
     require_version(path)
-    # as the first versions wrote them
+    # as the first version wrote them
     facts = json.loads(manifest_path(path).read_text())
     assert facts.pop("version") == masa.__version__
     manifest_path(path).write_text(json.dumps(facts))

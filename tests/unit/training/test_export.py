@@ -1,4 +1,4 @@
-"""A run becomes a Hugging Face folder, whole or not at all."""
+"""A run becomes a Hugging Face folder that is complete or absent."""
 
 import json
 import os
@@ -23,16 +23,16 @@ def run(tmp_path):
     directory = tmp_path / "run"
     checkpoint = directory / "checkpoints" / "step-000003.ckpt"
     checkpoint.parent.mkdir(parents=True)
-    plain = {
+    config = {
         "name": "x", "seed": 0, "algorithm": {"name": "grpo"},
         "task": {"_target_": "toy_task.EvenTask"},
         "model": {"_target_": "masa.training.models.HubModel", "name": str(folder)},
     }  # fmt: skip
-    plain["task"]["config"] = {
+    config["task"]["config"] = {
         "_target_": "masa.tasks.arithmetic.ArithmeticConfig", "modulus": 97, "levels": 6,
         "train_size": 60, "validation_size_per_level": 2, "seed": 0,
     }  # fmt: skip
-    OmegaConf.save(OmegaConf.create(plain), directory / "config.yaml")
+    OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     (directory / "metrics.csv").write_text("step,loss,val/accuracy\n0,,0.25\n3,1.0,0.5\n")
     save(checkpoint, AutoModelForCausalLM.from_pretrained(folder))
     return directory
@@ -61,7 +61,7 @@ def test_weights_and_card(run, tmp_path):
     assert "| val/accuracy | 0.5 |" in exported(run, tmp_path / "empty")
 
 
-def test_without_a_validation_there_is_a_card_all_the_same(run, tmp_path):
+def test_without_a_validation_there_is_still_a_card(run, tmp_path):
     (run / "metrics.csv").write_text("step,loss\n1,1.0\n")
     assert "val/accuracy" not in exported(run, tmp_path / "out")
     (run / "metrics.csv").write_text("step,val/accuracy\n4,0.5\n")
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_nothing_written(run, tmp_p
         export(run, tmp_path / "out")
 
 
-def test_what_fails_on_the_way_leaves_nothing(run, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_nothing(run, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
@@ -93,13 +93,13 @@ def test_what_fails_on_the_way_leaves_nothing(run, tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ["model", "run"]
 
 
-def test_a_model_that_is_not_where_the_run_had_it_is_said(run, tmp_path):
+def test_a_model_that_has_moved_is_refused(run, tmp_path):
     (tmp_path / "model").rename(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="model.name=.*: there is no such folder"):
         export(run, tmp_path / "out")
 
 
-def test_a_folder_with_files_is_left_alone(run, tmp_path):
+def test_a_folder_with_files_is_refused(run, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").touch()
     with pytest.raises(ConfigError, match="holds files already"):
@@ -133,15 +133,15 @@ def test_generation_settings_that_do_not_validate_are_left_out(run, tmp_path, pl
 
 
 def test_generation_settings_that_validate_are_kept(run, tmp_path):
-    kept = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 7}
+    settings = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 7}
     file = tmp_path / "model" / "generation_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | kept))
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
     exported(run, tmp_path / "out")
-    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
-    assert written.items() >= kept.items()
+    exported_settings = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert exported_settings.items() >= settings.items()
 
 
-def test_a_place_that_takes_no_files_is_refused_before_weights_are_loaded(run, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused_before_weights_are_loaded(run, tmp_path):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file" / "x", tmp_path / ("x" * 250), tmp_path / ("x" * 300)):
         with pytest.raises((ConfigError, OSError), match="cannot be written|too long|Not a dir"):

@@ -16,11 +16,11 @@ N, H, V = 11, 6, 13
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """Four tokens at a time, so that eleven of them make a rest."""
+    """Four tokens at a time, so that the last chunk of eleven is smaller."""
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 4 * V)
 
 
-def plain(head, hidden, targets, temperature, softcap):
+def reference(head, hidden, targets, temperature, softcap):
     logits = head(hidden)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
@@ -57,7 +57,7 @@ def test_a_head_in_float64(kind, entropy_gradient, bias, temperature, softcap):
         return [logprobs.detach(), entropy.detach(), *gradients]
 
     torch.testing.assert_close(
-        results(head_logprobs, entropy_gradient), results(plain), rtol=1e-10, atol=1e-12
+        results(head_logprobs, entropy_gradient), results(reference), rtol=1e-10, atol=1e-12
     )
 
 
@@ -143,5 +143,5 @@ def test_a_model_in_float32_and_bf16(name, autocast):
     chunked, expected = results(token_logprobs), results(whole_logits)
     for one, other in zip(chunked[:2], expected[:2], strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0.02 if autocast else 1e-5)
-    apart = (chunked[2] - expected[2]).norm() / expected[2].norm()
-    assert float(expected[2].norm()) > 1 and float(apart) < (0.01 if autocast else 1e-5)
+    relative = (chunked[2] - expected[2]).norm() / expected[2].norm()
+    assert float(expected[2].norm()) > 1 and float(relative) < (0.01 if autocast else 1e-5)

@@ -19,7 +19,7 @@ def folder(request, tmp_path_factory):
 
 
 def trained(folder, seed=0):
-    """A policy whose adapters have moved away from nothing."""
+    """A policy whose adapters are not zero."""
     policy = HubModel(str(folder), lora=LoraConfig(4, 8)).load(folder)
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -44,13 +44,13 @@ def test_only_adapters_are_trained(folder):
 
 def test_merged_weights_do_what_weights_with_adapter_do(folder):
     policy = trained(folder)
-    plain = load_policy(folder)
+    without = load_policy(folder)
     before = copy.deepcopy(dict(policy.named_parameters()))
-    assert (logits(plain) - logits(policy)).abs().max() > 0.1
+    assert (logits(without) - logits(policy)).abs().max() > 0.1
     weights = dict(merged(policy.named_parameters(), policy))
-    assert weights.keys() == dict(plain.named_parameters()).keys()
-    plain.load_state_dict(weights, strict=False)
-    torch.testing.assert_close(logits(plain), logits(policy), rtol=1e-4, atol=1e-4)
+    assert weights.keys() == dict(without.named_parameters()).keys()
+    without.load_state_dict(weights, strict=False)
+    torch.testing.assert_close(logits(without), logits(policy), rtol=1e-4, atol=1e-4)
     after = dict(policy.named_parameters())
     assert all(torch.equal(after[name], before[name]) for name in before)
 

@@ -34,8 +34,8 @@ class Stream:
         return len(self.batches)
 
 
-class Keep(L.Callback):
-    """What every step logged."""
+class StepMetrics(L.Callback):
+    """Records the metrics of every step."""
 
     def __init__(self):
         self.metrics = []
@@ -45,7 +45,7 @@ class Keep(L.Callback):
 
 
 class Module(MasaModule):
-    """Batches stay as they are: micro-batches travel one at a time."""
+    """Leaves batches where they are: micro-batches are moved one at a time."""
 
     def transfer_batch_to_device(self, batch, device, dataloader_idx):
         return batch
@@ -58,18 +58,18 @@ def train(steps, config, **trainer):
     module = Module(
         tiny_qwen3, config, OptimizerConfig(lr=1e-3, warmup_steps=0), settings, StrategyConfig()
     )
-    told = {"completions/total_tokens": 1.0}
+    metrics = {"completions/total_tokens": 1.0}
     batches = [
-        StepBatch(i + 1, updates, told, {"timing_s/rollout": 1.0})
+        StepBatch(i + 1, updates, metrics, {"timing_s/rollout": 1.0})
         for i, updates in enumerate(steps)
     ]
-    keep = Keep()
+    recorder = StepMetrics()
     L.Trainer(
-        accelerator="cpu", devices=1, max_epochs=1, logger=False, callbacks=[keep],
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, callbacks=[recorder],
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False,
     ).fit(module, Stream(batches))  # fmt: skip
-    return torch.cat([p.detach().flatten() for p in module.policy.parameters()]), keep.metrics
+    return torch.cat([p.detach().flatten() for p in module.policy.parameters()]), recorder.metrics
 
 
 def updates_of(config, seed=0, shift=0.0, sampler=None):
@@ -79,8 +79,10 @@ def updates_of(config, seed=0, shift=0.0, sampler=None):
         with torch.no_grad():
             batch = pad([sample], dict.fromkeys(("solution", "meta", "bc"), 1.0), 0)
             logprobs, _ = token_logprobs(policy, batch, 1.0)
-        own = logprobs[0, len(sample.prompt_ids) : len(sample)] - shift
-        samples.append(with_loss_weights(replace(sample, logprobs=tuple(own.tolist())), config))
+        logprobs_of_policy = logprobs[0, len(sample.prompt_ids) : len(sample)] - shift
+        samples.append(
+            with_loss_weights(replace(sample, logprobs=tuple(logprobs_of_policy.tolist())), config)
+        )
     return [build_update(samples[i::2], config, 60, 0) for i in range(2)]
 
 
@@ -94,13 +96,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_where_engine_and_trainer_agree_a_correction_changes_nothing():
-    plain, _ = train([updates_of(algorithm())], algorithm())
+    uncorrected, _ = train([updates_of(algorithm())], algorithm())
     tis = algorithm(mismatch="tis")
     corrected, (metrics,) = train([updates_of(tis)], tis)
-    assert float((plain - corrected).abs().max()) < 1e-6
+    assert float((uncorrected - corrected).abs().max()) < 1e-6
     assert metrics["sampling/importance_sampling_ratio/max"] == pytest.approx(1, abs=1e-4)
-    still = torch.cat([p.detach().flatten() for p in tiny_qwen3().parameters()])
-    assert float((plain - still).abs().max()) > 1e-4
+    initial = torch.cat([p.detach().flatten() for p in tiny_qwen3().parameters()])
+    assert float((uncorrected - initial).abs().max()) > 1e-4
 
 
 def test_old_log_probs_are_those_before_the_first_update():
@@ -130,7 +132,7 @@ ENGINE = {"dtype": "float32"}
 
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("kl_beta", [0.0, 0.1])
-def test_a_reference_model_is_built_and_said_only_where_it_is_needed(kl_beta, lora):
+def test_a_reference_model_is_built_and_reported_only_where_it_is_needed(kl_beta, lora):
     """With an adapter the base model is the reference already."""
     built = []
 
@@ -188,7 +190,7 @@ def test_out_of_memory_says_what_to_lower(monkeypatch):
 PAPER = {"check_syncs": 1, "logprob_tolerance": 5.0, "logprob_mean_tolerance": 0.05}
 
 
-def test_a_stale_head_is_noticed_where_rounding_is_allowed_for():
+def test_a_stale_head_is_detected_where_rounding_is_tolerated():
     """Its largest difference is one that bfloat16 may have, the mean is not."""
     config = algorithm()
     stale = tiny_qwen3()
@@ -213,14 +215,14 @@ def test_a_single_token_far_off_is_rounding():
     train([updates], config, **PAPER)
 
 
-def test_a_model_whose_layers_are_nowhere_is_refused_by_fsdp():
+def test_a_model_without_decoder_layers_is_refused_by_fsdp():
     mesh = SimpleNamespace(size=lambda _: 2, device_type="cpu", mesh_dim_names=("r", "s"))
-    with pytest.raises(ConfigError, match="no way to shard Linear.*use strategy=single"):
+    with pytest.raises(ConfigError, match="cannot shard Linear.*use strategy=single"):
         shard(torch.nn.Linear(2, 2), mesh)
 
 
 def test_the_parts_of_an_update_are_timed():
-    """Every step anew, and what it cost to log a step in the row of the next."""
+    """Every step by itself; the time to log a step is in the row of the next."""
     _, (first, second) = train([updates_of(algorithm()), updates_of(algorithm())], algorithm())
     for metrics in (first, second):
         parts = [metrics[f"timing_s/{name}"] for name in ("forward_backward", "optimizer")]

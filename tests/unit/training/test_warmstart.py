@@ -46,11 +46,11 @@ def task():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"learning_rate": 0.0}, {"meta_fraction": 1.5}, {"weight_decay": -1}]
+    "settings", [{"steps": 0}, {"learning_rate": 0.0}, {"meta_fraction": 1.5}, {"weight_decay": -1}]
 )
-def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        WarmstartConfig(**wrong)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        WarmstartConfig(**settings)
 
 
 def test_demonstrations(task):
@@ -67,7 +67,7 @@ def test_demonstrations(task):
 
 
 def test_only_completions_are_learned(task):
-    """The loss is the mean over completion tokens, whatever stands beside them in the batch."""
+    """The loss is the mean over completion tokens, whatever else is in the batch."""
     tokenizer = task.tokenizer()
     batch = next(module._batches(demonstrations(task, TINY), tokenizer, 300))
     model = AutoModelForCausalLM.from_config(tiny_model(vocab_size=len(tokenizer)))
@@ -143,7 +143,7 @@ def test_a_broken_build_leaves_nothing(task, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             cached_warm_start(task, tiny_model(), TINY, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    # What SIGKILL would leave: nobody could take it for complete, and the next build removes it.
+    # SIGKILL leaves this folder: its name marks it as incomplete, and the next build removes it.
     name = f"warmstart-{fingerprint(task, tiny_model(), TINY)}"
     (tmp_path / f"{name}.building-killed").mkdir()
     path = cached_warm_start(task, tiny_model(), TINY, tmp_path, progress=False)
@@ -152,15 +152,15 @@ def test_a_broken_build_leaves_nothing(task, tmp_path, monkeypatch):
 
 
 def test_the_held_out_table_is_of_these_settings(tmp_path, monkeypatch, capsys):
-    """It lies beside the model, which many settings share, and is there whole or not at all."""
-    made = []
+    """It is beside the model, which many settings share, and is complete or absent."""
+    built = []
 
     class Model:
         def resolve(self, task):
             return tmp_path
 
     def table(cfg, config, *others):
-        made.append(config.algorithm.response_limit)
+        built.append(config.algorithm.response_limit)
         if config.algorithm.response_limit == 99:
             raise KeyboardInterrupt
         return f"limit {config.algorithm.response_limit}\n"
@@ -175,11 +175,11 @@ def test_the_held_out_table_is_of_these_settings(tmp_path, monkeypatch, capsys):
         return capsys.readouterr().out
 
     assert "limit 192" in printed() and "limit 192" in printed("algorithm=grpo")
-    assert made == [192]
+    assert built == [192]
     assert "limit 50" in printed("algorithm.response_limit=50")
     for other in ("engine=hf", "seed=1", "algorithm.temperature=0.5", "task.config.seed=3"):
         printed(other)
-    assert made == [192, 50, 192, 192, 192, 192]
+    assert built == [192, 50, 192, 192, 192, 192]
     before = set(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         printed("algorithm.response_limit=99")

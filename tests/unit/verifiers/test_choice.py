@@ -88,7 +88,7 @@ def test_other_labels():
 
 
 @pytest.mark.parametrize(
-    ("gold", "answer", "unit", "right"),
+    ("gold", "answer", "unit", "correct"),
     [
         ("2.5", "2.45", "", True), ("2.5", "2.3", "", False), (2.5, r"2.5 \text{ J}", "J", True),
         ("1.6", r"1.6\times10^{-19}\text{ J}", r"$10^{-19}$ J", True),
@@ -102,27 +102,27 @@ def test_other_labels():
         ("+12", "x = 12.1", "", True), ("1000", r"1{,}000\text{ K}", "K", True),
     ],
 )  # fmt: skip
-def test_numbers(gold, answer, unit, right):
-    assert number.verify(gold, rf"thus \boxed{{{answer}}}", unit) is right
+def test_numbers(gold, answer, unit, correct):
+    assert number.verify(gold, rf"thus \boxed{{{answer}}}", unit) is correct
 
 
 def test_numbers_as_models_write_them():
     verdicts = number.verify_batch([(g, rf"so \boxed{{{a}}}", u) for g, a, u, _ in NUMBERS])
-    wrong = [row for row, right in zip(NUMBERS, verdicts, strict=True) if right is not row[3]]
-    assert not wrong
+    errors = [row for row, correct in zip(NUMBERS, verdicts, strict=True) if correct is not row[3]]
+    assert not errors
 
 
 @pytest.mark.parametrize("unit, other", [("m/s", "km/h"), ("J", "eV"), ("degC", "degF")])
 @given(st.decimals("-1e6", "1e6", places=3), st.floats(-0.2, 0.2))
-def test_a_quantity_is_right_in_every_unit_of_its_kind(unit, other, value, error):
+def test_a_quantity_is_correct_in_every_unit_of_its_kind(unit, other, value, error):
     """pint converts; only the tolerance decides."""
     import pint
 
-    given_value = float(value) * (1 + error)
-    written = pint.Quantity(given_value, unit).to(other).magnitude
-    right = number.is_right([str(value), unit, [rf"{written!r}\text{{ {other} }}"], 0.05])
+    answer_value = float(value) * (1 + error)
+    converted = pint.Quantity(answer_value, unit).to(other).magnitude
+    correct = number.judge_item([str(value), unit, [rf"{converted!r}\text{{ {other} }}"], 0.05])
     if abs(abs(error) - 0.05) > 0.01 and abs(value) > 1:
-        assert right is (abs(error) < 0.05)
+        assert correct is (abs(error) < 0.05)
 
 
 def test_numbers_need_a_box_and_a_gold():

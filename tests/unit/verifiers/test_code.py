@@ -1,4 +1,4 @@
-"""Verdicts on programs: tests of every published form, against what Python itself says."""
+"""Verdicts on programs: tests of every published form, against Python itself."""
 
 import base64
 import json
@@ -57,12 +57,12 @@ def test_plain_data_keep_value_and_type(value):
     def refuse(_):
         raise AssertionError
 
-    there = json.loads(json.dumps(rpc.pack(value, refuse)))
-    assert typed(rpc.unpack(there, refuse)) == typed(value)
+    message = json.loads(json.dumps(rpc.pack(value, refuse)))
+    assert typed(rpc.unpack(message, refuse)) == typed(value)
 
 
 @pytest.mark.parametrize(
-    "test, right, wrong",
+    "test, correct, wrong",
     [
         ("assert f(2) == 4", "def f(x): return x * x", "def f(x): return x"),
         ("assert not f(2)", "def f(x): return False", "def f(x): return True"),
@@ -89,9 +89,9 @@ def test_plain_data_keep_value_and_type(value):
          "def f(): return 1"),
     ],
 )  # fmt: skip
-def test_assertions_of_any_form(test, right, wrong, sandbox):
+def test_assertions_of_any_form(test, correct, wrong, sandbox):
     tests = FunctionTests(test, ("sum",) if "sum" in test else ("f",))
-    assert programs.verify_program(tests, right, sandbox).status == "passed"
+    assert programs.verify_program(tests, correct, sandbox).status == "passed"
     assert programs.verify_program(tests, wrong, sandbox).status == "failed"
 
 
@@ -103,12 +103,12 @@ def test_tests_that_fail_by_themselves_are_an_error(tests, sandbox):
         programs.verify_program(FunctionTests(tests, ("f",)), "def f(): return 1", sandbox)
 
 
-def test_many_at_once_and_no_code_apart(sandbox):
+def test_many_at_once_and_responses_without_code(sandbox):
     tests = FunctionTests("assert f() == 1", ("f",))
     answers = [f"```python\ndef f(): return {n}\n```" for n in (1, 2)] + ["no code"]
-    found = programs.verify_all([(tests, answer) for answer in answers * 3], sandbox, workers=2)
-    assert [verdict.status for verdict in found] == ["passed", "failed", "no_code"] * 3
-    assert [verdict.correct for verdict in found] == [True, False, False] * 3
+    verdicts = programs.verify_all([(tests, answer) for answer in answers * 3], sandbox, workers=2)
+    assert [verdict.status for verdict in verdicts] == ["passed", "failed", "no_code"] * 3
+    assert [verdict.correct for verdict in verdicts] == [True, False, False] * 3
 
 
 @pytest.mark.parametrize(
@@ -240,10 +240,10 @@ def test_humaneval_plus_rows(sandbox):
         "entry_point": "mean",
     }
     tests = programs.humaneval_tests(row)
-    right = "def mean(x: List[float]):\n    return total(x) / len(x)"
-    assert programs.verify_program(tests, right, sandbox).correct
-    assert programs.verify_program(tests, right + " + 1e-8", sandbox).correct
-    assert not programs.verify_program(tests, right + " + 1e-3", sandbox).correct
+    correct = "def mean(x: List[float]):\n    return total(x) / len(x)"
+    assert programs.verify_program(tests, correct, sandbox).correct
+    assert programs.verify_program(tests, correct + " + 1e-8", sandbox).correct
+    assert not programs.verify_program(tests, correct + " + 1e-3", sandbox).correct
     assert not programs.verify_program(tests, "def mean(x):\n    return object()", sandbox).correct
 
 
@@ -262,8 +262,8 @@ def test_livecodebench_standard_input(sandbox):
     private = [{"input": "1 1\n", "output": "2", "testtype": "stdin"}]
     tests = programs.livecodebench_tests(contest_row(public, private=private))
     assert isinstance(tests, StdioTests) and len(tests.cases) == 2
-    right = "if __name__ == '__main__':\n    print(sum(map(int, input().split())))"
-    assert programs.verify_program(tests, right, sandbox).correct
+    correct = "if __name__ == '__main__':\n    print(sum(map(int, input().split())))"
+    assert programs.verify_program(tests, correct, sandbox).correct
     verdict = programs.verify_program(tests, "print(5)", sandbox)
     assert (verdict.status, verdict.reason) == ("failed", "test 1: wrong output")
     assert programs.verify_program(tests, "while True: pass", sandbox).status == "timeout"
@@ -277,9 +277,9 @@ def test_livecodebench_functions(sandbox):
     assert programs.verify_program(tests, method, sandbox).correct
     assert not programs.verify_program(tests, method.replace("+ n", "- n"), sandbox).correct
     free = programs.livecodebench_tests(contest_row(cases, "def add(xs, n):"))
-    right = "def add(xs, n):\n    return [x + n for x in xs]"
-    assert programs.verify_program(free, right, sandbox).correct
-    assert not programs.verify_program(free, right.replace("+ n", "- n"), sandbox).correct
+    correct = "def add(xs, n):\n    return [x + n for x in xs]"
+    assert programs.verify_program(free, correct, sandbox).correct
+    assert not programs.verify_program(free, correct.replace("+ n", "- n"), sandbox).correct
 
 
 def test_livecodebench_functions_of_long_numbers_and_odd_strings(sandbox):

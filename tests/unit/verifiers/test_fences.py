@@ -1,4 +1,4 @@
-"""The program of a response, in every way a fence can be written."""
+"""The program of a response, with every form of fence."""
 
 import pytest
 from hypothesis import given
@@ -42,7 +42,7 @@ def test_a_fence_in_a_string_ends_nothing(program, fence):
         (f"Here: {T}python\na\n{T}", "a"), (f"<answer>{T}python\na\n{T}</answer>", "a"),
         (f"{T}python\na\n{T}<|im_end|>", "a"), (f"{T}python\nf(1){T}", "f(1)"),
         (f"{T}python\na\n{T}output\n1\n{T}", "a"), (f"inline {T}x = 1{T} code", None),
-        # given up, and begun again
+        # abandoned, and begun again
         (f"{T}python\nf(\n\nNo. Again:\n{T}python\nb\n{T}", "b"),
         (f"{T}python\ns = '''\n{T}\nNo:\n{T}python\nt = '''x'''\n{T}", "t = '''x'''"),
         (f"{T}python\ns = '''\n\nNo:\n{T}python\nt = '''x'''\n{T}", "t = '''x'''"),
@@ -64,7 +64,7 @@ lines = st.text(
 
 @given(st.lists(lines, max_size=5))
 def test_lines_of_a_program_end_at_line_feeds_alone(block):
-    """Whatever else str.splitlines takes for the end of a line stands in strings of programs."""
+    """Other line ends of str.splitlines occur in strings of programs."""
     program = "\n".join(["a", *block, "b"])
     if "~~~" not in program:
         assert extract_code(f"{T}python\n{program}\n{T}") == program

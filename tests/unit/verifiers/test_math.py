@@ -29,7 +29,9 @@ TABLES = ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "RE
 def test_no_verdict_of_a_table_is_wrong(table):
     cases = getattr(math_answers, table)
     verdicts = verify_batch([(gold, rf"so \boxed{{{answer}}}") for gold, answer, _ in cases])
-    assert [case for case, found in zip(cases, verdicts, strict=True) if found is not case[2]] == []
+    assert [
+        case for case, verdict in zip(cases, verdicts, strict=True) if verdict is not case[2]
+    ] == []
 
 
 def test_the_last_box_counts():
@@ -58,9 +60,9 @@ BOXES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("gold", "response", "right"), BOXES)
-def test_boxes_as_models_write_them(gold, response, right):
-    assert verify(gold, response) is right
+@pytest.mark.parametrize(("gold", "response", "correct"), BOXES)
+def test_boxes_as_models_write_them(gold, response, correct):
+    assert verify(gold, response) is correct
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_boxes_as_models_write_them(gold, response, right):
     ],
 )  # fmt: skip
 def test_thinking_does_not_count(response, counts):
-    """In no verifier, whether it ends or not."""
+    """In every verifier, whether it ends or not."""
     boxed = response.replace("{}", r"\boxed{7}")
     assert verify("7", boxed) is counts and number.verify("7", boxed) is counts
     assert (gym_answers.extract(boxed) == "7") is counts
@@ -119,13 +121,15 @@ def test_hostile_answers_are_wrong_and_harm_no_other():
 
 def test_same_verdicts_on_any_thread():
     pairs = [(gold, rf"\boxed{{{answer}}}") for gold, answer, _ in math_answers.VARIANTS[::3]]
-    alone, found = verify_batch(pairs), []
-    threads = [threading.Thread(target=lambda: found.append(verify_batch(pairs))) for _ in range(3)]
+    alone, in_threads = verify_batch(pairs), []
+    threads = [
+        threading.Thread(target=lambda: in_threads.append(verify_batch(pairs))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [alone] * 3
+    assert in_threads == [alone] * 3
 
 
 PIECES = st.sampled_from(

@@ -1,4 +1,4 @@
-"""Units as people and LaTeX write them."""
+"""Units in plain text and LaTeX."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_units_of_different_names_differ():
 
 
 @pytest.mark.parametrize("text", NONE)
-def test_what_is_no_unit(text):
+def test_texts_that_are_no_units(text):
     assert parse_unit(text) is None
 
 
@@ -89,10 +89,10 @@ def test_order_and_form_do_not_count(unit, random):
     above = [f"{name}^{power}" for name, power in factors if power > 0]
     below = [f"{name}^{-power}" for name, power in factors if power < 0]
     slashed = " ".join(above or ["1"]) + ("/(" + " ".join(below) + ")" if below else "")
-    found = parse_unit(inline)
+    parsed = parse_unit(inline)
     expected = pint.Quantity(1, " * ".join(f"{n}**({p})" for n, p in factors)).to_base_units()
-    if found is None:
+    if parsed is None:
         assert expected.dimensionless
     else:
-        assert found == parse_unit(slashed)
-        assert math.isclose(found.scale, expected.magnitude, rel_tol=1e-9)
+        assert parsed == parse_unit(slashed)
+        assert math.isclose(parsed.scale, expected.magnitude, rel_tol=1e-9)

@@ -1,4 +1,4 @@
-"""An engine that says what it is told to: for tests of everything around an engine."""
+"""An engine that plays a script instead of a model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Script = Callable[[tuple[int, ...], int], Sequence[int]]
 
 
 class ScriptedEngine:
-    """Plays a script, cut at the request's token limit, and records what it was asked.
+    """Plays a script, cut at the request's token limit, and records the requests.
 
     Args:
-        script: what is said to each prompt and seed.
+        script: the completion for each prompt and seed.
         eos_token_id: token that ends a completion.
     """
 
@@ -33,7 +33,7 @@ class ScriptedEngine:
         return [[self._completion(request, seed) for seed in request.seeds] for request in requests]
 
     def load_weights(self, named: Iterator[tuple[str, torch.Tensor]], version: int) -> None:
-        """See `Engine.load_weights`; the weights are read and forgotten."""
+        """See `Engine.load_weights`; the weights are read and dropped."""
         for _ in named:
             pass
         self.version = version

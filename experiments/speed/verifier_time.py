@@ -1,4 +1,4 @@
-"""Verdicts per second of the pool, with 1 and 2 workers, on answers as models write them."""
+"""Verdicts per second of the pool, with 1 and 2 workers, on typical answers of models."""
 
 import argparse
 import time
@@ -49,8 +49,8 @@ def main() -> None:
                     start = time.perf_counter()
                     verdicts = judge_batch(work, pool=pool)
                     seconds = time.perf_counter() - start
-                    right = sum(verdict.correct for verdict in verdicts) / len(work)
-                    report(f"| {kind} | {workers} | {len(work) / seconds:.0f} | {right:.1%} |")
+                    correct = sum(verdict.correct for verdict in verdicts) / len(work)
+                    report(f"| {kind} | {workers} | {len(work) / seconds:.0f} | {correct:.1%} |")
                     report.data[f"{kind}, {workers}"] = len(work) / seconds
     pieces.end()
 

@@ -1,7 +1,7 @@
-"""How good are the verdicts? `python -m masa.verifiers.measure FILE.parquet`
+"""Error rates of the mathematics verifier: `python experiments/verifiers/math_error_rates.py FILE`
 
-Every solution of a MATH-style set against its own answer (its last box) must be right; against the
-answer of another problem it should be wrong. What is not is listed.
+Every solution of a MATH-style set must be correct against its own answer (its last box), and wrong
+against the answer of another problem. Exceptions are listed.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from masa.verifiers.math.verifier import MathVerdict, judge_batch
 
 
 def solution(row: dict[str, Any]) -> str:
-    """The column `solution`, at the top or where verl's format has it."""
+    """The column `solution`, at the top level or as in verl's format."""
     if "solution" in row:
         return str(row["solution"])
     return str(row["reward_model"]["ground_truth"]["solution"])
@@ -40,17 +40,19 @@ def main() -> None:
     print(f"{len(solutions)} solutions, {len(boxed)} with an answer in a box")
 
     verdicts, seconds = _timed([(answer, text) for text, answer in boxed])
-    wrong = [verdict.extracted for verdict in verdicts if not verdict.correct]
-    rate = 1 - len(wrong) / len(boxed)
-    print(f"own answer: {rate:.2%} right, {len(wrong)} not ({seconds:.0f} s)")
-    for answer in wrong:
+    rejected = [verdict.extracted for verdict in verdicts if not verdict.correct]
+    rate = 1 - len(rejected) / len(boxed)
+    print(f"own answer: {rate:.2%} right, {len(rejected)} not ({seconds:.0f} s)")
+    for answer in rejected:
         print(f"  {answer}")
 
     respelled = [(answer, rf"so \boxed{{{respell(answer)}}}") for _, answer in boxed]
     verdicts, seconds = _timed(respelled)
-    lost = [pair for pair, verdict in zip(respelled, verdicts, strict=True) if not verdict.correct]
-    print(f"own answer, respelled: {1 - len(lost) / len(boxed):.2%} right ({seconds:.0f} s)")
-    for gold, response in lost:
+    missed = [
+        pair for pair, verdict in zip(respelled, verdicts, strict=True) if not verdict.correct
+    ]
+    print(f"own answer, respelled: {1 - len(missed) / len(boxed):.2%} right ({seconds:.0f} s)")
+    for gold, response in missed:
         print(f"  {gold}  <-  {response}")
 
     answers = [answer for _, answer in boxed]
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def respell(answer: str) -> str:
-    """The same answer as another hand would write it, so that reading it is put to the test."""
+    """The same answer in another spelling, to test the parser."""
     changed = answer.replace(r"\left", "").replace(r"\right", "").replace(r"\dfrac", r"\frac")
     changed = changed.replace(r"\frac", r"\dfrac").replace(r"\!", "").replace("-", "−")
     changed = changed.replace(r"\sqrt", r"\,\sqrt").replace(r"\cup", r" \bigcup ")

@@ -1,8 +1,8 @@
-"""Whose verdicts are better, ours or those of plain Math-Verify, on tables with known verdicts?
+"""Wrong verdicts of our verifier and of plain Math-Verify, on tables with known verdicts.
 
-python experiments/verifiers/compare.py [--math MATH_TRAIN.parquet] [--before CHECKOUT] [--list]
+python experiments/verifiers/compare_math_verify.py [--math MATH_TRAIN.parquet] [--list]
 
-Both run in the killable workers of masa.verifiers.pool, Math-Verify with its own timeouts off.
+Both run in the workers of masa.verifiers.pool, Math-Verify with its own timeouts off.
 `--before` adds the verdicts of another checkout of this repository, `--list` the wrong verdicts.
 """
 
@@ -22,25 +22,26 @@ SAME = {
     ("3", "k=3"), ("4", r"4\text{ units}"), ("150", r"150^\circ"),
     (r"\frac{2}{9}", r"\dfrac{2}{9}"),
 }  # fmt: skip
-"""Answers of two problems of MATH, drawn with seed 0, that are the same in different letters."""
+"""Answers of two problems of MATH, drawn with seed 0, that are equal in different spellings."""
 Case = tuple[str, str, bool]
 Judge = Callable[[Sequence[tuple[str, str]]], list[bool]]
 
 
-def plain(pair: tuple[str, str]) -> bool:
-    """Math-Verify as its README calls it; what a worker applies to (gold, response)."""
+def math_verify_verdict(pair: tuple[str, str]) -> bool:
+    """The verdict of Math-Verify, called as in its README, on (gold, response); for workers."""
     import math_verify
 
-    gold, given = (
+    gold, answer = (
         math_verify.parse(text, parsing_timeout=None) for text in (rf"\boxed{{{pair[0]}}}", pair[1])
     )
-    return math_verify.verify(gold, given, timeout_seconds=None)
+    return math_verify.verify(gold, answer, timeout_seconds=None)
 
 
-def plain_verdicts(pairs: Sequence[tuple[str, str]]) -> list[bool]:
+def math_verify_verdicts(pairs: Sequence[tuple[str, str]]) -> list[bool]:
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    with VerdictPool("compare:plain", 2, seconds=5.0, memory=1 << 30) as pool:
+    function = "compare_math_verify:math_verify_verdict"
+    with VerdictPool(function, 2, seconds=5.0, memory=1 << 30) as pool:
         return [verdict is True for verdict in pool.map(list(pairs))]
 
 
@@ -51,7 +52,7 @@ def our_verdicts(pairs: Sequence[tuple[str, str]]) -> list[bool]:
 
 
 def verdicts_of(checkout: Path) -> Judge:
-    """Ours as they are in another checkout, in a process of its own."""
+    """Our verdicts in another checkout, in a separate process."""
 
     def judge(pairs: Sequence[tuple[str, str]]) -> list[bool]:
         code = """
@@ -67,40 +68,40 @@ found = iter(verify_batch([pair for pair in pairs if usable(pair[0])]))
 print(json.dumps([usable(gold) and next(found) for gold, _ in pairs]))
 """
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code],
             input=json.dumps(list(pairs)), env=environment, cwd=checkout,
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        answers: list[bool] = json.loads(done.stdout)
+        answers: list[bool] = json.loads(process.stdout)
         return answers
 
     return judge
 
 
 def tables(train: Path | None) -> dict[str, list[Case]]:
-    """(gold, response, is it right) per table."""
+    """(gold, response, whether it is correct) per table."""
     sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     import math_answers
 
-    found = {
+    cases = {
         name.lower(): [
-            (gold, rf"so \boxed{{{answer}}}", right)
-            for gold, answer, right in getattr(math_answers, name)
+            (gold, rf"so \boxed{{{answer}}}", correct)
+            for gold, answer, correct in getattr(math_answers, name)
         ]
         for name in ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED")
     }
     if train:
-        found |= math_train(train)
-    return found
+        cases |= math_train(train)
+    return cases
 
 
 def math_train(path: Path) -> dict[str, list[Case]]:
     """Golds of MATH against their own solution, respelled, and against another problem's."""
     import pyarrow.parquet as parquet
+    from math_error_rates import respell, solution
 
     from masa.verifiers.extract import answer_boxes
-    from masa.verifiers.measure import respell, solution
 
     texts = [solution(row) for row in parquet.read_table(path).to_pylist()]
     boxed = [(boxes[-1], text) for text in texts if (boxes := answer_boxes(text))]
@@ -129,18 +130,18 @@ def main() -> None:
     judges: dict[str, Judge] = {}
     if arguments.before:
         judges["before"] = verdicts_of(arguments.before.resolve())
-    judges |= {"ours": our_verdicts, "Math-Verify": plain_verdicts}
+    judges |= {"ours": our_verdicts, "Math-Verify": math_verify_verdicts}
     judges = {k: v for k, v in judges.items() if not arguments.only or k in arguments.only}
     lists = []
     print("| table | cases | right |" + "".join(f" {name} |" for name in judges))
     print("|---|---|---|" + "---|" * len(judges))
     for name, cases in tables(arguments.math).items():
         cells = []
-        for who, judge in judges.items():
+        for column, judge in judges.items():
             verdicts = judge([case[:2] for case in cases])
-            wrong = [c for c, v in zip(cases, verdicts, strict=True) if v is not c[2]]
-            cells.append(f"{sum(not c[2] for c in wrong)} + {sum(c[2] for c in wrong)}")
-            lists += [f"{name}, {who}: {c[0]}  <-  {c[1][-120:]}  {c[2]}" for c in wrong]
+            errors = [c for c, v in zip(cases, verdicts, strict=True) if v is not c[2]]
+            cells.append(f"{sum(not c[2] for c in errors)} + {sum(c[2] for c in errors)}")
+            lists += [f"{name}, {column}: {c[0]}  <-  {c[1][-120:]}  {c[2]}" for c in errors]
         print(f"| {name} | {len(cases)} | {sum(c[2] for c in cases)} | {' | '.join(cells)} |")
     print("\nrewarded though wrong + missed though right")
     if arguments.list:

@@ -1,8 +1,8 @@
-"""Memory and time of log-probs by chunks against the plain way, forward and backward.
+"""Memory and time of log-probs by chunks against whole logits, forward and backward.
 
-Each way runs in a process of its own and reports the largest memory that its first pass held, over
-what a process with torch and the hidden states holds, and the median time of those after it. The
-plain way computes no entropies, the chunked one does.
+Each way runs in a separate process and reports the peak memory of its first pass, without torch and
+the hidden states, and the median time of later passes. The plain way computes no entropies, the
+chunked one does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PASSES = 3
 QUICK = {"tokens": 64, "vocabulary": 1000, "hidden": 32}
 
 
-def plain(
+def whole(
     head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, None]:
     """Log-softmax of all logits at once."""
@@ -37,11 +37,11 @@ def plain(
 def chunked(
     head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What training uses."""
+    """The function of training."""
     return head_logprobs(head, hidden, targets, 1.0)
 
 
-WAYS = {"plain": plain, "chunked": chunked}
+WAYS = {"plain": whole, "chunked": chunked}
 
 
 def inputs(tokens: int, vocabulary: int, hidden_size: int, dtype: torch.dtype) -> tuple:
@@ -56,18 +56,18 @@ def measure(way: str, tokens: int, vocabulary: int, hidden_size: int) -> dict[st
     some more."""
     head, hidden, targets, upstream = inputs(tokens, vocabulary, hidden_size, torch.float32)
     before = resident()
-    held, seconds = 0.0, []
+    gib, seconds = 0.0, []
     for index in range(1 + PASSES):
         head.weight.grad = hidden.grad = None
         started = time.perf_counter()
         logprobs, _ = WAYS[way](head, hidden, targets)
         (upstream @ logprobs).backward()
         if index == 0:
-            # later passes would add what the allocator keeps of the ones before
-            held = peak() - before
+            # later passes would include memory that the allocator keeps
+            gib = peak() - before
         else:
             seconds.append(time.perf_counter() - started)
-    return {"gib": held + head.weight.nbytes / GIB, "seconds": statistics.median(seconds)}
+    return {"gib": gib + head.weight.nbytes / GIB, "seconds": statistics.median(seconds)}
 
 
 def resident() -> float:
@@ -80,15 +80,14 @@ def peak() -> float:
 
 
 def available(meminfo: str) -> int:
-    """Bytes that can be had without swapping, by the text of /proc/meminfo: pages of files that can
-    be dropped count, as free ones alone are few on a machine that has run for long."""
+    """Bytes available without swapping, by the text of /proc/meminfo, with cached file pages."""
     return 1024 * int(meminfo.split("MemAvailable:")[1].split()[0])
 
 
 def gradient_error(vocabulary: int) -> float:
     """Largest relative error of the chunked gradients in float32 against the plain in float64."""
     results = []
-    for dtype, way in ((torch.float32, chunked), (torch.float64, plain)):
+    for dtype, way in ((torch.float32, chunked), (torch.float64, whole)):
         head, hidden, targets, _ = inputs(1000, vocabulary, 64, torch.float32)
         head, hidden = head.to(dtype), hidden.detach().to(dtype).requires_grad_()
         way(head, hidden, targets)[0].sum().backward()
@@ -107,7 +106,7 @@ def main() -> None:
     if args.way:
         print(json.dumps(measure(args.way, args.tokens, args.vocabulary, args.hidden)))
         return
-    import record  # not above: what it brings would be in the memory that is measured
+    import record  # not above: its imports would be in the measured memory
 
     if args.quick:
         vars(args).update(QUICK)
@@ -121,25 +120,25 @@ def main() -> None:
         if tokens < args.tokens:
             report(f"- T {tokens}, not {args.tokens}: only {free / GIB:.1f} GiB are available")
         size = [f"--tokens={tokens}", f"--vocabulary={args.vocabulary}", f"--hidden={args.hidden}"]
-        found = {}
+        measured = {}
         for way in WAYS:
             command = [sys.executable, __file__, f"--way={way}", *size]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise record.Failed(f"{way} failed:\n{done.stderr[-2000:]}")
-            found[way] = json.loads(done.stdout)
-        plain_way, ours = found["plain"], found["chunked"]
+            process = subprocess.run(command, capture_output=True, text=True)
+            if process.returncode:
+                raise record.Failed(f"{way} failed:\n{process.stderr[-2000:]}")
+            measured[way] = json.loads(process.stdout)
+        whole_pass, chunked_pass = measured["plain"], measured["chunked"]
         report(
             f"- T {tokens} V {args.vocabulary} H {args.hidden} float32, "
             f"{torch.get_num_threads()} threads, time: median of {PASSES} after one: "
-            f"plain {plain_way['gib']:.2f} GiB {plain_way['seconds']:.1f} s, "
-            f"chunked {ours['gib']:.2f} GiB {ours['seconds']:.1f} s: "
-            f"1/{plain_way['gib'] / ours['gib']:.1f} of the memory "
-            f"at {ours['seconds'] / plain_way['seconds']:.2f} times the time"
+            f"plain {whole_pass['gib']:.2f} GiB {whole_pass['seconds']:.1f} s, "
+            f"chunked {chunked_pass['gib']:.2f} GiB {chunked_pass['seconds']:.1f} s: "
+            f"1/{whole_pass['gib'] / chunked_pass['gib']:.1f} of the memory "
+            f"at {chunked_pass['seconds'] / whole_pass['seconds']:.2f} times the time"
         )
         error = gradient_error(args.vocabulary)
         report(f"- relative error of the gradients against float64: {error:.1e}")
-        report.data = {"tokens": tokens, "ways": found, "gradient error": error}
+        report.data = {"tokens": tokens, "ways": measured, "gradient error": error}
     pieces.end()
 
 

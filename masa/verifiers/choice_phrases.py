@@ -1,6 +1,6 @@
-r"""How responses choose among options in words: what stands before a letter, and what after it.
+r"""The wording of choices: patterns of the text before and after an option's letter.
 
-masa.verifiers.choice decides what a response chooses; here is no more than the wording.
+masa.verifiers.choice uses them to find the choice of a response.
 """
 
 import re
@@ -14,7 +14,7 @@ _SWITCH = re.compile(r"\\(?:color\s*\{[^{}]*\}|(?:large|Large|huge|bf|rm|checkma
 _SPACE = re.compile(r"\\{1,2}(?:[,;:! ()\[\]]|q?quad(?![a-z]))|~~[^~\n]*~~|~")
 _TAG = re.compile(r"</?(?:b|i|u|p|em|strong|span|div|br)(?:\s[^<>]*)?/?>|<\|[^<>|]*\|>|</?s>")
 SCRIPTS = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af"
-"""Scripts that put no space between words."""
+"""Scripts without spaces between words."""
 _QUOTES = "\"'`“”„‟«»‹›‘’「」『』"
 
 _MAYBE = r"(?:also|maybe|possibly|perhaps)"
@@ -25,14 +25,12 @@ JOIN = (
 _FILL = (
     r"(?:(?:(?:the|a)\s+)?(?:most\s+likely|likely|probably|clearly|definitely|certainly|obviously"
     r"|therefore|thus|hence|then|so|indeed|simply|just|actually|in\s+fact|still|now|instead|again"
-    r"|really|both|either|option|choice|letter|answer|alternative|number|given\s+by|only|also"
-    r"|la|le|letra|lettera|lettre|opción|opção|opzione|选项)"
-    r"\b\s*[:,]?\s*)*"
+    r"|really|both|either|option|choice|letter|answer|alternative|number|given\s+by|only|also|la|le"
+    r"|letra|lettera|lettre|opción|opção|opzione|选项)\b\s*[:,]?\s*)*"
 )
 BE = (
     r"(?:is|are|remains|stays|['’]s|turns\s+out\s+to\s+be|(?:should|would|must|will|has\s+to"
-    r"|have\s+to|ought\s+to|can\s+only|seems\s+to"
-    r"|appears\s+to)\s+be|es|est|ist|lautet|é|è)"
+    r"|have\s+to|ought\s+to|can\s+only|seems\s+to|appears\s+to)\s+be|es|est|ist|lautet|é|è)"
 )
 ANSWER = (
     r"(?:answers?|ans\.?|respuesta(?:\s+final)?|réponse(?:\s+finale)?|antwort|resposta|risposta"
@@ -49,8 +47,7 @@ STATED = re.compile(
     rf"|[是为は은는])?\s*[:：]?\s*"
     # the best option is B; my final choice: B
     r"|(?<![a-zA-Z])(?:option|choice|selection|pick|guess|alternative|statement|solution|response"
-    r"|letter|match|one"
-    r"|exception)(?:\s+(?:that|which|left|remaining|matching|with|among|for|of"
+    r"|letter|match|one|exception)(?:\s+(?:that|which|left|remaining|matching|with|among|for|of"
     r"|here)\b[^.,;:!?\n]{0,40}?(?=\s+(?:is|are)\b))?"
     rf"(?:\s*(?:[:=]|[-–—]+\s)|\s*{BE}\b)\s*:?\s*"
     r"|\b(?:choos(?:e|ing)|chosen?|(?:select|pick)(?:ed|ing)?|guess|left\s+with|go(?:ing)?\s+with"
@@ -59,8 +56,7 @@ STATED = re.compile(
     # it must be B
     rf"|\b(?:it|this|which|correct|right|best|closest|that)\s*{BE}\s+"
     r"|\b(?:corresponds?\s+to|corresponding\s+to|match(?:es|ing)?|leads?(?:\s+(?:me|us))?\s+to"
-    r"|closest\s+to"
-    r"|leaves(?:\s+us)?(?:\s+with)?|leaving)\s+"
+    r"|closest\s+to|leaves(?:\s+us)?(?:\s+with)?|leaving)\s+"
     rf"){_FILL}\(?\s*\Z",
     re.I,
 )
@@ -115,9 +111,8 @@ DENIED_AFTER = re.compile(
     r"\s*(?:(?:is|are|was|were|can\s+be|must\s+be|would\s+be|looks?|seems?)\s+"
     r"(?:(?:clearly|also|both|all|therefore|just|simply|a|an|the|obviously)\s+)*)?"
     r"(?:wrong|false|incorrect|impossible|not\b|(?:ruled|crossed)\s+out|eliminated|excluded"
-    r"|isn['’]t"
-    r"|aren['’]t|cannot|can['’]t|fails?\b|do(?:es)?n['’]t|do(?:es)?\s+not|invalid|out\b|unlikely"
-    r"|(?:common\s+)?(?:distractor|trap|mistake|decoy)|tempting)"
+    r"|isn['’]t|aren['’]t|cannot|can['’]t|fails?\b|do(?:es)?n['’]t|do(?:es)?\s+not|invalid|out\b"
+    r"|unlikely|(?:common\s+)?(?:distractor|trap|mistake|decoy)|tempting)"
     r"|\s*(?:选?项)?是?(?:错误|不正确|不对)",
     re.I,
 )
@@ -160,19 +155,17 @@ NO_CHOICE = re.compile(
     r"|undetermined)",
     re.I,
 )
-# what may follow a bare letter: "B because", not "B vitamins"
+# words that may follow a bare letter: "B because", not "B vitamins"
 FOLLOWING = (
     r"(?:because|since|as|for|but|or|and|which|is|are|given|due|by|based|according|so|not|from|in"
-    r"|on"
-    r"|where|when|while|rather|instead|with|here|it|that|fits|works|matches|satisfies|meets|holds"
-    r"|remains|seems"
-    r"|looks|must|should|would|has|can|cannot|fails|does|doesn|was|were|isn|too|also|only|alone|if"
-    r"|unless|the)"
+    r"|on|where|when|while|rather|instead|with|here|it|that|fits|works|matches|satisfies|meets"
+    r"|holds|remains|seems|looks|must|should|would|has|can|cannot|fails|does|doesn|was|were|isn|too"
+    r"|also|only|alone|if|unless|the)"
 )
 
 
-def plain(text: str) -> str:
-    """Without fonts, mathematics, tags and quotation marks; ASCII letters and brackets."""
+def plain_text(text: str) -> str:
+    """The text without fonts, mathematics, tags and quotation marks; with ASCII letters."""
     text = re.sub("[\u200b-\u200d\u2060\ufeff]", "", unicodedata.normalize("NFKC", text))
     text = re.sub(r"^[ \t]*\*\*[ \t]*([A-Za-z])[.):]\s", r"(\1) ", text, flags=re.M)
     text = re.sub(r"<(?:final_?)?(?:answer|solution)>", "\nAnswer: ", text, flags=re.I)

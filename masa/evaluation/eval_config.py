@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, one_of, require
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "program": (("question",), ("starter",)),
     "output": (("code", "input", "answer"), ()),
 }
-"""Per template the columns it needs and those it can use; all know `id` and `group` as well."""
+"""Per template the required and the optional columns; `id` and `group` are optional for all."""
 SCORERS = {
     "math": ("math",),
     "number": ("number",),
@@ -33,17 +33,12 @@ SCORERS = {
     "program": ("livecodebench",),
     "output": ("literal",),
 }
-"""Per template those who can judge it."""
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
+"""Per template the scorers that can judge it."""
 
 
 @dataclass
 class BenchmarkConfig:
-    """One benchmark: where its rows come from, what they mean and who judges."""
+    """One benchmark: source, meaning of the columns, and scorer."""
 
     name: str
     domain: str
@@ -51,13 +46,13 @@ class BenchmarkConfig:
     source: str
     """Hugging Face data set, or address of a JSON file."""
     size: int
-    """Published number of rows; another number is pointed out beside the score."""
+    """Published number of rows; another number is marked beside the score."""
     template: str
     scorer: str
     columns: dict[str, Any]
-    """What the template needs -> the source's column. `a.b` reaches into a nested column, `a | b`
-    takes the first that is there; options may be a list of columns, one per option. Tests of code
-    are read from the columns as published."""
+    """Names of the template -> the source's columns. `a.b` is a nested column, `a | b` the first
+    that exists; options may be a list of columns, one per option. Tests of code are read from the
+    columns as published."""
     subset: str | None = None
     split: str = "test"
     revision: str = "main"
@@ -67,43 +62,40 @@ class BenchmarkConfig:
     path: str | None = None
     """Local file of the same columns (.json, .jsonl, .parquet, .csv) instead of the source."""
     gated: bool = False
-    """The source asks for its terms to be accepted first."""
+    """The source's terms must be accepted before a download."""
     shuffle: bool = False
     """Shuffle the options, by a seed per item."""
     exclude: list[str] = field(default_factory=list)
     """Questions left out of the score: an id, or a text that occurs in the question alone."""
     demonstrations: str = ""
-    """Solved examples that come before every question."""
+    """Solved examples before every question."""
 
     def __post_init__(self) -> None:
         where = f"benchmark.{self.name}"
-        _require(
-            self.template in COLUMNS,
-            f"{where}.template is {self.template!r}, it must be one of {', '.join(COLUMNS)}",
-        )
+        one_of(f"{where}.template", self.template, tuple(COLUMNS))
         scorers = SCORERS[self.template]
-        _require(
+        require(
             self.scorer in scorers,
             f"{where}.scorer is {self.scorer!r}, with template {self.template} it must be "
             f"{' or '.join(scorers)}",
         )
         needed, usable = COLUMNS[self.template]
         missing = [name for name in needed if not self.columns.get(name)]
-        _require(not missing, f"{where}.columns names no {', '.join(missing)}")
+        require(not missing, f"{where}.columns names no {', '.join(missing)}")
         unknown = sorted(set(self.columns) - {*needed, *usable, "id", "group"})
-        _require(not unknown, f"{where}.columns: template {self.template} has no use for {unknown}")
-        _require(self.size >= 1, f"{where}.size is {self.size}, it must be >= 1")
+        require(not unknown, f"{where}.columns: template {self.template} has no use for {unknown}")
+        require(self.size >= 1, f"{where}.size is {self.size}, it must be >= 1")
 
 
 @dataclass
 class EvaluationConfig:
-    """How to sample and what to report. Nodes of type Any are built by Hydra."""
+    """Settings of sampling and of the report. Nodes of type Any are built by Hydra."""
 
     output_dir: str
     model: Any
     engine: Any
     templates: Any
-    """How predictions and mathematical answers are asked for."""
+    """Prompts of predictions and of mathematical problems."""
     benchmark: dict[str, Any]
     n: int = 32
     """Solutions per question."""
@@ -111,86 +103,86 @@ class EvaluationConfig:
     """pass@k is reported for each."""
     temperature: float = 0.6
     max_tokens: int = 16384
-    """Largest solution (tokens); of a run of masa-train, by default, as it was trained."""
+    """Largest solution (tokens); the default for a run of masa-train is its own setting."""
     seed: int = 0
     limit: int | None = None
     """Only the first questions of every benchmark, for a trial."""
     batch: int = 128
-    """Completions between two saves: what a kill can cost."""
+    """Completions between two saves: at most these are lost when the process is killed."""
     meta: bool = False
-    """Also draw predictions and report how well they are calibrated."""
+    """Also sample predictions and report their calibration."""
     meta_samples: int = 8
     """M, predictions per question."""
     meta_max_tokens: int = 8192
-    """Largest meta rollout (tokens); the default as that of `max_tokens`."""
+    """Largest meta rollout (tokens); default as for `max_tokens`."""
     min_length: int = 128
-    """Smallest solution length that may be predicted (tokens); the default as that one."""
+    """Smallest solution length that may be predicted (tokens); default as for `max_tokens`."""
     sigma: float = 0.1
     """The gate whose precision and recall are reported."""
     allow_unsafe_execution: bool = False
     """Run generated programs where there is no sandbox."""
     allow_special_tokens: bool = False
-    """Read special tokens in a question's text as such; else they are words like others."""
+    """Read special tokens in a question's text as such; else as ordinary text."""
     compare: list[str] = field(default_factory=list)
     """Two evaluation directories to compare instead of sampling."""
 
     def __post_init__(self) -> None:
         if self.compare:
-            _require(
+            require(
                 len(self.compare) == 2, f"compare takes two directories, not {len(self.compare)}"
             )
             return
         for name in ("n", "max_tokens", "batch", "meta_max_tokens", "min_length"):
-            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be >= 1")
-        _require(
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be >= 1")
+        require(
             self.limit is None or self.limit >= 1, f"limit is {self.limit}, it must be >= 1 or null"
         )
-        _require(self.seed >= 0, f"seed is {self.seed}, it must be >= 0")
-        _require(self.temperature > 0, f"temperature is {self.temperature}, it must be > 0")
-        _require(len(self.k) > 0 and min(self.k) >= 1, f"k is {self.k}, it must list numbers >= 1")
-        _require(
+        require(self.seed >= 0, f"seed is {self.seed}, it must be >= 0")
+        require(self.temperature > 0, f"temperature is {self.temperature}, it must be > 0")
+        require(len(self.k) > 0 and min(self.k) >= 1, f"k is {self.k}, it must list numbers >= 1")
+        require(
             max(self.k) <= self.n,
             f"pass@{max(self.k)} needs n >= {max(self.k)} samples per question, n is {self.n}",
         )
-        _require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
+        require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
         if self.meta:
-            _require(
+            require(
                 self.n >= 2 and self.meta_samples >= 2,
                 "meta=true compares groups: it needs n >= 2 and meta_samples >= 2",
             )
-            _require(
+            require(
                 self.min_length <= self.max_tokens,
                 f"min_length {self.min_length} is over max_tokens {self.max_tokens}",
             )
-        _require(
+        require(
             bool(self.benchmark), "name what to evaluate, as in benchmark=aime25,math500 or math"
         )
 
 
 def is_run(model: str) -> bool:
     """True where `model` is a run directory of masa-train."""
-    # a name that is too long is no error here, as it would be of pathlib's
+    # pathlib would raise for a name that is too long
     return os.path.isfile(os.path.join(os.path.expanduser(model), "config.yaml"))
 
 
-def of_run(model: str | None, setting: str, otherwise: int) -> int:
-    """A setting of the run that is evaluated; `otherwise` where the model is none."""
+def of_run(model: str | None, setting: str, default: int) -> int:
+    """A setting of the evaluated run; `default` where the model is no run."""
     if model is None or not is_run(model):
-        return otherwise
+        return default
     cfg = OmegaConf.load(Path(model).expanduser() / "config.yaml")
-    found = OmegaConf.select(cfg, setting)
-    if found is None:
+    value = OmegaConf.select(cfg, setting)
+    if value is None:
         raise ConfigError(f"{model}/config.yaml has no {setting}: it is no run of masa-train")
-    return int(found)
+    return int(value)
 
 
 def file_name(model: str | None) -> str:
-    """A model's name as a folder: the last two parts of a path, the whole of a hub id."""
+    """A model's name as a folder name: the last two parts of a path, or the hub id."""
     parts = [part for part in str(model or "no-model").split("/") if part not in ("", ".", "..")]
     return re.sub(r"[^\w.-]", "_", "--".join(parts[-2:]))
 
 
-# what conf/evaluate.yaml calls
+# used in conf/evaluate.yaml
 OmegaConf.register_new_resolver("of_run", of_run, replace=True)
 OmegaConf.register_new_resolver("file_name", file_name, replace=True)
 
@@ -199,32 +191,32 @@ def load(cfg: DictConfig) -> EvaluationConfig:
     """Turn a composed Hydra config into checked settings.
 
     Raises:
-        ConfigError: one line that says what to change.
+        ConfigError: one line with the setting to change.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return _typed(EvaluationConfig, {str(k): v for k, v in plain.items() if k != "hydra"}, "")
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    return _typed(EvaluationConfig, {str(k): v for k, v in settings.items() if k != "hydra"}, "")
 
 
-def load_benchmark(name: str, plain: Mapping[str, Any]) -> BenchmarkConfig:
+def load_benchmark(name: str, settings: Mapping[str, Any]) -> BenchmarkConfig:
     """Settings of one benchmark; ConfigError as for `load`."""
-    return _typed(BenchmarkConfig, {"name": name, **plain}, f"benchmark.{name}.")
+    return _typed(BenchmarkConfig, {"name": name, **settings}, f"benchmark.{name}.")
 
 
-def _typed(schema: type[T], plain: Mapping[str, Any], where: str) -> T:
+def _typed(schema: type[T], settings: Mapping[str, Any], prefix: str) -> T:
     declared: Any = fields(schema)  # type: ignore[arg-type]
-    known = {f.name: f for f in declared}
-    unknown = sorted(set(plain) - set(known))
-    _require(not unknown, f"there is no setting {where}{', '.join(unknown)}")
+    by_name = {f.name: f for f in declared}
+    unknown = sorted(set(settings) - set(by_name))
+    require(not unknown, f"there is no setting {prefix}{', '.join(unknown)}")
     needed = [
         name
-        for name, f in known.items()
-        if f.default is MISSING and f.default_factory is MISSING and name not in plain
+        for name, f in by_name.items()
+        if f.default is MISSING and f.default_factory is MISSING and name not in settings
     ]
-    _require(not needed, f"missing setting {where}{', '.join(needed)}")
+    require(not needed, f"missing setting {prefix}{', '.join(needed)}")
     try:
-        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(plain)))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}{str(error).splitlines()[0]}") from error
-    assert isinstance(made, schema)
-    return made
+        raise ConfigError(f"{prefix}{str(error).splitlines()[0]}") from error
+    assert isinstance(config, schema)
+    return config

@@ -1,10 +1,9 @@
-"""Where a step's time goes, and how much of it the framework costs.
+"""Time of a step by its parts, and the cost of the framework.
 
-Three pieces. The embedded experiment with vLLM: shares of the step, and tokens per second of
+Three pieces. experiment=arithmetic with vLLM: shares of the step, and tokens per second of
 forward and backward over those of a plain loop without padding. The engine: tokens per second in
 the framework over those of the bare engine with the same requests. Ranks: one process with all
-threads, and a process for each of them. Of two sides the other one begins every second time, and
-each is the median of its steps.
+threads, and one process per thread. Two sides begin in turn, and each is the median of its steps.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ ENGINE_AT_LEAST = 0.95
 
 
 def parts_of(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
-    """Seconds per part of every step but the last, of which the time to log is not known."""
-    found = []
+    """Seconds per part of every step but the last, whose time to log is unknown."""
+    steps = []
     for row, after in zip(rows, rows[1:], strict=False):
         parts = {name: row.get(f"timing_s/{name}", 0.0) for name in PARTS}
         parts["log"] = after["timing_s/log"]
@@ -54,15 +53,15 @@ def parts_of(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
         in_update = parts["forward_backward"] + parts["optimizer"]
         parts["rest of the update"] = row["timing_s/update"] - in_update
         parts["between steps"] = row["wall"] - row["timing_s/step"] - parts["log"]
-        found.append(parts)
-    return found
+        steps.append(parts)
+    return steps
 
 
 def shares(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """Share of each part in the time of all steps, and of the three rests together."""
     total = sum(sum(parts.values()) for parts in steps)
-    found = {name: sum(parts[name] for parts in steps) / total for name in steps[0]}
-    return found | {"rest": sum(found[name] for name in RESTS)}
+    shares_by_part = {name: sum(parts[name] for parts in steps) / total for name in steps[0]}
+    return shares_by_part | {"rest": sum(shares_by_part[name] for name in RESTS)}
 
 
 def lengths_of(out: Path, step: int) -> list[int]:
@@ -76,10 +75,10 @@ def lengths_of(out: Path, step: int) -> list[int]:
 
 
 def row_lengths(lengths: Sequence[int]) -> dict[str, int]:
-    """Length of rows without padding that stand for sequences of such lengths.
+    """Length of rows without padding that represent sequences of these lengths.
 
-    Attention takes the squares of lengths: rows of the mean length have less of it than the
-    sequences, and rows of the mean that weighs each sequence by its tokens have as much.
+    The cost of attention grows with the square of a length: rows of the mean length have less of it
+    than the sequences, rows of the mean weighted by tokens have as much.
     """
     tokens = sum(lengths)
     return {
@@ -89,22 +88,22 @@ def row_lengths(lengths: Sequence[int]) -> dict[str, int]:
 
 
 def alone(what: str, settings: dict[str, Any], out: Path, threads: int) -> Any:
-    """Seconds that bare.py found."""
+    """Seconds measured by bare.py."""
     out.mkdir(parents=True, exist_ok=True)
-    found = out / f"{what}.json"
+    file = out / f"{what}.json"
     command = [
-        sys.executable, str(bench.HERE / "bare.py"), what, json.dumps(settings), str(found),
+        sys.executable, str(bench.HERE / "bare.py"), what, json.dumps(settings), str(file),
     ]  # fmt: skip
     bench.run(command, out / f"{what}.txt", threads)
-    written = json.loads(found.read_text())
-    bench.require_threads(f"bare.py {what}", threads, written["threads"])
-    return written["seconds"]
+    output = json.loads(file.read_text())
+    bench.require_threads(f"bare.py {what}", threads, output["threads"])
+    return output["seconds"]
 
 
-def embedded(
+def arithmetic_steps(
     out: Path, rollouts: int, threads: int, more: Sequence[str] = ()
 ) -> list[dict[str, float]]:
-    """Steps of the embedded experiment, validation left out, after two that warm up."""
+    """Steps of experiment=arithmetic without validation, after two warm-up steps."""
     command = [
         sys.executable, str(bench.HERE / "steps_only.py"), "experiment=arithmetic",
         "algorithm=masa", "engine=vllm", f"hydra.run.dir={out}", f"trainer.max_rollouts={rollouts}",
@@ -116,7 +115,7 @@ def embedded(
 
 
 def checked(rows: list[dict[str, float]], threads: int) -> list[dict[str, float]]:
-    """The rows of a run that kept its threads."""
+    """The rows of a run, whose number of threads must be constant."""
     for row in rows:
         bench.require_threads("the run", threads, row["threads"])
     return rows
@@ -125,17 +124,17 @@ def checked(rows: list[dict[str, float]], threads: int) -> list[dict[str, float]
 def plain_loops(
     out: Path, rows: Sequence[dict[str, float]], model: Path
 ) -> dict[str, dict[str, Any]]:
-    """Settings of plain loops over about as many tokens per step as those steps."""
+    """Settings of plain loops with about as many tokens per step."""
     tokens = statistics.mean(row["step/cost/tokens_trained"] for row in rows)
     lengths = [n for row in rows for n in lengths_of(out, int(row["step"]))]
-    found = {}
+    settings = {}
     for way, length in row_lengths(lengths).items():
         batch = MICRO_BATCH_TOKENS // length
         batches = max(1, round(tokens / (batch * length)))
-        found[way] = {
+        settings[way] = {
             "model": str(model), "rows": batch, "length": length, "batches": batches, "steps": 5
         }  # fmt: skip
-    return found
+    return settings
 
 
 def median_rate(tokens: float | Sequence[float], seconds: Sequence[float]) -> float:
@@ -145,7 +144,7 @@ def median_rate(tokens: float | Sequence[float], seconds: Sequence[float]) -> fl
 
 
 def in_turn(repetition: int, sides: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What each side found; every second time the last one begins."""
+    """The result of each side; the last one begins every second time."""
     names = list(sides)
     return {name: sides[name]() for name in (names[::-1] if repetition % 2 else names)}
 
@@ -157,17 +156,17 @@ def experiment_and_loops(
     settings: dict[str, dict[str, Any]],
     args: argparse.Namespace,
 ) -> tuple[list[dict[str, float]], dict[str, dict[str, float]]]:
-    """Steps of the embedded experiment, and its training over the plain loops.
+    """Steps of experiment=arithmetic, and its training rate over that of the plain loops.
 
     Args:
-        first: model that all begin with.
+        first: the initial model.
         settings: of the loops; filled by the first repetition, in which the experiment begins.
     """
     out = scratch / f"run-{repetition}"
 
     def framework() -> list[dict[str, float]]:
-        with record.noted("embedded experiment"):
-            rows = embedded(out, args.rollouts, args.threads)
+        with record.progress("experiment=arithmetic"):
+            rows = arithmetic_steps(out, args.rollouts, args.threads)
         if not settings:
             settings.update(plain_loops(out, rows, first))
         return rows
@@ -175,21 +174,21 @@ def experiment_and_loops(
     def loops() -> dict[str, float]:
         rates = {}
         for number, (way, of_loop) in enumerate(settings.items()):
-            with record.noted(f"plain training loop, {way}"):
+            with record.progress(f"plain training loop, {way}"):
                 seconds = alone("training", of_loop, out / f"bare-{number}", args.threads)
             tokens = of_loop["batches"] * of_loop["rows"] * of_loop["length"]
             rates[way] = median_rate(tokens, seconds)
         return rates
 
-    found = in_turn(repetition, {"framework": framework, "loops": loops})
-    rows = found["framework"]
+    results = in_turn(repetition, {"framework": framework, "loops": loops})
+    rows = results["framework"]
     ours = median_rate(
         [row["step/cost/tokens_trained"] for row in rows],
         [row["timing_s/forward_backward"] for row in rows],
     )
     return rows, {
         way: {"framework": ours, "alone": theirs, "ratio": ours / theirs}
-        for way, theirs in found["loops"].items()
+        for way, theirs in results["loops"].items()
     }
 
 
@@ -198,7 +197,7 @@ def engine_ratio(
 ) -> dict[str, float]:
     """Tokens per second that the engine generates in the framework and alone."""
     texts = bench.prompt_texts(args.prompts)
-    tokenizer = bench.HalfRight().tokenizer()
+    tokenizer = bench.HalfCorrect().tokenizer()
     settings = {
         "model": str(model), "prompts": [tokenizer(text)["input_ids"] for text in texts],
         "group": args.group, "response": args.response, "steps": args.steps,
@@ -213,18 +212,18 @@ def engine_ratio(
     def bare() -> Any:
         return alone("engine", settings, out / "bare", args.threads)
 
-    with record.noted("engine in the framework and alone"):
-        found = in_turn(repetition, {"framework": framework, "bare": bare})
-    rows, ways = found["framework"], found["bare"]
+    with record.progress("engine in the framework and alone"):
+        results = in_turn(repetition, {"framework": framework, "bare": bare})
+    rows, ways = results["framework"], results["bare"]
     ours = median_rate(
         [row["step/cost/tokens_total"] for row in rows],
         [row["timing_s/generate"] for row in rows],
     )
     tokens = args.prompts * args.group * args.response
-    same, plain = (median_rate(tokens, ways[way]) for way in ("same", "plain"))
+    same, without = (median_rate(tokens, ways[way]) for way in ("same", "plain"))
     return {
         "framework": ours, "alone": same, "ratio": ours / same,
-        "without seeds and log-probs": plain,
+        "without seeds and log-probs": without,
     }  # fmt: skip
 
 
@@ -239,7 +238,7 @@ def split(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def warm_started() -> Path:
-    """The embedded experiment's first model, trained now where it is not there yet."""
+    """The initial model of experiment=arithmetic, trained now where it is not cached."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
@@ -281,7 +280,7 @@ def measure_experiment(
     report: record.Report, scratch: Path, repetitions: int, args: argparse.Namespace
 ) -> None:
     """Shares of the step, and the training ratio."""
-    with record.noted("warm start"):
+    with record.progress("warm start"):
         first = warm_started()
     settings: dict[str, dict[str, Any]] = {}
     runs = [
@@ -291,10 +290,10 @@ def measure_experiment(
     steps = [parts_of(rows) for rows, _ in runs]
     seconds = [{n: statistics.median(s[n] for s in run) for n in run[0]} for run in steps]
     of_runs = [shares(run) for run in steps]
-    trained = [found for _, found in runs]
+    trained = [ratios for _, ratios in runs]
     report.data = {"seconds": seconds, "shares": of_runs, "training": trained, "loops": settings}
     report(
-        f"The embedded experiment, algorithm=masa, engine=vllm, {args.threads} threads, "
+        f"experiment=arithmetic, algorithm=masa, engine=vllm, {args.threads} threads, "
         f"{repetitions} runs of {args.rollouts} rollouts, median (lowest to highest)."
     )
     report()
@@ -304,20 +303,20 @@ def measure_experiment(
         label = PARTS.get(name) or f"{name}: {RESTS[name]}"
         share = record.spread([100 * run[name] for run in of_runs])
         of_part = record.spread([run[name] for run in seconds])
-        report(f"| {label} | {record.shown(share)} % | {record.shown(of_part, 2)} |")
+        report(f"| {label} | {record.ranged(share)} % | {record.ranged(of_part, 2)} |")
     rest = record.spread([run["rest"] for run in of_runs])
     verdict = record.met(rest["median"], at_most=REST_AT_MOST)
-    shown = record.shown(record.spread([100 * run["rest"] for run in of_runs]))
+    percent = record.ranged(record.spread([100 * run["rest"] for run in of_runs]))
     report(
         f"| **the three rests together**; goal: at most {REST_AT_MOST:.0%}: {verdict} "
-        f"| {shown} % | |"
+        f"| {percent} % | |"
     )
     report()
     table(
         report,
         {
             f"per second forward and backward; {way}, {of_loop['length']} tokens": [
-                found[way] for found in trained
+                ratios[way] for ratios in trained
             ]
             for way, of_loop in settings.items()
         },
@@ -330,7 +329,7 @@ def measure_experiment(
     report(
         "The plain loops have no padding and take the logits of all positions, of which the "
         "framework takes those it trains on; of the framework's positions "
-        f"{record.shown(padding)} % are padding."
+        f"{record.ranged(padding)} % are padding."
     )
 
 
@@ -351,16 +350,16 @@ def measure_engine(
     )
     report()
     table(report, {"generated per second": runs}, ENGINE_AT_LEAST)
-    plain = record.spread([found["without seeds and log-probs"] for found in runs])
+    bare = record.spread([run["without seeds and log-probs"] for run in runs])
     report()
-    report(f"The bare engine without seeds and log-probs: {record.shown(plain)} tokens per second.")
+    report(f"The bare engine without seeds and log-probs: {record.ranged(bare)} tokens per second.")
 
 
 def measure_ranks(
     report: record.Report, scratch: Path, repetitions: int, args: argparse.Namespace
 ) -> None:
     """The step of one process and of several on the same cores."""
-    with record.noted("warm start"):
+    with record.progress("warm start"):
         warm_started()
     several = ["strategy=ddp", f"strategy.devices={args.threads}", "trainer.accelerator=cpu"]
     sides = {
@@ -369,9 +368,9 @@ def measure_ranks(
     }
 
     def steps_of(index: int, repetition: int, threads: int, more: list[str]) -> dict[str, float]:
-        with record.noted(list(sides)[index]):
+        with record.progress(list(sides)[index]):
             out = scratch / f"ranks-{index}-{repetition}"
-            return split(embedded(out, args.rollouts, threads, more))
+            return split(arithmetic_steps(out, args.rollouts, threads, more))
 
     runs = []
     for repetition in range(repetitions):
@@ -382,20 +381,20 @@ def measure_ranks(
         runs.append(in_turn(repetition, measures))
     report.data = {"runs": runs}
     report(
-        f"Processes: the embedded experiment, algorithm=masa, engine=vllm, {repetitions} runs of "
+        f"Processes: experiment=arithmetic, algorithm=masa, engine=vllm, {repetitions} runs of "
         f"{args.rollouts} rollouts of each, median (lowest to highest run)."
     )
     report()
     report(f"| | {' | '.join(SPLIT.values())} |")
     report(f"|---|{'---|' * len(SPLIT)}")
     for name in sides:
-        cells = [record.shown(record.spread([run[name][part] for run in runs])) for part in SPLIT]
+        cells = [record.ranged(record.spread([run[name][part] for run in runs])) for part in SPLIT]
         report(f"| {name} | {' | '.join(cells)} |")
     one, other = sides
     ratio = record.spread([run[other]["wall"] / run[one]["wall"] for run in runs])
     report()
     report(
-        f"A step of several processes over one of one process: {record.shown(ratio)}. All but the "
+        f"A step of several processes over one of one process: {record.ranged(ratio)}. All but the "
         "first of several processes count as other processes below."
     )
 
@@ -406,11 +405,11 @@ def table(
     """Both sides, their ratio and whether it reaches its goal, a row for each comparison."""
     report(f"| tokens | in the framework | alone | ratio | goal: at least {at_least} |")
     report("|---|---|---|---|---|")
-    for what, found in runs.items():
+    for what, of_row in runs.items():
         ours, theirs, ratio = (
-            record.spread([run[key] for run in found]) for key in ("framework", "alone", "ratio")
+            record.spread([run[key] for run in of_row]) for key in ("framework", "alone", "ratio")
         )
-        cells = [record.shown(side) for side in (ours, theirs, ratio)]
+        cells = [record.ranged(side) for side in (ours, theirs, ratio)]
         verdict = record.met(ratio["median"], at_least=at_least)
         report(f"| {what} | {' | '.join(cells)} | {verdict} |")
 

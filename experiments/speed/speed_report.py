@@ -1,4 +1,4 @@
-"""What the measurements found, as one report: `python experiments/speed/report.py OUT`.
+"""One report of all measurements: `python experiments/speed/speed_report.py OUT`.
 
 Reads `results/*.json`, one per piece, and measures nothing; scripts/publish.py puts it into
 README.md.
@@ -16,12 +16,12 @@ import compare_trl
 import record
 import scaling
 
-ORDER = ("compare_trl", "step", "scaling", "verifiers", "logprobs")
+ORDER = ("compare_trl", "step_time", "scaling", "verifier_time", "logprob_memory")
 FIGURE = "scaling.png"
 
 
 def section(pieces: Sequence[Mapping[str, Any]]) -> str:
-    """The pieces of one program under its heading, each with what measured it."""
+    """The pieces of one program under its heading, each with its command."""
     lines = [f"### {pieces[0]['title']}", ""]
     if pieces[0]["program"] == "compare_trl" and len(pieces) > 1:
         lines += [*compare_trl.trend([piece["data"] for piece in pieces]), ""]
@@ -36,13 +36,13 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="directory for report.md and figures")
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     args = parser.parse_args()
-    found = [json.loads(path.read_text()) for path in args.results.glob("*.json")]
-    if not found:
+    results = [json.loads(path.read_text()) for path in args.results.glob("*.json")]
+    if not results:
         parser.error(f"{args.results} holds no results: make bench")
     (args.out / "figures").mkdir(parents=True, exist_ok=True)
     parts = ["# Speed\n"]
     for program in ORDER:
-        pieces = [piece for piece in found if piece["program"] == program]
+        pieces = [piece for piece in results if piece["program"] == program]
         if not pieces:
             print(f"{program}: not measured yet")
             continue

@@ -1,6 +1,6 @@
-"""The value of a SymPy expression at a point by mpmath: one walk over the tree, no algebra.
+"""Numerical value of a SymPy expression at a point, by mpmath: one walk over the tree.
 
-Bounded: what would take more than a million bits, or thousands of terms, has no value here.
+It is bounded: a value that needs more than a million bits, or thousands of terms, is undefined.
 """
 
 import math
@@ -24,7 +24,7 @@ _QUADRATURE_DIGITS = 30
 
 
 class Undefined(ValueError):
-    """No finite value here: a division by zero, a logarithm of zero, an unknown function."""
+    """No finite value: a division by zero, a logarithm of zero, an unknown function."""
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -46,37 +46,37 @@ _CONSTANTS = {
 }  # fmt: skip
 
 
-def value(expression: Any, point: Point, digits: int, real: bool) -> Any:
+def numeric_value(expression: Any, point: Point, digits: int, real: bool) -> Any:
     """The value as an mpf or mpc of `digits` decimal digits.
 
     Args:
         expression: a SymPy expression; it may be unevaluated.
         point: a value for every free symbol but `i`, which is the imaginary unit.
         digits: working precision.
-        real: compute with real numbers alone, where an odd root of a negative number is real and an
-            even one or a logarithm is none.
+        real: compute with real numbers alone: an odd root of a negative number is real, an even one
+            or a logarithm is undefined.
 
     Raises:
         Undefined: there is no finite value, no real one, or none within bounds.
     """
     with mp.workdps(digits):
         try:
-            found = _Walk(point, real).value(expression)
-            if not mpmath.isfinite(found):
+            number = _Walk(point, real).value(expression)
+            if not mpmath.isfinite(number):
                 raise Undefined("not finite")
         except (ArithmeticError, TypeError, ValueError, mpmath.libmp.NoConvergence) as error:
             raise Undefined(str(error)) from error
-        return found
+        return number
 
 
 class _Walk:
     def __init__(self, point: Point, real: bool, vanishing: bool = False) -> None:
         self.point = dict(point)
         self.real = real
-        self.vanishing = vanishing  # in an integrand, what is too small to compute is zero
+        self.vanishing = vanishing  # in an integrand, values too small to compute are zero
 
     def checked(self, number: Any) -> Any:
-        """The number, if it may occur."""
+        """The number, if it is allowed."""
         if self.real and isinstance(number, mp.mpc):
             if number.imag != 0:
                 raise Undefined("not real")
@@ -195,13 +195,13 @@ class _Walk:
         return self._evaluated(node)
 
     def _evaluated(self, node: Any) -> Any:
-        done = node.doit()
-        if done.has(type(node)) or done.has(sympy.oo, sympy.nan, sympy.zoo):
+        result = node.doit()
+        if result.has(type(node)) or result.has(sympy.oo, sympy.nan, sympy.zoo):
             raise Undefined("no closed form")
-        return self.value(done)
+        return self.value(result)
 
     def _unknown_function(self, node: Any) -> Any:
-        """A polynomial that stands for a function, the same in every process, of both signs."""
+        """A fixed polynomial in place of a function, the same in every process, of both signs."""
         name = type(node).__name__
         result = _number_of(name)
         for place, argument in enumerate(node.args):
@@ -212,7 +212,7 @@ class _Walk:
 
 
 def _without_noise(number: Any, size: Any) -> Any:
-    """Zero where a number is nothing but the rounding of what it was computed from."""
+    """The number, or zero where it is only rounding error of its terms of the given size."""
     return mp.mpf(0) if abs(number) < size * mp.mpf(10) ** (12 - mp.dps) else number
 
 
