@@ -28,7 +28,7 @@ $(READY): requirements.txt pyproject.toml scripts/setup.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/timed.sh $(VENV) "setup" sh scripts/setup.sh
 	@touch $@
 
-# The embedded experiment end to end. A part that is done is not done again: `make clean-train` forgets.
+# The built-in experiment end to end. A part that is done is not done again: `make clean-train` forgets.
 train: $(RUNS)/report.md
 	@awk '/^## /{show=/^## Results/} show' $(RUNS)/report.md
 	@cat $(VENV)/times.txt $(RUNS)/times.txt

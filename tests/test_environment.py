@@ -27,15 +27,15 @@ SETUP = (ROOT / "scripts" / "setup.sh").read_text()
 
 def pins(lines):
     """{name: version}; every line must pin exactly one."""
-    found = {}
+    versions = {}
     for line in lines:
         requirement = Requirement(line)
         (specifier,) = requirement.specifier
         assert specifier.operator == "==" and "*" not in specifier.version, line
         name = canonicalize_name(requirement.name)
-        assert name not in found, f"{name} is pinned twice"
-        found[name] = specifier.version
-    return found
+        assert name not in versions, f"{name} is pinned twice"
+        versions[name] = specifier.version
+    return versions
 
 
 def requirements():

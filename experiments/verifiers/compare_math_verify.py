@@ -64,8 +64,8 @@ def usable(gold):
     except ValueError:
         return False
 pairs = [tuple(pair) for pair in json.load(sys.stdin)]
-found = iter(verify_batch([pair for pair in pairs if usable(pair[0])]))
-print(json.dumps([usable(gold) and next(found) for gold, _ in pairs]))
+verdicts = iter(verify_batch([pair for pair in pairs if usable(pair[0])]))
+print(json.dumps([usable(gold) and next(verdicts) for gold, _ in pairs]))
 """
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
         process = subprocess.run(

@@ -43,8 +43,8 @@ def test_the_numbers_are_the_truth(renderer):
     assert expert.token_ids[-1] == renderer.tokenizer.eos_token_id
     text = renderer.text(expert.token_ids)
     assert text.startswith("<meta>n0</meta>")
-    said = json.loads(text.partition("</meta>")[2])
-    assert said == {"math_notion": ["n0"], "pass_rate": 3, "solution_length": 21}
+    rewritten = json.loads(text.partition("</meta>")[2])
+    assert rewritten == {"math_notion": ["n0"], "pass_rate": 3, "solution_length": 21}
     assert renderer.parse(text).parsed
 
 

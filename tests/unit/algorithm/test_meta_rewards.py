@@ -142,9 +142,9 @@ def test_notion_by_hand():
 @pytest.mark.parametrize("pair", [w for w in WORDS if w[0] != w[1]] + [("cookie", "cookies")])
 def test_regular_plurals_meet(pair):
     one, many = pair
-    for said, asked in [(one, many), (many, one)]:
-        assert notion_reward([f"the {said} is"], [True], [asked], "problem") == 1.0
-        assert notion_reward([f"the {said} is"], [True], [asked], said) == 0.0
+    for predicted, asked in [(one, many), (many, one)]:
+        assert notion_reward([f"the {predicted} is"], [True], [asked], "problem") == 1.0
+        assert notion_reward([f"the {predicted} is"], [True], [asked], predicted) == 0.0
 
 
 def test_a_missing_prediction_earns_nothing():

@@ -238,8 +238,8 @@ def test_the_response_limit_itself_is_no_cutoff():
 
 def test_hints_reach_the_solution_prompt():
     config = algorithm(control={"hint": True})
-    said = iter([["carry", "sum"], ["carry"], ["carry", "sum"], ["other"]])
-    world, (group,) = roll_out(config, count=1, meta=lambda *args: meta_text(4, 9, next(said)))
+    notions = iter([["carry", "sum"], ["carry"], ["carry", "sum"], ["other"]])
+    world, (group,) = roll_out(config, count=1, meta=lambda *args: meta_text(4, 9, next(notions)))
     # the notions that at least half of the predictions name
     assert world.requested("solve") == ["problem 0#carry,sum"]
     assert decode(group.solution_prompt_ids) == "solve:problem 0#carry,sum"

@@ -545,12 +545,12 @@ def test_more_devices_than_there_are_and_other_processes_are_refused(monkeypatch
     check_devices(four, "gpu")
 
 
-@pytest.mark.parametrize(("name", "rank", "said"), [
+@pytest.mark.parametrize(("name", "rank", "printed"), [
     ("LOCAL_RANK", "0", True), ("LOCAL_RANK", "3", False), ("SLURM_LOCALID", "1", False),
 ])  # fmt: skip
-def test_one_rank_speaks_for_all(name, rank, said, monkeypatch, capsys):
+def test_one_rank_speaks_for_all(name, rank, printed, monkeypatch, capsys):
     monkeypatch.setenv(name, rank)
-    for status, speaks in ((2, said), (1, True)):
+    for status, speaks in ((2, printed), (1, True)):
         with pytest.raises(SystemExit):
             app.fail("masa-train", "no", status)
         assert bool(capsys.readouterr().err) == speaks

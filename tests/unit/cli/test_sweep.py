@@ -97,9 +97,9 @@ def test_gates_are_compared_over_five_epochs():
 
 def test_learning_rates_are_tuned_on_problems_of_their_own():
     jobs = sweep.combinations("config", ["+sweep=lr"])
-    found = {(compose(*job).algorithm.name, compose(*job).optimizer.lr) for job in jobs}
-    assert {lr for _, lr in found} == {2e-4, 3e-4, 5e-4}
-    assert {name for name, _ in found} == {"grpo", "masa", "masa_efficient"}
+    settings = {(compose(*job).algorithm.name, compose(*job).optimizer.lr) for job in jobs}
+    assert {lr for _, lr in settings} == {2e-4, 3e-4, 5e-4}
+    assert {name for name, _ in settings} == {"grpo", "masa", "masa_efficient"}
     assert {compose(*job).task.config.held_out for job in jobs} == {"tuning"}
 
 

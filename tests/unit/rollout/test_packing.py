@@ -46,17 +46,17 @@ def test_every_token_once_with_its_weight(count, seed, budget):
                 sample.objective, sample.prompt_ids + sample.token_ids[:j], token,
                 sample.logprobs[j], sample.advantage, float32(weights[sample.objective]),
             ] += 1  # fmt: skip
-    found = Counter()
+    counts = Counter()
     for batch in pack(samples, weights, budget, PAD):
         for name in OBJECTIVES:
             for i, t in batch.weights[name].nonzero().tolist():
-                found[
+                counts[
                     name, tuple(batch.input_ids[i, :t].tolist()), int(batch.input_ids[i, t]),
                     float(batch.behaviour_logprobs[i, t]), float(batch.advantages[i, t]),
                     float(batch.weights[name][i, t]),
                 ] += 1  # fmt: skip
                 assert batch.attention_mask[i, : t + 1].all()
-    assert found == expected
+    assert counts == expected
 
 
 def test_padding_is_on_the_right_and_carries_nothing():
@@ -149,9 +149,9 @@ def test_micro_batches_stay_within_the_budget(layout, count, seed, budget):
     batches = pack(samples, dict.fromkeys(OBJECTIVES, 1.0), budget, PAD, layout)
     sequences = [int(batch.sequence_ids.max()) + 1 for batch in batches]
     assert sum(sequences) == count
-    for batch, held in zip(batches, sequences, strict=True):
-        assert batch.input_ids.numel() <= budget or held == 1
-        rows = 1 if layout == "packed" else held
+    for batch, held_sequences in zip(batches, sequences, strict=True):
+        assert batch.input_ids.numel() <= budget or held_sequences == 1
+        rows = 1 if layout == "packed" else held_sequences
         assert len(batch.input_ids) == rows
         padding = 1 - batch.attention_mask.float().mean()
         assert padding <= (0 if layout == "packed" else PADDING + 1e-6)
@@ -255,12 +255,12 @@ def one_at_a_time(policy, samples, config, reference=None):
     for sample in samples:
         ids = torch.tensor([sample.prompt_ids + sample.token_ids])
 
-        def told(model, ids=ids):
+        def logprobs_of(model, ids=ids):
             return torch.log_softmax(model(input_ids=ids).logits[0] / config.temperature, -1)
 
-        logps = told(policy)
+        logps = logprobs_of(policy)
         with torch.no_grad():
-            refs = None if reference is None else told(reference)
+            refs = None if reference is None else logprobs_of(reference)
         losses = []
         for j, (token, old) in enumerate(zip(sample.token_ids, sample.logprobs, strict=True)):
             at = len(sample.prompt_ids) + j - 1
