@@ -1,6 +1,6 @@
 """Typed settings. Each is checked when built, so that an impossible value never reaches a GPU.
 
-`conf/` holds the values, this file says which exist and what they mean; `load` joins the two.
+The dataclasses hold defaults and meanings, `conf/` holds what differs; `load` joins the two.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def paper_rewards() -> dict[str, Any]:
 
 @dataclass
 class MetaConfig:
-    """The meta group: predict before solving (algorithm section 1)."""
+    """The meta group: predict before solving."""
 
     group_size: int = 8
     """M, meta rollouts per prompt; 0 leaves the meta objective out."""
@@ -80,7 +80,7 @@ class MetaConfig:
 
 @dataclass
 class BCConfig:
-    """Expert behaviour cloning (algorithm section 2)."""
+    """Expert behaviour cloning."""
 
     mode: str = "off"
     """off, joint (part of the policy's optimizer step) or separate (its own step and optimizer)."""
@@ -141,8 +141,7 @@ class CutoffConfig:
 
 @dataclass
 class ControlConfig:
-    """When predictions begin to steer the rollouts, and how that is measured (algorithm section
-    3)."""
+    """When predictions begin to steer the rollouts, and how that is measured."""
 
     start_step: int = 80
     """k: gate, cutoff and hints are in shadow mode in rollouts 1..k, and may be active from k + 1
@@ -435,7 +434,7 @@ class SweepConfig:
     name: str | None = None
     """W&B groups by it."""
     resume: bool = False
-    """Leave out jobs that are finished and go on with the others."""
+    """Leave out jobs that are finished and resume the others."""
     baseline: str | None = None
     """`algorithm.name` that `masa-report` compares the others with; null: grpo, or the first."""
 

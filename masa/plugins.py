@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import partial
 from math import inf, isfinite
 from numbers import Real
@@ -179,19 +179,11 @@ def build_plugin(key: str, node: Any, base: type[P]) -> P:
         issubclass(cls, base),
         f"{key}: {target} must be a subclass of {base.__module__}.{base.__qualname__}",
     )
-    for name, method in inspect.getmembers(base, inspect.isfunction):
-        arguments = list(inspect.signature(method).parameters)
-        try:
-            inspect.signature(getattr(cls, name)).bind(*arguments)
-        except TypeError as error:
-            called = ", ".join(arguments[1:])
-            raise ConfigError(
-                f"{key}: {target}.{name} cannot be called with ({called}): {error}"
-            ) from error
     try:
-        if is_dataclass(cls):
+        if "__dataclass_fields__" in vars(cls):
             typed: Any = OmegaConf.merge(OmegaConf.structured(cls), settings)
-            settings = {name: typed[name] for name in settings}
+            plain: Any = OmegaConf.to_container(typed)
+            settings = {name: plain[name] for name in settings}
         made: P = cls(**settings)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
@@ -199,6 +191,15 @@ def build_plugin(key: str, node: Any, base: type[P]) -> P:
         raise ConfigError(f"{key}.{error}") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}: {target} cannot be built: {error}") from error
+    for name, method in inspect.getmembers(base, inspect.isfunction):
+        arguments = list(inspect.signature(method).parameters)[1:]
+        try:
+            inspect.signature(getattr(made, name)).bind(*arguments)
+        except TypeError as error:
+            called = ", ".join(arguments)
+            raise ConfigError(
+                f"{key}: {target}.{name} cannot be called with ({called}): {error}"
+            ) from error
     return made
 
 
@@ -224,7 +225,8 @@ def call(
     """
     try:
         returned = function(*arguments)
-        problem = "" if valid(returned) else f"returned {returned!r}, it must return {expected}"
+        shown = f"{returned!r:.100}"
+        problem = "" if valid(returned) else f"returned {shown}, it must return {expected}"
         cause = None
     except Exception as error:
         problem = f"failed with {type(error).__name__}: {error}"
@@ -235,6 +237,22 @@ def call(
             f"{where}, {about}: it {text[:300]}; correct it, then resume with ckpt=auto"
         ) from cause
     return returned
+
+
+def observe(where: str, plugin: Plugin, groups: Sequence[RolloutGroup]) -> None:
+    """Have a plug-in learn from the outcomes of a step.
+
+    Raises:
+        TrainingError: it failed.
+    """
+    call(
+        f"{where}: {type(plugin).__name__}.observe",
+        "the outcomes of a rollout",
+        plugin.observe,
+        groups,
+        valid=lambda returned: True,
+        expected="nothing",
+    )
 
 
 def is_finite(value: Any) -> bool:

@@ -220,7 +220,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         if not trainer.is_global_zero:
             # a launcher takes the first failure for the reason, so one rank speaks for all
             raise SystemExit(0) from None
-        print(f"stopped after rollout {module.version}: go on with ckpt=auto", file=sys.stderr)
+        print(f"stopped after rollout {module.version}: resume with ckpt=auto", file=sys.stderr)
         raise SystemExit(EXIT_STOPPED) from None
     finally:
         if "wandb" in sys.modules:

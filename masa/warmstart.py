@@ -61,7 +61,7 @@ def held_out_table(cfg: DictConfig, config: Any, task: Any, model: Any, path: Pa
     from masa.algorithm.controller import Controller
     from masa.algorithm.step import RolloutContext, collect
     from masa.rollout.build import build_engine, build_renderer, longest_sequence
-    from masa.rollout.callback import validation_config
+    from masa.rollout.validation import validation_config
     from masa.tasks.limits import LimitedTask
     from masa.tracking.metrics import meta_metrics, rollout_metrics
     from masa.training.models import load_policy

@@ -18,9 +18,12 @@ from masa.algorithm.gates import Gate
 from masa.algorithm.sliding_accuracy import SlidingAccuracy
 from masa.config import AlgorithmConfig
 from masa.errors import require
-from masa.plugins import build_plugin, call, is_finite
+from masa.plugins import build_plugin, call, is_finite, observe
 from masa.seeding import uniform
 from masa.types import MetaPrediction, Prompt, PromptPlan, RolloutGroup
+
+STATE = ("gate", "cutoff", "gate_precision", "cutoff_kept")
+"""What the controller keeps in a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +66,9 @@ class Controller:
                 f"algorithm.{name}.enabled needs predictions, but meta.group_size is 0",
             )
         window, minimum = config.control.window, config.control.min_evidence
-        self.precision = SlidingAccuracy(window, minimum)
+        self.gate_precision = SlidingAccuracy(window, minimum)
         """Of the gate: did the prompts that it would skip have zero variance?"""
-        self.kept = SlidingAccuracy(window, minimum)
+        self.cutoff_kept = SlidingAccuracy(window, minimum)
         """Of the cutoff: did the correct solutions end before its limit?"""
 
     def phase(self, step: int) -> Phase:
@@ -82,12 +85,12 @@ class Controller:
     @property
     def gate_proved(self) -> bool:
         """True where the gate's measured precision reaches `gate.min_precision`."""
-        return self.precision.at_least(self.config.gate.min_precision)
+        return self.gate_precision.at_least(self.config.gate.min_precision)
 
     @property
     def cutoff_proved(self) -> bool:
         """True where the measured share of correct answers lost is at most `cutoff.max_lost`."""
-        return self.kept.at_least(1 - self.config.cutoff.max_lost)
+        return self.cutoff_kept.at_least(1 - self.config.cutoff.max_lost)
 
     def decide(
         self, prompt: Prompt, predictions: Sequence[MetaPrediction], phase: Phase
@@ -146,14 +149,14 @@ class Controller:
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Measure gate and cutoff on a step's outcomes, over all ranks, and let them learn."""
-        self.precision.add(group.zero_variance for group in groups if group.skip_evidence)
+        self.gate_precision.add(group.zero_variance for group in groups if group.skip_evidence)
         for group in groups:
             lengths = zip(group.lengths, group.correct, strict=True)
             kept = [length <= group.plan.cutoff_tokens for length, right in lengths if right]
             if group.cutoff_evidence and kept:
-                self.kept.add([statistics.fmean(kept)])
-        self.gate.observe(groups)
-        self.cutoff.observe(groups)
+                self.cutoff_kept.add([statistics.fmean(kept)])
+        observe("algorithm.gate", self.gate, groups)
+        observe("algorithm.cutoff", self.cutoff, groups)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for checkpoints."""
@@ -163,9 +166,6 @@ class Controller:
         """Inverse of `state_dict`."""
         for name in STATE:
             getattr(self, name).load_state_dict(state[name])
-
-
-STATE = ("gate", "cutoff", "precision", "kept")
 
 
 def hinted(predictions: Sequence[MetaPrediction]) -> tuple[str, ...]:

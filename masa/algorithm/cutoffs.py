@@ -44,7 +44,7 @@ class Cutoff(Plugin):
 
 @dataclass
 class MeanLengthCutoff(Cutoff):
-    """Mean predicted length times a margin (algorithm section 3.3)."""
+    """Mean predicted length times a margin."""
 
     margin: float = 2.0
     """l_LC."""

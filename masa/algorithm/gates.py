@@ -44,7 +44,7 @@ class Gate(Plugin):
 
 @dataclass
 class PredictionGate(Gate):
-    """Skips a prompt whose predicted pass rates agree on 0 or on 1 (algorithm section 3.2)."""
+    """Skips a prompt whose predicted pass rates agree on 0 or on 1."""
 
     sigma: float = 0.1
     """sigma_pg: they agree where their population standard deviation is below it."""
@@ -135,7 +135,10 @@ class CombinedGate(GateWithMemory):
     def __post_init__(self) -> None:
         super().__post_init__()
         _shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
-        require(self.window >= 1, f"window is {self.window}, it must be >= 1")
+        require(
+            1 <= self.min_evidence <= 4 * self.window,
+            f"min_evidence is {self.min_evidence}, it must lie in [1, 4 * window]",
+        )
         self.outcomes: deque[tuple[int, int | None, bool]] = deque(maxlen=4 * self.window)
         """(mean prediction in eighths, streak before the visit, zero variance)."""
 

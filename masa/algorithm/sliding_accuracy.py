@@ -20,7 +20,7 @@ class SlidingAccuracy:
         self._verdicts: deque[float] = deque(maxlen=window)
 
     def add(self, verdicts: Iterable[float]) -> None:
-        """Append verdicts, 1 for right and 0 for wrong."""
+        """Append verdicts in [0, 1], 1 for right."""
         self._verdicts.extend(float(verdict) for verdict in verdicts)
 
     def at_least(self, level: float) -> bool:

@@ -103,7 +103,7 @@ def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
     directory = Path(cfg.hydra.sweep.dir)
     if not cfg.sweep.resume and any(directory.rglob(CONSOLE)):
         raise ConfigError(
-            f"{directory} holds jobs already: go on with sweep.resume=true, or choose another "
+            f"{directory} holds jobs already: resume with sweep.resume=true, or choose another "
             "sweep.name"
         )
     make_directory(directory, "hydra.sweep.dir")

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from masa.algorithm.expert import ExpertPool, expert_of
 from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.errors import ConfigError, EngineError, TrainingError
+from masa.plugins import observe
 from masa.rollout.loader import Draw
 from masa.rollout.packing import build_update, padding_share, rank_shard, real_tokens
 from masa.rollout.samplers import PromptSampler
@@ -119,7 +119,7 @@ class RolloutCallback(L.Callback):
         with self._timed("rollout"):
             groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
             self.controller.observe(groups)
-            self.sampler.observe(groups)
+            observe("sampler", self.sampler, groups)
             if self.algorithm.bc.mode != "off":
                 experts = [
                     expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups
@@ -260,7 +260,7 @@ class RolloutCallback(L.Callback):
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise EngineError(
                 f"the engine failed after rollout {self.module.version} ({reason[:300]}); log.txt "
-                "has the traceback: go on with ckpt=auto"
+                "has the traceback: resume with ckpt=auto"
             ) from error
 
     @contextmanager
@@ -284,16 +284,3 @@ class RolloutCallback(L.Callback):
         self.sampler.load_state_dict(state_dict["sampler"])
         self.pool.load_state_dict(state_dict["pool"])
         self.cost.tokens = dict(state_dict["tokens"])
-
-
-def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> AlgorithmConfig:
-    """The algorithm as a measurement: no control, avg@k solutions and a few predictions each."""
-    return replace(
-        algorithm,
-        group_size=trainer.val_samples,
-        meta=replace(algorithm.meta, group_size=trainer.val_meta_samples),
-        bc=replace(algorithm.bc, mode="off"),
-        gate=replace(algorithm.gate, enabled=False),
-        cutoff=replace(algorithm.cutoff, enabled=False),
-        control=replace(algorithm.control, hint=False),
-    )

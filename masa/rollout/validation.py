@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
 
 from masa.algorithm.step import Verify
 from masa.config import AlgorithmConfig, TrainerConfig
-from masa.rollout.callback import RolloutCallback, validation_config
+from masa.rollout.callback import RolloutCallback
 from masa.tasks.limits import prompt_tokens
 from masa.tasks.templates import PromptRenderer
 from masa.tracking.loggers import WandbLogger
@@ -139,3 +139,16 @@ def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
 
 def _accuracy(groups: Sequence[RolloutGroup]) -> float:
     return sum(group.pass_rate for group in groups) / len(groups)
+
+
+def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> AlgorithmConfig:
+    """The algorithm as a measurement: no control, avg@k solutions and a few predictions each."""
+    return replace(
+        algorithm,
+        group_size=trainer.val_samples,
+        meta=replace(algorithm.meta, group_size=trainer.val_meta_samples),
+        bc=replace(algorithm.bc, mode="off"),
+        gate=replace(algorithm.gate, enabled=False),
+        cutoff=replace(algorithm.cutoff, enabled=False),
+        control=replace(algorithm.control, hint=False),
+    )

@@ -163,3 +163,41 @@ def test_a_sampler_draws_as_many_distinct_prompts_as_asked(indices):
     with pytest.raises(TrainingError, match=r"Draws\.draw, draw 3: ") as caught:
         module(indices).draw(3)
     assert "\n" not in str(caught.value)
+
+
+@dataclass
+class Levels(Gate):
+    """A list among the settings."""
+
+    levels: list[int]
+
+    def skips(self, prompt, predictions, draw):
+        return prompt.level in self.levels
+
+    def state_dict(self):
+        return {"levels": self.levels}
+
+
+class LevelsOnce(Levels):
+    """Its own constructor, no dataclass."""
+
+    def __init__(self, first):
+        super().__init__([first])
+
+    def observe(self, groups):
+        raise OSError("no\nspace")
+
+
+def test_settings_arrive_as_plain_python():
+    gate = build_plugin("algorithm.gate", {"_target_": f"{HERE}.Levels", "levels": [1]}, Gate)
+    assert type(gate.levels) is list  # a checkpoint takes nothing of OmegaConf's
+    with pytest.raises(ConfigError, match="levels"):
+        build_plugin("algorithm.gate", {"_target_": f"{HERE}.Levels", "levels": ["a"]}, Gate)
+
+
+def test_a_subclass_of_a_dataclass_may_have_its_own_constructor():
+    made = controller(gate={"_target_": f"{HERE}.LevelsOnce", "first": 2})
+    assert decide(made, level=2).max_tokens == 0 < decide(made, level=1).max_tokens
+    with pytest.raises(TrainingError, match=r"LevelsOnce\.observe.*no space") as caught:
+        made.observe([group()])
+    assert "\n" not in str(caught.value)

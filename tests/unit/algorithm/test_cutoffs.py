@@ -72,7 +72,7 @@ def test_a_cutoff_is_proved_by_the_measured_share_of_correct_answers_lost():
     measured.observe([kept])
     assert not measured.cutoff_proved
     measured.observe([half])
-    assert measured.kept.mean == 0.75  # one prompt one vote, wrong answers none
+    assert measured.cutoff_kept.mean == 0.75  # one prompt one vote, wrong answers none
     assert measured.cutoff_proved
     measured.observe([half])
     assert not measured.cutoff_proved
@@ -81,7 +81,7 @@ def test_a_cutoff_is_proved_by_the_measured_share_of_correct_answers_lost():
 def test_a_prompt_without_a_correct_answer_says_nothing():
     measured = controller(max_lost=0.25)
     measured.observe([group((False, False), (60, 60), decided=plan(cutoff_tokens=10))] * 4)
-    assert not measured.state_dict()["kept"]["verdicts"]
+    assert not measured.state_dict()["cutoff_kept"]["verdicts"]
 
 
 def test_without_a_requirement_it_needs_no_proof():
@@ -94,5 +94,5 @@ def test_state_round_trip():
     state = measured.state_dict()
     other.load_state_dict(state)
     assert other.state_dict() == state
-    assert state["kept"] == {"verdicts": [0.5] * 3}
+    assert state["cutoff_kept"] == {"verdicts": [0.5] * 3}
     assert other.cutoff_proved == measured.cutoff_proved is False

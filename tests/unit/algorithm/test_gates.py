@@ -85,17 +85,17 @@ def test_a_gate_is_proved_by_measured_precision():
     measured.observe([constant])
     assert not measured.gate_proved  # one outcome is too few
     measured.observe([constant, constant, mixed])
-    assert measured.precision.mean == 0.75
+    assert measured.gate_precision.mean == 0.75
     assert measured.gate_proved
     measured.observe([mixed])
-    assert measured.precision.mean == 0.6
+    assert measured.gate_precision.mean == 0.6
     assert not measured.gate_proved
 
 
 def test_only_its_own_decisions_are_scored():
     measured = controller(min_precision=0.5)
     measured.observe([group((True, False)), group((True, True))])  # neither was to be skipped
-    assert not measured.precision.state_dict()["verdicts"]
+    assert not measured.gate_precision.state_dict()["verdicts"]
 
 
 def test_without_a_requirement_it_needs_no_proof():
@@ -109,7 +109,7 @@ def test_state_round_trip():
     other.load_state_dict(state)
     assert other.gate_proved == measured.gate_proved is True
     assert other.state_dict() == state
-    assert state["precision"] == {"verdicts": [1.0] * 3}
+    assert state["gate_precision"] == {"verdicts": [1.0] * 3}
 
 
 @pytest.mark.parametrize("correct", [(True, True), (False, False)])

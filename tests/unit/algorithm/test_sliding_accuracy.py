@@ -59,10 +59,10 @@ def test_evidence_is_audited_or_from_the_shadow_mode(enforced, audited, rolled, 
         lengths, correct = ((5, 50), (True, True)) if rolled else ((), ())
         seen = group(correct, lengths, decided=decided, uncensored=rolled)
         controller.observe([seen])
-    assert controller.state_dict()["precision"]["verdicts"] == ([1.0] if counts else [])
+    assert controller.state_dict()["gate_precision"]["verdicts"] == ([1.0] if counts else [])
     # an acting gate would have kept the gated prompt from the cutoff
     met = [0.5] if enforced else [0.5, 0.5]
-    assert controller.state_dict()["kept"]["verdicts"] == (met if counts else [])
+    assert controller.state_dict()["cutoff_kept"]["verdicts"] == (met if counts else [])
 
 
 def test_gate_and_cutoff_are_measured_apart():

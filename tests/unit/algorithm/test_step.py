@@ -80,7 +80,7 @@ def test_a_gate_without_proof_is_not_active():
     config = algorithm(gate=GATE | {"min_precision": 0.9})
     world, groups = roll_out(config)
     assert len(world.engine.calls) == 1 and len(world.requested("solve")) == 6
-    world.controller.precision.add([1.0] * 4)
+    world.controller.gate_precision.add([1.0] * 4)
     collect(prompts(6), 6, world.context)
     assert len(world.requested("solve")) == 6 + 3
 
@@ -89,7 +89,7 @@ def test_a_cutoff_without_proof_is_not_active():
     config = algorithm(cutoff=CUT | {"max_lost": 0.1})
     world, groups = roll_out(config)
     assert {g.plan.max_tokens for g in groups} == {64}
-    world.controller.kept.add([1.0] * 4)
+    world.controller.cutoff_kept.add([1.0] * 4)
     groups = collect(prompts(6), 6, world.context)
     assert {g.plan.max_tokens for g in groups} == {20}
 

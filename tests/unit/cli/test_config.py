@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import inspect
 import math
 import re
 import subprocess
@@ -43,7 +44,8 @@ from masa.engine.vllm import VllmEngine
 from masa.errors import ConfigError, TrainingError
 from masa.plugins import build_plugin
 from masa.rollout.build import longest_sequence
-from masa.rollout.callback import RolloutCallback, validation_config
+from masa.rollout.callback import RolloutCallback
+from masa.rollout.validation import validation_config
 from masa.training.devices import check_devices
 from masa.training.module import MasaModule
 
@@ -597,3 +599,29 @@ def test_a_full_disk_under_the_log_prints_no_traceback():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr.splitlines() == ["a line"], done.stderr
+
+
+def nodes_of(node):
+    """Every node with a `_target_`, the outer ones first."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from nodes_of(value)
+
+
+@pytest.mark.parametrize("path", [
+    "engine/vllm.yaml", "engine/hf.yaml", "task/arithmetic.yaml", "model/hub.yaml",
+    "model/tiny_qwen3.yaml",
+])  # fmt: skip
+def test_defaults_of_what_hydra_builds_are_those_of_its_class(path):
+    """Its values are in conf/, where --help shows them; built in Python it has the same."""
+    compared = 0
+    for node in nodes_of(read(path)):
+        parameters = inspect.signature(hydra.utils.get_class(node["_target_"])).parameters
+        for name, value in node.items():
+            default = parameters[name].default if name != "_target_" else inspect.Parameter.empty
+            if default is not inspect.Parameter.empty and not isinstance(value, dict):
+                assert "${" in str(value) or value == default, (node["_target_"], name)
+                compared += 1
+    assert compared >= 2
