@@ -107,7 +107,11 @@ def test_engine(run):
     assert len(re.findall(r"^\d+ tokens, \d+ per second$", printed, re.MULTILINE)) >= 4
 
 
-@of("gate", "algorithm.control.start_step=1", "algorithm.gate.share=0", "algorithm.gate.minimum=1")
+AT_ONCE = ["algorithm.control.start_step=1", "algorithm.gate.min_precision=0"]
+"""Gate or cutoff is active from rollout 2 on."""
+
+
+@of("gate", *AT_ONCE, "algorithm.gate.share=0", "algorithm.gate.minimum=1")
 def test_gate(run):
     """A share of 0 of one group: skipped from the second visit of a level on."""
     directory, _ = run
@@ -118,7 +122,7 @@ def test_gate(run):
     assert len(later) > 0 and later["would_skip"].all()
 
 
-@of("cutoff", "algorithm.control.start_step=1", "algorithm.cutoff.max_lost=1")
+@of("cutoff", *AT_ONCE, "algorithm.cutoff.max_lost=1")
 def test_cutoff(run):
     directory, _ = run
     table = runs.rollouts(directory)
