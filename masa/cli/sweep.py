@@ -232,6 +232,7 @@ def last_accuracy(directory: Path) -> float:
 def _command(program: str, cfg: DictConfig) -> list[str]:
     job = HydraConfig.get()
     overrides = list(job.overrides.task)
+    overrides += [line for line in job.overrides.hydra if line.startswith("hydra.searchpath=")]
     if cfg.sweep.name is None:
         overrides.append(f"sweep.name={quoted(Path(job.sweep.dir).name)}")
     if cfg.sweep.resume:
