@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import builders
+import hydra
 import pandas as pd
 import pytest
 import runs
 
+from masa.cli.arguments import path_arguments
+from masa.cli.config_store import conf_dir
+from masa.train import check
 from masa.verifiers.extract import extract_box
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -32,11 +36,11 @@ TINY = [
 """For the random model of `builders.model_folder`, which takes the place of one of the hub."""
 
 
-def command(page):
-    """The one command of a page, as arguments."""
+def commands(page):
+    """The commands of a page, as arguments; the first is the one of its example."""
     text = (DOCS / "write" / f"{page}.md").read_text()
-    (block,) = re.findall(r"^```bash\n(masa-train .*?)```", text, re.MULTILINE | re.DOTALL)
-    return shlex.split(block.replace("\\\n", " "))[1:]
+    blocks = re.findall(r"^```bash\nmasa-train (.*)\n```$", text, re.MULTILINE)
+    return [shlex.split(block) for block in blocks]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def run(request, cache, model, tmp_path):
     """The directory of the run, and what it printed."""
     shutil.copytree(DOCS / "examples", tmp_path / "work")
     page, overrides = request.param
-    given = command(page)
+    given = commands(page)[0]
     small = [*TINY, f"model.name={model}", "algorithm=grpo"] if "model=hub" in given else runs.SMALL
     if "engine=hf" not in given:
         small = [*small, "engine=hf"]
@@ -137,6 +141,17 @@ def test_sampler(run):
     directory, _ = run
     levels = runs.rollouts(directory)["level"]
     assert set(levels) == {1}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_accepted(page, model, monkeypatch):
+    monkeypatch.chdir(DOCS / "examples")
+    monkeypatch.syspath_prepend(DOCS / "examples")
+    for given in commands(page):
+        here = [f"model.name={model}"] if "model=hub" in given else []
+        arguments = path_arguments([*given, *here, "engine=hf", "++output_dir=x"])
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            check(hydra.compose("config", arguments))
 
 
 def test_every_page_is_tested():
