@@ -32,7 +32,6 @@ myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # reports of the experiments begin below the second level
 
 apidoc_modules = [{"path": "../masa", "destination": "docs/api", "module_first": True}]
-apidoc_automodule_options = ["members", "undoc-members"]
 autodoc_default_options = {"ignore-module-all": True}
 add_module_names = False
 autodoc_member_order = "bysource"
@@ -40,7 +39,7 @@ autodoc_mock_imports = ["vllm"]
 napoleon_numpy_docstring = False
 default_role = "code"
 # what the standard library and other packages document is not here to be linked
-nitpick_ignore_regex = [(r"py:.*", r"(?!masa\.).*"), (r"py:class", r"masa\..*\.[A-Z]")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!masa\.).*"), (r"py:class", r"masa\..*\.([A-Z]|_\w+)")]
 
 html_theme = "furo"
 html_title = f"MASA {version}"

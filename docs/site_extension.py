@@ -87,10 +87,12 @@ def settings_list(cls: type, prefix: str) -> Iterator[str]:
             continue
         entries = dict(flat(default, f"{key}.")) if isinstance(default, dict) else {}
         meaning = docs.get(field.name, "")
+        if default is not dataclasses.MISSING and not meaning:
+            raise SphinxError(f"{key} has no docstring in {cls.__module__}.{cls.__qualname__}")
         if default is dataclasses.MISSING or entries:
             yield f"`{key}`\n: {meaning}\n" if meaning else ""
         else:
-            yield f"`{key}` = {written(default)}\n: {meaning or '–'}\n"
+            yield f"`{key}` = {written(default)}\n: {meaning}\n"
         yield from (f"`{name}` = {written(value)}\n: –\n" for name, value in entries.items())
     yield from inner
 

@@ -179,6 +179,7 @@ class ObjectiveConfig:
     loss: str = "dapo"
     """grpo, dapo, dr_grpo, gspo or cispo: see masa/algorithm/losses.py."""
     eps_low: float = 0.2
+    """See eps_high."""
     eps_high: float = 0.28
     """The probability ratio is clipped to [1 - eps_low, 1 + eps_high]; eps_low = 1 is no bound."""
     dual_clip: float = 10.0
@@ -206,6 +207,7 @@ class ObjectiveConfig:
     ratio truncated to the bounds, per token; icepop: ratio, 0 outside the bounds, per token;
     seq_mask: the same with the ratio of the whole sequence."""
     mismatch_low: float = 0.0
+    """See mismatch_high."""
     mismatch_high: float = 2.0
     """Bounds of that ratio; mismatch_low = 0 is none. IcePop proposes 0.5 and 5."""
 
@@ -238,6 +240,7 @@ class AlgorithmConfig(ObjectiveConfig):
     """GRPO with meta-alignment, behaviour cloning, gating and cutoff."""
 
     name: str = "masa"
+    """Name of the method in directories and reports."""
     group_size: int = 16
     """G, solution rollouts per prompt."""
     prompt_limit: int = 2048
@@ -297,7 +300,9 @@ class OptimizerConfig:
     """AdamW with linear warm-up to a constant learning rate."""
 
     lr: float = 1e-6
+    """Learning rate after the warm-up."""
     weight_decay: float = 0.1
+    """Of AdamW."""
     warmup_steps: int = 20
     """Rollouts over which the learning rate rises."""
     grad_clip: float = 1.0
@@ -317,6 +322,7 @@ class TrainerConfig:
     max_rollouts: int = 314
     """Rollouts (steps of the algorithm) in the run."""
     prompts_per_rollout: int = 128
+    """Prompts of a rollout, over all devices."""
     val_every: int = 10
     """Rollouts between validations; one more comes before the first and after the last."""
     val_samples: int = 4
@@ -383,6 +389,7 @@ class StrategyConfig:
     devices: int = 1
     """Devices per node."""
     num_nodes: int = 1
+    """Nodes, each with `devices` devices."""
     fsdp_size: int | None = None
     """Devices that hold one copy of the parameters between them; null: all. With fewer, copies are
     kept equal by an all-reduce (hybrid sharding), best one copy per node."""
@@ -457,6 +464,7 @@ class RunConfig:
     benchmark: Any = field(default_factory=dict)
     """Benchmarks of `conf/benchmark` that validation asks as well, by name."""
     seed: int = 0
+    """Of prompts, samples, audits and the gate's draws."""
     allow_unsafe_execution: bool = False
     """Run programs that a benchmark of `benchmark` asks for where there is no sandbox."""
     allow_special_tokens: bool = False
@@ -465,6 +473,7 @@ class RunConfig:
     """null: a new run; last: go on in `output_dir`; auto: go on where there is a checkpoint, else
     afresh; best: go back to the best of `output_dir`; a path: go on from that checkpoint."""
     name: str = "masa"
+    """Name of the experiment, a part of the default run directory."""
 
     def __post_init__(self) -> None:
         require(

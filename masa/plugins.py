@@ -186,7 +186,7 @@ def build_plugin(key: str, node: Any, base: type[P]) -> P:
             settings = {name: plain[name] for name in settings}
         made: P = cls(**settings)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{key}.{error.full_key}: {str(error).splitlines()[0]}") from error
     except ConfigError as error:
         raise ConfigError(f"{key}.{error}") from error
     except (TypeError, ValueError) as error:

@@ -41,15 +41,20 @@ def path_arguments(argv: Sequence[str]) -> list[str]:
 
     What is quoted already stays, and so does null, unless there is such a path. In a sweep `a,b`
     is two values, unless there is a path of that name. `model` may be a folder, of model=hub.
+    `--config-dir` becomes the setting of the same effect, which checks and sweeps know as well.
 
     Raises:
         ConfigError: a path is empty, or one that exists holds `${`, which a configuration never
-            takes for text.
+            takes for text; --config-dir names no folder.
     """
     sweep = is_multirun(argv)
     arguments = []
-    for argument in argv:
+    rest = iter(argv)
+    for argument in rest:
         key, equals, value = argument.partition("=")
+        if key in ("--config-dir", "-cd"):
+            arguments.append(f"hydra.searchpath=[{_folder(value if equals else next(rest, ''))}]")
+            continue
         preset = conf_dir() / "model" / f"{value}.yaml"
         if key == "model" and os.path.exists(value) and not os.path.isfile(preset):
             arguments.append("model=hub")
@@ -62,6 +67,13 @@ def path_arguments(argv: Sequence[str]) -> list[str]:
             argument = f"{key}={','.join(quoted_path(part, not whole) for part in parts)}"
         arguments.append(argument)
     return arguments
+
+
+def _folder(path: str) -> str:
+    folder = os.path.abspath(expanded(path))
+    if not path or not os.path.isdir(folder):
+        raise ConfigError(f"--config-dir={path}: there is no such folder")
+    return quoted(f"file://{folder}")
 
 
 def expanded(path: str) -> str:

@@ -65,7 +65,10 @@ def _job(config_name: str, arguments: Sequence[str]) -> list[Override]:
         [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
     )
     job = [override for override in configured if override.get_key_element() not in keys]
-    return job + [override for override in overrides if not override.is_hydra_override()]
+    own = (override for override in overrides if not override.is_hydra_override())
+    # of Hydra's settings, where to look for groups decides what the others mean
+    searchpath = (o for o in overrides if o.get_key_element() == "hydra.searchpath")
+    return [*job, *own, *searchpath]
 
 
 def _count(override: Override) -> int:
@@ -229,6 +232,7 @@ def last_accuracy(directory: Path) -> float:
 def _command(program: str, cfg: DictConfig) -> list[str]:
     job = HydraConfig.get()
     overrides = list(job.overrides.task)
+    overrides += [line for line in job.overrides.hydra if line.startswith("hydra.searchpath=")]
     if cfg.sweep.name is None:
         overrides.append(f"sweep.name={quoted(Path(job.sweep.dir).name)}")
     if cfg.sweep.resume:

@@ -41,6 +41,7 @@ class BenchmarkConfig:
     """One benchmark: source, meaning of the columns, and scorer."""
 
     name: str
+    """Its key under `benchmark`."""
     domain: str
     """math, logic, science or code: benchmarks of one domain share a macro-average."""
     source: str
@@ -48,13 +49,17 @@ class BenchmarkConfig:
     size: int
     """Published number of rows; another number is marked beside the score."""
     template: str
+    """How a question is asked: math, number, choice, function, program or output."""
     scorer: str
+    """What judges the answers; each template has its own."""
     columns: dict[str, Any]
     """Names of the template -> the source's columns. `a.b` is a nested column, `a | b` the first
     that exists; options may be a list of columns, one per option. Tests of code are read from the
     columns as published."""
     subset: str | None = None
+    """Configuration of the data set, where it has several."""
     split: str = "test"
+    """Split of the data set."""
     revision: str = "main"
     """Branch, tag or commit of the data set."""
     files: list[str] = field(default_factory=list)
@@ -102,9 +107,11 @@ class EvaluationConfig:
     k: list[int] = field(default_factory=lambda: [1, 8])
     """pass@k is reported for each."""
     temperature: float = 0.6
+    """Sampling temperature."""
     max_tokens: int = 16384
     """Largest solution (tokens); the default for a run of masa-train is its own setting."""
     seed: int = 0
+    """Of the samples."""
     limit: int | None = None
     """Only the first questions of every benchmark, for a trial."""
     batch: int = 128

@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import builders
+import hydra
 import pandas as pd
 import pytest
 import runs
 
+from masa.cli.arguments import path_arguments
+from masa.cli.config_store import conf_dir
+from masa.train import check
 from masa.verifiers.extract import extract_box
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -32,11 +36,11 @@ TINY = [
 """For the random model of `builders.model_folder`, which takes the place of one of the hub."""
 
 
-def command(page):
-    """The one command of a page, as arguments."""
+def commands(page):
+    """The commands of a page, as arguments; the first is the one of its example."""
     text = (DOCS / "write" / f"{page}.md").read_text()
-    (block,) = re.findall(r"^```bash\n(masa-train .*?)```", text, re.MULTILINE | re.DOTALL)
-    return shlex.split(block.replace("\\\n", " "))[1:]
+    blocks = re.findall(r"^```bash\nmasa-train (.*)\n```$", text, re.MULTILINE)
+    return [shlex.split(block) for block in blocks]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def run(request, cache, model, tmp_path):
     """The directory of the run, and what it printed."""
     shutil.copytree(DOCS / "examples", tmp_path / "work")
     page, overrides = request.param
-    given = command(page)
+    given = commands(page)[0]
     small = [*TINY, f"model.name={model}", "algorithm=grpo"] if "model=hub" in given else runs.SMALL
     if "engine=hf" not in given:
         small = [*small, "engine=hf"]
@@ -107,7 +111,11 @@ def test_engine(run):
     assert len(re.findall(r"^\d+ tokens, \d+ per second$", printed, re.MULTILINE)) >= 4
 
 
-@of("gate", "algorithm.control.start_step=1", "algorithm.gate.share=0", "algorithm.gate.minimum=1")
+AT_ONCE = ["algorithm.control.start_step=1", "algorithm.gate.min_precision=0"]
+"""Gate or cutoff is active from rollout 2 on."""
+
+
+@of("gate", *AT_ONCE, "algorithm.gate.share=0", "algorithm.gate.minimum=1")
 def test_gate(run):
     """A share of 0 of one group: skipped from the second visit of a level on."""
     directory, _ = run
@@ -118,7 +126,7 @@ def test_gate(run):
     assert len(later) > 0 and later["would_skip"].all()
 
 
-@of("cutoff", "algorithm.control.start_step=1", "algorithm.cutoff.max_lost=1")
+@of("cutoff", *AT_ONCE, "algorithm.cutoff.max_lost=1")
 def test_cutoff(run):
     directory, _ = run
     table = runs.rollouts(directory)
@@ -133,6 +141,17 @@ def test_sampler(run):
     directory, _ = run
     levels = runs.rollouts(directory)["level"]
     assert set(levels) == {1}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_accepted(page, model, monkeypatch):
+    monkeypatch.chdir(DOCS / "examples")
+    monkeypatch.syspath_prepend(DOCS / "examples")
+    for given in commands(page):
+        here = [f"model.name={model}"] if "model=hub" in given else []
+        arguments = path_arguments([*given, *here, "engine=hf", "++output_dir=x"])
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            check(hydra.compose("config", arguments))
 
 
 def test_every_page_is_tested():

@@ -208,3 +208,27 @@ def test_a_default_directory_is_named_after_the_command(tmp_path, monkeypatch):
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         made = sweep.run_directory("config", path_arguments(["seed=1", "optimizer.lr=1e-3"]))
     assert made.is_dir() and made.name.endswith("_lr-1e-3")
+
+
+def test_a_folder_of_ones_own_options(tmp_path, monkeypatch):
+    """--config-dir: in a single run, and in every job that a sweep's check composes."""
+    (tmp_path / "a b, c" / "gate").mkdir(parents=True)
+    (tmp_path / "a b, c" / "gate" / "mine.yaml").write_text(
+        "# @package algorithm.gate\n_target_: my.Gate\nenabled: true\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for option in (["--config-dir", "a b, c"], ["--config-dir=a b, c"], ["-cd", "a b, c"]):
+        arguments = path_arguments([*option, "gate=mine", "seed=0,1"])
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            jobs = sweep.combinations("config", arguments)
+            composed = [hydra.compose("config", [*job, "output_dir=x"]) for job in jobs]
+        assert [(cfg.seed, cfg.algorithm.gate._target_) for cfg in composed] == [
+            (0, "my.Gate"),
+            (1, "my.Gate"),
+        ]
+
+
+@pytest.mark.parametrize("option", [["--config-dir", "nowhere"], ["--config-dir="], ["-cd"]])
+def test_a_folder_that_is_not_there_is_refused(option):
+    with pytest.raises(ConfigError, match="^--config-dir=.*: there is no such folder$"):
+        path_arguments(option)
