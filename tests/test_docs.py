@@ -3,11 +3,19 @@
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
+
+from masa import config, evaluate
+from masa.cli import sweep
+from masa.cli.arguments import path_arguments
+from masa.cli.config_store import conf_dir
+from masa.evaluation import eval_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,6 +82,36 @@ def test_the_readme_copies_the_report():
     numbers = [number for row in rows for number in re.findall(r"-?[\d,.]+ \[[^]]+\]", row)]
     assert len(rows) == 5 and len(numbers) == 13
     assert [number for number in numbers if number not in report] == []
+
+
+PROGRAMS = {"masa-train": "config", "masa.train": "config", "masa-eval": "evaluate"}
+"""Programs and their primary config."""
+
+
+def commands():
+    """The command lines of masa-train and masa-eval on the pages, but those with an ellipsis."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]:
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["sbatch"]:
+                    words = shlex.split(words[-1])  # what it wraps
+                for i, word in enumerate(words):
+                    if word in PROGRAMS and "..." not in words:
+                        name = f"{page.stem}: {line[:60]}"
+                        yield pytest.param(PROGRAMS[word], words[i + 1 :], id=name)
+
+
+@pytest.mark.parametrize(("name", "given"), commands())
+def test_the_commands_of_the_pages_are_accepted(name, given, monkeypatch):
+    monkeypatch.chdir(ROOT / "docs" / "examples")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    taken = path_arguments(given) if name == "config" else evaluate.arguments(given)
+    overrides = [argument for argument in taken if not argument.startswith("-")]
+    load = config.load if name == "config" else eval_config.load
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for job in sweep.combinations(name, overrides):
+            load(hydra.compose(name, [*job, "++output_dir=x"]))
 
 
 def messages():
