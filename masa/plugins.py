@@ -27,7 +27,7 @@ P = TypeVar("P")
 
 
 def import_from_working_directory() -> None:
-    """Have modules of the working directory import: a console script does not see them."""
+    """Make modules of the working directory importable, which a console script does not see."""
     # last, so that a file there never replaces an installed module
     sys.path.append(os.getcwd())
 
@@ -92,9 +92,9 @@ class WeightedFunction:
         """The function of an entry `{_target_: MODULE.FUNCTION, weight: NUMBER, ...}`.
 
         Args:
-            group: dotted name of the setting that holds it.
-            name: its own.
-            entry: the rest of it are the function's own settings.
+            group: dotted name of the setting that holds the entry.
+            name: key of the entry in it.
+            entry: `_target_`, `weight` and settings of the function.
             arguments: what the function will be called with, in order.
 
         Raises:

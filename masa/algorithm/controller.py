@@ -95,7 +95,7 @@ class Controller:
     def decide(
         self, prompt: Prompt, predictions: Sequence[MetaPrediction], phase: Phase
     ) -> PromptPlan:
-        """How to roll out one prompt. Audited prompts are drawn independently of everything else,
+        """How to roll out one prompt. Audited prompts are drawn at random, whatever is predicted,
         and rolled out in full: they measure gate and cutoff without bias."""
         config = self.config
         enforced = phase.gate or phase.cutoff

@@ -68,13 +68,13 @@ class PredictionGate(Gate):
 
 @dataclass
 class GateWithMemory(Gate):
-    """Remembers how often in a row, up to its last visit, each prompt had zero variance."""
+    """Remembers for each prompt how many of its latest visits in a row had zero variance."""
 
     def __post_init__(self) -> None:
         self.streaks: dict[str, int] = {}
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """Note the outcomes of prompts that were rolled out in full."""
+        """Note the outcomes of prompts whose solutions are uncensored."""
         for group in groups:
             if group.uncensored:
                 before = self.streaks.get(group.prompt.id, 0)

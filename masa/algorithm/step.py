@@ -199,15 +199,16 @@ def overlong_penalty(length: int, config: AlgorithmConfig) -> float:
 
 
 def keep_mixed(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup]:
-    """DAPO's dynamic sampling: the first `target` groups of mixed verdicts are trained on, and
-    come first. The others keep their meta rollouts: predictions need trivial and hopeless
-    prompts to be right about them."""
-    chosen = [i for i, group in enumerate(groups) if group.mixed][:target]
-    rest = [i for i in range(len(groups)) if i not in set(chosen)]
-    return [
-        *(groups[i] for i in chosen),
-        *(replace(groups[i], kept=False) for i in rest),
-    ]
+    """DAPO's dynamic sampling: solutions are trained on in the first `target` groups of mixed
+    verdicts, which are returned first. The other groups keep their meta rollouts: predictions have
+    to be right about trivial and hopeless prompts as well."""
+    chosen, rest = [], []
+    for group in groups:
+        if group.mixed and len(chosen) < target:
+            chosen.append(group)
+        else:
+            rest.append(replace(group, kept=False))
+    return chosen + rest
 
 
 def training_samples(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[Sample]:

@@ -100,7 +100,7 @@ class RolloutCallback(L.Callback):
                 ) from error
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget rollouts that an earlier life of this run made after the checkpoint."""
+        """Delete rollouts that were made after the checkpoint, before the run was resumed."""
         if self.is_writer:
             records.drop_after(self.output_dir / "rollouts", self.module.version)
 
@@ -171,11 +171,11 @@ class RolloutCallback(L.Callback):
             config=config,
             seed=self.seed,
         )
-        # validation draws the same numbers at every step, so that its curve shows the policy
-        drawn = step if split == "train" else 0
+        # validation samples with the same seeds at every step: its curve shows the policy alone
+        seeded_by = step if split == "train" else 0
 
         def collected(prompts: Sequence[Prompt]) -> list[RolloutGroup]:
-            local = collect(prompts, drawn, context)
+            local = collect(prompts, seeded_by, context)
             with self._timed("gather"):
                 return interleave_over_ranks(local, self.ranks_per_engine)
 

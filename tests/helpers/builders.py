@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from masa.algorithm.controller import Controller
 from masa.algorithm.step import RolloutContext
 from masa.config import AlgorithmConfig
+from masa.rollout.samplers import ShuffledEpochs
 from masa.tasks.templates import parse_meta
 from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup, Sample
 
@@ -59,6 +60,12 @@ def prompt(name: str = "p", problem: str = "problem", answer: str = "7", level: 
 
 def prompts(count: int) -> list[Prompt]:
     return [prompt(f"id{i}", f"problem {i}", str(i)) for i in range(count)]
+
+
+def epochs(count: int, per_step: int, seed: int) -> Callable[[int], list[Prompt]]:
+    """Draws of shuffled epochs over `count` prompts, by number."""
+    pool = prompts(count)
+    return lambda number: ShuffledEpochs().draw(pool, per_step, number, seed)
 
 
 def completion(
