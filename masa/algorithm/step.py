@@ -202,7 +202,8 @@ def keep_mixed(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup
     """DAPO's dynamic sampling: solutions are trained on in the first `target` groups of mixed
     verdicts, which are returned first. The other groups keep their meta rollouts: predictions have
     to be right about trivial and hopeless prompts as well."""
-    chosen, rest = [], []
+    chosen: list[RolloutGroup] = []
+    rest: list[RolloutGroup] = []
     for group in groups:
         if group.mixed and len(chosen) < target:
             chosen.append(group)
