@@ -192,6 +192,9 @@ def _flat(task: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Console script."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"usage: {USAGE}")
+        return
     runs: list[str] = []
     settings: dict[str, str] = {}
     for argument in sys.argv[1:]:

@@ -186,6 +186,13 @@ def test_masa_export_refuses(arguments, message, tmp_path, monkeypatch, capsys):
     assert message in line and line.count("\n") == 1
 
 
+def test_masa_export_help_is_no_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["masa-export", "--help"])
+    export.main()
+    printed = capsys.readouterr()
+    assert "masa-export RUN out=DIR" in printed.out and not printed.err
+
+
 def test_every_ascii_sign_is_tried():
     signs = set(string.punctuation) - set("".join(ODD)) - {"/", ".", "_", "^", "="}
     assert not signs, signs
