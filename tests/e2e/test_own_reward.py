@@ -50,7 +50,7 @@ MASA = ["algorithm=masa", "algorithm.meta.group_size=4", "hydra.run.dir=run"]
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
-    process = start(folder, cache, *MASA, entry("brevity", "weight: 0.5", "tokens: 10"))
+    process = start(folder, cache, *MASA, entry("brevity", "weight: 0.5", "tokens: 40"))
     assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
     return folder / "run"
 
@@ -58,13 +58,15 @@ def run(cache, tmp_path_factory):
 def test_reward_metrics_and_parquet_have_it(run):
     table = runs.rollouts(run)
     assert (table["step"] == 1).any()
-    solved = table[table["kind"] == "solution"].groupby(["step", "prompt_id"])["tokens"].mean()
+    solutions = table[table["kind"] == "solution"]
+    shortest = solutions.groupby(["step", "prompt_id"])["tokens"].min()
     rewarded = table[table["reward"].notna() & (table["kind"] == "meta")]
     assert len(rewarded) > 50
     for row in rewarded.itertuples():
         scores = dict(row.meta_rewards)
         assert list(scores) == ["brevity", "difficulty", "length", "notion"]
-        expected = 1 - solved[row.step, row.prompt_id] / 10  # below 0: solutions are longer
+        possible = row.predicted_length >= shortest[row.step, row.prompt_id]
+        expected = max(0, 1 - row.predicted_length / 40) if possible else 0
         assert scores["brevity"] == pytest.approx(expected)
         others = scores["difficulty"] + scores["length"] + scores["notion"]
         assert row.reward == pytest.approx((0.5 * scores["brevity"] + others) / 3.5)
@@ -74,6 +76,8 @@ def test_reward_metrics_and_parquet_have_it(run):
             mean = rows["meta_rewards"].map(lambda pairs, name=name: dict(pairs)[name]).mean()
             assert metrics.loc[step, f"meta/reward/{name}"] == pytest.approx(mean)
     assert metrics.loc[[0, 2, 4], "val/meta/reward/brevity"].notna().all()
+    brevity = rewarded["meta_rewards"].map(lambda pairs: dict(pairs)["brevity"])
+    assert brevity.nunique() > 1
 
 
 def test_analysis_and_report_have_it(run):
