@@ -169,7 +169,9 @@ def _one_line(error: Exception, folder: str, config_name: str) -> str:
         r"Could not find '([^']+)' Available options in '([^']+)': (.*?)(?: Config|$)", text
     )
     if missing:
-        return f"there is no {missing[1]}; {missing[2]} offers: {', '.join(missing[3].split())}"
+        # those that begin with _ are bases of others
+        options = [name for name in missing[3].split() if not name.startswith("_")]
+        return f"there is no {missing[1]}; {missing[2]} offers: {', '.join(options)}"
     return text
 
 

@@ -115,4 +115,4 @@ def test_a_reward_that_is_no_number_ends_the_run_in_one_line(cache, tmp_path):
     assert line.startswith(
         "masa-train: error: algorithm.meta.rewards.brevity: my_rewards.undefined"
     )
-    assert "returned nan for prompt" in line
+    assert "returned nan, it must return a finite number" in line
