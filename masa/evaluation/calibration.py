@@ -117,17 +117,17 @@ def gating(
         precision, recall (Wilson at the effective size over clusters) and f1 (bootstrap over
         clusters), each as value and 95 % interval; would_skip and zero_variance, plain shares.
     """
-    gated, constant = pd.Series(skips, dtype=int), pd.Series(zero_variance, dtype=int)
-    counts = pd.DataFrame({"hit": gated * constant, "gated": gated, "constant": constant})
+    skipped, constant = pd.Series(skips, dtype=int), pd.Series(zero_variance, dtype=int)
+    counts = pd.DataFrame({"hit": skipped * constant, "skipped": skipped, "constant": constant})
     sums = counts.groupby(list(clusters)).sum()
-    precision = clustered_wilson(sums["hit"], sums["gated"])
+    precision = clustered_wilson(sums["hit"], sums["skipped"])
     recall = clustered_wilson(sums["hit"], sums["constant"])
-    f1 = bootstrap_ratio(2 * counts["hit"], gated + constant, clusters)
+    f1 = bootstrap_ratio(2 * counts["hit"], skipped + constant, clusters)
     return {
         "precision": _with_bounds(precision),
         "recall": _with_bounds(recall),
         "f1": _with_bounds(f1),
-        "would_skip": float(gated.mean()),
+        "would_skip": float(skipped.mean()),
         "zero_variance": float(constant.mean()),
     }
 

@@ -12,7 +12,7 @@ from masa.training.module import MasaModule
 
 
 class ProgressCallback(L.Callback):
-    """Rollouts done, time left, reward, held-out accuracy, gated share and tokens per second.
+    """Rollouts done, time left, reward, held-out accuracy, skipped share and tokens per second.
 
     Args:
         total: rollouts of the run.
@@ -57,7 +57,7 @@ class ProgressCallback(L.Callback):
         if accuracy is not None:
             postfix["val_acc"] = f"{float(accuracy):.3f}"
         if "gate/fraction" in metrics:
-            postfix["gated"] = f"{metrics['gate/fraction']:.0%}"
+            postfix["skipped"] = f"{metrics['gate/fraction']:.0%}"
         self.bar.set_postfix(postfix, refresh=False)
         self.bar.update(1)
 
