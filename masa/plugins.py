@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf, isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # PyTorch comes with it
     from masa.types import Prompt, RolloutGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
-P = TypeVar("P")
+P = TypeVar("P", bound="Plugin")
 
 
 def import_from_working_directory() -> None:
@@ -139,6 +139,9 @@ class Plugin:
     """What gates, cutoffs and prompt samplers have in common: they may learn from outcomes, and
     what they learn is a state."""
 
+    required: ClassVar[str]
+    """Name of the method that a subclass must write."""
+
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Learn from the outcomes of a step, the groups of all ranks."""
 
@@ -178,6 +181,10 @@ def build_plugin(key: str, node: Any, base: type[P]) -> P:
     require(
         issubclass(cls, base),
         f"{key}: {target} must be a subclass of {base.__module__}.{base.__qualname__}",
+    )
+    require(
+        getattr(cls, base.required) is not getattr(base, base.required),
+        f"{key}: {target} has no method {base.required} of its own",
     )
     try:
         if "__dataclass_fields__" in vars(cls):

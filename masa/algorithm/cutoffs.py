@@ -26,6 +26,7 @@ class Cutoff(Plugin):
     business.
     """
 
+    required = "tokens"
     needs_predictions: ClassVar[bool] = True
 
     def tokens(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> float | None:

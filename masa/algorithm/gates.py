@@ -25,6 +25,7 @@ class Gate(Plugin):
     Whether its decisions are enforced, and how precise they are, is the controller's business.
     """
 
+    required = "skips"
     needs_predictions: ClassVar[bool] = True
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:

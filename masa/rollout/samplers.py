@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # PyTorch comes with it
 class PromptSampler(Plugin):
     """Chooses the prompts of a draw. `draw` is all that a sampler needs."""
 
+    required = "draw"
+
     def draw(self, prompts: Sequence[Prompt], count: int, number: int, seed: int) -> list[Prompt]:
         """The prompts of one draw, the same on every rank.
 

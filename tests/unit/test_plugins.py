@@ -60,6 +60,10 @@ class TwoArguments(Gate):
         return False
 
 
+class NoDecision(Gate):
+    """Forgets the one method that a gate needs."""
+
+
 class NoGate:
     def skips(self, prompt, predictions, draw):
         return False
@@ -68,6 +72,9 @@ class NoGate:
 class Refuses(Gate):
     def __init__(self, size):
         raise ValueError(f"{size} is too large")
+
+    def skips(self, prompt, predictions, draw):
+        return False
 
 
 class Draws(PromptSampler):
@@ -111,6 +118,7 @@ def test_a_cutoff_from_outside_is_rounded_up_and_kept_in_range(tokens, limit):
         ({"_target_": f"{HERE}.Absent"}, ["Absent", "cannot be imported"]),
         ({"_target_": f"{HERE}.controller"}, ["controller", "cannot be imported"]),
         ({"_target_": f"{HERE}.NoGate"}, ["subclass of masa.algorithm.gates.Gate"]),
+        ({"_target_": f"{HERE}.NoDecision"}, ["NoDecision", "no method skips"]),
         ({"_target_": f"{HERE}.TwoArguments"}, ["skips", "(prompt, predictions, draw)"]),
         ({"_target_": f"{HERE}.Level", "below": 1}, ["below"]),
         ({"_target_": f"{HERE}.Level", "above": "high"}, ["high"]),
