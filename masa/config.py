@@ -296,6 +296,37 @@ class AlgorithmConfig(ObjectiveConfig):
 
 
 @dataclass
+class TaskConfig:
+    """How solutions are rewarded. In a config the task's own settings stand beside these."""
+
+    correct_at: float = 1.0
+    """A solution is correct from this score on, where the task scores in [0, 1]; pass rates,
+    variance, meta rewards and experts go by that alone, the advantage by the score."""
+    rewards: dict[str, Any] = field(default_factory=dict)
+    """Further rewards of a solution by name, added to its score: `_target_`, a function with the
+    signature of TRL's `reward_funcs`; `weight` in the sum, where 0 has it measured only; and other
+    settings of the function."""
+    reward_format: str = "auto"
+    """What these functions get as prompts and completions. text; messages: chat messages; auto:
+    messages where the tokenizer has a chat template."""
+    reward_seconds: float = 600.0
+    """Time limit of each of them for the solutions of a rollout (seconds)."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """`_target_`, a class like `masa.tasks.base.Task`, and its own settings."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.correct_at <= 1,
+            f"task.correct_at is {self.correct_at}, it must lie in (0, 1]",
+        )
+        one_of("task.reward_format", self.reward_format, ("auto", "text", "messages"))
+        require(
+            0 < self.reward_seconds < inf,
+            f"task.reward_seconds is {self.reward_seconds}, it must be > 0 and finite",
+        )
+
+
+@dataclass
 class OptimizerConfig:
     """AdamW with linear warm-up to a constant learning rate."""
 
@@ -454,7 +485,7 @@ class RunConfig:
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     strategy: StrategyConfig
-    task: Any
+    task: TaskConfig
     model: Any
     engine: Any
     sampler: Any
@@ -539,6 +570,7 @@ def load(cfg: DictConfig) -> RunConfig:
         "trainer": TrainerConfig,
         "strategy": StrategyConfig,
         "sweep": SweepConfig,
+        "task": TaskConfig,
     }
     for key, schema in typed.items():
         section = plain.get(key) or {}
@@ -546,6 +578,8 @@ def load(cfg: DictConfig) -> RunConfig:
         defaults = OmegaConf.structured(schema)
         if key == "algorithm":
             section, defaults = _with_plugins(section, defaults)
+        if key == "task":
+            section = with_settings(section, schema)
         try:
             plain[key] = OmegaConf.to_object(OmegaConf.merge(defaults, section))
         except OmegaConfBaseException as error:
@@ -569,13 +603,18 @@ def _with_plugins(section: dict[str, Any], defaults: Any) -> tuple[dict[str, Any
             renamed = new_name(f"algorithm.{name}.{key}")
             require(not renamed, str(renamed))
         if isinstance(node, dict) and "_target_" in node:
-            own = {f.name for f in fields(schema)}
-            section[name] = {key: value for key, value in node.items() if key in own}
-            section[name]["settings"] = {k: value for k, value in node.items() if k not in own}
+            section[name] = with_settings(node, schema)
             defaults[name].settings = {}
     if "rewards" in (section.get("meta") or {}):
         defaults.meta.rewards = {}
     return section, defaults
+
+
+def with_settings(node: dict[str, Any], schema: type) -> dict[str, Any]:
+    """A node's settings with those that `schema` does not have under `settings`."""
+    own = {f.name for f in fields(schema)} - {"settings"}
+    rest = {key: value for key, value in node.items() if key not in own}
+    return {key: value for key, value in node.items() if key in own} | {"settings": rest}
 
 
 def new_name(text: str) -> str | None:

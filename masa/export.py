@@ -53,6 +53,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from hydra.utils import instantiate
     from transformers.utils import logging
 
+    from masa.rollout.build import build_task
     from masa.tasks.chat import ending_tokens
     from masa.tracking.files import atomic_replace
     from masa.training.checkpoint import find_checkpoint, require_same_model
@@ -70,7 +71,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
             f"{run}/config.yaml cannot be read: {' '.join(str(error).split())}"
         ) from error
     assert isinstance(cfg, DictConfig)
-    model, task = instantiate(cfg.model), instantiate(cfg.task)
+    model, task = instantiate(cfg.model), build_task(cfg.task)
     model.check(task)
     path = model.resolve(task)
     policy = model.load(path)

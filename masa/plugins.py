@@ -43,13 +43,16 @@ def checked_by(check: Callable[..., None]) -> Callable[[F], F]:
     return mark
 
 
-def load_function(key: str, node: Mapping[str, Any], arguments: tuple[str, ...]) -> partial[Any]:
+def load_function(
+    key: str, node: Mapping[str, Any], arguments: tuple[str, ...], by_name: bool = False
+) -> partial[Any]:
     """The function that `_target_` of `node` names, with the node's other settings filled in.
 
     Args:
         key: dotted name of the node, for messages.
         node: `_target_` and settings.
         arguments: what the function will be called with, in order.
+        by_name: it will be called by name, with those of them that it takes.
 
     Raises:
         ConfigError: there is no such function, or it cannot be called so.
@@ -64,13 +67,25 @@ def load_function(key: str, node: Mapping[str, Any], arguments: tuple[str, ...])
             f"is installed ({reason[:200]})"
         ) from error
     try:
-        signature = inspect.signature(function.func)
-        signature.bind(*function.args, *arguments, **function.keywords)
+        if by_name:
+            inspect.signature(function).bind(**dict.fromkeys(taken(function, arguments)))
+        else:
+            signature = inspect.signature(function.func)
+            signature.bind(*function.args, *arguments, **function.keywords)
         getattr(function.func, "check_settings", dict)(**function.keywords)
     except (TypeError, ValueError) as error:
         called = ", ".join([*arguments, *function.keywords])
         raise ConfigError(f"{key}: {target} cannot be called with ({called}): {error}") from error
     return function  # type: ignore[no-any-return]
+
+
+def taken(function: partial[Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `names` that a function takes by name and has no setting for."""
+    parameters = inspect.signature(function.func).parameters.values()
+    known = {p.name for p in parameters}
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    free = [name for name in names if name not in function.keywords]
+    return tuple(name for name in free if takes_all or name in known)
 
 
 @dataclass(frozen=True)
@@ -84,10 +99,17 @@ class WeightedFunction:
     """Module and name of the function."""
     weight: float
     function: partial[Any]
+    arguments: tuple[str, ...]
+    """What the function is called with."""
 
     @classmethod
     def from_entry(
-        cls, group: str, name: str, entry: Any, arguments: tuple[str, ...]
+        cls,
+        group: str,
+        name: str,
+        entry: Any,
+        arguments: tuple[str, ...],
+        by_name: bool = False,
     ) -> WeightedFunction:
         """The function of an entry `{_target_: MODULE.FUNCTION, weight: NUMBER, ...}`.
 
@@ -96,6 +118,7 @@ class WeightedFunction:
             name: key of the entry in it.
             entry: `_target_`, `weight` and settings of the function.
             arguments: what the function will be called with, in order.
+            by_name: it will be called by name, with those of them that it takes.
 
         Raises:
             ConfigError: name, weight, function or settings cannot be used.
@@ -114,8 +137,9 @@ class WeightedFunction:
             type(weight) in (int, float) and 0 <= weight < inf,
             f"{key}.weight is {weight!r}, it must be a finite number >= 0",
         )
-        function = load_function(key, settings, arguments)
-        return cls(group, name, entry["_target_"], float(weight), function)
+        function = load_function(key, settings, arguments, by_name)
+        arguments = taken(function, arguments) if by_name else arguments
+        return cls(group, name, entry["_target_"], float(weight), function, arguments)
 
     def __call__(self, prompt: Prompt, *arguments: Any) -> float:
         """What the function returns for `arguments`, which are about `prompt`.

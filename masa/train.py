@@ -27,12 +27,14 @@ def check(cfg: DictConfig) -> RunConfig:
     from hydra.utils import get_class, instantiate
 
     from masa.algorithm.controller import Controller
+    from masa.algorithm.task_rewards import TaskRewards
     from masa.engine.settings import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
+    from masa.rollout.build import build_task
     from masa.tracking.loggers import check_loggers
 
     try:
-        task = instantiate(cfg.task)
+        task = build_task(cfg.task)
         instantiate(cfg.model).check(task)
         check_engine(get_class(cfg.engine._target_), cfg.engine)
     except InstantiationException as error:
@@ -42,6 +44,7 @@ def check(cfg: DictConfig) -> RunConfig:
     build_plugin("sampler", config.sampler, PromptSampler)
     check_loggers(cfg.logger or {})
     require_enough_prompts(task, config)
+    TaskRewards(config.task.rewards, task.train)
     check_benchmarks(config.benchmark)
     return config
 
@@ -74,7 +77,13 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from hydra.utils import instantiate
 
     from masa.evaluation.benchmarks import load_benchmarks
-    from masa.rollout.build import build_engine, build_renderer, longest_sequence
+    from masa.rollout.build import (
+        build_engine,
+        build_renderer,
+        build_task,
+        build_task_rewards,
+        longest_sequence,
+    )
     from masa.rollout.callback import RolloutCallback
     from masa.rollout.datamodule import MasaDataModule
     from masa.rollout.validation import HeldOut, ValidationCallback
@@ -111,7 +120,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         check_resume_config(cfg, out / "config.yaml")
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
-    task = instantiate(cfg.task)
+    task = build_task(cfg.task)
     benchmarks = load_benchmarks(
         config.benchmark,
         task.templates,
@@ -154,6 +163,8 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         settings,
         renderer,
         task.verify,
+        build_task_rewards(config, task, renderer),
+        config.task.correct_at,
         sampler,
         engine,
         config.seed,

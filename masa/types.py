@@ -28,6 +28,8 @@ class Prompt:
     """Gold answer."""
     level: int = 0
     """Difficulty level where the task has levels, else 0."""
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The columns of its row in a data set, as they stand there, for further rewards."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,10 @@ class RolloutGroup:
     """Their predictions, in the same order."""
     solutions: tuple[Completion, ...]
     """G solution rollouts, none where the prompt was skipped."""
+    scores: tuple[float, ...]
+    """What the verifier gave the solutions, in [0, 1]; 0 and 1 where it only judges."""
     correct: tuple[bool, ...]
-    """Verdicts of the solutions."""
+    """Verdicts of the solutions: is the score as high as `task.correct_at`?"""
     uncensored: bool
     """True where the solutions may serve as truth: sampled, and none stopped by the cutoff."""
     meta_scores: tuple[Mapping[str, float], ...] = ()
@@ -138,8 +142,12 @@ class RolloutGroup:
     """r_meta per meta rollout; none without truth."""
     meta_advantages: tuple[float, ...] = ()
     """Group-normalised advantages of the meta rollouts; none without truth."""
+    task_rewards: tuple[Mapping[str, float | None], ...] = ()
+    """Per solution the further rewards by name, None where one does not apply."""
+    shaped_scores: tuple[float, ...] = ()
+    """Scores of the solutions plus the weighted sum of the further rewards."""
     solution_rewards: tuple[float, ...] = ()
-    """Verdicts of the solutions as 0 and 1, less the overlong penalty."""
+    """`shaped_scores` less the overlong penalty."""
     solution_advantages: tuple[float, ...] = ()
     """Group-normalised advantages of the solutions."""
     kept: bool = True

@@ -26,7 +26,9 @@ def run(cfg: DictConfig) -> None:
     app.quiet(Path(config.output_dir) / "log.txt")
     from hydra.utils import instantiate
 
-    task = instantiate(cfg.task)
+    from masa.rollout.build import build_task
+
+    task = build_task(cfg.task)
     model = instantiate(cfg.model)
     path = model.resolve(task)
     print(f"warm-started model: {path}")

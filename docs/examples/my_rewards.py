@@ -1,10 +1,27 @@
-"""A component of the meta reward: short predicted lengths earn more, if they are possible."""
+"""Rewards of solutions, with the signature of TRL's `reward_funcs`."""
 
-from masa.types import MetaPrediction, RolloutGroup
+import asyncio
+import re
 
 
-def brevity(prediction: MetaPrediction, group: RolloutGroup, tokens: int = 1000) -> float:
-    """1 for a predicted length of 0, falling to 0 at `tokens`; 0 below the shortest solution."""
-    if prediction.length is None or prediction.length < min(group.lengths):
-        return 0.0
-    return max(0.0, 1 - prediction.length / tokens)
+def brevity(completions, completion_ids, tokens=100, **columns):
+    """1 for an empty solution, falling to 0 at `tokens`."""
+    return [max(0.0, 1 - len(ids) / tokens) for ids in completion_ids]
+
+
+def boxed(completions, **columns):
+    """1 where there is exactly one box."""
+    return [float(text.count(r"\boxed{") == 1) for text in completions]
+
+
+async def digits(completions, answer, **columns):
+    """Share of the answer's digits that the last number has; None for an answer without digits."""
+
+    async def judge(text, gold):
+        await asyncio.sleep(0)  # here a model is asked
+        wanted = re.sub(r"\D", "", gold)
+        last = (re.findall(r"\d+", text) or [""])[-1]
+        matching = sum(a == b for a, b in zip(last, wanted, strict=False))
+        return matching / len(wanted) if wanted else None
+
+    return await asyncio.gather(*map(judge, completions, answer))

@@ -243,10 +243,11 @@ def warm_started() -> Path:
     from hydra.utils import instantiate
 
     from masa.cli.config_store import conf_dir
+    from masa.rollout.build import build_task
 
     with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
         cfg = compose("config", ["experiment=arithmetic", "++output_dir=."])
-    return instantiate(cfg.model).resolve(instantiate(cfg.task))
+    return instantiate(cfg.model).resolve(build_task(cfg.task))
 
 
 def main() -> None:

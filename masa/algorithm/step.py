@@ -7,13 +7,15 @@ paper is silent are in docs/algorithms.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from masa.algorithm.advantages import group_advantages
 from masa.algorithm.controller import Controller, hinted
 from masa.algorithm.losses import with_loss_weights
 from masa.algorithm.meta_rewards import component_rewards, meta_reward
+from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig
+from masa.errors import VerdictError
 from masa.seeding import derive_seed
 from masa.types import (
     Completion,
@@ -28,7 +30,8 @@ from masa.types import (
 )
 
 Generate = Callable[[Sequence[Request]], list[list[Completion]]]
-Verify = Callable[[Sequence[tuple[Prompt, str]]], list[bool]]
+Verify = Callable[[Sequence[tuple[Prompt, str]]], Sequence[float]]
+"""Scores in [0, 1] of (prompt, response) pairs; True and False are 1 and 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,9 @@ class RolloutContext:
     seed: int
     """Run seed. Every draw depends on (seed, step, prompt id) alone, so neither order nor number of
     ranks changes it."""
+    correct_at: float = 1.0
+    """Smallest score of a correct solution."""
+    task_rewards: TaskRewards = field(default_factory=lambda: TaskRewards({}))
 
 
 def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> list[RolloutGroup]:
@@ -53,7 +59,7 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
            └────── solution requests ◄─────┴──── hints ◄───────────────────────┘
                         │
                         ▼
-                   G solutions ──► verdicts ──► rewards ──► advantages ──► RolloutGroup
+                   G solutions ──► scores ──► verdicts ──► rewards ──► advantages ──► RolloutGroup
 
     While nothing is active the plan changes nothing, so predictions and solutions share one batch
     of the engine and the plan is only recorded (shadow mode).
@@ -85,6 +91,8 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
         predictions = [parse(completions, context) for completions in meta]
         plans = list(map(controller.decide, prompts, predictions, [phase] * len(prompts)))
 
+    scores = judge(prompts, solutions, context.verify)
+    further = context.task_rewards(prompts, solutions, step)
     groups = [
         RolloutGroup(
             prompt=prompts[i],
@@ -94,10 +102,16 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
             meta=meta[i],
             predictions=predictions[i],
             solutions=solutions[i],
-            correct=correct,
+            scores=scores[i],
+            correct=tuple(score >= context.correct_at for score in scores[i]),
             uncensored=is_uncensored(solutions[i], plans[i], config.response_limit),
+            task_rewards=further[i],
+            shaped_scores=tuple(
+                score + context.task_rewards.weighted(rewards)
+                for score, rewards in zip(scores[i], further[i], strict=True)
+            ),
         )
-        for i, correct in enumerate(judge(prompts, solutions, context.verify))
+        for i in range(len(prompts))
     ]
     return [reward(group, config) for group in groups]
 
@@ -144,11 +158,24 @@ def parse(meta: Sequence[Completion], context: RolloutContext) -> tuple[MetaPred
 
 def judge(
     prompts: Sequence[Prompt], solutions: Sequence[Sequence[Completion]], verify: Verify
-) -> list[tuple[bool, ...]]:
-    """r_sol in {0, 1} of every solution, in one call of the verifier."""
+) -> list[tuple[float, ...]]:
+    """r_sol in [0, 1] of every solution, in one call of the verifier.
+
+    Raises:
+        VerdictError: the verifier gave something else than a number in [0, 1] for each.
+    """
     answers = [(p, c.text) for p, group in zip(prompts, solutions, strict=True) for c in group]
-    verdicts = iter(verify(answers))
-    return [tuple(next(verdicts) for _ in group) for group in solutions]
+    scores = [float(score) for score in verify(answers)]
+    if len(scores) != len(answers):
+        raise VerdictError(f"the task gave {len(scores)} scores for {len(answers)} responses")
+    for (prompt, _), score in zip(answers, scores, strict=True):
+        if not 0 <= score <= 1:
+            raise VerdictError(
+                f"the task gave a response to prompt {prompt.id} the score {score:g}, which must "
+                "lie in [0, 1]; correct it, then resume with ckpt=auto"
+            )
+    each = iter(scores)
+    return [tuple(next(each) for _ in group) for group in solutions]
 
 
 def is_uncensored(solutions: Sequence[Completion], plan: PromptPlan, response_limit: int) -> bool:
@@ -162,8 +189,8 @@ def is_uncensored(solutions: Sequence[Completion], plan: PromptPlan, response_li
 def reward(group: RolloutGroup, config: AlgorithmConfig) -> RolloutGroup:
     """The group with its rewards and advantages, solution and meta apart."""
     solution_rewards = tuple(
-        float(right) - overlong_penalty(length, config)
-        for right, length in zip(group.correct, group.lengths, strict=True)
+        score - overlong_penalty(length, config)
+        for score, length in zip(group.shaped_scores, group.lengths, strict=True)
     )
     group = replace(
         group,

@@ -20,6 +20,7 @@ from masa.config import (
     OptimizerConfig,
     RunConfig,
     StrategyConfig,
+    TaskConfig,
     TrainerConfig,
 )
 from masa.evaluation.eval_config import EvaluationConfig
@@ -50,7 +51,7 @@ def store(group: str | None, name: str, node: dict[str, Any], package: str | Non
     ConfigStore.instance().store(name=name, node=node, group=group, package=package)
 
 
-store(None, "run", defaults(RunConfig))
+store(None, "run", defaults(RunConfig) | {"task": defaults(TaskConfig, "settings")})
 store(None, "evaluation", defaults(EvaluationConfig))
 store("algorithm", "_base", defaults(AlgorithmConfig, "gate", "cutoff"))
 store("optimizer", "adamw", defaults(OptimizerConfig))

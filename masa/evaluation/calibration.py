@@ -157,8 +157,10 @@ def _group(
         meta=tuple(_completion(row) for row in meta.itertuples()),
         predictions=predictions,
         solutions=tuple(_completion(row) for row in solutions.itertuples()),
+        scores=tuple(map(float, solutions["correct"])),
         correct=tuple(map(bool, solutions["correct"])),
         uncensored=True,
+        shaped_scores=tuple(map(float, solutions["correct"])),
     )
     return reward(group, algorithm)
 

@@ -105,7 +105,8 @@ class TaskScorer(BoxScorer):
         self.task = task
 
     def _verify(self, answers: Answers) -> list[bool]:
-        return self.task.verify([(item.prompt, text) for item, text in answers])
+        scores = self.task.verify([(item.prompt, text) for item, text in answers])
+        return [score >= 1 for score in scores]
 
 
 class ChoiceScorer(BoxScorer):

@@ -7,12 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from masa.config import AlgorithmConfig
+from masa.algorithm.task_rewards import TaskRewards
+from masa.config import AlgorithmConfig, RunConfig, TaskConfig, with_settings
+from masa.tasks.base import Task
 from masa.tasks.templates import PromptRenderer, Templates
 from masa.training.models import Model, generation_eos, load_tokenizer, require_context
 from masa.types import Engine
+
+
+def build_task(node: DictConfig) -> Task:
+    """The task of a config, made with its own settings."""
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    task: Any = instantiate(with_settings(plain, TaskConfig)["settings"])
+    return task  # type: ignore[no-any-return]
+
+
+def build_task_rewards(config: RunConfig, task: Task, renderer: PromptRenderer) -> TaskRewards:
+    """The further rewards of solutions; see `TaskRewards`."""
+    wanted = config.task.reward_format
+    return TaskRewards(
+        config.task.rewards,
+        task.train,
+        lambda prompt: renderer.templates.solution_text(prompt.problem),
+        wanted == "messages" or (wanted == "auto" and renderer.chat),
+        config.task.reward_seconds,
+        config.trainer.max_rollouts,
+    )
 
 
 def build_renderer(

@@ -14,6 +14,7 @@ import lightning as L
 from masa.algorithm.controller import Controller
 from masa.algorithm.expert import ExpertPool, expert_of
 from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
+from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.errors import ConfigError, EngineError, TrainingError
 from masa.plugins import observe
@@ -43,7 +44,9 @@ class RolloutCallback(L.Callback):
         algorithm: the algorithm.
         trainer: micro-batch size.
         renderer: templates over the tokenizer.
-        verify: verdicts on (prompt, text) pairs.
+        verify: scores of (prompt, text) pairs.
+        task_rewards: further rewards of solutions in training.
+        correct_at: smallest score of a correct solution.
         sampler: chose the prompts, and learns from their outcomes.
         build_engine: makes the engine, once per rank, when the fit starts.
         seed: run seed.
@@ -58,6 +61,8 @@ class RolloutCallback(L.Callback):
         trainer: TrainerConfig,
         renderer: PromptRenderer,
         verify: Verify,
+        task_rewards: TaskRewards,
+        correct_at: float,
         sampler: PromptSampler,
         build_engine: Callable[[], Engine],
         seed: int,
@@ -69,6 +74,8 @@ class RolloutCallback(L.Callback):
         self.settings = trainer
         self.renderer = renderer
         self.verify = verify
+        self.task_rewards = task_rewards
+        self.correct_at = correct_at
         self.sampler = sampler
         self.build_engine = build_engine
         self.seed = seed
@@ -170,6 +177,8 @@ class RolloutCallback(L.Callback):
             controller=self.controller,
             config=config,
             seed=self.seed,
+            correct_at=self.correct_at,
+            task_rewards=self.task_rewards if split == "train" else TaskRewards({}),
         )
         # validation samples with the same seeds at every step: its curve shows the policy alone
         seeded_by = step if split == "train" else 0
@@ -205,7 +214,7 @@ class RolloutCallback(L.Callback):
             return self.engine.generate(requests)
 
     def _timed_verify(self, verify: Verify) -> Verify:
-        def timed(answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
+        def timed(answers: Sequence[tuple[Prompt, str]]) -> Sequence[float]:
             with self._timed("verify"):
                 return verify(answers)
 

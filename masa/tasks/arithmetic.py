@@ -199,7 +199,12 @@ class ArithmeticTask:
 
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
         r"""True where the last \boxed{} has the answer and no "or" joins it to another one."""
-        return [_is_correct(int(prompt.answer), text) for prompt, text in answers]
+        return [int(prompt.answer) == _answer(text) for prompt, text in answers]
+
+    def same(self, a: str, b: str) -> bool:
+        """True where both have an answer and it is the same number."""
+        answer = _answer(a)
+        return answer is not None and answer == _answer(b)
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Word-level tokenizer: a token per digit and per fixed part of the texts."""
@@ -292,10 +297,10 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
-def _is_correct(answer: int, text: str) -> bool:
-    boxes = [_integer(box) for box in _BOX.findall(text)]
+def _answer(text: str) -> int | None:
+    boxes = _BOX.findall(text)
     hedged = any(_integer(a) != _integer(b) for a, b in _JOINED_BOXES.findall(text))
-    return bool(boxes) and boxes[-1] == answer and not hedged
+    return _integer(boxes[-1]) if boxes and not hedged else None
 
 
 def _integer(text: str) -> int | None:

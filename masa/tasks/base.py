@@ -32,6 +32,19 @@ class Task(Protocol):
         """Source of the prompts, and how many were left out for which reason; plain values."""
         ...
 
-    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        """One verdict per (prompt, response): True where the response is correct."""
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> Sequence[float]:
+        """One score in [0, 1] per (prompt, response); True and False are 1 and 0.
+
+        A response is correct where its score is at least `task.correct_at`.
+        """
+        ...
+
+    def same(self, a: str, b: str) -> bool:
+        """True where two responses give the same answer, as `verify` would hold them.
+
+        A response without an answer is like no other, nor like itself.
+
+        Raises:
+            ConfigError: the task cannot tell; raised whatever the responses are.
+        """
         ...

@@ -117,6 +117,17 @@ class GymTask:
         origin = self._pools.origin
         return gym_answers.verify_batch([(*origin[prompt.id], text) for prompt, text in answers])
 
+    def same(self, a: str, b: str) -> bool:
+        """The gym's scorers compare a response with a problem, never two responses.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "task=gym cannot tell whether two answers are the same: the scorers of reasoning-gym "
+            "compare a response with a problem"
+        )
+
     @cached_property
     def _pools(self) -> GymPools:
         return generate(self.config)

@@ -28,6 +28,11 @@ def _check_choice(gold: str) -> None:
         raise ValueError(f"gold choice {gold!r} is none of {LETTERS}")
 
 
+def _same_choice(a: str, b: str) -> bool:
+    chosen = choice.extract(a, LETTERS)
+    return chosen is not None and chosen == choice.extract(b, LETTERS)
+
+
 def _verify_choices(pairs: Sequence[tuple[str, str]]) -> list[bool]:
     return [choice.verify(gold, response, LETTERS) for gold, response in pairs]
 
@@ -40,6 +45,7 @@ VERIFIERS: dict[str, Callable[[Sequence[tuple[str, str]]], list[bool]]] = {
     "math": verifier.verify_batch,
     "choice": _verify_choices,
 }
+SAME: dict[str, Callable[[str, str], bool]] = {"math": verifier.same, "choice": _same_choice}
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,10 @@ class HubTask:
         pairs = [(prompt.answer, text) for prompt, text in answers]
         return VERIFIERS[self.config.verifier](pairs)
 
+    def same(self, a: str, b: str) -> bool:
+        """See `Task.same`, by the configured verifier."""
+        return SAME[self.config.verifier](a, b)
+
     @cached_property
     def _pools(self) -> HubPools:
         return read_pools(self.config)
@@ -256,7 +266,8 @@ def _usable_prompts(
             digests.add(key)
             name = _text(names.of(row)) if columns.id else None
             name = name if _is_filled(name) else key
-            prompts.append(Prompt(f"{source.label}/{name}", problem, answer, _number(level)))
+            prompt_id = f"{source.label}/{name}"
+            prompts.append(Prompt(prompt_id, problem, answer, _number(level), row))
     for column in (problems, answers, levels, names):
         column.require()
     return prompts

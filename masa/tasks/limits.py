@@ -50,9 +50,13 @@ class LimitedTask:
         suffix = f"; dropped: {', '.join(dropped)}" if dropped else ""
         return f"data: {len(self.train)} to train on, {len(self.validation)} held out{suffix}"
 
-    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        """The task's verdicts."""
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> Sequence[float]:
+        """The task's scores."""
         return self._task.verify(answers)
+
+    def same(self, a: str, b: str) -> bool:
+        """The task's judgement."""
+        return self._task.same(a, b)
 
     def _within(
         self, prompts: Sequence[Prompt], renderer: PromptRenderer, limit: int, use: str

@@ -20,17 +20,19 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
     lengths = [len(c.token_ids) for c in solutions]
     sampled = [g for g in groups if not g.skipped]
     metrics = {
-        "reward": _mean(g.pass_rate for g in sampled),
-        "reward_std": _mean(statistics.stdev(map(float, g.correct)) for g in sampled),
+        "reward": _mean(_mean(g.shaped_scores) for g in sampled),
+        "reward_std": _mean(statistics.stdev(g.shaped_scores) for g in sampled),
+        "pass_rate": _mean(g.pass_rate for g in sampled),
         "frac_reward_zero_std": _mean(g.zero_variance for g in sampled),
         "completions/mean_length": _mean(lengths),
         "completions/max_length": max(lengths, default=math.nan),
         "completions/clipped_ratio": _mean(not c.finished for c in solutions),
     }
+    metrics |= task_reward_metrics(sampled)
     penalties = [
-        float(correct) - reward
+        score - reward
         for g in sampled
-        for correct, reward in zip(g.correct, g.solution_rewards, strict=False)
+        for score, reward in zip(g.shaped_scores, g.solution_rewards, strict=False)
     ]
     if any(penalties):
         metrics["overlong_penalty"] = _mean(penalties)
@@ -44,6 +46,17 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
     if any(g.meta or g.plan.gate_active for g in groups):
         metrics |= control_metrics(groups)
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def task_reward_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Mean and standard deviation of each further reward over the solutions that it applies to."""
+    rewards = [scores for g in groups for scores in g.task_rewards]
+    metrics = {}
+    for name in rewards[0] if rewards else ():
+        values = [value for scores in rewards if (value := scores[name]) is not None]
+        metrics[f"rewards/{name}/mean"] = _mean(values)
+        metrics[f"rewards/{name}/std"] = statistics.stdev(values) if values[1:] else math.nan
+    return metrics
 
 
 def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:

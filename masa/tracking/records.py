@@ -58,7 +58,9 @@ def rows(
             row = common | _completion(completion, i, "solution", group.plan.max_tokens)
             row |= {
                 "prompt_tokens": len(group.solution_prompt_ids),
+                "score": group.scores[i],
                 "correct": correct,
+                "task_rewards": list(group.task_rewards[i].items()) or None,
                 "reward": group.solution_rewards[i],
                 "advantage": group.solution_advantages[i],
             }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import builders
 import hydra
+import numpy as np
 import pandas as pd
 import pytest
 import runs
@@ -87,6 +88,22 @@ def of(page, *overrides):
 
 @of("reward")
 def test_reward(run):
+    directory, _ = run
+    table = runs.rollouts(directory).query("kind == 'solution'")
+    rewards = pd.DataFrame([dict(scores) for scores in table["task_rewards"]], table.index)
+    assert np.allclose(rewards["brevity"], 1 - table["tokens"] / 100)
+    assert rewards["boxed"].tolist() == [float(t.count("boxed{") == 1) for t in table["text"]]
+    shaped = table["score"] + 0.2 * rewards["brevity"] + 0.1 * rewards["boxed"]
+    assert np.allclose(table["reward"], shaped) and rewards["digits"].between(0, 1).all()
+    metrics = pd.read_csv(directory / "metrics.csv")
+    steps = table.assign(**rewards).groupby("step")
+    for name in rewards:
+        assert np.allclose(metrics[f"rewards/{name}/mean"].dropna(), steps[name].mean())
+    assert np.allclose(metrics["pass_rate"].dropna(), steps["score"].mean())
+
+
+@of("meta_reward")
+def test_meta_reward(run):
     directory, _ = run
     metrics = pd.read_csv(directory / "metrics.csv")
     assert metrics["meta/reward/brevity"].dropna().between(0, 1).all()

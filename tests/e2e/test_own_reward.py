@@ -1,4 +1,4 @@
-"""A reward in a module of the user: one function and one setting."""
+"""Rewards in a module of the user: one function and one setting each."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import runs
 
 from masa.analysis import load_run
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "my_rewards.py"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "my_meta_rewards.py"
 MODULE = """
 import math
 
@@ -22,13 +22,21 @@ def undefined(prediction, group):
 
 def without_group(prediction):
     return 0.0
+
+
+def by_solution(completions, solution, **columns):
+    return [0.0 for _ in completions]
+
+
+def one_number(completions, **columns):
+    return [0.0]
 """
 CONSOLE_SCRIPT = "import sys; sys.path.pop(0); from masa.train import main; main()"
 """Starts like a console script, without the working directory on the path."""
 
 
 def start(folder, cache, *overrides):
-    (folder / "my_rewards.py").write_text(EXAMPLE.read_text() + MODULE)
+    (folder / "my_meta_rewards.py").write_text(EXAMPLE.read_text() + MODULE)
     return subprocess.run(
         [sys.executable, "-c", CONSOLE_SCRIPT, *runs.SMALL, "engine=hf", *overrides],
         cwd=folder,
@@ -39,9 +47,9 @@ def start(folder, cache, *overrides):
     )
 
 
-def entry(function, *settings):
-    listed = ", ".join([f"_target_: my_rewards.{function}", *settings])
-    return f"+algorithm.meta.rewards.brevity={{{listed}}}"
+def entry(function, *settings, group="algorithm.meta.rewards"):
+    listed = ", ".join([f"_target_: my_meta_rewards.{function}", *settings])
+    return f"+{group}.brevity={{{listed}}}"
 
 
 MASA = ["algorithm=masa", "algorithm.meta.group_size=4", "hydra.run.dir=run"]
@@ -93,19 +101,29 @@ def test_analysis_and_report_have_it(run):
     [
         (entry("brevity"), ["rewards.brevity.weight", "missing"]),
         (entry("brevity", "weight: -1"), ["rewards.brevity.weight", "-1"]),
-        (entry("briefness", "weight: 1"), ["my_rewards.briefness", "cannot be imported"]),
-        (entry("brevity", "weight: 1", "words: 3"), ["my_rewards.brevity", "'words'"]),
-        (entry("without_group", "weight: 1"), ["my_rewards.without_group", "(prediction, group)"]),
+        (entry("briefness", "weight: 1"), ["my_meta_rewards.briefness", "cannot be imported"]),
+        (entry("brevity", "weight: 1", "words: 3"), ["my_meta_rewards.brevity", "'words'"]),
+        (
+            entry("without_group", "weight: 1"),
+            ["my_meta_rewards.without_group", "(prediction, group)"],
+        ),
+        (entry("by_solution", group="task.rewards"), ["brevity.weight", "missing"]),
+        (entry("briefness", "weight: 1", group="task.rewards"), ["cannot be imported"]),
+        (
+            entry("by_solution", "weight: 1", group="task.rewards"),
+            ["my_meta_rewards.by_solution", "missing a required argument: 'solution'"],
+        ),
     ],
 )
 def test_impossible_rewards_are_refused_before_anything_starts(override, words, cache, tmp_path):
     process = start(tmp_path, cache, *MASA, override)
     (line,) = process.stderr.splitlines()
     assert (process.returncode, process.stdout) == (2, "")
-    assert line.startswith("masa-train: error: algorithm.meta.rewards.brevity")
+    group = override.strip("+").partition(".brevity")[0]
+    assert line.startswith(f"masa-train: error: {group}.brevity")
     for word in words:
         assert word in line
-    assert os.listdir(tmp_path) == ["my_rewards.py"] or not (tmp_path / "run").exists()
+    assert os.listdir(tmp_path) == ["my_meta_rewards.py"] or not (tmp_path / "run").exists()
 
 
 def test_a_reward_that_is_no_number_ends_the_run_in_one_line(cache, tmp_path):
@@ -113,6 +131,17 @@ def test_a_reward_that_is_no_number_ends_the_run_in_one_line(cache, tmp_path):
     line = process.stderr.splitlines()[-1]
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert line.startswith(
-        "masa-train: error: algorithm.meta.rewards.brevity: my_rewards.undefined"
+        "masa-train: error: algorithm.meta.rewards.brevity: my_meta_rewards.undefined"
     )
     assert "returned nan, it must return a finite number" in line
+
+
+def test_a_reward_of_solutions_that_returns_too_few_numbers_ends_the_run(cache, tmp_path):
+    few = entry("one_number", "weight: 1", group="task.rewards")
+    process = start(tmp_path, cache, *MASA, few)
+    line = process.stderr.splitlines()[-1]
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    named = (
+        "masa-train: error: task.rewards.brevity: my_meta_rewards.one_number, first prompt arith-"
+    )
+    assert line.startswith(named) and "finite numbers or None, one per completion" in line

@@ -127,7 +127,9 @@ def group(
         meta=tuple(completion(3) for _ in predictions),
         predictions=tuple(predictions),
         solutions=tuple(completion(n) for n in lengths),
+        scores=tuple(map(float, correct)),
         correct=tuple(correct),
+        shaped_scores=tuple(map(float, correct)),
         uncensored=bool(correct) if uncensored is None else uncensored,
     )
     return replace(group_of_fields, **fields)

@@ -95,6 +95,18 @@ def judge_batch(
     return [MathVerdict(verdicts.get(item, False), " or ".join(item[1]) or None) for item in items]
 
 
+def same(a: str, b: str) -> bool:
+    """Is the answer of one response correct where that of the other is the gold answer?
+
+    False where one of them has no answer, or more than one.
+    """
+    boxes = answer_boxes(a), answer_boxes(b)
+    if any(len(box) != 1 or not normalise(box[0]) for box in boxes):
+        return False
+    (first,), (second,) = boxes
+    return any(verify_batch([(first, b), (second, a)]))
+
+
 def judge(gold: Gold, response: str, tolerance: float = TOLERANCE) -> MathVerdict:
     """The verdict on one response, with its extracted answer."""
     return judge_batch([(gold, response)], tolerance)[0]

@@ -9,10 +9,10 @@ import textwrap
 import pytest
 import reasoning_gym
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
+from masa.rollout.build import build_task
 from masa.verifiers import gym_answers
 from masa.verifiers.gym_answers import MAX_LENGTH, REFUSED, extract, score
 
@@ -28,7 +28,7 @@ def task_of(datasets=PARTS, train=40, validation=8, seed=0):
     }
     overrides = ["task=gym", *(f"task.{key}={value}" for key, value in settings.items())]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return instantiate(compose("config", overrides).task)
+        return build_task(compose("config", overrides).task)
 
 
 @pytest.fixture(scope="module")

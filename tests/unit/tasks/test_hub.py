@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
+from masa.rollout.build import build_task
 from masa.tasks.curation import PHRASE, contaminated, grams, is_held_out
 from masa.tasks.hub import GOLD
 from masa.tasks.limits import LimitedTask
@@ -40,7 +41,7 @@ def write(path, rows):
 def task_of(path, *settings, preset="hub"):
     overrides = [f"task={preset}", f"task.path={path}", *(f"task.{each}" for each in settings)]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return instantiate(compose("config", overrides).task)
+        return build_task(compose("config", overrides).task)
 
 
 def ids(pool):
@@ -414,3 +415,10 @@ def test_templates_of_the_configuration(name):
 def test_a_source_on_the_hub_names_its_split():
     assert Source("openai/gsm8k", "train[:10]").label == "gsm8k/train"
     assert Source("data/sums.jsonl").label == "sums"
+
+
+def test_the_columns_of_a_row_reach_its_prompt(tmp_path):
+    rows = [row | {"solution": f"It is {row['answer']}.", "n": i} for i, row in enumerate(ROWS)]
+    task = task_of(write(tmp_path / "sums.jsonl", rows))
+    by_problem = {row["problem"]: row for row in rows}
+    assert all(prompt.columns == by_problem[prompt.problem] for prompt in task.train)
