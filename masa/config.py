@@ -328,12 +328,19 @@ class TaskConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW with linear warm-up to a constant learning rate."""
+    """AdamW, with linear warm-up of the learning rate."""
 
     lr: float = 1e-6
     """Learning rate after the warm-up."""
     weight_decay: float = 0.1
     """Of AdamW."""
+    beta1: float = 0.9
+    """Decay of AdamW's mean of gradients."""
+    beta2: float = 0.999
+    """Decay of AdamW's mean of squared gradients."""
+    schedule: str = "constant"
+    """Learning rate after the warm-up: constant, linear or cosine. The last two fall to zero over
+    the run, so that its length cannot change on resume."""
     warmup_steps: int = 20
     """Rollouts over which the learning rate rises."""
     grad_clip: float = 1.0
@@ -342,6 +349,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         require(0 < self.lr < inf, f"optimizer.lr is {self.lr}, it must be > 0 and finite")
         require(self.weight_decay >= 0, "optimizer.weight_decay must be >= 0")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"optimizer.{name} is {value}, it must lie in [0, 1)")
+        one_of("optimizer.schedule", self.schedule, ("constant", "linear", "cosine"))
         require(self.warmup_steps >= 0, "optimizer.warmup_steps must be >= 0")
         require(self.grad_clip > 0, "optimizer.grad_clip must be > 0")
 
@@ -523,6 +534,12 @@ class RunConfig:
             or self.algorithm.control.start_step < self.trainer.max_rollouts,
             f"algorithm.control.start_step is {self.algorithm.control.start_step}, but the run has "
             f"only {self.trainer.max_rollouts} rollouts: control would never start",
+        )
+        warmup = self.optimizer.warmup_steps
+        require(
+            self.optimizer.schedule == "constant" or warmup < self.trainer.max_rollouts,
+            f"optimizer.warmup_steps is {warmup}, but the run has only {self.trainer.max_rollouts} "
+            f"rollouts: the {self.optimizer.schedule} schedule would never start",
         )
         shortest = self.algorithm.meta.min_length
         require(

@@ -17,6 +17,14 @@ LAYOUT = (
 """Settings of the trainer that lay work out, save or check it: no number changes but in its last
 digits."""
 
+ADDED = {
+    "allow_special_tokens": False,
+    "optimizer.beta1": 0.9,
+    "optimizer.beta2": 0.999,
+    "optimizer.schedule": "constant",
+}
+"""Settings that runs of before do not have, and the values they were run with."""
+
 
 def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
     """Raise ConfigError where a run would go on under settings that change its numbers.
@@ -30,14 +38,15 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
         return
     before = flatten(OmegaConf.load(saved))
     now = flatten(cfg)
-    free = {f"trainer.{name}" for name in LAYOUT} | (
-        set() if finished else {"trainer.max_rollouts"}
-    )
+    for settings in (before, now):
+        for key, value in ADDED.items():
+            settings.setdefault(key, value)
+    free = {f"trainer.{name}" for name in LAYOUT}
+    # other schedules would have had other rates from the start
+    if not finished and before["optimizer.schedule"] == "constant":
+        free.add("trainer.max_rollouts")
     groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")
     single = ("engine._target_", "engine.dtype", "allow_special_tokens")
-    for settings in (before, now):
-        # runs of before it was one
-        settings.setdefault("allow_special_tokens", False)
     for key in sorted(before.keys() | now.keys()):
         counts = key.split(".")[0] in groups or key in single
         if counts and key not in free and before.get(key) != now.get(key):

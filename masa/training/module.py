@@ -21,6 +21,7 @@ from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import has_adapter, merged, without_adapter
 from masa.training.models import model_size
+from masa.training.optimizer import build_adamw, build_schedule
 from masa.training.sharding import full_parameters, set_gradient_sync, shard
 from masa.types import MicroBatch, StepBatch, Update
 
@@ -35,8 +36,8 @@ class MasaModule(L.LightningModule):
     Args:
         build_policy: builds the model; called once per rank, and again for the KL reference.
         algorithm: losses and their coefficients.
-        optimizer: AdamW.
-        trainer: precision, and check of the weight sync.
+        optimizer: AdamW and its schedule.
+        trainer: length of the run, precision, and check of the weight sync.
         strategy: how parameters are sharded over ranks.
     """
 
@@ -84,27 +85,14 @@ class MasaModule(L.LightningModule):
         return self._reference[0] if self._reference else None
 
     def configure_optimizers(self) -> Any:
-        """The policy's AdamW with its warm-up; a second one for separate behaviour cloning."""
+        """The policy's AdamW with its schedule; a second one for separate behaviour cloning."""
         assert self.policy is not None
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
-        policy = torch.optim.AdamW(
-            parameters,
-            lr=self.optimizer.lr,
-            weight_decay=self.optimizer.weight_decay,
-            fused=True,
-        )
-        warmup = self.optimizer.warmup_steps
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            policy, lambda step: min(1.0, (step + 1) / warmup) if warmup else 1.0
-        )
+        policy = build_adamw(parameters, self.optimizer)
+        schedule = build_schedule(policy, self.optimizer, self.settings.max_rollouts)
         if self.algorithm.bc.mode != "separate":
             return [policy], [schedule]
-        cloning = torch.optim.AdamW(
-            parameters,
-            lr=self.algorithm.bc.learning_rate,
-            weight_decay=self.optimizer.weight_decay,
-            fused=True,
-        )
+        cloning = build_adamw(parameters, self.optimizer, self.algorithm.bc.learning_rate)
         return [policy, cloning], [schedule]
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:

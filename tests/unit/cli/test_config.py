@@ -116,6 +116,9 @@ IMPOSSIBLE = [
     (StrategyConfig, "fsdp_size", [1, 2]),
     (OptimizerConfig, "lr", [0, -1e-6, NAN, math.inf]),
     (OptimizerConfig, "weight_decay", [-0.1, NAN]),
+    (OptimizerConfig, "beta1", [-0.1, 1, NAN]),
+    (OptimizerConfig, "beta2", [-0.1, 1, NAN]),
+    (OptimizerConfig, "schedule", ["", "Linear", "constant_with_warmup"]),
     (OptimizerConfig, "warmup_steps", [-1]),
     (OptimizerConfig, "grad_clip", [0, -1, NAN]),
     (TrainerConfig, "max_rollouts", [0, -1]),
@@ -172,7 +175,7 @@ EDGES = [
     (CutoffConfig, {"max_lost": 0}),
     (ControlConfig, {"start_step": 0, "window": 1, "min_evidence": 1, "audit_fraction": 1}),
     (AlgorithmConfig, {"group_size": 2, "eps_low": 0, "eps_high": 0, "dual_clip": 1.1}),
-    (OptimizerConfig, {"weight_decay": 0, "warmup_steps": 0}),
+    (OptimizerConfig, {"weight_decay": 0, "warmup_steps": 0, "beta1": 0, "beta2": 0}),
     (TrainerConfig, {"max_rollouts": 1, "val_samples": 2, "val_meta_samples": 0}),
     (StrategyConfig, {"name": "fsdp", "devices": 8, "num_nodes": 2}),
     (StrategyConfig, {"name": "fsdp"}),
@@ -222,6 +225,14 @@ def test_a_run_that_contradicts_itself_is_refused():
     refused(lambda: run_config(algorithm=steering, trainer=short), "start_step", "never start")
     run_config(algorithm=steering, trainer=TrainerConfig(max_rollouts=11))
     run_config(algorithm=AlgorithmConfig(control=ControlConfig(start_step=10)), trainer=short)
+
+    for schedule in ("linear", "cosine"):
+        falling = OptimizerConfig(schedule=schedule, warmup_steps=10)
+        refused(
+            lambda o=falling: run_config(optimizer=o, trainer=short), "warmup_steps is 10", schedule
+        )
+        run_config(optimizer=falling, trainer=TrainerConfig(max_rollouts=11))
+    run_config(optimizer=OptimizerConfig(warmup_steps=10), trainer=short)
 
     three = StrategyConfig("fsdp", devices=3)
     refused(lambda: run_config(strategy=three), "prompts_per_rollout", "3 devices")

@@ -16,8 +16,8 @@ from omegaconf import OmegaConf, open_dict
 
 from masa.cli import sweep
 from masa.cli.config_store import conf_dir
-from masa.cli.resume import check_resume_config
-from masa.config import load
+from masa.cli.resume import ADDED, check_resume_config
+from masa.config import OptimizerConfig, load
 from masa.errors import ConfigError
 
 SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("[!_]*.yaml"))
@@ -192,7 +192,7 @@ NUMBERS = {
     "seed": 1, "algorithm.group_size": 4, "trainer.prompts_per_rollout": 18,
     "trainer.val_every": 5, "trainer.val_samples": 8, "trainer.val_meta_samples": 0,
     "trainer.precision": "bf16-mixed", "engine.dtype": "bfloat16", "engine._target_": "other",
-    "benchmark.amc23.n": 1,
+    "benchmark.amc23.n": 1, "optimizer.schedule": "cosine", "optimizer.beta2": 0.99,
 }  # fmt: skip
 FREE = {
     "trainer.checkpoint_every": 10, "trainer.keep_best": 3, "trainer.accelerator": "cpu",
@@ -227,6 +227,24 @@ def test_an_unfinished_run_may_grow_and_a_finished_one_is_not_a_longer_one(tmp_p
     assert sweep.is_finished(settings_of(), tmp_path)
     with pytest.raises(ConfigError, match=r"max_rollouts is 100, but .* was run with 60"):
         sweep.is_finished(longer, tmp_path)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_run_whose_rate_falls_over_its_length_keeps_it(tmp_path, schedule):
+    settings = {"optimizer.schedule": schedule}
+    saved = tmp_path / "config.yaml"
+    OmegaConf.save(settings_of(**settings), saved)
+    check_resume_config(settings_of(**settings), saved)
+    with pytest.raises(ConfigError, match=r"max_rollouts is 100, but .* was run with 60"):
+        check_resume_config(settings_of(**settings, **{"trainer.max_rollouts": 100}), saved)
+
+
+def test_a_run_of_before_there_were_schedules_goes_on(tmp_path):
+    saved = tmp_path / "config.yaml"
+    OmegaConf.save(settings_of(), saved)
+    names = [key for key in ADDED if key.startswith("optimizer.")]
+    now = {key: getattr(OptimizerConfig(), key.removeprefix("optimizer.")) for key in names}
+    check_resume_config(settings_of(**now, **{"trainer.max_rollouts": 100}), saved)
 
 
 @pytest.fixture

@@ -1,0 +1,39 @@
+"""AdamW and its learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from masa.config import OptimizerConfig
+
+
+def build_adamw(
+    parameters: Iterable[torch.nn.Parameter], config: OptimizerConfig, lr: float | None = None
+) -> torch.optim.AdamW:
+    """AdamW over `parameters`; `lr` stands in for the config's."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.lr if lr is None else lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, steps: int) -> Any:
+    """The schedule of transformers that `config` names, for a run of `steps` steps.
+
+    transformers counts steps from 0, so its first step of a warm-up has the rate 0 and changes
+    nothing. Here step n, from 1, has its rate of n in a run of `steps` + 1: the warm-up ends at
+    step `warmup_steps`, and a decay would be at 0 in the step after the last.
+    """
+    from transformers import get_scheduler
+
+    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
+    from_zero: Any = get_scheduler(name, optimizer, config.warmup_steps, steps + 1)
+    factor = from_zero.lr_lambdas[0]
+    return LambdaLR(optimizer, lambda step: factor(step + 1))
