@@ -1,9 +1,10 @@
-"""`masa-export RUN out=DIR`: a run's policy as a Hugging Face folder."""
+"""`masa-export RUN out=DIR`: a run's policy as a Hugging Face folder, and on the hub."""
 
 from __future__ import annotations
 
 import csv
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -17,9 +18,16 @@ from masa.cli import app
 from masa.cli.arguments import expanded, make_directory
 from masa.errors import ConfigError
 
-SETTINGS = ("out", "ckpt", "dtype")
-USAGE = "masa-export RUN out=DIR [ckpt=last|best|PATH] [dtype=float32|bfloat16]"
+SETTINGS = ("out", "ckpt", "dtype", "push", "private")
+USAGE = (
+    "masa-export RUN out=DIR [ckpt=last|best|PATH] [dtype=float32|bfloat16] "
+    "[push=ORG/NAME [private=true|false]]"
+)
 _PREFIX = "policy."
+
+
+class PushError(RuntimeError):
+    """The hub did not take an export; the message is one line that says how to repeat it."""
 
 
 def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -> None:
@@ -101,6 +109,59 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
         atomic_replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_push(repo: str, private: str) -> None:
+    """Raise ConfigError where an export could not be pushed, as far as this machine knows."""
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if private not in ("true", "false"):
+        raise ConfigError(f"private is {private!r}, it must be true or false")
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise ConfigError(f"push={repo}: {' '.join(str(error).split())}") from error
+    if "/" not in repo:
+        raise ConfigError(f"push={repo}: name the user or organization as well, ORG/NAME")
+    if get_token() is None:
+        raise ConfigError(
+            f"push={repo}: there is no token of the hub: log in with hf auth login, or set HF_TOKEN"
+        )
+
+
+def push(folder: Path, repo: str, private: bool) -> str:
+    """Upload an export to the hub, as one more commit where the repository is there already.
+
+    Args:
+        folder: what `export` wrote.
+        repo: ORG/NAME.
+        private: of a new repository; one that is there stays as it is.
+
+    Returns:
+        URL of the repository.
+
+    Raises:
+        PushError: the hub refused it or could not be reached.
+    """
+    from huggingface_hub import HfApi
+
+    hub = HfApi()
+    try:
+        url = hub.create_repo(repo, private=private, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repo, folder_path=folder, commit_message=f"masa-export {folder.name}"
+        )
+    # the client raises errors of several libraries
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        again = ["hf", "upload", repo, str(folder), ".", "--private" if private else "--no-private"]
+        raise PushError(
+            f"push={repo} failed ({reason[:300]}); {folder} is whole: repeat with "
+            f"{shlex.join(again)}"
+        ) from error
+    return str(url)
 
 
 def load_weights(policy: Any, checkpoint: Path) -> None:
@@ -209,7 +270,12 @@ def main() -> None:
     if len(runs) != 1 or not settings.get("out"):
         app.fail("masa-export", f"usage: {USAGE}")
     run, out = Path(expanded(runs[0])), Path(expanded(settings["out"]))
+    repo, private = settings.get("push"), settings.get("private", "true")
     try:
+        if repo is not None:
+            check_push(repo, private)
+        elif "private" in settings:
+            raise ConfigError("private is a setting of push=ORG/NAME")
         export(run, out, settings.get("ckpt", "last"), settings.get("dtype"))
     except ConfigError as error:
         app.fail("masa-export", str(error))
@@ -218,6 +284,11 @@ def main() -> None:
         message = f"{out} could not be written ({reason}): free space there, or choose another out"
         app.fail("masa-export", message, status=1)
     print(out)
+    if repo is not None:
+        try:
+            print(push(out, repo, private == "true"))
+        except PushError as error:
+            app.fail("masa-export", str(error), status=1)
 
 
 if __name__ == "__main__":

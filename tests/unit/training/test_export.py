@@ -2,15 +2,22 @@
 
 import json
 import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
+import hub_server
 import pytest
+import runs
 import torch
 from builders import model_folder
+from hub_server import running_hub
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from masa.errors import ConfigError
-from masa.export import export, last_validation
+from masa.export import export, last_validation, main
 from masa.tracking.manifest import Manifest, digests, write_manifest
 from masa.training.checkpoint import shapes
 from masa.training.models import generation_eos
@@ -146,3 +153,100 @@ def test_a_folder_that_cannot_be_written_is_refused_before_weights_are_loaded(ru
     for out in (tmp_path / "file" / "x", tmp_path / ("x" * 250), tmp_path / ("x" * 300)):
         with pytest.raises((ConfigError, OSError), match="cannot be written|too long|Not a dir"):
             export(run, out)
+
+
+# --- push
+
+
+@pytest.fixture
+def hub():
+    with running_hub() as hub:
+        yield hub
+
+
+def command(*words, endpoint, cache, token=hub_server.TOKEN):
+    """A command of a machine whose hub is `endpoint`."""
+    known = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_TOKEN": token}
+    known["HF_HUB_OFFLINE"] = "0"
+    environment = runs.environment(cache) | known
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def pushed(run, out, *settings, **machine):
+    words = [sys.executable, "-m", "masa.export", str(run), f"out={out}", *settings]
+    return command(*words, cache=run.parent / "cache", **machine)
+
+
+def files_of(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_an_export_is_pushed_private_unless_asked_otherwise(
+    run, tmp_path, hub, monkeypatch, capsys
+):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+    commands = {
+        "a": ["push=org/one"],
+        "b": ["push=org/two", "private=false"],
+        "c": ["push=org/one", "private=false", "dtype=bfloat16"],
+    }
+    for folder, settings in commands.items():
+        out, repo = tmp_path / folder, settings[0].removeprefix("push=")
+        monkeypatch.setattr(sys, "argv", ["masa-export", str(run), f"out={out}", *settings])
+        main()
+        assert capsys.readouterr().out == f"{out}\n{hub.endpoint}/{repo}\n"
+        assert hub.files[repo] == files_of(out)
+    assert {"config.json", "model.safetensors", "README.md"} < set(hub.files["org/one"])
+    # a repository that is there stays as it is
+    assert hub.private == {"org/one": True, "org/two": False}
+
+
+@pytest.mark.slow
+def test_a_failed_push_leaves_the_export_and_says_how_to_repeat_it(run, tmp_path, hub):
+    out = tmp_path / "it's out"
+    failed = pushed(run, out, "push=org/three", endpoint=hub.endpoint, token="hf_expired")
+    line = failed.stderr.splitlines()[-1]
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert line.startswith("masa-export: error: push=org/three failed (") and "401" in line
+    AutoModelForCausalLM.from_pretrained(out)
+    assert "org/three" not in hub.private
+
+    # the first command would be refused, its folder is there
+    repeat = shlex.split(line.partition("repeat with ")[2])
+    repeat[0] = str(Path(sys.executable).with_name(repeat[0]))
+    done = command(*repeat, endpoint=hub.endpoint, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    assert hub.private["org/three"] is True
+    assert hub.files["org/three"] == files_of(out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["push=name"], "ORG/NAME"),
+        (["push=a/b/c"], "push=a/b/c: Repo id must be in the form"),
+        (["push=org/-x"], "push=org/-x: Repo id must use alphanumeric"),
+        (["push="], "push=: Repo id must"),
+        (["push=org/x", "private=yes"], "private is 'yes', it must be true or false"),
+        (["private=true"], "private is a setting of push=ORG/NAME"),
+        (["push=org/x"], "there is no token of the hub: log in with hf auth login"),
+    ],
+)
+def test_what_cannot_be_pushed_is_refused_before_the_export(
+    run, tmp_path, settings, message, monkeypatch, capsys
+):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(
+        sys, "argv", ["masa-export", str(run), f"out={tmp_path / 'out'}", *settings]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    line = capsys.readouterr().err
+    assert stopped.value.code == 2 and line.count("\n") == 1
+    assert message in line
+    assert not (tmp_path / "out").exists()
