@@ -75,6 +75,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     """The run, once its directory is its own."""
     import lightning as L
     from hydra.utils import instantiate
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
     from masa.evaluation.benchmarks import load_benchmarks
     from masa.rollout.build import (
@@ -220,7 +221,9 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         config.ranks_per_engine,
     )
     try:
-        trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+        # a line stands above the bar, not in it
+        with logging_redirect_tqdm([logging.getLogger("masa")]):
+            trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
         if trainer.is_global_zero and report(out):
             print(f"{out / 'report.md'}  ({time.perf_counter() - started:.0f} s)")
             best = [path for _, path in ranked(out / "checkpoints")][:1]

@@ -21,6 +21,7 @@ from masa.plugins import observe
 from masa.rollout.loader import Draw
 from masa.rollout.packing import build_update, padding_share, rank_shard, real_tokens
 from masa.rollout.samplers import PromptSampler
+from masa.rollout.start import FirstRollouts
 from masa.tasks.templates import PromptRenderer
 from masa.tracking import records
 from masa.tracking.cost import CostMeter
@@ -85,6 +86,7 @@ class RolloutCallback(L.Callback):
         self.controller = Controller(algorithm, seed)
         self.pool = ExpertPool(algorithm.bc)
         self.cost = CostMeter()
+        self.first = FirstRollouts(algorithm, trainer.max_rollouts)
         self.engine: Engine | None = None
         self._timings: dict[str, float] = {}
 
@@ -127,6 +129,8 @@ class RolloutCallback(L.Callback):
             groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
             self.controller.observe(groups)
             observe("sampler", self.sampler, groups)
+            if self.is_writer:
+                self.first.observe(groups, step)
             if self.algorithm.bc.mode != "off":
                 experts = [
                     expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups

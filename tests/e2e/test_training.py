@@ -1,5 +1,6 @@
 """Real runs with the real vLLM: on-policy, reproducible, also after a stop."""
 
+import re
 import shutil
 
 import pandas as pd
@@ -72,3 +73,22 @@ def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, cache, tmp_path
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     text = ["step", "prompt_id", "kind", "sample", "text"]
     pd.testing.assert_frame_equal(runs.rollouts(resumed)[text], runs.rollouts(uninterrupted)[text])
+
+
+def test_a_model_that_cannot_start_says_why(cache, tmp_path):
+    """Of random weights nothing has the form, and nothing is right."""
+    run = tmp_path / "run"
+    settings = ["engine=hf", "algorithm=masa", "algorithm.meta.group_size=4"]
+    settings += [
+        "model.warmstart.steps=1",
+        "task._target_=masa.tasks.arithmetic.ArithmeticTask",
+        "optimizer.lr=1e-9",
+    ]
+    output = runs.masa_train(run, cache, *settings)
+    log = (run / "log.txt").read_text()
+    for line in (
+        "only 0 of 72 predictions have the asked form; the most frequent reason, ",
+        "no prompt of 18 has right and wrong solutions (0 with all solutions right, 18 with",
+    ):
+        assert len(re.findall(f"^this run may not learn: {re.escape(line)}", output, re.M)) == 1
+        assert log.count(f"WARNING masa: this run may not learn: {line}") == 1

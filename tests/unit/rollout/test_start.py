@@ -1,0 +1,104 @@
+"""What is said of a model that cannot start, and of one that can."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+from builders import algorithm, completion, group, prediction
+
+from masa.rollout.start import FirstRollouts, problems
+from masa.types import MetaPrediction
+
+CONFIG = algorithm()
+RIGHT, WRONG, MIXED = (True,) * 4, (False,) * 4, (True, False, False, True)
+
+
+def predicting(parsed, errors, text="I think so", cut=0):
+    """A mixed group with `parsed` readable predictions and one per error, the first `cut` cut."""
+    predictions = [*(MetaPrediction(error=error) for error in errors), *[prediction()] * parsed]
+    meta = [completion(7, text=text, finished=i >= cut) for i in range(len(predictions))]
+    return replace(group(MIXED, predictions=predictions), meta=tuple(meta))
+
+
+def cut_at(limit, count):
+    """A mixed group with `count` of 4 solutions cut at `limit` tokens."""
+    solutions = tuple(completion(limit, finished=i >= count) for i in range(4))
+    return replace(group(MIXED), solutions=solutions)
+
+
+def test_a_model_that_can_start_is_not_spoken_of():
+    healthy = [predicting(4, []), cut_at(64, 2), group(RIGHT), group(WRONG), group(())]
+    assert problems(healthy, CONFIG) == []
+    assert problems([group(()), group(())], CONFIG) == []
+    assert problems([group(MIXED)], CONFIG) == []  # no predictions, as in grpo
+
+
+@pytest.mark.parametrize(("parsed", "said"), [(0, True), (1, True), (2, False), (19, False)])
+def test_predictions_without_the_form(parsed, said):
+    (*line,) = problems([predicting(parsed, ["no </meta>"] * (20 - parsed))], CONFIG)
+    assert bool(line) == said
+    if said:
+        assert line[0].startswith(f"only {parsed} of 20 predictions have the asked form;")
+
+
+def test_the_most_frequent_reason_and_an_example_of_it_are_named():
+    groups = [
+        predicting(0, ["malformed JSON"] * 3, text="{"),
+        predicting(0, ["no </meta>"] * 4, text=f"I \x1b\n{'think ' * 50}"),
+    ]
+    (line,) = problems(groups, CONFIG)
+    assert "the most frequent reason, 4 times: no </meta>, as in 'I \\x1b think think" in line
+    assert "\n" not in line and "\x1b" not in line and len(line) < 350
+    assert "masa-sft" in line and "response_limit" not in line
+
+
+@pytest.mark.parametrize(("cut", "said"), [(2, False), (3, True)])
+def test_predictions_that_are_cut_need_a_larger_limit(cut, said):
+    (line,) = problems([predicting(0, ["no </meta>"] * 4, cut=cut)], CONFIG)
+    assert (
+        f"{cut} of them were cut at algorithm.meta.response_limit=200: raise it" in line
+    ) == said
+    assert "masa-sft" in line
+
+
+@pytest.mark.parametrize(
+    ("groups", "found", "remedy"),
+    [
+        ([WRONG, WRONG, ()], "0 with all solutions right, 2 with all wrong", "easier problems"),
+        ([RIGHT, RIGHT, ()], "2 with all solutions right, 0 with all wrong", "harder problems"),
+        ([RIGHT, WRONG, WRONG], "1 with all solutions right, 2 with", "raise algorithm.group_size"),
+    ],
+)
+def test_no_prompt_with_right_and_wrong_solutions(groups, found, remedy):
+    (line,) = problems([group(correct) for correct in groups], CONFIG)
+    assert found in line and remedy in line
+    assert problems([group(correct) for correct in [*groups, MIXED]], CONFIG) == []
+
+
+def test_solutions_that_are_cut():
+    (line,) = problems([cut_at(64, 3), cut_at(64, 2)], CONFIG)
+    assert line == "5 of 8 solutions were cut at algorithm.response_limit=64: raise it"
+    # stopped by the length cutoff, not by the limit
+    assert problems([cut_at(20, 4)], CONFIG) == []
+
+
+def said(caplog, rollouts, steps, prompts):
+    """Steps after which a line was logged."""
+    caplog.clear()
+    first, after = FirstRollouts(CONFIG, rollouts), []
+    with caplog.at_level(logging.WARNING, "masa"):
+        for step in steps:
+            before = len(caplog.records)
+            first.observe([group(WRONG)] * prompts, step)
+            after += [step] * (len(caplog.records) - before)
+    return after
+
+
+def test_it_is_said_once_and_early(caplog):
+    assert said(caplog, 100, range(1, 9), prompts=6) == [3]
+    assert said(caplog, 100, range(1, 9), prompts=32) == [2]
+    assert said(caplog, 100, range(1, 9), prompts=128) == [1]
+    assert said(caplog, 1, [1], prompts=6) == [1]
+    assert said(caplog, 100, range(3, 9), prompts=6) == [3]  # resumed
+    assert said(caplog, 100, range(4, 9), prompts=6) == []
+    assert said(caplog, 100, [1, 2], prompts=6) == []
