@@ -80,7 +80,8 @@ def _cut(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> str:
 
 def _verdicts(groups: Sequence[RolloutGroup]) -> str:
     sampled = [group for group in groups if not group.skipped]
-    if not sampled or any(group.mixed for group in sampled):
+    # a task may score in [0, 1]: solutions that are all wrong can still differ
+    if not sampled or any(len(set(group.scores)) > 1 for group in sampled):
         return ""
     right = sum(all(group.correct) for group in sampled)
     found = f"{right} with all solutions right, {len(sampled) - right} with all wrong"

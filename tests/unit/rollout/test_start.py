@@ -73,6 +73,8 @@ def test_no_prompt_with_right_and_wrong_solutions(groups, found, remedy):
     (line,) = problems([group(correct) for correct in groups], CONFIG)
     assert found in line and remedy in line
     assert problems([group(correct) for correct in [*groups, MIXED]], CONFIG) == []
+    graded = group(WRONG, scores=(0.1, 0.0, 0.3, 0.0))
+    assert problems([*[group(correct) for correct in groups], graded], CONFIG) == []
 
 
 def test_solutions_that_are_cut():
