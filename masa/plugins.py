@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf, isfinite
@@ -284,6 +287,31 @@ def observe(where: str, plugin: Plugin, groups: Sequence[RolloutGroup]) -> None:
         valid=lambda returned: True,
         expected="nothing",
     )
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what runs for longer.
+
+    It is an alarm, since nothing else stops a regular expression: there is no limit in other
+    threads than the main one, on Windows, and after code that sets an alarm of its own.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        raise TimeoutError(f"did not end within {seconds} seconds")
+
+    main = threading.current_thread() is threading.main_thread()
+    if not (main and hasattr(signal, "SIGALRM")):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, end)
+    # again each second, in case code takes the exception for one of its own
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def is_finite(value: Any) -> bool:

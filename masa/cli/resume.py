@@ -30,7 +30,7 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
         return
     before = flatten(OmegaConf.load(saved))
     now = flatten(cfg)
-    free = {f"trainer.{name}" for name in LAYOUT} | (
+    free = {"task.time_limit", *(f"trainer.{name}" for name in LAYOUT)} | (
         set() if finished else {"trainer.max_rollouts"}
     )
     groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")
