@@ -1,6 +1,11 @@
 """Gates, cutoffs and samplers of a user's own: what is taken, and what is refused in one line."""
 
+import contextlib
 import math
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +15,7 @@ from masa.algorithm.controller import Controller
 from masa.algorithm.cutoffs import Cutoff
 from masa.algorithm.gates import Gate
 from masa.errors import ConfigError, TrainingError
-from masa.plugins import build_plugin
+from masa.plugins import build_plugin, time_limit
 from masa.rollout.datamodule import MasaDataModule
 from masa.rollout.samplers import PromptSampler
 
@@ -209,3 +214,39 @@ def test_a_subclass_of_a_dataclass_may_have_its_own_constructor():
     with pytest.raises(TrainingError, match=r"LevelsOnce\.observe.*no space") as caught:
         made.observe([group()])
     assert "\n" not in str(caught.value)
+
+
+# --- a time limit
+
+
+def test_what_does_not_end_is_stopped():
+    """Also a regular expression, during which no other thread runs."""
+    before = signal.getsignal(signal.SIGALRM)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match="did not end within 0.2 seconds"), time_limit(0.2):
+        re.fullmatch(r"(a+)+", "a" * 40 + "b")
+    assert time.monotonic() - started < 5
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_what_takes_the_limit_for_its_own_error_is_stopped_all_the_same():
+    def stubborn():
+        with contextlib.suppress(TimeoutError):
+            time.sleep(10)
+        time.sleep(10)
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError), time_limit(0.1):
+        stubborn()
+    assert time.monotonic() - started < 5
+
+
+def test_another_thread_has_no_limit():
+    def work():
+        with time_limit(0.01):
+            time.sleep(0.1)
+        return True
+
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(work).result()
