@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import inf, isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -137,7 +138,7 @@ class WeightedFunction:
         require("weight" in settings, f"{key}.weight is missing, it must be a number >= 0")
         weight = settings.pop("weight")
         require(
-            type(weight) in (int, float) and 0 <= weight < inf,
+            type(weight) in (int, float) and 0 <= weight < math.inf,
             f"{key}.weight is {weight!r}, it must be a finite number >= 0",
         )
         function = load_function(key, settings, arguments, by_name)
@@ -290,30 +291,42 @@ def observe(where: str, plugin: Plugin, groups: Sequence[RolloutGroup]) -> None:
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in what runs for longer.
+def time_limit(seconds: float, setting: str) -> Iterator[None]:
+    """Raise TimeoutError in a block of the main thread that runs for longer.
 
-    It is an alarm, since nothing else stops a regular expression: there is no limit in other
-    threads than the main one, on Windows, and after code that sets an alarm of its own.
+    SIGALRM stays free, since verifiers of mathematics set alarms of their own. A thread's signal
+    ends a block that waits; a regular expression keeps other threads from running, and is ended by
+    the signal of a timer that counts the processor's time.
+
+    Args:
+        seconds: the limit.
+        setting: dotted name of its setting, for the message.
     """
+    end = math.inf
 
-    def end(number: int, frame: Any) -> None:
-        raise TimeoutError(f"did not end within {seconds} seconds")
+    def expire(number: int, frame: Any) -> None:
+        if time.monotonic() >= end:
+            raise TimeoutError(f"it ran over {setting}={seconds:g}")
 
-    main = threading.current_thread() is threading.main_thread()
-    if not (main and hasattr(signal, "SIGALRM")):
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, end)
-    # again each second, in case code takes the exception for one of its own
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    main = threading.main_thread().ident
+    before = signal.signal(signal.SIGVTALRM, expire)
+    waiting = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGVTALRM))
+    waiting.daemon = True
+    end = time.monotonic() + seconds
+    waiting.start()
+    # each second, also after code that took the exception for one of its own
+    signal.setitimer(signal.ITIMER_VIRTUAL, 1.0, 1.0)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        end = math.inf
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        waiting.cancel()
+        # a signal on its way must still find this handler
+        waiting.join()
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def is_finite(value: Any) -> bool:
     """True for a finite real number, NumPy's included."""
-    return isinstance(value, Real) and isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)

@@ -17,6 +17,9 @@ LAYOUT = (
 """Settings of the trainer that lay work out, save or check it: no number changes but in its last
 digits."""
 
+SECONDS = ("task.reward_seconds", "task.score_seconds")
+"""Time limits, after which a run ends."""
+
 
 def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
     """Raise ConfigError where a run would go on under settings that change its numbers.
@@ -30,7 +33,7 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
         return
     before = flatten(OmegaConf.load(saved))
     now = flatten(cfg)
-    free = {"task.time_limit", *(f"trainer.{name}" for name in LAYOUT)} | (
+    free = {*SECONDS, *(f"trainer.{name}" for name in LAYOUT)} | (
         set() if finished else {"trainer.max_rollouts"}
     )
     groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")

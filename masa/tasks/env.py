@@ -41,12 +41,11 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class EnvPools:
-    """The environment, its prompts, and their rows in its data sets by prompt id."""
+    """The environment and its prompts; the columns of a prompt are its row in the data set."""
 
     environment: Any
     train: tuple[Prompt, ...]
     validation: tuple[Prompt, ...]
-    rows: Mapping[str, Mapping[str, Any]]
     report: Mapping[str, Any]
 
 
@@ -64,7 +63,7 @@ class EnvTask:
         validation: `fraction`, the share of the data that is held out where the environment has no
             evaluation set.
         max_score: the largest score that its rubric can give.
-        time_limit: seconds in which the responses of one call of `verify` must be scored.
+        score_seconds: seconds in which the responses of one call of `verify` must be scored.
         seed: which prompts the fraction holds out.
     """
 
@@ -75,14 +74,14 @@ class EnvTask:
         arguments: Mapping[str, Any] | None,
         validation: Mapping[str, Any],
         max_score: float,
-        time_limit: float,
+        score_seconds: float,
         seed: int,
     ) -> None:
         require(max_score > 0, f"task.max_score is {max_score}, it must be > 0")
-        require(time_limit > 0, f"task.time_limit is {time_limit}, it must be > 0")
+        require(score_seconds > 0, f"task.score_seconds is {score_seconds}, it must be > 0")
         self.templates = templates
         self.max_score = max_score
-        self.time_limit = time_limit
+        self.score_seconds = score_seconds
         self.config = EnvConfig(
             environment, json.dumps(arguments or {}, sort_keys=True), seed=seed, **validation
         )
@@ -112,8 +111,8 @@ class EnvTask:
         for place, (prompt, _) in enumerate(answers):
             places.setdefault(prompt.id, []).append(place)
         groups = [
-            Rollouts(name, self._pools.rows[name], [answers[i][1] for i in of_prompt])
-            for name, of_prompt in places.items()
+            Rollouts(answers[of_prompt[0]][0], [answers[i][1] for i in of_prompt])
+            for of_prompt in places.values()
         ]
         scores = [0.0] * len(answers)
         for of_prompt, group in zip(places.values(), self._scorer.score(groups), strict=True):
@@ -135,7 +134,7 @@ class EnvTask:
     @cached_property
     def _scorer(self) -> RubricScorer:
         name, environment = self.config.environment, self._pools.environment
-        return RubricScorer(name, environment, self.max_score, self.time_limit)
+        return RubricScorer(name, environment, self.max_score, self.score_seconds)
 
 
 # the check of a command line and its run need the same prompts
@@ -150,15 +149,15 @@ def read_environment(config: EnvConfig) -> EnvPools:
     where = f"task.environment={config.environment}"
     environment, train_rows, held_out_rows = _load(where, config)
     dropped: Counter[str] = Counter()
-    rows: dict[str, Mapping[str, Any]] = {}
+    ids: set[str] = set()
     # first, so that of two copies the one in the training data is dropped
-    held_out = list(_prompts(where, config, held_out_rows, rows, dropped))
-    prompts = list(_prompts(where, config, train_rows, rows, dropped))
+    held_out = list(_prompts(where, config, held_out_rows, ids, dropped))
+    prompts = list(_prompts(where, config, train_rows, ids, dropped))
     if not held_out_rows:
         fraction, seed = config.fraction, config.seed
         held_out = [p for p in prompts if is_held_out(p.problem, fraction, seed)]
         prompts = [p for p in prompts if not is_held_out(p.problem, fraction, seed)]
-    read = len(rows) + dropped.total()
+    read = len(ids) + dropped.total()
     for use, found in (("train", prompts), ("validate", held_out)):
         remedy = "" if use == "train" or held_out_rows else "; raise task.validation.fraction"
         require(bool(found), f"{where}: no prompt to {use} on, {read} rows read{remedy}")
@@ -169,7 +168,7 @@ def read_environment(config: EnvConfig) -> EnvPools:
         "read": read,
         "dropped": dict(dropped),
     }
-    return EnvPools(environment, tuple(prompts), tuple(held_out), rows, report)
+    return EnvPools(environment, tuple(prompts), tuple(held_out), report)
 
 
 def _load(where: str, config: EnvConfig) -> tuple[Any, Sequence[Any], Sequence[Any]]:
@@ -228,20 +227,20 @@ def _prompts(
     where: str,
     config: EnvConfig,
     source: Sequence[Mapping[str, Any]],
-    rows: dict[str, Mapping[str, Any]],
+    ids: set[str],
     dropped: Counter[str],
 ) -> Iterator[Prompt]:
-    """Prompts of the rows that are not in `rows`; adds to `rows` and `dropped`."""
+    """Prompts of the rows whose ids are not in `ids`; adds to `ids` and `dropped`."""
     for number, row in enumerate(source):
         problem = _problem(f"{where}: row {number} of its data", row["prompt"])
         name = f"env/{config.environment}/{digest(problem)}"
         if not (is_text(problem) and problem.strip()):
             dropped["without a problem"] += 1
-        elif name in rows:
+        elif name in ids:
             dropped["duplicate"] += 1
         else:
-            rows[name] = row
-            yield Prompt(name, problem, str(row.get("answer", "")))
+            ids.add(name)
+            yield Prompt(name, problem, str(row.get("answer", "")), columns=row)
 
 
 def _problem(where: str, prompt: str | Sequence[Mapping[str, Any]]) -> str:

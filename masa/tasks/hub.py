@@ -190,7 +190,7 @@ class HubTask:
         """Source, rows read, and how many were left out for which reason."""
         return self._pools.report
 
-    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[Any]:
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> Sequence[float]:
         """Verdicts of the configured verifier, or scores in [0, 1] of a function.
 
         Raises:
@@ -215,6 +215,11 @@ class HubTask:
 
     def same(self, a: str, b: str) -> bool:
         """See `Task.same`, by the configured verifier."""
+        require(
+            self.config.verifier in SAME,
+            f"task.verifier={self.config.verifier}: a function of (answer, response) cannot tell "
+            "whether two responses give the same answer",
+        )
         return SAME[self.config.verifier](a, b)
 
     @cached_property

@@ -16,20 +16,21 @@ from typing import Any
 
 from masa.errors import TrainingError
 from masa.plugins import time_limit
+from masa.types import Prompt
 
+LIMIT = "task.score_seconds"
 ROUNDED = 9
 """Decimals of a score: weights of 0.7, 0.2 and 0.1 do not add up to 1 in floating point."""
 
-_scored: ContextVar[str] = ContextVar("prompt that is scored")
+_scored: ContextVar[str] = ContextVar("id of the prompt that is scored")
 
 
 @dataclass(frozen=True)
 class Rollouts:
     """The responses to one prompt, which group reward functions see together."""
 
-    prompt_id: str
-    row: Mapping[str, Any]
-    """The prompt's row of the environment's data set."""
+    prompt: Prompt
+    """Its columns are its row in the environment's data set."""
     responses: Sequence[str]
 
 
@@ -57,34 +58,46 @@ class RubricScorer:
         Raises:
             TrainingError: a reward function failed or did not end, or a score is out of range.
         """
-        with _failures() as failures:
-            try:
-                with time_limit(self.seconds):
-                    states = self._runner.run(self._score(groups))
-            except TimeoutError as error:
-                raise TrainingError(
-                    f"task.environment={self.name}: its rubric did not score "
-                    f"{sum(len(g.responses) for g in groups)} responses within "
-                    f"task.time_limit={self.seconds} seconds; raise it, then resume with ckpt=auto"
-                ) from error
-        for prompt_id, message, cause in failures:
-            raise self._failed(prompt_id, message, cause) from cause
+        try:
+            states = self._run(groups)
+        except _Failure as failure:
+            raise self._error(
+                failure.prompt_id, str(failure), failure.__cause__
+            ) from failure.__cause__
+        except TimeoutError as error:
+            raise TrainingError(
+                f"task.environment={self.name}: its rubric did not score "
+                f"{sum(len(g.responses) for g in groups)} responses within "
+                f"{LIMIT}={self.seconds:g}; raise it, then resume with ckpt=auto"
+            ) from error
         return [
-            [self._share(group.prompt_id, state) for state in of_group]
+            [self._share(group.prompt.id, state) for state in of_group]
             for group, of_group in zip(groups, states, strict=True)
         ]
+
+    def _run(self, groups: Sequence[Rollouts]) -> list[list[Any]]:
+        try:
+            with time_limit(self.seconds, LIMIT), _logged_failures_raised():
+                return self._runner.run(self._score(groups))
+        except BaseException:
+            # ends what still runs
+            self._runner.close()
+            self._runner = asyncio.Runner()
+            raise
 
     async def _score(self, groups: Sequence[Rollouts]) -> list[list[Any]]:
         return await asyncio.gather(*map(self._score_group, groups))
 
     async def _score_group(self, group: Rollouts) -> list[Any]:
-        _scored.set(group.prompt_id)
+        _scored.set(group.prompt.id)
         try:
-            states = [await self._state(group.row, response) for response in group.responses]
+            states = [
+                await self._state(group.prompt.columns, response) for response in group.responses
+            ]
             await self.environment.rubric.score_group(states)
         # an environment is a program, which may raise anything
         except Exception as error:
-            raise self._failed(group.prompt_id, str(error), error) from error
+            raise self._error(group.prompt.id, str(error), error) from error
         return states
 
     async def _state(self, row: Mapping[str, Any], response: str) -> Any:
@@ -109,7 +122,7 @@ class RubricScorer:
         await environment.render_completion(state)
         return state
 
-    def _failed(self, prompt_id: str, message: str, cause: BaseException | None) -> TrainingError:
+    def _error(self, prompt_id: str, message: str, cause: BaseException | None) -> TrainingError:
         text = " ".join(f"{type(cause).__name__}: {message}".split())
         return TrainingError(
             f"task.environment={self.name}, prompt {prompt_id}: {text[:300]}; correct it, then "
@@ -129,24 +142,32 @@ class RubricScorer:
         return float(score)
 
 
-@contextmanager
-def _failures() -> Iterator[list[tuple[str, str, BaseException | None]]]:
-    """Prompt, message and exception of reward functions that fail.
+class _Failure(SystemExit):
+    """A reward function failed.
 
-    A rubric logs such a failure and goes on with a score of 0.
+    It leaves the event loop at once: after any other exception what is ready still runs, which may
+    be a thousand more calls of a function that does not end.
     """
-    found: list[tuple[str, str, BaseException | None]] = []
 
-    class Recorder(logging.Handler):
+    def __init__(self, prompt_id: str, message: str) -> None:
+        super().__init__(message)
+        self.prompt_id = prompt_id
+
+
+@contextmanager
+def _logged_failures_raised() -> Iterator[None]:
+    """A rubric logs a reward function that fails, and goes on with a score of 0: end there."""
+
+    class Raise(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append((_scored.get(), record.getMessage(), sys.exc_info()[1]))
+            raise _Failure(_scored.get(), record.getMessage()) from sys.exc_info()[1]
 
-    recorder, logger = Recorder(logging.ERROR), logging.getLogger("verifiers")
+    handler, logger = Raise(logging.ERROR), logging.getLogger("verifiers")
     level = logger.level
-    logger.addHandler(recorder)
+    logger.addHandler(handler)
     logger.setLevel(min(logger.getEffectiveLevel(), logging.ERROR))
     try:
-        yield found
+        yield
     finally:
-        logger.removeHandler(recorder)
+        logger.removeHandler(handler)
         logger.setLevel(level)

@@ -116,7 +116,7 @@ def test_meta_reward(run):
     assert metrics["meta/reward/brevity"].notna().any()
 
 
-@of("task", number=2)
+@of("task", number=3)
 def test_task(run):
     directory, _ = run
     table = runs.rollouts(directory)
@@ -135,6 +135,13 @@ def test_verifier(run):
 
 
 @of("task", number=1)
+def test_reward_of_a_data_set(run):
+    directory, _ = run
+    table = runs.rollouts(directory).query("kind == 'solution'")
+    assert np.allclose(table["reward"], table["score"] + 0.2 * (1 - table["tokens"] / 100))
+
+
+@of("task", number=2)
 def test_environment(run):
     directory, _ = run
     table = runs.rollouts(directory)
@@ -150,8 +157,8 @@ def test_environment(run):
         similarity = SequenceMatcher(None, said, row.answer).ratio()
         expected = 0.8 * similarity + 0.2 * parser.get_format_reward_func()(completion)
         assert row.reward == pytest.approx(expected, abs=1e-6)
-        assert row.correct == (said == row.answer and expected == 1)
-    assert (solutions["reward"] > 0).any()
+        assert row.score == row.reward and row.correct == (row.score == 1)
+    assert solutions["score"].gt(0).any()
 
 
 @of("engine")

@@ -15,12 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masa.cli.config_store import conf_dir
-<<<<<<< HEAD
-from masa.errors import ConfigError
-from masa.rollout.build import build_task
-=======
 from masa.errors import ConfigError, TrainingError
->>>>>>> 5faf88f (The page bring your own task)
+from masa.rollout.build import build_task
 from masa.tasks.curation import PHRASE, contaminated, grams, is_held_out
 from masa.tasks.hub import GOLD
 from masa.tasks.limits import LimitedTask
@@ -218,6 +214,12 @@ def nearly(answer, response):
 
 def without_response(answer):
     return True
+
+
+def test_a_function_cannot_compare_two_responses(tmp_path):
+    task = task_of(write(tmp_path / "sums.jsonl", ROWS), f"verifier={__name__}.share")
+    with pytest.raises(ConfigError, match="cannot tell whether two responses give the same answer"):
+        task.same("1", "1")
 
 
 def test_a_function_judges(tmp_path):
