@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import inf, isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -134,7 +138,7 @@ class WeightedFunction:
         require("weight" in settings, f"{key}.weight is missing, it must be a number >= 0")
         weight = settings.pop("weight")
         require(
-            type(weight) in (int, float) and 0 <= weight < inf,
+            type(weight) in (int, float) and 0 <= weight < math.inf,
             f"{key}.weight is {weight!r}, it must be a finite number >= 0",
         )
         function = load_function(key, settings, arguments, by_name)
@@ -286,6 +290,43 @@ def observe(where: str, plugin: Plugin, groups: Sequence[RolloutGroup]) -> None:
     )
 
 
+@contextmanager
+def time_limit(seconds: float, setting: str) -> Iterator[None]:
+    """Raise TimeoutError in a block of the main thread that runs for longer.
+
+    SIGALRM stays free, since verifiers of mathematics set alarms of their own. A thread's signal
+    ends a block that waits; a regular expression keeps other threads from running, and is ended by
+    the signal of a timer that counts the processor's time.
+
+    Args:
+        seconds: the limit.
+        setting: dotted name of its setting, for the message.
+    """
+    end = math.inf
+
+    def expire(number: int, frame: Any) -> None:
+        if time.monotonic() >= end:
+            raise TimeoutError(f"it ran over {setting}={seconds:g}")
+
+    main = threading.main_thread().ident
+    before = signal.signal(signal.SIGVTALRM, expire)
+    waiting = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGVTALRM))
+    waiting.daemon = True
+    end = time.monotonic() + seconds
+    waiting.start()
+    # each second, also after code that took the exception for one of its own
+    signal.setitimer(signal.ITIMER_VIRTUAL, 1.0, 1.0)
+    try:
+        yield
+    finally:
+        end = math.inf
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        waiting.cancel()
+        # a signal on its way must still find this handler
+        waiting.join()
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def is_finite(value: Any) -> bool:
     """True for a finite real number, NumPy's included."""
-    return isinstance(value, Real) and isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)

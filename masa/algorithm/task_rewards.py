@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import signal
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from masa.plugins import WeightedFunction, call, is_finite
+from masa.plugins import WeightedFunction, call, is_finite, time_limit
 from masa.types import Completion, Prompt
 
 ARGUMENTS = ("prompts", "completions", "completion_ids")
 """What every function gets, by name, one entry per solution."""
 OF_THE_TRAINER = ("trainer_state", "log_extra", "log_metric")
 """What TRL passes as well. The state has `global_step` and `max_steps`, the others are None."""
+
+LIMIT = "task.reward_seconds"
 
 Scores = Mapping[str, float | None]
 """Rewards of one solution by name, None where one does not apply."""
@@ -135,7 +134,7 @@ class TaskRewards:
         }
 
     def _limited(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        with time_limit(self.seconds):
+        with time_limit(self.seconds, LIMIT):
             return function(**arguments)
 
     def _awaited(
@@ -150,7 +149,7 @@ class TaskRewards:
         if not waiting:
             return {}
         # one that never awaits would not notice its own limit
-        with time_limit(self.seconds + 1):
+        with time_limit(self.seconds + 1, LIMIT):
             results = asyncio.run(run())
         return {name: partial(outcome_of, r) for name, r in zip(waiting, results, strict=True)}
 
@@ -190,37 +189,5 @@ async def limited_async(routine: Coroutine[Any, Any, Any], seconds: float) -> An
         async with asyncio.timeout(seconds) as limit:
             return await routine
     except TimeoutError as error:
-        raise (over(seconds) if limit.expired() else error) from error
-
-
-def over(seconds: float) -> TimeoutError:
-    """The error of a function that ran over `seconds`."""
-    return TimeoutError(f"it ran over task.reward_seconds={seconds:g}")
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block when it has run for `seconds`, as soon as Python runs.
-
-    The block stays in the main thread and SIGALRM stays free, since verifiers of mathematics set
-    alarms of their own.
-    """
-    armed = True
-
-    def expire(number: int, frame: Any) -> None:
-        if armed:
-            raise over(seconds)
-
-    main = threading.main_thread().ident
-    before = signal.signal(signal.SIGVTALRM, expire)
-    timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGVTALRM))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        armed = False
-        timer.cancel()
-        # a signal on its way must still find this handler
-        timer.join()
-        signal.signal(signal.SIGVTALRM, before)
+        over = TimeoutError(f"it ran over {LIMIT}={seconds:g}")
+        raise (over if limit.expired() else error) from error

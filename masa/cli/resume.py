@@ -24,6 +24,8 @@ ADDED = {
     "optimizer.schedule": "constant",
 }
 """Settings that runs of before do not have, and the values they were run with."""
+SECONDS = ("task.reward_seconds", "task.score_seconds")
+"""Time limits, after which a run ends."""
 
 
 def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
@@ -41,7 +43,7 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
     for settings in (before, now):
         for key, value in ADDED.items():
             settings.setdefault(key, value)
-    free = {f"trainer.{name}" for name in LAYOUT}
+    free = {*SECONDS, *(f"trainer.{name}" for name in LAYOUT)}
     # other schedules would have had other rates from the start
     if not finished and before["optimizer.schedule"] == "constant":
         free.add("trainer.max_rollouts")

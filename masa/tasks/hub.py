@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
+import numpy as np
+
 from masa.errors import ConfigError, one_of, require
+from masa.plugins import call, is_finite, load_function
 from masa.tasks.curation import contaminated, digest, is_held_out
 from masa.tasks.sources import Column, Source, is_missing
 from masa.tasks.templates import Templates, is_text
@@ -46,6 +49,15 @@ VERIFIERS: dict[str, Callable[[Sequence[tuple[str, str]]], list[bool]]] = {
     "choice": _verify_choices,
 }
 SAME: dict[str, Callable[[str, str], bool]] = {"math": verifier.same, "choice": _same_choice}
+
+
+def _function(name: str) -> partial[Any]:
+    """The function `MODULE.FUNCTION` that judges a response."""
+    return load_function("task.verifier", {"_target_": name}, ("answer", "response"))
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_) or (is_finite(value) and 0 <= value <= 1)
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,8 @@ class HubConfig:
     answer_format: str
     """text (the column is the answer), boxed (its last box is) or gsm8k (what follows ####)."""
     verifier: str
-    """math, or choice (the answer is a letter)."""
+    """math, choice (the answer is a letter), or MODULE.FUNCTION, a function of (answer, response)
+    that returns True, False or a score in [0, 1]."""
     validation: Validation
     decontaminate: tuple[EvaluationSet, ...]
     max_examples: int | None
@@ -109,7 +122,10 @@ class HubConfig:
 
     def __post_init__(self) -> None:
         one_of("task.answer_format", self.answer_format, tuple(GOLD))
-        one_of("task.verifier", self.verifier, tuple(VERIFIERS))
+        if "." in self.verifier:
+            _function(self.verifier)
+        else:
+            one_of("task.verifier", self.verifier, (*VERIFIERS, "MODULE.FUNCTION"))
         require(
             self.max_examples is None or self.max_examples >= 1,
             f"task.max_examples is {self.max_examples}, it must be >= 1",
@@ -174,13 +190,36 @@ class HubTask:
         """Source, rows read, and how many were left out for which reason."""
         return self._pools.report
 
-    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
-        """Verdicts of the configured verifier."""
-        pairs = [(prompt.answer, text) for prompt, text in answers]
-        return VERIFIERS[self.config.verifier](pairs)
+    def verify(self, answers: Sequence[tuple[Prompt, str]]) -> Sequence[float]:
+        """Verdicts of the configured verifier, or scores in [0, 1] of a function.
+
+        Raises:
+            TrainingError: the function failed, or returned something else.
+        """
+        name = self.config.verifier
+        if name in VERIFIERS:
+            return VERIFIERS[name]([(prompt.answer, text) for prompt, text in answers])
+        function = _function(name)
+        return [
+            call(
+                f"task.verifier: {name}",
+                f"prompt {prompt.id}",
+                function,
+                prompt.answer,
+                text,
+                valid=_is_score,
+                expected="True, False or a number from 0 to 1",
+            )
+            for prompt, text in answers
+        ]
 
     def same(self, a: str, b: str) -> bool:
         """See `Task.same`, by the configured verifier."""
+        require(
+            self.config.verifier in SAME,
+            f"task.verifier={self.config.verifier}: a function of (answer, response) cannot tell "
+            "whether two responses give the same answer",
+        )
         return SAME[self.config.verifier](a, b)
 
     @cached_property
@@ -243,7 +282,7 @@ def _usable_prompts(
     source: Source, config: HubConfig, digests: set[str], dropped: Counter[str]
 ) -> list[Prompt]:
     """Usable problems of a source that are not in `digests`; adds to `digests` and `dropped`."""
-    columns, check_gold = config.columns, CHECK_GOLD[config.verifier]
+    columns, check_gold = config.columns, CHECK_GOLD.get(config.verifier, len)
     problems = Column(columns.problem, "task.columns.problem")
     answers = Column(columns.answer, "task.columns.answer")
     levels = Column(columns.level or "", "task.columns.level")

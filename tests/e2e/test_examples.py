@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import builders
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import runs
+import verifiers as vf
 
 from masa.cli.arguments import path_arguments
 from masa.cli.config_store import conf_dir
@@ -60,8 +62,8 @@ def is_set(setting, given):
 def run(request, cache, model, tmp_path):
     """The directory of the run, and what it printed."""
     shutil.copytree(DOCS / "examples", tmp_path / "work")
-    page, overrides = request.param
-    given = commands(page)[0]
+    page, number, overrides = request.param
+    given = commands(page)[number]
     small = [*TINY, f"model.name={model}", "algorithm=grpo"] if "model=hub" in given else runs.SMALL
     small = [setting for setting in [*small, "engine=hf"] if not is_set(setting, given)]
     done = subprocess.run(
@@ -76,13 +78,17 @@ def run(request, cache, model, tmp_path):
     return tmp_path / "work" / "run", done.stdout
 
 
-tested = set[str]()
+tested = set[tuple[str, int]]()
 
 
-def of(page, *overrides):
-    """Run the example of a page; slow."""
-    tested.add(page)
-    run = pytest.param((page, overrides), id=page)
+def of(page, *overrides, number=0):
+    """Run an example of a page; slow.
+
+    Args:
+        number: which of the page's commands.
+    """
+    tested.add((page, number))
+    run = pytest.param((page, number, overrides), id=f"{page}-{number}")
     return lambda test: pytest.mark.slow(pytest.mark.parametrize("run", [run], indirect=True)(test))
 
 
@@ -110,7 +116,7 @@ def test_meta_reward(run):
     assert metrics["meta/reward/brevity"].notna().any()
 
 
-@of("task")
+@of("task", number=3)
 def test_task(run):
     directory, _ = run
     table = runs.rollouts(directory)
@@ -119,13 +125,40 @@ def test_task(run):
     assert (counted == table["answer"]).all()
 
 
-@of("verifier")
+@of("task", number=0)
 def test_verifier(run):
     directory, _ = run
     table = runs.rollouts(directory)
     assert table["prompt_id"].str.startswith("sums/").all()
     exact = [extract_box(row.text) == row.answer for row in table.itertuples()]
     assert table["correct"].tolist() == exact
+
+
+@of("task", number=1)
+def test_reward_of_a_data_set(run):
+    directory, _ = run
+    table = runs.rollouts(directory).query("kind == 'solution'")
+    assert np.allclose(table["reward"], table["score"] + 0.2 * (1 - table["tokens"] / 100))
+
+
+@of("task", number=2)
+def test_environment(run):
+    directory, _ = run
+    table = runs.rollouts(directory)
+    asked = table["problem"].str.removeprefix(
+        "Spell the word backwards, between <answer> and </answer>.\n\n"
+    )
+    assert (asked.str[::-1] == table["answer"]).all() and (asked.str.len() == 5).all()
+    parser = vf.XMLParser(["answer"])
+    solutions = table[table["kind"] == "solution"]
+    for row in solutions.itertuples():
+        completion = [{"role": "assistant", "content": row.text}]
+        said = parser.parse_answer(completion) or ""
+        similarity = SequenceMatcher(None, said, row.answer).ratio()
+        expected = 0.8 * similarity + 0.2 * parser.get_format_reward_func()(completion)
+        assert row.reward == pytest.approx(expected, abs=1e-6)
+        assert row.score == row.reward and row.correct == (row.score == 1)
+    assert solutions["score"].gt(0).any()
 
 
 @of("engine")
@@ -178,4 +211,7 @@ def test_every_command_is_accepted(page, model, monkeypatch):
 
 
 def test_every_page_is_tested():
-    assert tested == set(PAGES)
+    assert {page for page, _ in tested} == set(PAGES)
+    assert {number for page, number in tested if page == "task"} == set(
+        range(len(commands("task")))
+    )

@@ -1,6 +1,10 @@
 """Gates, cutoffs and samplers of a user's own: what is taken, and what is refused in one line."""
 
+import contextlib
 import math
+import re
+import signal
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +14,7 @@ from masa.algorithm.controller import Controller
 from masa.algorithm.cutoffs import Cutoff
 from masa.algorithm.gates import Gate
 from masa.errors import ConfigError, TrainingError
-from masa.plugins import build_plugin
+from masa.plugins import build_plugin, time_limit
 from masa.rollout.datamodule import MasaDataModule
 from masa.rollout.samplers import PromptSampler
 
@@ -209,3 +213,42 @@ def test_a_subclass_of_a_dataclass_may_have_its_own_constructor():
     with pytest.raises(TrainingError, match=r"LevelsOnce\.observe.*no space") as caught:
         made.observe([group()])
     assert "\n" not in str(caught.value)
+
+
+# --- a time limit
+
+
+def test_the_limit_does_not_outlive_its_block():
+    with time_limit(0.05, "a.b"):
+        pass
+    time.sleep(0.1)
+    with pytest.raises(TimeoutError, match="it ran over a.b=0.05"), time_limit(0.05, "a.b"):
+        time.sleep(1)
+
+
+def test_a_regular_expression_is_stopped():
+    """No other thread runs while it does."""
+    before, started = signal.getsignal(signal.SIGVTALRM), time.monotonic()
+    with pytest.raises(TimeoutError), time_limit(0.2, "a.b"):
+        re.fullmatch(r"(a+)+", "a" * 40 + "b")
+    assert time.monotonic() - started < 20
+    assert signal.getsignal(signal.SIGVTALRM) == before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_work_within_the_limit_is_left_alone():
+    started = time.thread_time()
+    with time_limit(60, "a.b"):
+        while time.thread_time() - started < 2.5:
+            pass
+
+
+def test_what_takes_the_limit_for_its_own_error_is_stopped_all_the_same():
+    def stubborn():
+        with contextlib.suppress(TimeoutError):
+            time.sleep(10)
+        while True:
+            pass
+
+    with pytest.raises(TimeoutError), time_limit(0.1, "a.b"):
+        stubborn()

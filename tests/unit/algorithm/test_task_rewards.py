@@ -12,7 +12,7 @@ import torch
 from builders import completion, group, prompt
 
 from masa.algorithm.step import collect, judge, reward
-from masa.algorithm.task_rewards import TaskRewards, time_limit
+from masa.algorithm.task_rewards import TaskRewards
 from masa.config import TaskConfig
 from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.tracking.metrics import rollout_metrics
@@ -175,14 +175,6 @@ def test_a_bad_function_ends_the_run_in_one_line(function, message):
 def test_a_function_may_set_alarms_of_its_own():
     scores = rewards_of(entries(a=("alarmed", 1)), seconds=5)(PROMPTS, SOLUTIONS, 1)
     assert scores[0][0] == {"a": 1.0}
-
-
-def test_the_limit_does_not_outlive_its_block():
-    with time_limit(0.05):
-        pass
-    time.sleep(0.1)
-    with pytest.raises(TimeoutError), time_limit(0.05):
-        time.sleep(1)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 import csv
 import json
 import random
+import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masa.cli.config_store import conf_dir
-from masa.errors import ConfigError
+from masa.errors import ConfigError, TrainingError
 from masa.rollout.build import build_task
 from masa.tasks.curation import PHRASE, contaminated, grams, is_held_out
 from masa.tasks.hub import GOLD
@@ -190,6 +192,66 @@ def test_multiple_choice(tmp_path):
     assert task.verify([(prompt, text) for text in texts]) == [True, False, False]
 
 
+# --- a function as verifier
+
+
+def share(answer, response):
+    """A score, whose gold answers need not be numbers."""
+    return len(response) / 10
+
+
+def broken(answer, response):
+    return 1 / len(response)
+
+
+def words(answer, response):
+    return "right"
+
+
+def nearly(answer, response):
+    return np.float32(response) > 1 if len(response) > 1 else np.int64(1)
+
+
+def without_response(answer):
+    return True
+
+
+def test_a_function_cannot_compare_two_responses(tmp_path):
+    task = task_of(write(tmp_path / "sums.jsonl", ROWS), f"verifier={__name__}.share")
+    with pytest.raises(ConfigError, match="cannot tell whether two responses give the same answer"):
+        task.same("1", "1")
+
+
+def test_a_function_judges(tmp_path):
+    rows = [*ROWS, {"problem": "a word", "answer": r"\,"}]
+    task = task_of(write(tmp_path / "sums.jsonl", rows), f"verifier={__name__}.share")
+    assert task.report["dropped"] == {}
+    prompt = task.train[0]
+    assert task.verify([(prompt, "abcde"), (prompt, "")]) == [0.5, 0.0]
+    other = task_of(tmp_path / "sums.jsonl", f"verifier={__name__}.nearly")
+    assert other.verify([(prompt, "1.5"), (prompt, "1")]) == [True, 1]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (broken, "failed with ZeroDivisionError: division by zero; correct it"),
+        (words, "returned 'right', it must return True, False or a number from 0 to 1"),
+        (lambda answer, response: 1.5, "returned 1.5"),
+        (lambda answer, response: float("nan"), "returned nan"),
+    ],
+)
+def test_a_function_that_fails(tmp_path, monkeypatch, function, message):
+    monkeypatch.setattr(sys.modules[__name__], "share", function)
+    task = task_of(write(tmp_path / "sums.jsonl", ROWS), f"verifier={__name__}.share")
+    prompt = task.train[3]
+    with pytest.raises(TrainingError, match=message) as caught:
+        task.verify([(prompt, "")])
+    line = str(caught.value)
+    assert line.startswith(f"task.verifier: {__name__}.share, prompt {prompt.id}: it ")
+    assert "\n" not in line
+
+
 # --- what is left out
 
 
@@ -362,7 +424,9 @@ def test_a_limit_that_leaves_nothing_is_refused():
         (["columns.id=same"], "gives 60 problems the id sums/1"),
         (["answer_format=latex"], "task.answer_format is 'latex', it must be one of text, boxed"),
         (["answer_format=boxed"], "no prompt to train on .*: 60 rows read, dropped: 60 without an"),
-        (["verifier=code"], "task.verifier is 'code'"),
+        (["verifier=code"], "task.verifier is 'code', .*math, choice, MODULE.FUNCTION"),
+        (["verifier=nowhere.f"], "task.verifier: nowhere.f cannot be imported"),
+        ([f"verifier={__name__}.without_response"], r"called with \(answer, response\)"),
         (["validation.fraction=1.5"], "fraction is 1.5, it must lie in"),
         (["validation.fraction=0"], "nothing to validate on"),
         (["validation.fraction=1e-9"], "no prompt to validate on .*: 60 rows read; raise"),
