@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import logging
 import os
 import re
@@ -30,24 +29,6 @@ from masa.plugins import import_from_working_directory
 
 Check = Callable[[DictConfig], object]
 Arguments = Callable[[Sequence[str]], list[str]]
-NAME_LENGTH = 80
-"""Characters of a directory's name that say what a command changed."""
-
-
-def changes(overrides: str) -> str:
-    """Overrides as the end of a directory's name: `optimizer.lr=1e-3,seed=1` -> `_lr-1e-3_seed-1`.
-
-    What file systems or shells take badly becomes a hyphen; a long name ends in a digest.
-    """
-    parts = [re.sub(r"^[^=]*\.", "", part) for part in overrides.split(",")]
-    name = "".join("_" + re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts if part)
-    if len(name) <= NAME_LENGTH:
-        return name
-    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
-    return f"{name[: NAME_LENGTH - 9]}-{digest}"
-
-
-OmegaConf.register_new_resolver("changes", changes, replace=True)
 
 
 def hydra_main(

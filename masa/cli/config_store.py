@@ -1,10 +1,13 @@
 """The defaults of all settings, as Hydra sees them: out of the dataclasses, where each stands once.
 
-`conf/` holds what differs from them. Importing this module is what registers them.
+`conf/` holds what differs from them. Importing this module is what registers them, and the resolver
+that `conf/` names directories with.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,9 @@ from masa.config import (
 )
 from masa.evaluation.eval_config import EvaluationConfig
 from masa.rollout.samplers import ShuffledEpochs
+
+NAME_LENGTH = 80
+"""Characters of a directory's name that say what a command changed."""
 
 
 def conf_dir() -> Path:
@@ -49,6 +55,22 @@ def plugin(cls: type, schema: type | None = None, **settings: Any) -> dict[str, 
 def store(group: str | None, name: str, node: dict[str, Any], package: str | None = None) -> None:
     """One option of a config group, or a config of its own."""
     ConfigStore.instance().store(name=name, node=node, group=group, package=package)
+
+
+def changes(overrides: str) -> str:
+    """Overrides as the end of a directory's name: `optimizer.lr=1e-3,seed=1` -> `_lr-1e-3_seed-1`.
+
+    What file systems or shells take badly becomes a hyphen; a long name ends in a digest.
+    """
+    parts = [re.sub(r"^[^=]*\.", "", part) for part in overrides.split(",")]
+    name = "".join("_" + re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts if part)
+    if len(name) <= NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{name[: NAME_LENGTH - 9]}-{digest}"
+
+
+OmegaConf.register_new_resolver("changes", changes, replace=True)
 
 
 store(None, "run", defaults(RunConfig) | {"task": defaults(TaskConfig, "settings")})

@@ -20,7 +20,7 @@ from transformers import AutoConfig
 from masa.algorithm.controller import Controller
 from masa.algorithm.cutoffs import MeanLengthCutoff
 from masa.algorithm.gates import CombinedGate, Gate, HistoryGate, PredictionGate
-from masa.cli import app
+from masa.cli import app, config_store
 from masa.cli.config_store import conf_dir
 from masa.config import (
     RENAMED,
@@ -594,12 +594,12 @@ def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(tmp_path):
     ],
 )
 def test_a_directory_is_named_after_what_a_command_changed(overrides, name):
-    assert app.changes(overrides) == name
+    assert config_store.changes(overrides) == name
 
 
 def test_long_names_of_directories_stay_apart():
-    names = {app.changes("model.name=" + 300 * "x" + str(i)) for i in range(9)}
-    assert len(names) == 9 and max(map(len, names)) <= app.NAME_LENGTH
+    names = {config_store.changes("model.name=" + 300 * "x" + str(i)) for i in range(9)}
+    assert len(names) == 9 and max(map(len, names)) <= config_store.NAME_LENGTH
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
