@@ -176,7 +176,7 @@ def quiet(log_file: Path) -> None:
     handler = logging.FileHandler(log_file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     noisy = ("vllm", "lightning", "lightning.pytorch", "lightning.fabric", "torch", "py.warnings")
-    for name in ("masa.errors", "verifiers", *noisy):
+    for name in ("masa.errors", "asyncio", "verifiers", *noisy):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

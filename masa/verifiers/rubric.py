@@ -51,6 +51,7 @@ class RubricScorer:
     seconds: float
     # judges keep their connections, which belong to an event loop
     _runner: asyncio.Runner = field(default_factory=asyncio.Runner, repr=False)
+    _closing: bool = field(default=False, repr=False)
 
     def score(self, groups: Sequence[Rollouts]) -> list[list[float]]:
         """Scores in [0, 1] per group, in the order of its responses.
@@ -81,8 +82,9 @@ class RubricScorer:
                 return self._runner.run(self._score(groups))
         except BaseException:
             # ends what still runs
+            self._closing = True
             self._runner.close()
-            self._runner = asyncio.Runner()
+            self._runner, self._closing = asyncio.Runner(), False
             raise
 
     async def _score(self, groups: Sequence[Rollouts]) -> list[list[Any]]:
@@ -95,6 +97,11 @@ class RubricScorer:
                 await self._state(group.prompt.columns, response) for response in group.responses
             ]
             await self.environment.rubric.score_group(states)
+        except _Failure:
+            if self._closing:
+                # it has left the loop before, by the task of another function
+                return []
+            raise
         # an environment is a program, which may raise anything
         except Exception as error:
             raise self._error(group.prompt.id, str(error), error) from error

@@ -357,8 +357,9 @@ def test_every_shipped_config_composes_and_loads(choice):
 
 @pytest.mark.parametrize("group", ["engine", "logger", "strategy", "task"])
 def test_every_option_composes(group):
+    needed = {"hub": ["task.path=x"], "env": ["task.environment=x"]}
     for name in names(group):
-        load(compose(f"{group}={name}"))
+        load(compose(f"{group}={name}", *needed.get(name, [])))
 
 
 @pytest.mark.parametrize("name", names("model"))
@@ -574,7 +575,7 @@ def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(tmp_path):
         raise RuntimeError("Free memory on device\nis less than desired")
 
     rollout = RolloutCallback(
-        AlgorithmConfig(), TrainerConfig(), None, None, None, build, 0, tmp_path, 1, None
+        AlgorithmConfig(), TrainerConfig(), None, None, None, 1.0, None, build, 0, tmp_path, 1, None
     )
     module = MasaModule(
         None, AlgorithmConfig(), OptimizerConfig(), TrainerConfig(), StrategyConfig()
