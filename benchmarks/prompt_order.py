@@ -215,9 +215,7 @@ def main() -> None:
             for kind in ("reading", "all")
             for unit in ("seconds", "wall_seconds")
         }
-        counts = {
-            name: first[name] for name in ("prompt_tokens", "cached", "computed", "sampled")
-        }
+        counts = {name: first[name] for name in ("prompt_tokens", "cached", "computed", "sampled")}
         results[order] = counts | seconds
     now, then = (results[order]["computed"] / args.prompts for order in list(results)[1:])
     shares = {
@@ -234,8 +232,8 @@ def main() -> None:
         for order, r in results.items()
     ]  # fmt: skip
     print(
-        f"{args.prompts} prompts, problems of {args.problem_tokens} tokens, G={args.g} solutions of "
-        f"{args.solution_tokens} tokens, M={args.m} predictions of {args.meta_tokens}; "
+        f"{args.prompts} prompts, problems of {args.problem_tokens} tokens, G={args.g} solutions "
+        f"of {args.solution_tokens} tokens, M={args.m} predictions of {args.meta_tokens}; "
         f"{parameters / 1e6:.0f} M parameters, vLLM {vllm.__version__}, blocks of "
         f"{args.block_size}; seconds: CPU time, median of {args.repeats}\n"
     )

@@ -26,8 +26,9 @@ RENAMED = {
         f"algorithm.meta.{name}_weight": f"algorithm.meta.rewards.{name}.weight"
         for name in ("difficulty", "length", "notion")
     },
+    "engine/replay": "engine/gold_answers",
 }
-"""Settings of earlier versions, old name to new."""
+"""Settings and options of earlier versions, old name to new."""
 
 
 def paper_rewards() -> dict[str, Any]:
@@ -391,6 +392,9 @@ class TrainerConfig:
     logprob_mean_tolerance: float = 1e-4
     """Largest mean difference over tokens allowed there (nats): what weights of another version
     show where rounding alone moves single tokens far."""
+    record_tokens: bool = False
+    """Keep token ids and log-probs of all completions in the parquet files, so that the run can be
+    played once more (engine=recorded)."""
     max_nonfinite_updates: int = 5
     """Updates in a row whose loss or gradient is not finite, each skipped, that end the run."""
 
