@@ -26,9 +26,10 @@ RENAMED = {
         f"algorithm.meta.{name}_weight": f"algorithm.meta.rewards.{name}.weight"
         for name in ("difficulty", "length", "notion")
     },
-    "engine/replay": "engine/gold_answers",
 }
-"""Settings and options of earlier versions, old name to new."""
+"""Settings of earlier versions, old name to new."""
+RENAMED_OPTIONS = {"engine/replay": "engine/gold_answers"}
+"""Options of groups, likewise."""
 
 
 def paper_rewards() -> dict[str, Any]:
@@ -639,8 +640,9 @@ def with_settings(node: dict[str, Any], schema: type) -> dict[str, Any]:
 
 
 def new_name(text: str) -> str | None:
-    """What a setting that the text names is called now; None where it names none of before."""
-    for old, new in RENAMED.items():
+    """What a setting or option that the text names is called now; None where it names none of
+    before."""
+    for old, new in (RENAMED | RENAMED_OPTIONS).items():
         if re.search(rf"\b{re.escape(old)}\b", text):
             return f"{old} is called {new} now"
     return None

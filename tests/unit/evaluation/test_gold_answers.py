@@ -1,4 +1,4 @@
-"""masa-eval engine=gold_answers: gold answers score 100 %, wrong ones 0 %, on published files too."""
+"""masa-eval engine=gold_answers: gold answers score 100 %, wrong ones 0 %, published files too."""
 
 import json
 import os
