@@ -153,11 +153,49 @@ def batch(
     ]
 
 
-def paper_share(saved_per_prompt: float, read_per_prompt: float) -> float:
-    """Tokens saved, as a share of all that are read or sampled for a prompt at the paper's
-    lengths."""
-    sampled = PAPER["G"] * PAPER["solution"] + PAPER["M"] * PAPER["meta"]
-    return saved_per_prompt / (read_per_prompt + sampled)
+def gain(orders: dict[str, dict[str, float]], prompts: int) -> dict[str, float]:
+    """What problem first would save against the templates as they are.
+
+    The paper's lengths are a sum: of this reading, and of its completions at the time that a
+    sampled token takes here.
+    """
+    now, then = orders["as they are"], orders["problem first"]
+    per_token = (now["all_seconds"] - now["reading_seconds"]) / now["sampled"]
+    of_paper = PAPER["G"] * PAPER["solution"] + PAPER["M"] * PAPER["meta"]
+    saved = {unit: (now[unit] - then[unit]) / prompts for unit in ("computed", "reading_seconds")}
+    read = {unit: now[unit] / prompts for unit in saved}
+    return {
+        "saved_tokens_per_prompt": saved["computed"],
+        "share_of_reading": saved["computed"] / read["computed"],
+        "share_of_seconds": 1 - then["all_seconds"] / now["all_seconds"],
+        "share_of_tokens_at_the_papers_lengths": saved["computed"] / (read["computed"] + of_paper),
+        "share_of_seconds_at_the_papers_lengths": saved["reading_seconds"]
+        / (read["reading_seconds"] + of_paper * per_token),
+    }
+
+
+def show(numbers: dict[str, Any]) -> None:
+    """Print the numbers as a table."""
+    settings = numbers["settings"]
+    print(
+        f"{settings['prompts']} prompts, problems of {settings['problem_tokens']} tokens, "
+        f"G={settings['g']} solutions of {settings['solution_tokens']} tokens, "
+        f"M={settings['m']} predictions of {settings['meta_tokens']}; "
+        f"{numbers['parameters'] / 1e6:.0f} M parameters, vLLM {numbers['vllm']}, blocks of "
+        f"{settings['block_size']}; CPU seconds, median of {settings['repeats']}\n"
+    )
+    head = ["order", "prompt tokens", "found in the cache", "computed", "s reading", "s in all"]
+    lines = [
+        [
+            order,
+            *(f"{row[name]:,}" for name in ("prompt_tokens", "cached", "computed")),
+            *(f"{row[name]:.1f}" for name in ("reading_seconds", "all_seconds")),
+        ]
+        for order, row in numbers["orders"].items()
+    ]
+    print(markdown_table([head, *lines]))
+    for name, value in numbers["gain"].items():
+        print(f"{name}: {value:.3g}")
 
 
 def main() -> None:
@@ -217,34 +255,15 @@ def main() -> None:
         }
         counts = {name: first[name] for name in ("prompt_tokens", "cached", "computed", "sampled")}
         results[order] = counts | seconds
-    now, then = (results[order]["computed"] / args.prompts for order in list(results)[1:])
-    shares = {
-        "saved_tokens_per_prompt": now - then,
-        "share_of_reading": (now - then) / now,
-        "share_of_seconds": 1 - results["problem first"]["all_seconds"]
-        / results["as they are"]["all_seconds"],
-        "share_of_tokens_at_the_papers_lengths": paper_share(now - then, now),
-    }  # fmt: skip
-    header = ["order", "prompt tokens", "found in the cache", "computed", "s reading", "s in all"]
-    rows = [
-        [order, *(f"{r[n]:,}" for n in ("prompt_tokens", "cached", "computed")),
-         f"{r['reading_seconds']:.2f}", f"{r['all_seconds']:.2f}"]
-        for order, r in results.items()
-    ]  # fmt: skip
-    print(
-        f"{args.prompts} prompts, problems of {args.problem_tokens} tokens, G={args.g} solutions "
-        f"of {args.solution_tokens} tokens, M={args.m} predictions of {args.meta_tokens}; "
-        f"{parameters / 1e6:.0f} M parameters, vLLM {vllm.__version__}, blocks of "
-        f"{args.block_size}; seconds: CPU time, median of {args.repeats}\n"
-    )
-    print(markdown_table([header, *rows]))
-    for name, value in shares.items():
-        print(f"{name}: {value:.4g}")
+    numbers = {
+        "settings": {name: value for name, value in vars(args).items() if name != "json"},
+        "vllm": vllm.__version__,
+        "parameters": parameters,
+        "orders": results,
+        "gain": gain(results, args.prompts),
+    }
+    show(numbers)
     if args.json:
-        settings = {k: v for k, v in vars(args).items() if k != "json"}
-        numbers = {
-            "settings": settings, "parameters": parameters, "orders": results, "gain": shares
-        }  # fmt: skip
         args.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
