@@ -37,9 +37,11 @@ def recording_of(cfg: DictConfig) -> Recording | None:
     """
     if not issubclass(get_class(cfg.engine._target_), RecordedEngine):
         return None
-    named = not OmegaConf.is_missing(cfg.engine, "run") and isinstance(cfg.engine.run, str)
-    require(named, "engine=recorded plays a run once more: name it with engine.run=RUN")
-    return Recording(cfg.engine.run)
+    run = cfg.engine.run
+    require(
+        isinstance(run, str), "engine=recorded plays a run once more: name it with engine.run=RUN"
+    )
+    return Recording(run)
 
 
 def check_recording(cfg: DictConfig, config: RunConfig) -> None:

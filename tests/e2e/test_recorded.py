@@ -13,7 +13,9 @@ from masa.errors import TrainingError
 from masa.train import check, run
 
 SETTINGS = [
-    *runs.MASA, "algorithm.control.hint=true", "algorithm.dynamic_sampling=1",
+    *(setting for setting in runs.MASA if "cutoff" not in setting), "algorithm.cutoff.max_lost=1",
+    "algorithm.cutoff._target_=toy_cutoff.FixedCutoff", "~algorithm.cutoff.margin",
+    "~algorithm.cutoff.min_parsed", "+algorithm.cutoff.limit=20", "algorithm.control.hint=true",
     "algorithm.overlong_buffer=0.5",
 ]  # fmt: skip
 OF_UPDATES = (
@@ -24,7 +26,7 @@ OF_UPDATES = (
 
 @pytest.fixture(scope="module")
 def recorded(cache, tmp_path_factory):
-    """A run with hints, gate and cutoff active, cloning and dynamic sampling."""
+    """A run with hints, gate and cutoff active, and cloning."""
     folder = tmp_path_factory.mktemp("recorded") / "run"
     runs.masa_train(folder, cache, *SETTINGS, "engine=hf", "trainer.record_tokens=true")
     return folder
@@ -56,6 +58,7 @@ def replay(cache, tmp_path, monkeypatch):
 
 def columns(run):
     table = pd.read_csv(run / "metrics.csv", dtype=str).set_index("step")
+    table.index = table.index.astype(int)
     return table[[name for name in table if not name.startswith(OF_UPDATES)]]
 
 
@@ -73,7 +76,7 @@ def assert_same(recorded, played):
 def test_nothing_changed(recorded, replay):
     metrics = columns(recorded).astype(float)
     for name in ("gate/fraction", "cutoff/fraction", "overlong_penalty", "bc/pool_size",
-                 "dynamic_sampling/extra_prompts", "val/meta/reward"):  # fmt: skip
+                 "val/meta/reward"):  # fmt: skip
         assert (metrics[name].dropna() > 0).any(), name
     played = replay(recorded, "trainer.record_tokens=true")
     assert_same(recorded, played)
@@ -89,10 +92,12 @@ def test_another_reward(recorded, replay):
     assert different == {"meta/reward", "val/meta/reward"}
 
 
-def test_a_gate_that_skips_more(recorded, replay):
-    played = replay(recorded, "algorithm.gate.tolerance=0.5", "algorithm.dynamic_sampling=0")
-    more, before = (columns(run)["gate/fraction"].astype(float) for run in (played, recorded))
-    assert (more[[3, 4]] > before[[3, 4]]).all() and (more[[1, 2]] == 0).all()
+def test_stricter_control(recorded, replay):
+    played = replay(recorded, "algorithm.gate.tolerance=0.5", "algorithm.cutoff.limit=12")
+    more, before = (columns(run).astype(float) for run in (played, recorded))
+    assert more["gate/fraction"].sum() >= before["gate/fraction"].sum() > 0
+    cut = runs.rollouts(played).query("kind == 'solution' and step > 2 and not audited")
+    assert cut["tokens"].max() == 12 and cut["finish_reason"].eq("length").any()
 
 
 def test_a_part_of_the_run(recorded, replay):
@@ -119,10 +124,11 @@ def test_what_was_not_recorded_is_an_error(recorded, replay, overrides, message)
 
 
 @pytest.mark.slow
-def test_a_run_of_two_ranks(cache, replay, tmp_path):
+def test_a_run_of_two_ranks_with_dynamic_sampling(cache, replay, tmp_path):
     two = ["strategy=fsdp", "strategy.devices=2", "trainer.accelerator=cpu"]
     recorded = tmp_path / "two"
-    settings = [*SETTINGS, *two, "engine=hf", "trainer.record_tokens=true"]
-    runs.masa_train(recorded, cache, *settings, ranks=2)
-    played = replay(recorded, "trainer.record_tokens=true")
+    refilled = ["algorithm.dynamic_sampling=1", "trainer.record_tokens=true"]
+    runs.masa_train(recorded, cache, *SETTINGS, *two, "engine=hf", *refilled, ranks=2)
+    assert columns(recorded)["dynamic_sampling/extra_prompts"].astype(float).sum() > 0
+    played = replay(recorded, *refilled)
     assert_same(recorded, played)
