@@ -13,6 +13,9 @@ from masa.engine.recorded import Recording
 from masa.errors import ConfigError
 from masa.tracking import records
 
+GROUPS = [
+    group(solution_rewards=(1.0, 0.0), solution_advantages=(1.0, -1.0), task_rewards=({}, {}))
+]
 RUN = ("algorithm=masa", "trainer.max_rollouts=2", "algorithm.control.start_step=1")
 
 
@@ -36,10 +39,9 @@ def refused(message, run, *overrides):
 def run(tmp_path):
     """Two recorded rollouts of `RUN`."""
     OmegaConf.save(compose(*RUN), tmp_path / "config.yaml", resolve=True)
-    groups = [group(solution_rewards=(1.0, 0.0), solution_advantages=(1.0, -1.0))]
     for step in (1, 2):
         path = Recording(tmp_path).path("train", step)
-        records.write(records.rows(groups, step, "train", 10, True), path, True)
+        records.write(records.rows(GROUPS, step, "train", 10, True), path, True)
     return tmp_path
 
 
@@ -92,8 +94,7 @@ def test_what_is_no_recording(run, tmp_path):
     refused("leave out strategy=fsdp", run, "strategy=fsdp", "strategy.devices=2")
     refused("ckpt=last: engine=recorded trains nothing", run, "ckpt=last")
     refused("engine.run=.* is no run", run / "rollouts")
-    groups = [group(solution_rewards=(1.0, 0.0), solution_advantages=(1.0, -1.0))]
-    records.write(records.rows(groups, 1, "train", 10), Recording(run).path("train", 1))
+    records.write(records.rows(GROUPS, 1, "train", 10), Recording(run).path("train", 1))
     refused("has no tokens of its first rollout.*trainer.record_tokens=true", run)
     Recording(run).path("train", 1).write_text("no table")
     refused("train-000001.parquet cannot be read", run)

@@ -62,9 +62,10 @@ def columns(run):
     return table[[name for name in table if not name.startswith(OF_UPDATES)]]
 
 
-def assert_same(recorded, played):
+def assert_same(recorded, played, but=()):
     """All metrics of rollouts and validations, and all rollouts, to the last bit."""
-    pd.testing.assert_frame_equal(columns(recorded), columns(played), check_like=True)
+    before, now = (columns(run).drop(columns=list(but)) for run in (recorded, played))
+    pd.testing.assert_frame_equal(before, now, check_like=True)
     of_updates = {name for name in pd.read_csv(played / "metrics.csv")} - {*columns(played), "step"}
     assert of_updates == set()
     for split in ("train", "val"):
@@ -131,4 +132,5 @@ def test_a_run_of_two_ranks_with_dynamic_sampling(cache, replay, tmp_path):
     runs.masa_train(recorded, cache, *SETTINGS, *two, "engine=hf", *refilled, ranks=2)
     assert columns(recorded)["dynamic_sampling/extra_prompts"].astype(float).sum() > 0
     played = replay(recorded, *refilled)
-    assert_same(recorded, played)
+    # as many micro-batches on both ranks: one may be padding, and it counts
+    assert_same(recorded, played, ["padding_share", "cost/tokens_trained", "cost/flops"])
