@@ -31,6 +31,7 @@ from masa.tasks.templates import PromptRenderer, Templates
 from masa.types import Prompt, Request
 
 ROOT = Path(__file__).resolve().parent.parent
+LICENSE = ROOT / "LICENSE"
 CONTEXT = 4096
 PAPER = {"G": 16, "solution": 6251, "M": 8, "meta": 2293}
 """Completions per prompt and their mean tokens in arXiv 2510.03259."""
@@ -54,14 +55,13 @@ def orders() -> dict[str, Templates]:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE of 8000 tokens on the pages of this repository."""
-    pages = [str(page) for page in sorted(ROOT.glob("docs/**/*.md"))]
-    pages += [str(page) for page in sorted(ROOT.glob("conf/templates/*.yaml"))]
+    """A byte-level BPE on English that does not change: about a token per word."""
+    pages = [str(LICENSE), str(ROOT / "conf" / "templates" / "boxed.yaml")]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=8000,
+        vocab_size=4000,
         special_tokens=["<eos>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -72,7 +72,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 def make_problems(tokenizer: PreTrainedTokenizerFast, count: int, tokens: int) -> list[Prompt]:
     """Problems of `tokens` tokens, words in random order, no two with a common beginning."""
-    words = sorted({*(ROOT / "docs" / "algorithms" / "masa.md").read_text().split()})
+    words = sorted({*LICENSE.read_text().split()})
     made = []
     for i in range(count):
         drawn = random.Random(i).choices(words, k=tokens)

@@ -63,8 +63,8 @@ class RecordedEngine:
 
     Args:
         run: directory of a run with `trainer.record_tokens=true`.
-        model_path, eos_token_ids, max_model_len, temperature, trust_remote_code: unused here; other
-            engines need them.
+        model_path, eos_token_ids, max_model_len, temperature, dtype, trust_remote_code: unused
+            here; other engines need them.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class RecordedEngine:
         eos_token_ids: Sequence[int],
         max_model_len: int,
         temperature: float = 1.0,
+        dtype: str = "float32",
         trust_remote_code: bool = False,
     ) -> None:
         self.recording = Recording(run)

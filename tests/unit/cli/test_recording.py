@@ -9,7 +9,8 @@ from masa import evaluate, train
 from masa.cli.config_store import conf_dir
 from masa.cli.recording import FREE, SAME, check_recording, recording_of
 from masa.config import load
-from masa.engine.recorded import Recording
+from masa.engine.recorded import RecordedEngine, Recording
+from masa.engine.settings import check_engine
 from masa.errors import ConfigError
 from masa.tracking import records
 
@@ -110,6 +111,12 @@ def test_a_run_is_not_overwritten_by_its_replay(run):
     with pytest.raises(ConfigError, match="would be overwritten by its own replay"):
         train.train(cfg, load(cfg), run / "rollouts" / "..")
     assert Recording(run).rollouts == 2
+
+
+def test_the_settings_of_a_preset_fit_the_engine():
+    cfg = compose("experiment=paper", "model=qwen3_8b", "engine=recorded", "engine.run=x")
+    assert cfg.engine.dtype == "bfloat16"
+    check_engine(RecordedEngine, cfg.engine)
 
 
 def test_each_program_refuses_the_engine_of_the_other():
