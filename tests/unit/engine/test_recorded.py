@@ -95,6 +95,18 @@ def test_the_same_rollouts_come_out(run):
     assert rounded(played(run, 1, 0)) == rounded(sampled(0))
 
 
+def test_a_run_in_shadow_mode_answers_for_any_control(tmp_path):
+    """What gate and cutoff would have made of it, against a run that they were active in."""
+    (tmp_path / "config.yaml").write_text(f"seed: {SEED}\n")
+    record(tmp_path, sampled(1), "train-1", 1)
+    controlled = CONTROLLED | {"control": AUDITED}
+    groups = sampled(1, **controlled)
+    assert {(g.skipped, g.uncensored) for g in groups} == {
+        (True, False), (False, True), (False, False)
+    }  # fmt: skip
+    assert rounded(played(tmp_path, 0, 1, **controlled)) == rounded(groups)
+
+
 @pytest.mark.parametrize("limit", [1, 7, 30, 63, 64])
 def test_a_shorter_limit_cuts_as_the_sampling_would_have(tmp_path, limit):
     (tmp_path / "config.yaml").write_text(f"seed: {SEED}\n")
