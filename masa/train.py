@@ -187,7 +187,8 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         config.ranks_per_engine,
         stop,
     )
-    validation = ValidationCallback(held_out, rollout, algorithm, settings)
+    available = None if recording is None else recording.has
+    validation = ValidationCallback(held_out, rollout, algorithm, settings, available)
     callbacks = [
         MemoryCallback(config.engine),
         stop,
@@ -200,7 +201,6 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     if recording is not None:
         # no policy: nothing to hold in memory, to train or to save
         module_class, callbacks = ReplayModule, callbacks[1:-1]
-        validation.available = recording.has
     module = module_class(policy, algorithm, config.optimizer, settings, config.strategy)
     resume_step = None if ckpt is None else step_of(ckpt)
     nodes = (cfg.logger or {}).values()

@@ -50,7 +50,8 @@ class ValidationCallback(L.Callback):
         held_out: what to validate on; the task's prompts come first, `val/accuracy` is theirs.
         rollout: the rollout callback, whose engine and weight sync are used.
         algorithm, trainer: sampling, and how often.
-        available: whether a split can be rolled out after a rollout; what cannot is left out.
+        available: whether a split can be rolled out after a rollout, where not all can; the others
+            are left out.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class ValidationCallback(L.Callback):
         rollout: RolloutCallback,
         algorithm: AlgorithmConfig,
         trainer: TrainerConfig,
-        available: Callable[[str, int], bool] = lambda split, step: True,
+        available: Callable[[str, int], bool] | None = None,
     ) -> None:
         self.held_out = held_out
         self.available = available
@@ -92,15 +93,19 @@ class ValidationCallback(L.Callback):
             self._validate(trainer, pl_module, step)
 
     def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
-        available = [part for part in self.held_out if self.available(part.split, step)]
-        if not available:
+        parts = [
+            part
+            for part in self.held_out
+            if self.available is None or self.available(part.split, step)
+        ]
+        if not parts:
             return
         started = time.perf_counter()
         per_engine = self.rollout.ranks_per_engine
         mine = slice(trainer.global_rank // per_engine, None, world_size() // per_engine)
         metrics: dict[str, float] = {}
         shown: Sequence[RolloutGroup] = ()
-        for part in available:
+        for part in parts:
             groups = self.rollout.roll_out(
                 part.prompts[mine],
                 step,
