@@ -28,6 +28,8 @@ RENAMED = {
     },
 }
 """Settings of earlier versions, old name to new."""
+RENAMED_OPTIONS = {"engine/replay": "engine/gold_answers"}
+"""Options of groups, likewise."""
 
 
 def paper_rewards() -> dict[str, Any]:
@@ -391,6 +393,9 @@ class TrainerConfig:
     logprob_mean_tolerance: float = 1e-4
     """Largest mean difference over tokens allowed there (nats): what weights of another version
     show where rounding alone moves single tokens far."""
+    record_tokens: bool = False
+    """Keep token ids and log-probs of all completions in the parquet files, so that the run can be
+    played once more (engine=recorded)."""
     max_nonfinite_updates: int = 5
     """Updates in a row whose loss or gradient is not finite, each skipped, that end the run."""
 
@@ -635,8 +640,9 @@ def with_settings(node: dict[str, Any], schema: type) -> dict[str, Any]:
 
 
 def new_name(text: str) -> str | None:
-    """What a setting that the text names is called now; None where it names none of before."""
-    for old, new in RENAMED.items():
+    """What a setting or option that the text names is called now; None where it names none of
+    before."""
+    for old, new in (RENAMED | RENAMED_OPTIONS).items():
         if re.search(rf"\b{re.escape(old)}\b", text):
             return f"{old} is called {new} now"
     return None

@@ -17,7 +17,7 @@ from masa import __version__
 from masa.cli import app
 from masa.cli.arguments import is_multirun, path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.evaluation.eval_config import EvaluationConfig, is_run, load
 
 
@@ -69,11 +69,18 @@ def check(cfg: DictConfig) -> EvaluationConfig:
     from masa.evaluation.benchmarks import check_benchmarks
 
     check_benchmarks(config.benchmark)
+    from masa.engine.recorded import RecordedEngine
+
     try:
-        check_engine(get_class(cfg.engine._target_), cfg.engine)
+        engine = get_class(cfg.engine._target_)
+        require(
+            not issubclass(engine, RecordedEngine),
+            "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",
+        )
+        check_engine(engine, cfg.engine)
         if cfg.model.name is not None and not is_run(cfg.model.name):
             instantiate(cfg.model).check(None)
-        elif cfg.model.name is None and not _replays(cfg):
+        elif cfg.model.name is None and not _needs_no_model(cfg):
             raise ConfigError("name the model: model=FOLDER, a run of masa-train or a hub id")
     except InstantiationException as error:
         cause = error.__cause__ or error
@@ -106,7 +113,7 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
 
     from masa.evaluation.benchmarks import load_benchmarks
     from masa.evaluation.evaluated_model import evaluated_model
-    from masa.evaluation.replay import ReplayEngine
+    from masa.evaluation.gold_answers import GoldAnswersEngine
     from masa.evaluation.results import summarise_all, write_results
     from masa.evaluation.sampling import Sampler, sample_all
     from masa.evaluation.store import Store
@@ -133,8 +140,8 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     ]
 
     def engine(longest: int) -> Any:
-        if _replays(cfg):
-            return ReplayEngine(samplers, cfg.engine.answers)
+        if _needs_no_model(cfg):
+            return GoldAnswersEngine(samplers, cfg.engine.answers)
         with app.native_stderr_to(out / "log.txt"):
             return evaluated.engine(cfg.engine, longest, config.temperature)
 
@@ -173,8 +180,8 @@ def _compare(config: EvaluationConfig, out: Path) -> None:
     print(text, end="")
 
 
-def _replays(cfg: DictConfig) -> bool:
-    return str(cfg.engine._target_).endswith(".ReplayEngine")
+def _needs_no_model(cfg: DictConfig) -> bool:
+    return str(cfg.engine._target_).endswith(".GoldAnswersEngine")
 
 
 def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
@@ -184,7 +191,7 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
     # left out where false, as older samples do not have it
     special = {"allow_special_tokens": True} if config.allow_special_tokens else {}
     return special | {
-        "model": model["name"] or f"replay of {cfg.engine.answers} answers",
+        "model": model["name"] or f"{cfg.engine.answers} answers",
         "revision": model.get("revision"),
         "engine": cfg.engine._target_,
         "dtype": cfg.engine.get("dtype"),

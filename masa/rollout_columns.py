@@ -45,6 +45,15 @@ SCHEMA = pa.schema(
 A prompt that was skipped without one, as a gate by history does, has a row of the kind `none`.
 """
 
+TOKENS = pa.schema(
+    [
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
+    ]
+)
+"""Further columns of a run with `trainer.record_tokens=true`: what `engine=recorded` plays."""
+
 TEXTS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 """Columns that are long, and needed for few rows at a time."""
 FLAGS = tuple(

@@ -12,9 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from masa.cli import app
+from masa.cli.recording import check_recording, recording_of
 from masa.cli.resume import check_resume_config
 from masa.config import RunConfig, load
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.plugins import build_plugin
 from masa.rollout.samplers import PromptSampler
 from masa.tasks.base import Task
@@ -30,13 +31,20 @@ def check(cfg: DictConfig) -> RunConfig:
     from masa.algorithm.task_rewards import TaskRewards
     from masa.engine.settings import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
+    from masa.evaluation.gold_answers import GoldAnswersEngine
     from masa.rollout.build import build_task
     from masa.tracking.loggers import check_loggers
 
+    check_recording(cfg, config)
     try:
         task = build_task(cfg.task)
         instantiate(cfg.model).check(task)
-        check_engine(get_class(cfg.engine._target_), cfg.engine)
+        engine = get_class(cfg.engine._target_)
+        require(
+            not issubclass(engine, GoldAnswersEngine),
+            "engine=gold_answers answers the benchmarks of masa-eval: use engine=vllm or engine=hf",
+        )
+        check_engine(engine, cfg.engine)
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
@@ -106,6 +114,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from masa.training.memory import MemoryCallback
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
+    from masa.training.replay import ReplayModule
     from masa.training.sharding import build_strategy
     from masa.training.stopping import EXIT_STOPPED, Stopped, StopSignal
 
@@ -113,6 +122,11 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         # config.yaml is read from other directories as well: to go on, to export
         cfg.model.name = str(Path(cfg.model.name).expanduser().resolve())
     started = time.perf_counter()
+    recording = recording_of(cfg)
+    require(
+        recording is None or recording.run.resolve() != out.resolve(),
+        f"engine.run={out} would be overwritten by its own replay: choose another hydra.run.dir",
+    )
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
         require_version(ckpt)
@@ -152,7 +166,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
             )
 
     def policy() -> Any:
-        built = model.load(model_path)
+        built = model.load(model_path, weights=recording is None)
         if ckpt is not None:
             require_same_model(ckpt, built)
         return built
@@ -173,8 +187,21 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         config.ranks_per_engine,
         stop,
     )
-    validation = ValidationCallback(held_out, rollout, algorithm, settings)
-    module = MasaModule(policy, algorithm, config.optimizer, settings, config.strategy)
+    available = None if recording is None else recording.has
+    validation = ValidationCallback(held_out, rollout, algorithm, settings, available)
+    callbacks = [
+        MemoryCallback(config.engine),
+        stop,
+        rollout,
+        validation,
+        ProgressCallback(settings.max_rollouts, f"{algorithm.name} seed {config.seed}"),
+        CheckpointCallback(out / "checkpoints", settings, validation, stop),
+    ]
+    module_class = MasaModule
+    if recording is not None:
+        # no policy: nothing to hold in memory, to train or to save
+        module_class, callbacks = ReplayModule, callbacks[1:-1]
+    module = module_class(policy, algorithm, config.optimizer, settings, config.strategy)
     resume_step = None if ckpt is None else step_of(ckpt)
     nodes = (cfg.logger or {}).values()
     trainer = L.Trainer(
@@ -186,14 +213,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         precision="32-true" if config.strategy.distributed else settings.precision,  # type: ignore[arg-type]
         max_epochs=1,
         logger=[CsvLogger(out, resume_step), *build_loggers(nodes, out, resume_step)],
-        callbacks=[
-            MemoryCallback(config.engine),
-            stop,
-            rollout,
-            validation,
-            ProgressCallback(settings.max_rollouts, f"{algorithm.name} seed {config.seed}"),
-            CheckpointCallback(out / "checkpoints", settings, validation, stop),
-        ],
+        callbacks=callbacks,
         plugins=[DirectCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,

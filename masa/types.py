@@ -44,6 +44,8 @@ class Request:
     """Largest number of tokens in a completion, the end-of-sequence token included."""
     predicted_tokens: int | None = None
     """Token limit that predictions of the completion's length ask for; None: there are none."""
+    prompt_id: str = ""
+    """Id of the prompt, for messages."""
 
     @property
     def expected_tokens(self) -> int:

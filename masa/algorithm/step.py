@@ -120,7 +120,8 @@ def meta_request(prompt: Prompt, step: int, context: RolloutContext) -> Request:
     """M predictions of one prompt."""
     meta = context.config.meta
     seeds = sampling_seeds(prompt, step, context.seed, "meta", meta.group_size)
-    return Request(context.renderer.meta_prompt(prompt), seeds, meta.response_limit)
+    prompt_ids = context.renderer.meta_prompt(prompt)
+    return Request(prompt_ids, seeds, meta.response_limit, prompt_id=prompt.id)
 
 
 def solution_request(
@@ -135,7 +136,7 @@ def solution_request(
     count = context.config.group_size if max_tokens else 0
     seeds = sampling_seeds(prompt, step, context.seed, "solution", count)
     prompt_ids = context.renderer.solution_prompt(prompt, hints)
-    return Request(prompt_ids, seeds, max_tokens, predicted_tokens)
+    return Request(prompt_ids, seeds, max_tokens, predicted_tokens, prompt.id)
 
 
 def sampling_seeds(prompt: Prompt, step: int, seed: int, kind: str, count: int) -> tuple[int, ...]:

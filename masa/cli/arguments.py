@@ -18,7 +18,7 @@ from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 
 _PATH = re.compile(
-    r"(?!.+\.rewards\.\w+$)(.+\.)?(path|answers|(\w+_)?(sub)?dir)|(model\.|sweep\.)?name|ckpt"
+    r"(?!.+\.rewards\.\w+$)(.+\.)?(path|answers|(\w+_)?(sub)?dir)|engine\.run|(model\.|sweep\.)?name|ckpt"
 )
 """Settings that hold a path, or a part of one; a reward's own name is the user's."""
 _SWEPT_NEVER = re.compile(r"hydra\..*dir")

@@ -12,7 +12,7 @@ from masa.errors import ConfigError
 LAYOUT = (
     *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
     *("logprob_tolerance", "logprob_mean_tolerance"),
-    *("checkpoint_every", "keep_best", "max_nonfinite_updates"),
+    *("checkpoint_every", "keep_best", "max_nonfinite_updates", "record_tokens"),
 )
 """Settings of the trainer that lay work out, save or check it: no number changes but in its last
 digits."""

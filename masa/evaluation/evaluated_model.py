@@ -1,4 +1,4 @@
-"""The model that is evaluated: a folder, a hub id, or none where answers are replayed."""
+"""The model that is evaluated: a folder, a hub id, or none with engine=gold_answers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class EvaluatedModel:
     eos: Sequence[int]
     """Tokens that end a completion, beside the tokenizer's."""
     path: Path
-    """Folder of the model; unused where answers are replayed."""
+    """Folder of the model; unused with engine=gold_answers."""
     model: Model | None
-    """None where answers are replayed."""
+    """None with engine=gold_answers."""
 
     def renderer(
         self,

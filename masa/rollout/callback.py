@@ -203,8 +203,10 @@ class RolloutCallback(L.Callback):
             self.engine.sleep()
         if self.is_writer:
             with self._timed("write"):
-                table = records.rows(groups, step, split, config.meta.response_limit)
-                records.write(table, self.output_dir / "rollouts" / f"{split}-{step:06d}.parquet")
+                tokens = self.settings.record_tokens
+                table = records.rows(groups, step, split, config.meta.response_limit, tokens)
+                path = self.output_dir / "rollouts" / f"{split}-{step:06d}.parquet"
+                records.write(table, path, tokens)
         return groups
 
     def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
@@ -255,8 +257,7 @@ class RolloutCallback(L.Callback):
     def _layout(self) -> str:
         if self.settings.packing != "auto":
             return self.settings.packing
-        policy: Any = self.module.policy
-        attention = policy.config._attn_implementation
+        attention = self.module.attention
         return "packed" if "flash" in attention or "flex" in attention else "padded"
 
     def _costs(self, groups: Sequence[RolloutGroup], updates: Sequence[Update]) -> dict[str, float]:
@@ -269,6 +270,8 @@ class RolloutCallback(L.Callback):
     def _engine_at_work(self) -> Iterator[None]:
         try:
             yield
+        except TrainingError:
+            raise
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise EngineError(

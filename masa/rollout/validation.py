@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,11 @@ class HeldOut:
     verify: Verify
 
     @property
+    def split(self) -> str:
+        """What its rollouts are called."""
+        return self.name or "val"
+
+    @property
     def longest_prompt(self) -> int:
         """Tokens."""
         return max(prompt_tokens(prompt, self.renderer) for prompt in self.prompts)
@@ -45,6 +50,8 @@ class ValidationCallback(L.Callback):
         held_out: what to validate on; the task's prompts come first, `val/accuracy` is theirs.
         rollout: the rollout callback, whose engine and weight sync are used.
         algorithm, trainer: sampling, and how often.
+        available: whether a split can be rolled out after a rollout, where not all can; the others
+            are left out.
     """
 
     def __init__(
@@ -53,8 +60,10 @@ class ValidationCallback(L.Callback):
         rollout: RolloutCallback,
         algorithm: AlgorithmConfig,
         trainer: TrainerConfig,
+        available: Callable[[str, int], bool] | None = None,
     ) -> None:
         self.held_out = held_out
+        self.available = available
         self.rollout = rollout
         self.config = validation_config(algorithm, trainer)
         self.settings = trainer
@@ -84,17 +93,24 @@ class ValidationCallback(L.Callback):
             self._validate(trainer, pl_module, step)
 
     def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
+        parts = [
+            part
+            for part in self.held_out
+            if self.available is None or self.available(part.split, step)
+        ]
+        if not parts:
+            return
         started = time.perf_counter()
         per_engine = self.rollout.ranks_per_engine
         mine = slice(trainer.global_rank // per_engine, None, world_size() // per_engine)
         metrics: dict[str, float] = {}
         shown: Sequence[RolloutGroup] = ()
-        for part in self.held_out:
+        for part in parts:
             groups = self.rollout.roll_out(
                 part.prompts[mine],
                 step,
                 self.config,
-                part.name or "val",
+                part.split,
                 renderer=part.renderer,
                 verify=part.verify,
             )
@@ -110,7 +126,7 @@ class ValidationCallback(L.Callback):
             logger.log_metrics(metrics | timings, step=step)
             if isinstance(logger, WandbLogger):
                 logger.log_validation(shown, step)
-        self.step, self.accuracy = step, metrics["val/accuracy"]
+        self.step, self.accuracy = step, metrics.get("val/accuracy", math.nan)
 
     def state_dict(self) -> dict[str, Any]:
         """What was validated last."""

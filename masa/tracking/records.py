@@ -9,16 +9,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from masa.rollout_columns import SCHEMA
+from masa.rollout_columns import SCHEMA, TOKENS
 from masa.tracking.files import atomic_write
 from masa.types import Completion, RolloutGroup
 
 
 def rows(
-    groups: Iterable[RolloutGroup], step: int, split: str, meta_limit: int
+    groups: Iterable[RolloutGroup],
+    step: int,
+    split: str,
+    meta_limit: int,
+    record_tokens: bool = False,
 ) -> list[dict[str, Any]]:
     """All completions of the groups, solutions after predictions, as rows of `SCHEMA`, and the
-    prompts without any."""
+    prompts without any. With `record_tokens` also the columns `TOKENS`."""
     table = []
     for group in groups:
         common = {
@@ -43,6 +47,8 @@ def rows(
             zip(group.meta, group.predictions, strict=True)
         ):
             row = common | _completion(completion, i, "meta", meta_limit)
+            if record_tokens:
+                row |= _tokens(group.meta_prompt_ids, completion)
             row |= {
                 "prompt_tokens": len(group.meta_prompt_ids),
                 "predicted_pass_rate": prediction.pass_rate,
@@ -56,6 +62,8 @@ def rows(
             table.append(row)
         for i, (completion, correct) in enumerate(zip(group.solutions, group.correct, strict=True)):
             row = common | _completion(completion, i, "solution", group.plan.max_tokens)
+            if record_tokens:
+                row |= _tokens(group.solution_prompt_ids, completion)
             row |= {
                 "prompt_tokens": len(group.solution_prompt_ids),
                 "score": group.scores[i],
@@ -82,14 +90,20 @@ def _completion(completion: Completion, sample: int, kind: str, limit: int) -> d
     }
 
 
-def write(table: Sequence[dict[str, Any]], path: Path) -> None:
+def _tokens(prompt_ids: Sequence[int], completion: Completion) -> dict[str, Any]:
+    values = (prompt_ids, completion.token_ids, completion.logprobs)
+    return dict(zip(TOKENS.names, values, strict=True))
+
+
+def write(table: Sequence[dict[str, Any]], path: Path, record_tokens: bool = False) -> None:
     """Write rows to a parquet file that is either complete or absent.
 
     Raises:
         TrainingError: the file cannot be written.
     """
+    schema = pa.schema([*SCHEMA, *TOKENS]) if record_tokens else SCHEMA
     with atomic_write(path) as partial:
-        pq.write_table(pa.Table.from_pylist(list(table), SCHEMA), partial, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(list(table), schema), partial, compression="zstd")
 
 
 def drop_after(directory: Path, step: int) -> None:

@@ -58,8 +58,8 @@ class Model(Protocol):
         """Local folder of the model."""
         ...
 
-    def load(self, path: Path) -> PreTrainedModel:
-        """The policy in that folder, ready for training."""
+    def load(self, path: Path, weights: bool = True) -> PreTrainedModel:
+        """The policy in that folder, ready for training, or only its shapes."""
         ...
 
 
@@ -91,9 +91,9 @@ class WarmStartedModel:
         config = AutoConfig.for_model(**self.architecture)
         return cached_warm_start(task, config, self.warmstart, self.cache_dir)
 
-    def load(self, path: Path) -> PreTrainedModel:
+    def load(self, path: Path, weights: bool = True) -> PreTrainedModel:
         """The policy in `path`, in float32."""
-        return load_policy(path)
+        return load_policy(path, weights=weights)
 
 
 class HubModel:
@@ -182,10 +182,14 @@ class HubModel:
             )
         return Path(path)
 
-    def load(self, path: Path) -> PreTrainedModel:
+    def load(self, path: Path, weights: bool = True) -> PreTrainedModel:
         """The policy in `path`, with a new adapter where `lora` sets one."""
         model = load_policy(
-            path, getattr(torch, self.dtype), self.attn_implementation, self.trust_remote_code
+            path,
+            getattr(torch, self.dtype),
+            self.attn_implementation,
+            self.trust_remote_code,
+            weights,
         )
         _refuse_recurrent(model, path)
         if self.gradient_checkpointing:
@@ -286,8 +290,9 @@ def load_policy(
     dtype: torch.dtype = torch.float32,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
+    weights: bool = True,
 ) -> PreTrainedModel:
-    """The causal LM in `path`.
+    """The causal LM in `path`; without `weights` its parameters are on the device `meta`.
 
     Raises:
         ConfigError: it cannot be loaded with these settings.
@@ -295,6 +300,14 @@ def load_policy(
     remedy = ": correct the folder, or change model.name or model.attn_implementation"
     with _loading(f"the model in {path}", remedy):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        if not weights:
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(  # type: ignore[no-any-return]
+                    config,
+                    dtype=dtype,
+                    attn_implementation=faithful_attention(config, attn_implementation),
+                    trust_remote_code=trust_remote_code,
+                )
         model_and_info: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,

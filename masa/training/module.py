@@ -70,7 +70,7 @@ class MasaModule(L.LightningModule):
         if self.policy is not None:
             return
         self.policy = self.build_policy()
-        self.size = model_size(self.policy)
+        self._describe(self.policy)
         if self.algorithm.kl_beta > 0 and not has_adapter(self.policy):
             self._reference.append(self.build_policy().requires_grad_(False))
         for model in (self.policy, *self._reference):
@@ -78,6 +78,11 @@ class MasaModule(L.LightningModule):
                 shard(model, self.device_mesh, self.settings.precision, self.strategy.cpu_offload)
             else:
                 model.to(self.device)
+
+    def _describe(self, policy: torch.nn.Module) -> None:
+        self.size = model_size(policy)
+        config: Any = policy.config
+        self.attention: str = config._attn_implementation
 
     @property
     def reference(self) -> torch.nn.Module | None:
@@ -117,6 +122,11 @@ class MasaModule(L.LightningModule):
                     metrics |= statistics
         scheduler.step()
         self.version += 1
+        return self._log_step(batch, metrics, started)
+
+    def _log_step(
+        self, batch: StepBatch, metrics: dict[str, float], started: float
+    ) -> dict[str, Any]:
         timings = dict(batch.timings)
         timings |= {f"timing_s/{name}": seconds for name, seconds in self._timings.items()}
         # of the previous rollout, as this one's row must be written first

@@ -24,6 +24,7 @@ from masa.cli import app, config_store
 from masa.cli.config_store import conf_dir
 from masa.config import (
     RENAMED,
+    RENAMED_OPTIONS,
     AlgorithmConfig,
     BCConfig,
     ControlConfig,
@@ -339,6 +340,17 @@ def test_a_setting_of_before_is_answered_with_its_name_now(old, new, capsys):
             load(compose(override))
         message = app._one_line(caught.value, str(conf_dir()), "config")
         assert message == f"{old} is called {new} now"
+
+
+@pytest.mark.parametrize("config", ["config", "evaluate"])
+@pytest.mark.parametrize(("old", "new"), RENAMED_OPTIONS.items())
+def test_an_option_of_before_is_answered_with_its_name_now(old, new, config):
+    assert (conf_dir() / f"{new}.yaml").is_file() and not (conf_dir() / f"{old}.yaml").exists()
+    with pytest.raises(HydraException) as caught:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            hydra.compose(config, [old.replace("/", "="), "++output_dir=."])
+    message = app._one_line(caught.value, str(conf_dir()), config)
+    assert message == f"{old} is called {new} now"
 
 
 # --- conf/

@@ -12,7 +12,7 @@ from builders import World, algorithm, group, meta_text, prompts
 from masa.algorithm.step import collect
 from masa.rollout.validation import validation_metrics
 from masa.tracking.metrics import rollout_metrics
-from masa.tracking.records import SCHEMA
+from masa.tracking.records import SCHEMA, TOKENS
 from masa.types import Objective
 
 ROOT = Path(__file__).parents[3]
@@ -126,5 +126,11 @@ def test_what_is_measured_is_on_the_page():
 
 def test_the_schema_is_on_the_page():
     rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", ROLLOUTS, re.MULTILINE)
-    kinds = {pa.float64(): "float64", pa.list_(pa.string()): "list of strings"}
-    assert rows == [(field.name, kinds.get(field.type, str(field.type))) for field in SCHEMA]
+    kinds = {
+        pa.float64(): "float64",
+        pa.list_(pa.string()): "list of strings",
+        pa.list_(pa.int32()): "list of int32",
+        pa.list_(pa.float32()): "list of float32",
+    }
+    fields = [*SCHEMA, *TOKENS]
+    assert rows == [(field.name, kinds.get(field.type, str(field.type))) for field in fields]

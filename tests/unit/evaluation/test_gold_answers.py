@@ -1,4 +1,4 @@
-"""masa-eval engine=replay: gold answers score 100 %, wrong ones 0 %, also on published files."""
+"""masa-eval engine=gold_answers: gold answers score 100 %, wrong ones 0 %, published files too."""
 
 import json
 import os
@@ -26,14 +26,14 @@ FILES = {
 
 
 @pytest.fixture
-def replay(tmp_path, monkeypatch):
-    """results.json of `masa-eval engine=replay` on files by benchmark, and results.md."""
+def say(tmp_path, monkeypatch):
+    """results.json of `masa-eval engine=gold_answers` on files by benchmark, and results.md."""
     # else its changes to logging would outlive the test
     monkeypatch.setattr(app, "quiet", lambda path: None)
 
-    def replayed(files, answers, *overrides, out="out"):
+    def answered(files, answers, *overrides, out="out"):
         cfg = compose(
-            "model.name=null", "engine=replay", f"engine.answers={answers}",
+            "model.name=null", "engine=gold_answers", f"engine.answers={answers}",
             f"benchmark=[{','.join(files)}]", f"output_dir={tmp_path / out}",
             *(f"benchmark.{name}.path={path}" for name, path in files.items()),
             "n=2", "k=[1,2]", "max_tokens=4096", "allow_unsafe_execution=true", *overrides,
@@ -44,7 +44,7 @@ def replay(tmp_path, monkeypatch):
         table = (folder / "results.md").read_text()
         return json.loads((folder / "results.json").read_text()), table
 
-    return replayed
+    return answered
 
 
 def synthetic(name, tmp_path):
@@ -69,40 +69,40 @@ def assert_all(results, score):
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_every_benchmark_in_its_published_form(name, tmp_path, replay):
+def test_every_benchmark_in_its_published_form(name, tmp_path, say):
     files = {name: synthetic(name, tmp_path)}
-    results, _ = replay(files, "wrong", out="wrong")
+    results, _ = say(files, "wrong", out="wrong")
     assert_all(results, 0)
     if name == "livecodebench":
         with pytest.raises(ConfigError, match="has no solutions"):
-            replay(files, "gold")
+            say(files, "gold")
     else:
-        results, _ = replay(files, "gold")
+        results, _ = say(files, "gold")
         assert_all(results, 1)
         assert results["benchmarks"][name]["questions"] == 2
 
 
-def test_a_stopped_replay_resumes(tmp_path, replay):
+def test_a_stopped_evaluation_resumes(tmp_path, say):
     files = {"math500": synthetic("math500", tmp_path)}
-    replay(files, "gold")
-    results, _ = replay(files, "gold", "n=5")
+    say(files, "gold")
+    results, _ = say(files, "gold", "n=5")
     assert_all(results, 1)
     assert results["benchmarks"]["math500"]["samples"] == 5
 
 
-def test_equal_texts_of_two_benchmarks_are_distinguished(tmp_path, replay):
+def test_equal_texts_of_two_benchmarks_are_distinguished(tmp_path, say):
     first, second = ({"problem": "What is it?", "answer": answer} for answer in ("1", "2"))
     files = {"aime24": tmp_path / "a.jsonl", "aime25": tmp_path / "b.jsonl"}
     files["aime24"].write_text(json.dumps({"id": 0, **first}))
     files["aime25"].write_text(json.dumps(second))
-    assert_all(replay(files, "gold")[0], 1)
+    assert_all(say(files, "gold")[0], 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answers, score", [("gold", 1), ("wrong", 0)])
-def test_published_mathematics_and_logic(answers, score, replay):
+def test_published_mathematics_and_logic(answers, score, say):
     files = published_files(*(name for name in FILES if name != "mbpp"))
-    results, _ = replay(files, answers)
+    results, _ = say(files, answers)
     assert_all(results, score)
     questions = {name: each["questions"] for name, each in results["benchmarks"].items()}
     assert questions == {
@@ -112,20 +112,20 @@ def test_published_mathematics_and_logic(answers, score, replay):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answers, score", [("gold", 1), ("wrong", 0)])
-def test_published_programs(answers, score, replay):
-    results, table = replay(published_files("mbpp"), answers, "n=1", "k=[1]")
+def test_published_programs(answers, score, say):
+    results, table = say(published_files("mbpp"), answers, "n=1", "k=[1]")
     mbpp = results["benchmarks"]["mbpp"]
     assert mbpp["pass_at"]["1"]["value"] == score
     assert mbpp["questions"] + len(mbpp["left_out"]) == 500
 
 
-def test_rows_that_no_answer_can_pass_are_left_out_and_counted(tmp_path, replay):
+def test_rows_that_no_answer_can_pass_are_left_out_and_counted(tmp_path, say):
     row = {"prompt": "Depth?", "task_id": 1, "code": "def depth(root):\n    return 0"}
     rows = [{**row, "test": ["assert depth(None) == 0"]},
             {**row, "task_id": 367, "test": ["assert depth(root) == 0"]}]  # fmt: skip
     path = tmp_path / "mbpp.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    results, table = replay({"mbpp": path}, "gold")
+    results, table = say({"mbpp": path}, "gold")
     assert_all(results, 1)
     assert results["benchmarks"]["mbpp"]["questions"] == 1
     assert list(results["benchmarks"]["mbpp"]["left_out"]) == ["367"]

@@ -19,7 +19,7 @@ from masa.tasks.templates import PASS_RATE_SCALE
 from masa.types import Completion, Request
 
 
-class ReplayEngine:
+class GoldAnswersEngine:
     """Gives the scorer's correct or wrong response, and predicts its pass rate.
 
     Args:
@@ -27,7 +27,7 @@ class ReplayEngine:
         answers: gold or wrong.
 
     Raises:
-        ConfigError: a benchmark has no solutions to replay.
+        ConfigError: a benchmark has no solutions, and correct answers are asked for.
     """
 
     def __init__(self, samplers: Sequence[Sampler], answers: str = "gold") -> None:
@@ -75,7 +75,7 @@ def _reply(sampler: Sampler, kind: str, item: Item, answers: str) -> tuple[int, 
     gold = answers == "gold"
     text = scorer.correct_response(item) if gold else scorer.wrong_response(item)
     if text is None:
-        raise ConfigError(f"{sampler.benchmark.name} has no solutions: replay engine.answers=wrong")
+        raise ConfigError(f"{sampler.benchmark.name} has no solutions: use engine.answers=wrong")
     reply = sampler.renderer.assistant_turn(text)
     if kind == "solution":
         return reply

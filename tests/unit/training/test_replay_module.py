@@ -1,0 +1,37 @@
+"""What a replay knows of the model, without its weights."""
+
+import pytest
+import torch
+from builders import algorithm, model_folder
+
+from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig
+from masa.training.lora import LoraConfig
+from masa.training.models import HubModel, model_size
+from masa.training.replay import ReplayModule
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_shapes_without_weights(tmp_path, rank):
+    folder = model_folder(tmp_path)
+    model = HubModel(str(folder), attn_implementation="eager", lora=LoraConfig(rank=rank))
+    whole, shapes = model.load(folder), model.load(folder, weights=False)
+    assert {p.device.type for p in shapes.parameters()} <= {"meta", "cpu"}
+    held = sum(p.numel() for p in shapes.parameters() if p.device.type == "cpu")
+    assert held <= model_size(whole).trained * (rank is not None)
+
+    def settings():
+        return algorithm(), OptimizerConfig(), TrainerConfig(), StrategyConfig()
+
+    module = ReplayModule(lambda: shapes, *settings())
+    module.configure_model()
+    assert module.size == model_size(whole)
+    assert module.attention == "eager"
+    assert module.configure_optimizers() is None
+    assert list(module.named_weights()) == [] == list(module.parameters())
+
+
+def test_a_damaged_weight_file_does_not_matter(tmp_path):
+    folder = model_folder(tmp_path)
+    (folder / "model.safetensors").write_bytes(b"none")
+    shapes = HubModel(str(folder)).load(folder, weights=False)
+    assert all(p.dtype == torch.float32 for p in shapes.parameters())
