@@ -129,6 +129,7 @@ def group(
         solutions=tuple(completion(n) for n in lengths),
         scores=tuple(map(float, correct)),
         correct=tuple(correct),
+        task_rewards=tuple({} for _ in correct),
         shaped_scores=tuple(map(float, correct)),
         uncensored=bool(correct) if uncensored is None else uncensored,
     )

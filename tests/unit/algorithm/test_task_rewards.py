@@ -206,7 +206,8 @@ def test_rewards_shape_the_advantage_and_nothing_else():
     assert shaped.solution_rewards == (1.5, 1.0)
     assert shaped.solution_advantages[0] > 0 > shaped.solution_advantages[1]
     assert shaped.zero_variance and not shaped.mixed and shaped.pass_rate == 1
-    metrics = rollout_metrics([shaped, group()], 0)
+    plain = group(task_rewards=({"brevity": None, "form": None},) * 2)
+    metrics = rollout_metrics([shaped, plain], 0)
     assert metrics["reward"] == (1.25 + 0.5) / 2 and metrics["pass_rate"] == 0.75
     assert "overlong_penalty" not in metrics
 

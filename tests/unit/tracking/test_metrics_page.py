@@ -73,7 +73,8 @@ NO_METRICS = {
 
 
 def general(name):
-    return re.sub(r"level_\d+$", "level_*", re.sub(r"(meta/reward/)\w+$", r"\1<name>", name))
+    name = re.sub(r"level_\d+$", "level_*", name)
+    return re.sub(r"(meta/reward/|rewards/)\w+", r"\1<name>", name)
 
 
 def test_each_name_is_listed_once():
@@ -96,8 +97,9 @@ def is_emitted(name):
         return 'f"val/{part.name}"' in (ROOT / "masa" / "rollout" / "validation.py").read_text()
     if name.startswith("val/"):
         name = name.removeprefix("val/").replace("/level_*", "")
-    if name == "meta/reward/<name>":
-        return 'f"meta/reward/{name}"' in (ROOT / "masa" / "tracking" / "metrics.py").read_text()
+    if "<name>" in name:
+        pattern = f'f"{name.replace("<name>", "{name}")}"'
+        return pattern in (ROOT / "masa" / "tracking" / "metrics.py").read_text()
     if name.startswith("loss/"):
         return name.removeprefix("loss/") in OBJECTIVES
     return name in EMITTED
@@ -118,7 +120,10 @@ def test_what_is_measured_is_on_the_page():
         lambda problem, seed: f"sum ={seed % 20}",
     )
     groups = collect(prompts(12), 1, world.context)
-    assert set(map(general, rollout_metrics(groups, 200))) <= set(LISTED)
+    rewarded = group(task_rewards=({"brevity": 0.5}, {"brevity": 1.0}))
+    measured = {**rollout_metrics(groups, 200), **rollout_metrics([rewarded], 200)}
+    assert "rewards/brevity/std" in measured
+    assert set(map(general, measured)) <= set(LISTED)
     levels = [group(decided=g.plan, prompt=g.prompt) for g in groups]
     measured = {**validation_metrics(groups), **validation_metrics(levels)}
     assert {general(f"val/{name}") for name in measured} <= set(LISTED)
