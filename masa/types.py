@@ -8,12 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
+
+TokenIds = npt.NDArray[np.int32]
+"""[T] token ids. The types below make one of any sequence of integers."""
+Logprobs = npt.NDArray[np.float32]
+"""[T] log-probs (nats). `Completion` and `Sample` make one of any sequence of numbers."""
 
 Objective = Literal["solution", "meta", "bc"]
 OBJECTIVES: tuple[Objective, ...] = ("solution", "meta", "bc")
+
+
+class ByContent:
+    """Equality and hash of a dataclass with arrays: two are equal where their arrays hold the same.
+
+    Of the dataclass that it is a base of, `_arrays` names the fields and their dtypes.
+    """
+
+    _arrays: ClassVar[Mapping[str, type[np.generic]]] = {}
+
+    def __post_init__(self) -> None:
+        for name, dtype in self._arrays.items():
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
+
+    def _content(self) -> tuple[Any, ...]:
+        return tuple(
+            value.tobytes() if name in self._arrays else value for name, value in vars(self).items()
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
 
 
 @dataclass(frozen=True)
@@ -32,11 +63,13 @@ class Prompt:
     """The columns of its row in a data set, as they stand there, for further rewards."""
 
 
-@dataclass(frozen=True)
-class Request:
+@dataclass(frozen=True, eq=False)
+class Request(ByContent):
     """What an engine is asked to sample."""
 
-    prompt_ids: tuple[int, ...]
+    _arrays = {"prompt_ids": np.int32}
+
+    prompt_ids: TokenIds
     """Token ids of the rendered prompt."""
     seeds: tuple[int, ...]
     """One sampling seed per completion; its length is the number of completions."""
@@ -55,13 +88,15 @@ class Request:
         return len(self.prompt_ids) + len(self.seeds) * each if self.seeds else 0
 
 
-@dataclass(frozen=True)
-class Completion:
+@dataclass(frozen=True, eq=False)
+class Completion(ByContent):
     """One sampled continuation: what the engine drew is what is trained on."""
 
-    token_ids: tuple[int, ...]
+    _arrays = {"token_ids": np.int32, "logprobs": np.float32}
+
+    token_ids: TokenIds
     """Sampled token ids, with the end-of-sequence token where it was drawn."""
-    logprobs: tuple[float, ...]
+    logprobs: Logprobs
     """log pi(token) under the sampling distribution, one per token (nats)."""
     finished: bool
     """True where the model ended by itself, False where `max_tokens` cut it."""
@@ -116,14 +151,16 @@ class PromptPlan:
         return self.gate_active or self.cutoff_active
 
 
-@dataclass(frozen=True)
-class RolloutGroup:
+@dataclass(frozen=True, eq=False)
+class RolloutGroup(ByContent):
     """Everything known of one prompt after its rollouts."""
 
+    _arrays = {"meta_prompt_ids": np.int32, "solution_prompt_ids": np.int32}
+
     prompt: Prompt
-    meta_prompt_ids: tuple[int, ...]
+    meta_prompt_ids: TokenIds
     """Token ids of q_meta."""
-    solution_prompt_ids: tuple[int, ...]
+    solution_prompt_ids: TokenIds
     """Token ids of q_sol, hint included."""
     plan: PromptPlan
     meta: tuple[Completion, ...]
@@ -201,38 +238,42 @@ class RolloutGroup:
         return tuple(len(c.token_ids) for c in self.solutions)
 
 
-@dataclass(frozen=True)
-class Expert:
+@dataclass(frozen=True, eq=False)
+class Expert(ByContent):
     """An expert meta-trajectory: a meta rollout whose numbers were overwritten by the truth."""
 
+    _arrays = {"prompt_ids": np.int32, "token_ids": np.int32}
+
     prompt_id: str
-    prompt_ids: tuple[int, ...]
+    prompt_ids: TokenIds
     """Token ids of q_meta."""
-    token_ids: tuple[int, ...]
+    token_ids: TokenIds
     """Token ids of the trajectory, end-of-sequence included."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain form for checkpoints."""
         return {
             "prompt_id": self.prompt_id,
-            "prompt_ids": list(self.prompt_ids),
-            "token_ids": list(self.token_ids),
+            "prompt_ids": self.prompt_ids.tolist(),
+            "token_ids": self.token_ids.tolist(),
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Expert:
         """Inverse of `as_dict`."""
-        return cls(plain["prompt_id"], tuple(plain["prompt_ids"]), tuple(plain["token_ids"]))
+        return cls(plain["prompt_id"], plain["prompt_ids"], plain["token_ids"])
 
 
-@dataclass(frozen=True)
-class Sample:
+@dataclass(frozen=True, eq=False)
+class Sample(ByContent):
     """One sequence to train on."""
 
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
+    _arrays = {"prompt_ids": np.int32, "token_ids": np.int32, "logprobs": np.float32}
+
+    prompt_ids: TokenIds
+    token_ids: TokenIds
     """The tokens that are trained on."""
-    logprobs: tuple[float, ...]
+    logprobs: Logprobs
     """Behaviour log-probs of `token_ids`; zeros for bc, which has no behaviour policy."""
     advantage: float
     """A_i, shared by all its tokens; unused for bc."""
@@ -253,7 +294,8 @@ class Sample:
     @classmethod
     def of_denominator(cls, objective: Objective, denominator: float) -> Sample:
         """No sequence: something that was not sampled, and counts in the mean all the same."""
-        return cls((), (), (), 0.0, objective, weight=0.0, own_denominator=denominator)
+        ids, logprobs = np.empty(0, np.int32), np.empty(0, np.float32)
+        return cls(ids, ids, logprobs, 0.0, objective, weight=0.0, own_denominator=denominator)
 
 
 @dataclass(frozen=True)
@@ -333,16 +375,16 @@ class StepBatch:
 class Renderer(Protocol):
     """How a prompt is put to the model and its words are read."""
 
-    def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
+    def meta_prompt(self, prompt: Prompt) -> TokenIds:
         """Token ids of q_meta."""
         ...
 
-    def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
+    def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> TokenIds:
         """Token ids of q_sol, with hinted notions where there are any."""
         ...
 
-    def text(self, token_ids: Sequence[int]) -> str:
-        """Decoded text without special tokens."""
+    def texts(self, sequences: Sequence[TokenIds]) -> list[str]:
+        """Decoded text of each without special tokens."""
         ...
 
     def parse(self, text: str) -> MetaPrediction:

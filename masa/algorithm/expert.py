@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from masa.config import BCConfig
-from masa.types import Expert, RolloutGroup, Sample
+import numpy as np
 
-Rewrite = Callable[[str, int, int], tuple[int, ...] | None]
+from masa.config import BCConfig
+from masa.types import Expert, RolloutGroup, Sample, TokenIds
+
+Rewrite = Callable[[str, int, int], TokenIds | None]
 """(text of a meta rollout, pass rate 0..8, length) -> token ids of the corrected trajectory."""
 
 
@@ -56,7 +58,7 @@ class ExpertPool:
         if self.config.mode == "separate" and len(self._experts) < self.config.pool_size:
             return []
         samples = [
-            Sample(e.prompt_ids, e.token_ids, (0.0,) * len(e.token_ids), 0.0, "bc")
+            Sample(e.prompt_ids, e.token_ids, np.zeros(len(e.token_ids), np.float32), 0.0, "bc")
             for e in self._experts
         ]
         if self.config.mode == "separate":

@@ -27,6 +27,7 @@ from masa.types import (
     Request,
     RolloutGroup,
     Sample,
+    TokenIds,
 )
 
 Generate = Callable[[Sequence[Request]], list[list[Completion]]]
@@ -146,10 +147,9 @@ def sampling_seeds(prompt: Prompt, step: int, seed: int, kind: str, count: int) 
 
 def sample(requests: Sequence[Request], context: RolloutContext) -> list[tuple[Completion, ...]]:
     """Completions with their text, per request."""
-    return [
-        tuple(replace(c, text=context.renderer.text(c.token_ids)) for c in completions)
-        for completions in context.generate(requests)
-    ]
+    sampled = context.generate(requests)
+    texts = iter(context.renderer.texts([c.token_ids for group in sampled for c in group]))
+    return [tuple(replace(c, text=next(texts)) for c in group) for group in sampled]
 
 
 def parse(meta: Sequence[Completion], context: RolloutContext) -> tuple[MetaPrediction, ...]:
@@ -244,7 +244,7 @@ def training_samples(groups: Sequence[RolloutGroup], config: AlgorithmConfig) ->
     """What the policy trains on. Meta rollouts without truth earn no reward and are left out."""
     samples = []
     for group in groups:
-        parts: list[tuple[Objective, tuple[int, ...], Sequence[Completion], Sequence[float]]] = []
+        parts: list[tuple[Objective, TokenIds, Sequence[Completion], Sequence[float]]] = []
         if group.kept:
             parts.append(
                 ("solution", group.solution_prompt_ids, group.solutions, group.solution_advantages)

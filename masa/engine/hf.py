@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from transformers import (
@@ -20,7 +22,7 @@ from transformers import (
 )
 
 from masa.errors import ConfigError
-from masa.types import Completion, Request
+from masa.types import Completion, Logprobs, Request, TokenIds
 
 DROP_SHARE = 0.25
 """Share of finished rows at which they are dropped from the batch."""
@@ -130,13 +132,13 @@ class HfEngine:
         del self.model
 
     @torch.inference_mode()
-    def _sample(self, rows: Sequence[tuple[tuple[int, ...], int, int]]) -> list[Completion]:
+    def _sample(self, rows: Sequence[tuple[TokenIds, int, int]]) -> list[Completion]:
         longest = max(len(prompt) for prompt, _, _ in rows)
         pad = self.eos_token_ids[0]
         input_ids = torch.full((len(rows), longest), pad, device=self.device)  # [B, P]
         mask = torch.zeros_like(input_ids)
         for i, (prompt, _, _) in enumerate(rows):
-            input_ids[i, longest - len(prompt) :] = torch.tensor(prompt, device=self.device)
+            input_ids[i, longest - len(prompt) :] = torch.as_tensor(prompt, device=self.device)
             mask[i, longest - len(prompt) :] = 1
         noise = _SeededSampling([seed for _, seed, _ in rows], self.temperature, self.device)
         ends = torch.tensor([longest + limit for _, _, limit in rows], device=self.device)
@@ -158,11 +160,12 @@ class HfEngine:
                 logits_processor=LogitsProcessorList([noise]),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
-            tokens, logprobs = output.sequences[:, longest:], noise.logprobs()  # [B, T]
-            for i in stop.ended.nonzero()[:, 0].tolist():
+            ended = stop.ended.nonzero()[:, 0]
+            tokens = output.sequences[ended, longest:].cpu().numpy()  # [ended, T]
+            logprobs = noise.logprobs()[ended].cpu().numpy()
+            for i, drawn, of_drawn in zip(ended.tolist(), tokens, logprobs, strict=True):
                 row = active[i]
-                limit = rows[row][2]
-                completions[row] = self._completion(tokens[i].tolist(), logprobs[i].tolist(), limit)
+                completions[row] = self._completion(drawn, of_drawn, rows[row][2])
             unfinished = (~stop.ended).nonzero()[:, 0]
             active = [active[i] for i in unfinished.tolist()]
             cache = output.past_key_values
@@ -172,12 +175,14 @@ class HfEngine:
             mask = F.pad(mask[unfinished], (0, input_ids.shape[1] - mask.shape[1]), value=1)
         return [completions[i] for i in range(len(rows))]
 
-    def _completion(self, tokens: list[int], logprobs: list[float], limit: int) -> Completion:
-        ends = [i for i, token in enumerate(tokens[:limit]) if token in self.eos_token_ids]
-        length = ends[0] + 1 if ends else min(limit, len(tokens))
-        return Completion(
-            tuple(tokens[:length]), tuple(logprobs[:length]), bool(ends), self.version
-        )
+    def _completion(
+        self, tokens: npt.NDArray[np.int64], logprobs: Logprobs, limit: int
+    ) -> Completion:
+        ends = np.flatnonzero(np.isin(tokens[:limit], self.eos_token_ids))
+        length = ends[0] + 1 if len(ends) else min(limit, len(tokens))
+        # a copy does not keep the other rows in memory
+        drawn = tokens[:length].astype(np.int32), logprobs[:length].copy()
+        return Completion(*drawn, bool(len(ends)), self.version)
 
 
 class _SeededSampling(LogitsProcessor):

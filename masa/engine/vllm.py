@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -118,7 +119,7 @@ class VllmEngine:
         params = []
         for request in requests:
             for seed in request.seeds:
-                prompts.append({"prompt_token_ids": list(request.prompt_ids)})
+                prompts.append({"prompt_token_ids": request.prompt_ids.tolist()})
                 params.append(
                     self._sampling_params(
                         temperature=self.temperature,
@@ -168,8 +169,8 @@ class VllmEngine:
     def _completion(self, output: Any) -> Completion:
         sampled = output.outputs[0]
         return Completion(
-            token_ids=tuple(sampled.token_ids),
-            logprobs=tuple(sampled.logprobs.logprobs),
+            token_ids=np.asarray(sampled.token_ids, np.int32),
+            logprobs=np.asarray(sampled.logprobs.logprobs, np.float32),
             finished=sampled.finish_reason == "stop",
             version=self.version,
         )

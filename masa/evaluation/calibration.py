@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from masa.algorithm.controller import Controller
@@ -151,8 +152,8 @@ def _group(
     controller = Controller(algorithm, seed=0)
     group = RolloutGroup(
         prompt=prompt,
-        meta_prompt_ids=(),
-        solution_prompt_ids=(),
+        meta_prompt_ids=np.empty(0, np.int32),
+        solution_prompt_ids=np.empty(0, np.int32),
         plan=controller.decide(prompt, predictions, controller.phase(0)),
         meta=tuple(_completion(row) for row in meta.itertuples()),
         predictions=predictions,
@@ -168,7 +169,8 @@ def _group(
 def _completion(row: Any) -> Completion:
     # the tokens are not saved; lengths need only their number
     count = int(row.tokens)
-    return Completion((0,) * count, (0.0,) * count, not row.truncated, 0, row.text)
+    tokens, logprobs = np.zeros(count, np.int32), np.zeros(count, np.float32)
+    return Completion(tokens, logprobs, not row.truncated, 0, row.text)
 
 
 def measuring_config(max_tokens: int, min_length: int, sigma: float) -> AlgorithmConfig:

@@ -10,13 +10,14 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+import numpy as np
 import torch
 
 from masa.errors import ConfigError
 from masa.evaluation.items import Item
 from masa.evaluation.sampling import Sampler
 from masa.tasks.templates import PASS_RATE_SCALE
-from masa.types import Completion, Request
+from masa.types import Completion, Request, TokenIds
 
 
 class GoldAnswersEngine:
@@ -33,13 +34,13 @@ class GoldAnswersEngine:
     def __init__(self, samplers: Sequence[Sampler], answers: str = "gold") -> None:
         if answers not in ("gold", "wrong"):
             raise ConfigError(f"engine.answers is {answers!r}, it must be gold or wrong")
-        self.replies: dict[tuple[tuple[int, ...], int], tuple[int, ...]] = {}
+        self.replies: dict[tuple[bytes, int], TokenIds] = {}
         for sampler in samplers:
             for (kind, _), draws in groupby(
                 sampler.missing, key=lambda draw: (draw.kind, draw.item.prompt.id)
             ):
                 group = list(draws)
-                prompt = sampler.prompt_ids(kind, group[0].item)
+                prompt = sampler.prompt_ids(kind, group[0].item).tobytes()
                 reply = _reply(sampler, kind, group[0].item, answers)
                 # two questions may have the same text, but no two draws have the same seed
                 self.replies |= {(prompt, sampler.seed(draw)): reply for draw in group}
@@ -65,12 +66,13 @@ class GoldAnswersEngine:
         """See `Engine.close`."""
 
     def _completion(self, request: Request, seed: int) -> Completion:
-        reply = self.replies[request.prompt_ids, seed]
+        reply = self.replies[request.prompt_ids.tobytes(), seed]
         tokens = reply[: request.max_tokens]
-        return Completion(tokens, (0.0,) * len(tokens), len(tokens) == len(reply), 0)
+        logprobs = np.zeros(len(tokens), np.float32)
+        return Completion(tokens, logprobs, len(tokens) == len(reply), 0)
 
 
-def _reply(sampler: Sampler, kind: str, item: Item, answers: str) -> tuple[int, ...]:
+def _reply(sampler: Sampler, kind: str, item: Item, answers: str) -> TokenIds:
     scorer = sampler.benchmark.scorer
     gold = answers == "gold"
     text = scorer.correct_response(item) if gold else scorer.wrong_response(item)

@@ -19,7 +19,7 @@ from masa.evaluation.items import Item
 from masa.evaluation.store import Store
 from masa.seeding import derive_seed
 from masa.tasks.templates import PromptRenderer
-from masa.types import Completion, Engine, Request
+from masa.types import Completion, Engine, Request, TokenIds
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Sampler:
             if (kind, item.prompt.id, sample) not in saved
         ]
 
-    def prompt_ids(self, kind: str, item: Item) -> tuple[int, ...]:
+    def prompt_ids(self, kind: str, item: Item) -> TokenIds:
         """Token ids of the prompt of a question."""
         if kind == "meta":
             return self.renderer.meta_prompt(item.prompt)
@@ -141,8 +141,8 @@ class Sampler:
         self, draws: Sequence[Draw], completions: Sequence[Completion]
     ) -> list[dict[str, Any]]:
         rows = []
-        for draw, completion in zip(draws, completions, strict=True):
-            text = self.renderer.text(completion.token_ids)
+        texts = self.renderer.texts([completion.token_ids for completion in completions])
+        for draw, completion, text in zip(draws, completions, texts, strict=True):
             row: dict[str, Any] = {
                 "benchmark": self.benchmark.name,
                 "id": draw.item.prompt.id,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from heapq import heappop, heappush
 
+import numpy as np
 import torch
 
 from masa.config import AlgorithmConfig
@@ -73,7 +75,8 @@ def build_update(
     micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id, layout)
     most = max_over_ranks(len(micro_batches))
     # ranks with fewer micro-batches would leave the others waiting in FSDP's collectives
-    dummy = Sample((pad_token_id,), (pad_token_id,), (0.0,), 0.0, "solution")
+    token = np.array([pad_token_id], np.int32)
+    dummy = Sample(token, token, np.zeros(1, np.float32), 0.0, "solution")
     while len(micro_batches) < most:
         micro_batches.append(pad([dummy], dict.fromkeys(OBJECTIVES, 0.0), pad_token_id))
     return Update(micro_batches, empty=most == 0, cloning=cloning)
@@ -109,24 +112,60 @@ def pack(
         layout: padded (a row each, samples of like length together) or packed (end to end in one
             row, without padding, for attention that knows variable lengths).
     """
+    longest_first = sorted(samples, key=len, reverse=True)
+    if layout == "packed":
+        filled = first_fit(longest_first, micro_batch_tokens)
+        return [collate([batch], weights, pad_token_id) for batch in filled]
+    alike = like_lengths(longest_first, micro_batch_tokens)
+    return [pad(batch, weights, pad_token_id) for batch in alike]
+
+
+def first_fit(samples: Sequence[Sample], capacity: int) -> list[list[Sample]]:
+    """Each sample in the first micro-batch that has room for it; O(n log n).
+
+    Args:
+        samples: the longest first, so that a micro-batch with room for one has room for the next.
+        capacity: tokens of a micro-batch; a longer sample has one to itself.
+    """
     batches: list[list[Sample]] = []
-    for sample in sorted(samples, key=len, reverse=True):
-        if layout == "packed":
-            fits = [sum(map(len, b)) + len(sample) <= micro_batch_tokens for b in batches]
-        else:
-            # only the last batch holds samples of like length
-            fits = [False] * (len(batches) - 1)
-            for batch in batches[-1:]:
-                positions = len(batch[0]) * (len(batch) + 1)
-                filled = sum(map(len, batch)) + len(sample)
-                fits += [positions <= micro_batch_tokens and filled >= positions * (1 - PADDING)]
-        if any(fits):
-            batches[fits.index(True)].append(sample)
+    room: list[int] = []
+    # two heaps: batches that the sample fits into, by index, and the others, by room
+    open_batches: list[int] = []
+    closed: list[tuple[int, int]] = []
+    for sample in samples:
+        while closed and -closed[0][0] >= len(sample):
+            heappush(open_batches, heappop(closed)[1])
+        if not open_batches:
+            heappush(open_batches, len(batches))
+            batches.append([])
+            room.append(capacity)
+        first = open_batches[0]
+        batches[first].append(sample)
+        room[first] -= len(sample)
+        if room[first] < len(sample):
+            heappop(open_batches)
+            heappush(closed, (-room[first], first))
+    return batches
+
+
+def like_lengths(samples: Sequence[Sample], capacity: int) -> list[list[Sample]]:
+    """Each sample in the last micro-batch or a new one, so that the rows of one are of like length.
+
+    Args:
+        samples: the longest first.
+        capacity: positions of a micro-batch, padding included; a longer sample has one to itself.
+    """
+    batches: list[list[Sample]] = []
+    filled = 0
+    for sample in samples:
+        filled += len(sample)
+        positions = len(batches[-1][0]) * (len(batches[-1]) + 1) if batches else 0
+        if 0 < positions <= capacity and filled >= positions * (1 - PADDING):
+            batches[-1].append(sample)
         else:
             batches.append([sample])
-    if layout == "packed":
-        return [collate([batch], weights, pad_token_id) for batch in batches]
-    return [pad(batch, weights, pad_token_id) for batch in batches]
+            filled = len(sample)
+    return batches
 
 
 def pad(samples: Sequence[Sample], weights: Mapping[str, float], pad_token_id: int) -> MicroBatch:
@@ -139,24 +178,34 @@ def collate(
 ) -> MicroBatch:
     """One micro-batch: the samples of a row end to end, padded on the right to the longest row."""
     shape = (len(rows), max(sum(map(len, row)) for row in rows))
-    input_ids = torch.full(shape, pad_token_id, dtype=torch.long)  # [B, T]
-    attention_mask = torch.zeros(shape, dtype=torch.long)
-    position_ids = torch.zeros(shape, dtype=torch.long)
-    behaviour = torch.zeros(shape)
-    advantages = torch.zeros(shape)
-    streams: dict[str, torch.Tensor] = {name: torch.zeros(shape) for name in OBJECTIVES}
+    input_ids = np.full(shape, pad_token_id, np.int64)  # [B, T]
+    attention_mask = np.zeros(shape, np.int64)
+    position_ids = np.zeros(shape, np.int64)
+    behaviour = np.zeros(shape, np.float32)
+    advantages = np.zeros(shape, np.float32)
+    streams = {name: np.zeros(shape, np.float32) for name in OBJECTIVES}
+    positions = np.arange(shape[1])
     for i, row in enumerate(rows):
         begin = 0
         for sample in row:
             start, end = begin + len(sample.prompt_ids), begin + len(sample)
-            input_ids[i, begin:end] = torch.tensor(sample.prompt_ids + sample.token_ids)
+            input_ids[i, begin:start] = sample.prompt_ids
+            input_ids[i, start:end] = sample.token_ids
             attention_mask[i, begin:end] = 1
-            position_ids[i, begin:] = torch.arange(shape[1] - begin)
-            behaviour[i, start:end] = torch.tensor(sample.logprobs)
+            position_ids[i, begin:end] = positions[: len(sample)]
+            behaviour[i, start:end] = sample.logprobs
             advantages[i, start:end] = sample.advantage
             streams[sample.objective][i, start:end] = weights[sample.objective] * sample.weight
             begin = end
-    return MicroBatch(input_ids, attention_mask, position_ids, behaviour, advantages, streams)
+        position_ids[i, begin:] = positions[len(row[-1]) :][: shape[1] - begin]
+    return MicroBatch(
+        torch.from_numpy(input_ids),
+        torch.from_numpy(attention_mask),
+        torch.from_numpy(position_ids),
+        torch.from_numpy(behaviour),
+        torch.from_numpy(advantages),
+        {name: torch.from_numpy(stream) for name, stream in streams.items()},
+    )
 
 
 def rank_shard(

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from masa.tasks.chat import chat_prompt, ending_tokens, leading_token
+from masa.tasks.decoding import Decoder
 from masa.tasks.encoding import Encoder, Marks
-from masa.types import MetaPrediction, Prompt
+from masa.types import MetaPrediction, Prompt, TokenIds
 
 END_OF_REASONING = "</meta>"
 PASS_RATE_SCALE = 8
@@ -181,6 +183,7 @@ class PromptRenderer:
         self.min_length = min_length
         self.max_length = max_length
         self.chat = bool(tokenizer.chat_template)
+        self._decoder = Decoder(tokenizer)
         # a chat template has its own
         self._bos = None if self.chat else leading_token(tokenizer)
         pad = tokenizer.pad_token_id
@@ -197,29 +200,26 @@ class PromptRenderer:
             frame = f"plain after {self.tokenizer.bos_token}, as the tokenizer has no chat template"
         return f"prompts: {frame}; completions end with {' or '.join(map(str, names))}"
 
-    def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
+    def meta_prompt(self, prompt: Prompt) -> TokenIds:
         """Token ids of q_meta."""
         (problem,), marks = self._encoder.protect([prompt.problem])
         text = self.templates.meta_text(problem, self.min_length, self.max_length)
         return self._prompt(text, marks)
 
-    def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
+    def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> TokenIds:
         """Token ids of q_sol, with the hints appended to the problem."""
         (problem, *hints), marks = self._encoder.protect([prompt.problem, *hints])
         return self._prompt(self.templates.solution_text(problem, hints), marks)
 
-    def text(self, token_ids: Sequence[int]) -> str:
-        """Decoded text without special tokens."""
-        text = self.tokenizer.decode(
-            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return str(text)
+    def texts(self, sequences: Sequence[TokenIds]) -> list[str]:
+        """Decoded text of each without special tokens."""
+        return self._decoder.texts(sequences)
 
     def parse(self, text: str) -> MetaPrediction:
         """`parse_meta` within this run's range of lengths."""
         return parse_meta(text, self.min_length, self.max_length)
 
-    def rewrite(self, text: str, pass_rate: int, length: int) -> tuple[int, ...] | None:
+    def rewrite(self, text: str, pass_rate: int, length: int) -> TokenIds | None:
         """Token ids of `rewrite_meta` and the token that ends a turn, None where it is None."""
         length = min(max(length, self.min_length), self.max_length)
         corrected = rewrite_meta(text, pass_rate, length)
@@ -227,14 +227,14 @@ class PromptRenderer:
             return None
         return self.assistant_turn(corrected)
 
-    def assistant_turn(self, text: str) -> tuple[int, ...]:
+    def assistant_turn(self, text: str) -> TokenIds:
         """Token ids of a text as the assistant's turn, with the token that ends it."""
-        return (*self._encoder.encode_foreign(text), self.eos_token_ids[0])
+        return np.array([*self._encoder.encode_foreign(text), self.eos_token_ids[0]], np.int32)
 
-    def _prompt(self, text: str, marks: Marks) -> tuple[int, ...]:
+    def _prompt(self, text: str, marks: Marks) -> TokenIds:
         if self.chat:
-            return self._encoder.encode(chat_prompt(self.tokenizer, text), marks)
+            text = chat_prompt(self.tokenizer, text)
         ids = self._encoder.encode(text, marks)
-        if self._bos is None or ids[:1] == (self._bos,):
-            return ids
-        return (self._bos, *ids)
+        if not (self._bos is None or ids[:1] == (self._bos,)):
+            ids = (self._bos, *ids)
+        return np.array(ids, np.int32)

@@ -49,7 +49,7 @@ def largest_difference(policy, completions):
     worst = 0.0
     for request, group in zip(REQUESTS, completions, strict=True):
         for completion in group:
-            row = torch.tensor([request.prompt_ids + completion.token_ids])
+            row = torch.tensor([[*request.prompt_ids, *completion.token_ids]])
             logprobs = torch.log_softmax(policy(input_ids=row).logits[0].double(), -1)
             start = len(request.prompt_ids)
             logprobs_of_policy = logprobs[start - 1 : -1].gather(-1, row[0, start:, None])[:, 0]
@@ -91,10 +91,10 @@ def test_limits_order_and_seeds(pair):
             assert completion.finished or len(completion.token_ids) == request.max_tokens
     # more than one of the ids ends a completion
     assert len({c.token_ids[-1] for group in completions for c in group if c.finished}) > 1
-    texts = [[c.token_ids for c in group] for group in completions]
-    assert len({tokens for group in texts for tokens in group}) > 20
+    texts = [[c.token_ids.tolist() for c in group] for group in completions]
+    assert len({tuple(tokens) for group in texts for tokens in group}) > 20
     again = engine.generate(REQUESTS[::-1])[::-1]
-    assert [[c.token_ids for c in group] for group in again] == texts
+    assert [[c.token_ids.tolist() for c in group] for group in again] == texts
     nothing = Request((5, 6), (), 0)
     assert engine.generate([nothing, REQUESTS[0]])[0] == []
 
@@ -116,7 +116,7 @@ def test_ended_rows_are_dropped(tmp_path, family):
     tokens = sum(len(completion.token_ids) for completion in completions[0])
     assert tokens <= sum(batch_sizes) <= tokens / (1 - DROP_SHARE)
     for one, other in zip(*completions, strict=True):
-        assert (one.token_ids, one.finished) == (other.token_ids, other.finished)
+        assert (one.token_ids.tolist(), one.finished) == (other.token_ids.tolist(), other.finished)
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 

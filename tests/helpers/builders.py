@@ -153,8 +153,8 @@ class CharRenderer:
         hint = f"#{','.join(hints)}" if hints else ""
         return encode(f"solve:{prompt.problem}{hint}")
 
-    def text(self, token_ids: Sequence[int]) -> str:
-        return decode(token_ids)
+    def texts(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        return list(map(decode, sequences))
 
     def parse(self, text: str) -> MetaPrediction:
         return parse_meta(text, self.min_length, self.max_length)

@@ -39,9 +39,9 @@ def test_the_numbers_are_the_truth(renderer):
     seen = scored([0.5], (True, True, True) + (False,) * 5, (10, 20, 33, 60, 60, 60, 60, 60))
     expert = expert_of(seen, BCConfig(mode="joint"), renderer.rewrite)
     assert expert.prompt_id == "the-prompt"
-    assert expert.prompt_ids == (4, 5, 6)
+    assert expert.prompt_ids.tolist() == [4, 5, 6]
     assert expert.token_ids[-1] == renderer.tokenizer.eos_token_id
-    text = renderer.text(expert.token_ids)
+    text = renderer.texts([expert.token_ids])[0]
     assert text.startswith("<meta>n0</meta>")
     rewritten = json.loads(text.partition("</meta>")[2])
     assert rewritten == {"math_notion": ["n0"], "pass_rate": 3, "solution_length": 21}
@@ -55,7 +55,7 @@ def test_truth_of_any_group(renderer, solutions):
     if not any(correct):
         assert expert is None
         return
-    truth = renderer.parse(renderer.text(expert.token_ids))
+    truth = renderer.parse(renderer.texts([expert.token_ids])[0])
     right = [length for is_right, length in solutions if is_right]
     assert abs(8 * truth.pass_rate - 8 * len(right) / len(solutions)) <= 0.5
     assert abs(truth.length - sum(right) / len(right)) <= 0.5
@@ -63,7 +63,8 @@ def test_truth_of_any_group(renderer, solutions):
 
 def test_a_mean_length_outside_the_range_is_clipped(renderer):
     seen = scored([1.0], (True, True), (3, 4))
-    text = renderer.text(expert_of(seen, BCConfig(mode="joint"), renderer.rewrite).token_ids)
+    expert = expert_of(seen, BCConfig(mode="joint"), renderer.rewrite)
+    (text,) = renderer.texts([expert.token_ids])
     assert renderer.parse(text).length == 8
 
 
@@ -136,7 +137,7 @@ def test_samples_clone_the_trajectory():
     pool = ExpertPool(BCConfig(mode="joint"))
     pool.add(experts("a"))
     (sample,) = pool.take()
-    assert (sample.prompt_ids, sample.token_ids) == ((1, 2), (3, 4, 0))
+    assert (sample.prompt_ids.tolist(), sample.token_ids.tolist()) == ([1, 2], [3, 4, 0])
     assert sample.objective == "bc"
     assert len(sample.logprobs) == 3
 

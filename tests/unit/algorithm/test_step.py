@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from builders import World, algorithm, decode, meta_text, prompts
@@ -246,7 +247,7 @@ def test_hints_reach_the_solution_prompt():
     assert decode(group.meta_prompt_ids) == "meta:problem 0"
     assert group.uncensored and not group.plan.enforced
     solution = next(s for s in training_samples([group], config) if s.objective == "solution")
-    assert solution.prompt_ids == group.solution_prompt_ids
+    assert np.array_equal(solution.prompt_ids, group.solution_prompt_ids)
 
 
 def test_no_hint_before_start_step_or_without_notions():
@@ -292,9 +293,9 @@ def test_samples_are_what_was_sampled():
             for completion, advantage in zip(completions, advantages, strict=True):
                 sample = next(rows)
                 assert sample.objective == objective
-                assert sample.prompt_ids == prompt_ids
-                assert sample.token_ids == completion.token_ids
-                assert sample.logprobs == completion.logprobs
+                assert np.array_equal(sample.prompt_ids, prompt_ids)
+                assert np.array_equal(sample.token_ids, completion.token_ids)
+                assert np.array_equal(sample.logprobs, completion.logprobs)
                 assert sample.advantage == advantage
 
 

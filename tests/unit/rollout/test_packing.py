@@ -43,7 +43,7 @@ def test_every_token_once_with_its_weight(count, seed, budget):
     for sample in samples:
         for j, token in enumerate(sample.token_ids):
             expected[
-                sample.objective, sample.prompt_ids + sample.token_ids[:j], token,
+                sample.objective, (*sample.prompt_ids, *sample.token_ids[:j]), token,
                 sample.logprobs[j], sample.advantage, float32(weights[sample.objective]),
             ] += 1  # fmt: skip
     counts = Counter()
@@ -157,11 +157,69 @@ def test_micro_batches_stay_within_the_budget(layout, count, seed, budget):
         assert padding <= (0 if layout == "packed" else PADDING + 1e-6)
 
 
+def first_fitting(samples, capacity, layout):
+    """Micro-batches as lists of samples: every batch is tried for every sample."""
+    batches = []
+    for sample in sorted(samples, key=len, reverse=True):
+        fits = []
+        for batch in batches:
+            filled = sum(map(len, batch)) + len(sample)
+            positions = len(batch[0]) * (len(batch) + 1)
+            dense = positions <= capacity and filled >= positions * (1 - PADDING)
+            # rows of like length lie in the last batch
+            alike = batch is batches[-1] and dense
+            fits.append(filled <= capacity if layout == "packed" else alike)
+        if any(fits):
+            batches[fits.index(True)].append(sample)
+        else:
+            batches.append([sample])
+    return batches
+
+
+def one_tensor_each(rows, weights):
+    """A micro-batch from one tensor per sample."""
+    widest = max(sum(map(len, row)) for row in rows)
+    shape = (len(rows), widest)
+    values = [torch.full(shape, PAD), *torch.zeros(2, *shape, dtype=torch.long)]
+    values += [*torch.zeros(2 + len(OBJECTIVES), *shape)]
+    ids, mask, positions, behaviour, advantages, *streams = values
+    for i, row in enumerate(rows):
+        begin = 0
+        for sample in row:
+            start, end = begin + len(sample.prompt_ids), begin + len(sample)
+            ids[i, begin:end] = torch.tensor([*sample.prompt_ids, *sample.token_ids])
+            mask[i, begin:end] = 1
+            positions[i, begin:] = torch.arange(widest - begin)
+            behaviour[i, start:end] = torch.tensor(sample.logprobs.tolist())
+            advantages[i, start:end] = sample.advantage
+            stream = streams[OBJECTIVES.index(sample.objective)]
+            stream[i, start:end] = weights[sample.objective] * sample.weight
+            begin = end
+    return ids, mask, positions, behaviour, advantages, *streams
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+@given(st.integers(0, 60), st.integers(0, 99), st.integers(1, 100))
+def test_the_layout_is_that_of_the_plain_search(layout, count, seed, budget):
+    rng = random.Random(seed)
+    samples = [replace(s, weight=rng.random()) for s in random_samples(count, seed)]
+    weights = {name: rng.random() for name in OBJECTIVES}
+    expected = first_fitting(samples, budget, layout)
+    for batch, chosen in zip(pack(samples, weights, budget, PAD, layout), expected, strict=True):
+        rows = [chosen] if layout == "packed" else [[sample] for sample in chosen]
+        ours = (
+            batch.input_ids, batch.attention_mask, batch.position_ids, batch.behaviour_logprobs,
+            batch.advantages, *(batch.weights[name] for name in OBJECTIVES),
+        )  # fmt: skip
+        for one, other in zip(ours, one_tensor_each(rows, weights), strict=True):
+            assert one.dtype == other.dtype and torch.equal(one, other)
+
+
 def test_packed_rows_hold_the_samples_one_after_another():
     samples = random_samples(3)
     (batch,) = pack(samples, dict.fromkeys(OBJECTIVES, 1.0), 1000, PAD, "packed")
     samples.sort(key=len, reverse=True)
-    joined = [token for s in samples for token in s.prompt_ids + s.token_ids]
+    joined = [token for s in samples for token in (*s.prompt_ids, *s.token_ids)]
     assert batch.input_ids.tolist() == [joined]
     assert batch.position_ids.tolist() == [[t for s in samples for t in range(len(s))]]
     assert batch.sequence_ids.tolist() == [
@@ -253,7 +311,7 @@ def one_at_a_time(policy, samples, config, reference=None):
     policy.zero_grad()
     total = 0.0
     for sample in samples:
-        ids = torch.tensor([sample.prompt_ids + sample.token_ids])
+        ids = torch.tensor([[*sample.prompt_ids, *sample.token_ids]])
 
         def logprobs_of(model, ids=ids):
             return torch.log_softmax(model(input_ids=ids).logits[0] / config.temperature, -1)

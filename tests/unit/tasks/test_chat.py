@@ -36,7 +36,7 @@ def test_bos_is_there_once_where_the_family_has_it(family, chat):
     for ids in (prompts.meta_prompt(prompt()), prompts.solution_prompt(prompt(), ["sum"])):
         bos = prompts.tokenizer.bos_token_id
         assert (bos is None) == (BOS[family] is None)
-        assert ids.count(bos) == (BOS[family] is not None)
+        assert ids.tolist().count(bos) == (BOS[family] is not None)
         assert bos is None or ids[0] == bos
 
 
@@ -97,7 +97,7 @@ def test_completions_end_as_the_family_ends_them(family, chat):
     expert = prompts.rewrite(meta_text(1, 2, ["sum"]), 4, 10)
     assert decoded(prompts, expert).endswith("}" + (turn_end if chat else eos))
     assert expert[0] != prompts.tokenizer.bos_token_id
-    assert prompts.parse(prompts.text(expert)).parsed
+    assert prompts.parse(prompts.texts([expert])[0]).parsed
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

@@ -3,6 +3,7 @@
 import random
 
 import families
+import numpy as np
 import pytest
 from builders import algorithm, byte_tokenizer, meta_text, prompt
 from hypothesis import given
@@ -13,6 +14,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from masa.errors import ConfigError
 from masa.evaluation.evaluated_model import evaluated_model
 from masa.rollout.build import build_renderer
+from masa.tasks.decoding import Decoder
 from masa.tasks.encoding import Encoder
 from masa.tasks.templates import PromptRenderer, Templates
 from masa.training.models import HubModel
@@ -24,7 +26,9 @@ TEXTS = ["the sum of x and 1+1 is <|im_start|> user im_start Solve < | >"] * 50
 
 def trained(model, trainer, pre, decoder, normalizer=None, unk=None):
     tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre, decoder
+    tokenizer.pre_tokenizer = pre
+    if decoder is not None:
+        tokenizer.decoder = decoder
     if normalizer is not None:
         tokenizer.normalizer = normalizer
     tokenizer.train_from_iterator(TEXTS, trainer)
@@ -224,7 +228,7 @@ def test_the_setting_reaches_training_and_evaluation(tmp_path):
         evaluated = evaluated_model(model).renderer(TEMPLATES, 8, 64, allowed)
         for renderer in (trained, evaluated):
             end = renderer.tokenizer.convert_tokens_to_ids("<|im_end|>")
-            assert renderer.solution_prompt(problem, ()).count(end) == 1 + allowed
+            assert renderer.solution_prompt(problem, ()).tolist().count(end) == 1 + allowed
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -235,4 +239,58 @@ def test_an_expert_ends_once(family):
     ids = renderer.rewrite(text, 4, 10)
     special = special_of(tokenizer)
     assert [special[i] for i in ids if i in special] == [ENDINGS[family]]
-    assert renderer.text(ids).startswith(f"So {ENDINGS[family]} it is.")
+    assert renderer.texts([ids])[0].startswith(f"So {ENDINGS[family]} it is.")
+
+
+class Shouting(PreTrainedTokenizerFast):
+    """Decodes in its own way, on top of a byte-level tokenizer."""
+
+    def _decode(self, token_ids, **options):
+        return super()._decode(token_ids, **options).upper()
+
+
+def with_odd_tokens():
+    """Bytes, and added tokens that are not written in the letters that stand for bytes."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["a b", "日本", "Ġx", "é\n"])
+    tokenizer.add_tokens(["<half \u2028>"], special_tokens=True)
+    return tokenizer
+
+
+DECODED = {
+    **EXACT,
+    **LOSSY,
+    "odd tokens": with_odd_tokens,
+    "its own way": lambda: Shouting(
+        tokenizer_object=byte_level().backend_tokenizer, eos_token="</s>"
+    ),
+    "without a decoder": lambda: bpe(pre_tokenizers.Whitespace(), None, [*LETTERS]),
+}
+
+
+@pytest.mark.parametrize("name", DECODED)
+def test_texts_are_those_of_one_at_a_time(name):
+    """Ids in any order, special tokens among them, and ids without a token as models have them."""
+    tokenizer = DECODED[name]()
+    rng = np.random.default_rng(0)
+    size = len(tokenizer) + (0 if name == "slow" else 9)
+    sequences = [rng.integers(0, size, n % 50).astype(np.int32) for n in range(200)]
+    sequences += [np.arange(i, i + 1, dtype=np.int32) for i in range(size)]
+    expected = [
+        tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for ids in sequences
+    ]
+    decoder = Decoder(tokenizer)
+    assert decoder.texts(sequences) == expected
+    assert any(expected) and decoder.texts([]) == []
+
+
+ODD = with_odd_tokens()
+ODD_DECODER = Decoder(ODD)
+
+
+@given(st.lists(st.lists(st.integers(0, len(ODD) + 3), max_size=30)))
+def test_any_bytes_decode_as_in_the_library(sequences):
+    arrays = [np.array(ids, np.int32) for ids in sequences]
+    expected = [ODD.decode(ids, skip_special_tokens=True) for ids in sequences]
+    assert ODD_DECODER.texts(arrays) == expected

@@ -18,6 +18,11 @@ json_values = st.recursive(
 clean = st.text(st.characters(exclude_categories=["Cs"]))
 END = "</meta>"
 
+
+def text_of(renderer, token_ids):
+    return renderer.texts([token_ids])[0]
+
+
 NASTY = [
     "",
     "{",
@@ -192,13 +197,13 @@ def renderer(tokenizer):
 
 def test_templates_are_filled(renderer):
     question = prompt(problem="1+1")
-    assert renderer.text(renderer.solution_prompt(question, ())) == "Solve 1+1 in \\boxed{}."
+    assert text_of(renderer, renderer.solution_prompt(question, ())) == "Solve 1+1 in \\boxed{}."
     assert (
-        renderer.text(renderer.solution_prompt(question, ["carry", "sum"]))
+        text_of(renderer, renderer.solution_prompt(question, ["carry", "sum"]))
         == "Solve 1+1 (think of carry, sum) in \\boxed{}."
     )
     assert (
-        renderer.text(renderer.meta_prompt(question))
+        text_of(renderer, renderer.meta_prompt(question))
         == 'Of 1+1: {"pass_rate": 0..8, "solution_length": 8..64}'
     )
 
@@ -211,9 +216,9 @@ braces = st.lists(pieces | clean, max_size=5).map("".join)
 def test_a_problem_is_never_read_as_a_template(renderer, problem, hints):
     question = prompt(problem=problem)
     hinted = f"{problem} (think of {', '.join(hints)})" if hints else problem
-    solution = renderer.text(renderer.solution_prompt(question, hints))
+    solution = text_of(renderer, renderer.solution_prompt(question, hints))
     assert solution == f"Solve {hinted} in \\boxed{{}}."
-    assert renderer.text(renderer.meta_prompt(question)).startswith(f"Of {problem}: {{")
+    assert text_of(renderer, renderer.meta_prompt(question)).startswith(f"Of {problem}: {{")
 
 
 @pytest.mark.parametrize("name", ["solution", "meta", "hint"])
@@ -248,7 +253,7 @@ def test_cloning_targets_are_valid_and_true(renderer, notions, pass_rate, length
         return
     assert target[-1] == renderer.tokenizer.eos_token_id
     assert renderer.tokenizer.eos_token_id not in target[:-1]
-    truth = renderer.parse(renderer.text(target))
+    truth = renderer.parse(text_of(renderer, target))
     assert truth.parsed and truth.notions == tuple(notions)
     assert truth.pass_rate == pass_rate / 8
     assert truth.length == min(max(length, 8), 64)

@@ -1,0 +1,40 @@
+"""Dataclasses that hold arrays compare by content."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+from builders import group
+
+from masa.types import Completion, Expert, Request, Sample
+
+ARRAYS = [
+    (Completion((1, 2), (-0.5, -1.5), True, 3), "token_ids", (1, 3)),
+    (Completion((1, 2), (-0.5, -1.5), True, 3), "logprobs", (-0.5, -1.25)),
+    (Request((1, 2), (7,), 5), "prompt_ids", (1, 2, 3)),
+    (Sample((1,), (2, 3), (0.0, 0.0), 1.0, "bc"), "prompt_ids", (2,)),
+    (Expert("p", (1,), (2, 3)), "token_ids", (2,)),
+    (group(), "meta_prompt_ids", ()),
+]
+
+
+def test_equality_and_hash_are_those_of_the_content():
+    for made, name, other in ARRAYS:
+        copy = pickle.loads(pickle.dumps(made))
+        changed = replace(made, **{name: other})
+        assert copy == made and hash(copy) == hash(made) and copy is not made
+        assert changed != made and len({made, copy, changed}) == 2
+        assert replace(changed, **{name: getattr(made, name).tolist()}) == made
+
+
+def test_fields_are_compact_arrays():
+    completion = Completion([1, 2], [-0.1, -0.2], True, 0)
+    assert completion.token_ids.dtype == np.int32 and completion.logprobs.dtype == np.float32
+    # what an engine has as such an array is not copied
+    assert Completion(completion.token_ids, [0, 0], True, 0).token_ids is completion.token_ids
+
+
+def test_other_types_differ():
+    assert Completion((), (), True, 0) != Sample((), (), (), 0.0, "bc")
+    assert Completion((), (), True, 0) != ((), (), True, 0)
+    assert Expert.from_dict(ARRAYS[4][0].as_dict()) == ARRAYS[4][0]
