@@ -8,14 +8,11 @@ rewards".
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from masa.plugins import WeightedFunction, checked_by
 from masa.types import MetaPrediction, RolloutGroup
-
-_WORD = re.compile(r"\w+")
 
 
 def _check_base(base: float = 0.01) -> None:
@@ -80,16 +77,16 @@ def notion(prediction: MetaPrediction, group: RolloutGroup) -> float:
     Returns:
         A reward in [0, 1], 0.0 for a missing prediction, or where no notion is left.
     """
-    problem = _lemmas(group.prompt.problem)
-    predicted = {_lemmas(text) for text in prediction.notions or ()}
-    notions = [lemma for lemma in predicted if lemma.strip() and lemma not in problem]
+    problem = _searched(group.prompt.problem)
+    predicted = {tuple(map(_lemma, _words(text))) for text in prediction.notions or ()}
+    notions = [lemmas for lemmas in predicted if lemmas and lemmas not in problem]
     if not notions:
         return 0.0
-    bodies = [_lemmas(solution.text) for solution in group.solutions]
+    bodies = [_searched(solution.text) for solution in group.solutions]
     hits = 0
-    for lemma in notions:
+    for lemmas in notions:
         verdicts = [
-            is_right for body, is_right in zip(bodies, group.correct, strict=True) if lemma in body
+            is_right for body, is_right in zip(bodies, group.correct, strict=True) if lemmas in body
         ]
         hits += 2 * sum(verdicts) > len(verdicts)
     return hits / len(notions)
@@ -118,8 +115,48 @@ def _lemma(word: str) -> str:
     return stem[:-2] + "y" if stem.endswith("ie") and len(stem) > 3 else stem
 
 
-@lru_cache(maxsize=128)
-def _lemmas(text: str) -> str:
-    """Lower-case words without regular plural endings, each between spaces, so that `in` matches
-    whole words and phrases."""
-    return " " + " ".join(_lemma(word) for word in _WORD.findall(text.lower())) + " "
+class _Spaced(dict[int, str]):
+    """For `str.translate`: what is no letter, digit or underscore becomes a space."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = char if char.isalnum() or char == "_" else " "
+        return self[code]
+
+
+_SPACED = _Spaced()
+
+
+def _words(text: str) -> list[str]:
+    """Words in lower case."""
+    return text.lower().translate(_SPACED).split()
+
+
+@lru_cache(maxsize=65536)
+def _forms(lemma: str) -> tuple[str, ...]:
+    """All words with this lemma: `_lemma` takes off one of few endings."""
+    endings = ("", "s", "e", "es")
+    words = [lemma + ending for ending in endings] + [lemma[:-1] + "ie", lemma[:-1] + "ies"]
+    return tuple(word for word in words if _lemma(word) == lemma)
+
+
+class _Searched:
+    """A text in which words and phrases are looked up, without regular plural endings."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.words = set(_words(text))
+
+    @cached_property
+    def _joined(self) -> str:
+        return f" {' '.join(map(_lemma, _words(self.text)))} "
+
+    def __contains__(self, lemmas: tuple[str, ...]) -> bool:
+        """True where they stand there, one after the other."""
+        if any(self.words.isdisjoint(_forms(lemma)) for lemma in lemmas):
+            return False
+        return len(lemmas) == 1 or f" {' '.join(lemmas)} " in self._joined
+
+
+# the predictions of a group are about the same texts
+_searched = lru_cache(maxsize=128)(_Searched)

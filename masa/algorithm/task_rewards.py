@@ -127,7 +127,7 @@ class TaskRewards:
             **{name: [column(prompt, name) for prompt, _ in pairs] for name in self.columns},
             "prompts": prompts,
             "completions": completions,
-            "completion_ids": [[int(i) for i in c.token_ids] for _, c in pairs],
+            "completion_ids": [c.token_ids.tolist() for _, c in pairs],
             "trainer_state": SimpleNamespace(global_step=step - 1, max_steps=self.max_steps),
             "log_extra": None,
             "log_metric": None,

@@ -1,5 +1,6 @@
 import math
 import re
+import sys
 from types import SimpleNamespace as at
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_notion_counts_correct_against_wrong(solutions, notions, problem):
         spell(problem),
     )
     assert got == pytest.approx(expected)
+
+
+def test_words_are_those_of_a_regular_expression():
+    """Of every character there is, between letters and alone."""
+    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+    for joint in ("", " ", "x"):
+        text = joint.join(characters)
+        assert meta_rewards._words(text) == re.findall(r"\w+", text.lower())
+
+
+@given(st.text("aeiyshcxz", min_size=1, max_size=8))
+def test_forms_are_all_words_of_a_lemma(word):
+    forms = meta_rewards._forms(meta_rewards._lemma(word))
+    assert word in forms and {meta_rewards._lemma(form) for form in forms} == {
+        meta_rewards._lemma(word)
+    }
 
 
 def test_notion_by_hand():
