@@ -30,6 +30,7 @@ from transformers import PreTrainedTokenizerFast
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.step import RolloutContext, collect, training_samples
+from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig
 from masa.rollout.packing import build_update, padding_share, rank_shard
 from masa.tasks.arithmetic import TEMPLATES
@@ -197,7 +198,9 @@ def one_step(prompts: Sequence[Prompt], context: RolloutContext, clock: Clock, o
         padding_share([update])
     del samples, update
     with clock.part("parquet"):
-        records.write(records.rows(groups, 1, "train", config.meta.response_limit), out)
+        writer = records.RecordWriter()
+        writer.write(groups, 1, "train", config.meta.response_limit, out)
+        writer.wait()
     with clock.part("exchange"):
         exchange([[*group.meta, *group.solutions] for group in groups])
         exchange(groups)
@@ -223,6 +226,8 @@ def measure(scale: float, folder: Path) -> dict[str, Any]:
         renderer=renderer,
         generate=engine.generate,
         verify=every_second,
+        correct_at=1.0,
+        task_rewards=TaskRewards({}),
         controller=Controller(config, 0),
         config=config,
         seed=0,

@@ -28,7 +28,9 @@ PARTS = {
     "forward_backward": "forward and backward", "optimizer": "optimizer", "write": "parquet",
     "log": "metrics",
 }  # fmt: skip
-IN_ROLLOUT = ("generate", "weight_sync", "verify", "gather", "pack", "write")
+IN_ROLLOUT = ("generate", "weight_sync", "verify", "gather", "pack")
+AFTER_STEP = ("log", "write")
+"""Parts that the row of the step after tells."""
 RESTS = {
     "rest of the rollout": "prompts, decoding, rewards, statistics",
     "rest of the update": "sums, learning rate",
@@ -43,16 +45,17 @@ ENGINE_AT_LEAST = 0.95
 
 
 def parts_of(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
-    """Seconds per part of every step but the last, whose time to log is unknown."""
+    """Seconds per part of every step but the last, whose time after its update is unknown."""
     steps = []
     for row, after in zip(rows, rows[1:], strict=False):
         parts = {name: row.get(f"timing_s/{name}", 0.0) for name in PARTS}
-        parts["log"] = after["timing_s/log"]
+        parts |= {name: after[f"timing_s/{name}"] for name in AFTER_STEP}
         in_rollout = sum(parts[name] for name in IN_ROLLOUT)
         parts["rest of the rollout"] = row["timing_s/rollout"] - in_rollout
         in_update = parts["forward_backward"] + parts["optimizer"]
         parts["rest of the update"] = row["timing_s/update"] - in_update
-        parts["between steps"] = row["wall"] - row["timing_s/step"] - parts["log"]
+        after_step = sum(parts[name] for name in AFTER_STEP)
+        parts["between steps"] = row["wall"] - row["timing_s/step"] - after_step
         steps.append(parts)
     return steps
 

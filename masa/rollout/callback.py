@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -88,6 +89,8 @@ class RolloutCallback(L.Callback):
         self.cost = CostMeter()
         self.first = FirstRollouts(algorithm, trainer.max_rollouts)
         self.engine: Engine | None = None
+        self.records = records.RecordWriter()
+        self._writing = 0.0
         self._timings: dict[str, float] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -113,11 +116,42 @@ class RolloutCallback(L.Callback):
         if self.is_writer:
             records.drop_after(self.output_dir / "rollouts", self.module.version)
 
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Have the rollouts on disk before a validation or checkpoint, whose callbacks follow."""
+        started = time.perf_counter()
+        self.wait_for_records()
+        self._writing = time.perf_counter() - started
+
+    def wait_for_records(self) -> None:
+        """Return once all rollouts are on disk: they are written while the policy trains.
+
+        Raises:
+            TrainingError: they cannot be written.
+        """
+        self.records.wait()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Have the rollouts on disk before the checkpoint of a run that was stopped."""
+        try:
+            self.wait_for_records()
+        except TrainingError as error:
+            print(error, file=sys.stderr)
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Free the engine, also where the fit failed."""
         if self.engine is not None:
             self.engine.close()
             self.engine = None
+        self.wait_for_records()
 
     def __call__(self, prompts: Sequence[Prompt], step: int, draw: Draw) -> StepBatch:
         """Roll out `prompts`, this rank's share of rollout `step`, from the current policy.
@@ -152,6 +186,8 @@ class RolloutCallback(L.Callback):
             if not math.isnan(padding):
                 metrics["padding_share"] = sum_over_ranks([padding])[0] / world_size()
         timings = {f"timing_s/{name}": seconds for name, seconds in self._timings.items()}
+        # of the previous rollout, as this one is written while the policy trains on it
+        timings["timing_s/write"] = self._writing
         return StepBatch(step, updates, metrics, timings)
 
     def roll_out(
@@ -167,8 +203,9 @@ class RolloutCallback(L.Callback):
         """Groups of all ranks, in the order of the prompts before they were split over the ranks.
 
         With `draw`, dynamic sampling takes further prompts until enough groups are mixed. The
-        engine samples from the policy as it is now. The rollouts are written to
-        `rollouts/<split>-<step>.parquet`. `renderer` and `verify` stand in for the task's.
+        engine samples from the policy as it is now. The rollouts are being written to
+        `rollouts/<split>-<step>.parquet` until `wait_for_records` returns. `renderer` and `verify`
+        stand in for the task's.
         """
         assert self.engine is not None
         with self._timed("weight_sync"), self._engine_at_work():
@@ -202,11 +239,10 @@ class RolloutCallback(L.Callback):
         with self._engine_at_work():
             self.engine.sleep()
         if self.is_writer:
-            with self._timed("write"):
-                tokens = self.settings.record_tokens
-                table = records.rows(groups, step, split, config.meta.response_limit, tokens)
-                path = self.output_dir / "rollouts" / f"{split}-{step:06d}.parquet"
-                records.write(table, path, tokens)
+            path = self.output_dir / "rollouts" / f"{split}-{step:06d}.parquet"
+            self.records.write(
+                groups, step, split, config.meta.response_limit, path, self.settings.record_tokens
+            )
         return groups
 
     def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:

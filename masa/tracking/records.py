@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,54 @@ def write(table: Sequence[dict[str, Any]], path: Path, record_tokens: bool = Fal
         TrainingError: the file cannot be written.
     """
     schema = pa.schema([*SCHEMA, *TOKENS]) if record_tokens else SCHEMA
+    # a dictionary of completions has an entry for each row
+    repeated = [name for name in SCHEMA.names if name != "text"]
     with atomic_write(path) as partial:
-        pq.write_table(pa.Table.from_pylist(list(table), schema), partial, compression="zstd")
+        pq.write_table(
+            pa.Table.from_pylist(list(table), schema),
+            partial,
+            compression="zstd",
+            use_dictionary=repeated,
+        )
+
+
+class RecordWriter:
+    """Writes rollouts in a thread beside the training, one file at a time."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollouts")
+        self._pending: Future[None] | None = None
+
+    def write(
+        self,
+        groups: Sequence[RolloutGroup],
+        step: int,
+        split: str,
+        meta_limit: int,
+        path: Path,
+        record_tokens: bool = False,
+    ) -> None:
+        """Begin to write `rows` of the groups to a file, once the file before is on disk.
+
+        Raises:
+            TrainingError: that one could not be written.
+        """
+        self.wait()
+
+        def work() -> None:
+            write(rows(groups, step, split, meta_limit, record_tokens), path, record_tokens)
+
+        self._pending = self._thread.submit(work)
+
+    def wait(self) -> None:
+        """Return once all files are on disk.
+
+        Raises:
+            TrainingError: the file could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
 
 def drop_after(directory: Path, step: int) -> None:

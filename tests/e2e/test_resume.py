@@ -201,6 +201,22 @@ def test_killed_twice_and_a_checkpoint_damaged(uninterrupted, cache, tmp_path):
     assert_same(run, reference)
 
 
+@pytest.mark.slow
+def test_a_checkpoint_has_its_rollouts_on_disk(cache, tmp_path):
+    """Killed at the moment of each checkpoint, while every file takes half a second to write."""
+    run = tmp_path / "run"
+    slow = ("engine=hf", "task._target_=slow_disk.EvenTask", "trainer.checkpoint_every=1")
+    for step in (1, 3, 4):
+        process = RunProcess(run, cache, *slow)
+        process.wait_for((run / f"checkpoints/step-{step:06d}.ckpt").exists)
+        process.send(signal.SIGKILL)
+        process.end()
+        last = last_step(run)
+        assert last >= step
+        assert set(runs.rollouts(run)["step"]) >= set(range(1, last + 1))
+        assert set(runs.rollouts(run, "val")["step"]) == set(range(0, last + 1, 3))
+
+
 def test_a_finished_run_can_be_longer_and_no_shorter(uninterrupted, cache, tmp_path):
     run, reference = tmp_path / "run", uninterrupted("hf")
     for rollouts in (4, STEPS):

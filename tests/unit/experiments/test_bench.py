@@ -92,7 +92,7 @@ def test_the_parts_of_a_step_sum_to_its_time():
     (parts_of_step,) = step_time.parts_of(rows)
     assert sum(parts_of_step.values()) == pytest.approx(14)
     assert parts_of_step["log"] == 0.5
-    assert [parts_of_step[name] for name in step_time.RESTS] == [2, 1.5, 2]
+    assert [parts_of_step[name] for name in step_time.RESTS] == [3, 1.5, 1]
     shares = step_time.shares([parts_of_step])
     assert shares["rest"] == pytest.approx(5.5 / 14)
     assert sum(shares[name] for name in parts_of_step) == pytest.approx(1)

@@ -1,6 +1,8 @@
 import errno
 import math
 import os
+import queue
+import threading
 
 import pyarrow.parquet as pq
 import pytest
@@ -135,6 +137,46 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     )
     assert pq.read_table(path).num_rows == 2
     assert os.listdir(tmp_path) == ["r.parquet"]
+
+
+def test_files_are_written_beside_the_caller_one_at_a_time(tmp_path, monkeypatch):
+    begun, go_on = queue.Queue(), threading.Semaphore(0)
+    whole = records.write
+
+    def held_up(table, path):
+        begun.put(path.stem)
+        assert go_on.acquire(timeout=60)
+        whole(table, path)
+
+    monkeypatch.setattr(records, "write", held_up)
+    writer = records.RecordWriter()
+    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
+    writer.write(roll_out(), 1, "train", 200, first)
+    assert begun.get(timeout=60) == "1" and not first.exists()
+    go_on.release()
+    writer.write(roll_out(), 2, "train", 200, second)
+    # the second begins once the first is on disk
+    assert first.exists() and begun.get(timeout=60) == "2" and not second.exists()
+    go_on.release()
+    writer.wait()
+    assert pq.read_table(first).drop("step") == pq.read_table(second).drop("step")
+    writer.wait()
+
+
+def test_a_full_disk_is_told_to_whoever_waits_or_writes_next(tmp_path, monkeypatch):
+    def full(table, where, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.pq, "write_table", full)
+    writer, path = records.RecordWriter(), tmp_path / "r.parquet"
+    writer.write([], 1, "train", 10, path)
+    with pytest.raises(TrainingError, match=r"r\.parquet could not be written"):
+        writer.wait()
+    writer.wait()  # told once
+    writer.write([], 2, "train", 10, path)
+    with pytest.raises(TrainingError, match=r"r\.parquet could not be written"):
+        writer.write([], 3, "train", 10, path)
+    assert not path.exists()
 
 
 def test_a_skipped_prompt_keeps_its_predictions():
