@@ -63,13 +63,15 @@ def load_function(
     """
     target = node["_target_"]
     try:
-        function = instantiate({"_convert_": "all", **node, "_partial_": True})
+        checked = instantiate({"_convert_": "all", **node, "_partial_": True})
     except InstantiationException as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(
             f"{key}: {target} cannot be imported from the working directory {os.getcwd()} or what "
             f"is installed ({reason[:200]})"
         ) from error
+    # Hydra's own partial checks its list of targets at every call, for longer than a reward takes
+    function = partial(checked.func, *checked.args, **checked.keywords)
     try:
         if by_name:
             inspect.signature(function).bind(**dict.fromkeys(taken(function, arguments)))
@@ -80,7 +82,7 @@ def load_function(
     except (TypeError, ValueError) as error:
         called = ", ".join([*arguments, *function.keywords])
         raise ConfigError(f"{key}: {target} cannot be called with ({called}): {error}") from error
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def taken(function: partial[Any], names: tuple[str, ...]) -> tuple[str, ...]:
