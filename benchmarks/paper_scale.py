@@ -1,10 +1,10 @@
 """What one step of the paper's size costs beside the model: `python benchmarks/paper_scale.py`.
 
 128 prompts, 16 solutions of about 5,800 tokens and 8 predictions of about 2,000 each: 15 million
-tokens. The engine has its token ids and log-probs ready, a verifier returns at once, and there is
-no policy. All else is the path of a run: decoding, parsing, rewards, statistics, packing into
-micro-batches and rollouts in parquet until they are on disk; then what one of 8 ranks would pickle
-and unpickle where they share the work. Prints seconds and peak memory. For one core:
+tokens, prompts included. The engine has its token ids and log-probs ready, a verifier returns at
+once, and there is no policy. All else is the path of a run: decoding, parsing, rewards, statistics,
+packing into micro-batches and rollouts in parquet until they are on disk; then what one of 8 ranks
+would pickle and unpickle where they share the work. Prints seconds and peak memory. On one core:
 
     OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 taskset -c 0 python benchmarks/paper_scale.py
 """
@@ -32,7 +32,7 @@ from masa.algorithm.controller import Controller
 from masa.algorithm.step import RolloutContext, collect, training_samples
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig
-from masa.rollout.packing import build_update, padding_share, rank_shard
+from masa.rollout.packing import build_update, padding_share, rank_shard, real_tokens
 from masa.tasks.arithmetic import TEMPLATES
 from masa.tasks.templates import PromptRenderer
 from masa.tracking import records
@@ -45,8 +45,9 @@ SOLUTION_TOKENS, PREDICTION_TOKENS = 5758, 2024
 RANKS = 8
 MICRO_BATCH_TOKENS = 16384
 VOCABULARY = 30_000
-TEXT_TOKENS = 2_000_000
-"""Tokens of the generated text that completions are pieces of."""
+TEXT_WORDS, TRAINING_WORDS = 1_000_000, 250_000
+"""Of the text that completions are pieces of, and of its part that the tokenizer learns."""
+PROBLEM_WORDS = 200
 
 
 class Clock:
@@ -74,18 +75,18 @@ class Clock:
             seconds[outer] -= seconds[inner]
 
 
-def generated_text(tokens: int, seed: int = 0) -> str:
-    """Sentences of made-up words as frequent as those of a language (Zipf), and of numbers."""
+def generated_words(count: int, seed: int = 0) -> list[str]:
+    """Made-up words as frequent as those of a language (Zipf), and numbers, with what follows."""
     rng = random.Random(seed)
     syllables = [a + b + c for a in "bcdfglmnprst" for b in "aeiou" for c in ("", "n", "r", "st")]
     words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(40_000)]
     weights = list(accumulate(1 / (rank + 3) for rank in range(len(words))))
     marks = [" ", " ", " ", " ", " ", " ", ", ", ". ", " = ", "\n"]
     pieces: list[str] = []
-    for word in rng.choices(words, cum_weights=weights, k=tokens):
-        pieces.append(str(rng.randrange(10**4)) if rng.random() < 0.1 else word)
-        pieces.append(rng.choice(marks))
-    return "".join(pieces)
+    for word in rng.choices(words, cum_weights=weights, k=count):
+        number = rng.random() < 0.1
+        pieces.append((str(rng.randrange(10**4)) if number else word) + rng.choice(marks))
+    return pieces
 
 
 def trained_tokenizer(text: str) -> PreTrainedTokenizerFast:
@@ -125,8 +126,6 @@ class PreparedEngine:
             [self._completion(PREDICTION_TOKENS, self._prediction()) for _ in range(PREDICTIONS)]
             for _ in range(prompts)
         ]
-        both = (*self.solutions, *self.predictions)
-        self.tokens = sum(len(c.token_ids) for group in both for c in group)
 
     def _prediction(self) -> list[int]:
         start = self.rng.integers(len(self.text_ids) - 100)
@@ -189,8 +188,8 @@ def exchange(items: Sequence[Any], clock: Clock) -> None:
             pickle.loads(sent)
 
 
-def one_step(prompts: Sequence[Prompt], context: RolloutContext, clock: Clock, out: Path) -> None:
-    """The parts of `RolloutCallback`, each with its time."""
+def one_step(prompts: Sequence[Prompt], context: RolloutContext, clock: Clock, out: Path) -> int:
+    """The parts of `RolloutCallback`, each with its time; returns the tokens trained on."""
     config = context.config
     with clock.part("rewards"):
         groups = collect(prompts, 1, context)
@@ -203,6 +202,7 @@ def one_step(prompts: Sequence[Prompt], context: RolloutContext, clock: Clock, o
         samples = rank_shard(training_samples(groups, config), config, 0, 1)
         update = build_update(samples, config, MICRO_BATCH_TOKENS, 0, layout="packed")
         padding_share([update])
+        tokens = real_tokens([update])
     del samples, update
     with clock.part("parquet"):
         writer = records.RecordWriter()
@@ -211,20 +211,21 @@ def one_step(prompts: Sequence[Prompt], context: RolloutContext, clock: Clock, o
     # completions where the ranks share the sampling, then groups
     exchange([[*group.meta, *group.solutions] for group in groups], clock)
     exchange(groups, clock)
+    return tokens
 
 
 def measure(scale: float, folder: Path) -> dict[str, Any]:
     """One step with `scale` of the prompts."""
-    text = generated_text(TEXT_TOKENS // 2)
-    tokenizer = trained_tokenizer(text[: len(text) // 4])
-    text_ids = np.array(tokenizer.backend_tokenizer.encode(text).ids, np.int32)
-    words, count = text.split(), max(RANKS, round(PROMPTS * scale))
+    words = generated_words(max(TRAINING_WORDS, round(TEXT_WORDS * scale)))
+    tokenizer = trained_tokenizer("".join(words[:TRAINING_WORDS]))
+    encoding = tokenizer.backend_tokenizer.encode("".join(words))
+    count = max(RANKS, round(PROMPTS * scale))
     prompts = [
-        Prompt(f"p{i}", " ".join(words[100 * i : 100 * i + 100]), str(i)) for i in range(count)
+        Prompt(f"p{i}", "".join(words[i * PROBLEM_WORDS :][:PROBLEM_WORDS]), str(i))
+        for i in range(count)
     ]
-    engine = PreparedEngine(text_ids, tokenizer, count)
-    print(f"{engine.tokens:,} tokens, {len(text) / len(text_ids):.1f} characters each")
-    del text, words, text_ids
+    engine = PreparedEngine(np.array(encoding.ids, np.int32), tokenizer, count)
+    del words, encoding
     config, clock = AlgorithmConfig(group_size=SOLUTIONS), Clock()
     config.meta.group_size = PREDICTIONS
     renderer = TimedRenderer(TEMPLATES, tokenizer, 1, config.response_limit)
@@ -242,13 +243,13 @@ def measure(scale: float, folder: Path) -> dict[str, Any]:
     # what a run does once: imports, the tokenizer's table
     one_step(prompts[:RANKS], context, clock, folder / "first.parquet")
     clock.reset()
-    one_step(prompts, context, clock, folder / "rollouts.parquet")
+    tokens = one_step(prompts, context, clock, folder / "rollouts.parquet")
     return {
         "seconds": clock.wall,
         "total": sum(clock.wall.values()),
         "cpu_seconds": clock.cpu,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "tokens": engine.tokens,
+        "tokens": tokens,
     }
 
 
@@ -262,7 +263,9 @@ def main() -> None:
         measured = measure(args.scale, Path(folder))
     for name, seconds in measured["seconds"].items():
         print(f"{name:12}{seconds:8.2f} s  (processor {measured['cpu_seconds'][name]:.2f} s)")
-    print(f"{'total':12}{measured['total']:8.2f} s, peak memory {measured['peak_gib']:.2f} GiB")
+    cpu = sum(measured["cpu_seconds"].values())
+    print(f"{'total':12}{measured['total']:8.2f} s  (processor {cpu:.2f} s)")
+    print(f"{measured['tokens']:,} tokens, peak memory {measured['peak_gib']:.2f} GiB")
     if args.json:
         args.json.write_text(json.dumps(measured, indent=2) + "\n")
 

@@ -11,9 +11,9 @@ __all__ = ["EvenTask"]
 whole = records.write
 
 
-def slowly(table, path):
+def slowly(*arguments):
     time.sleep(0.5)
-    whole(table, path)
+    whole(*arguments)
 
 
 records.write = slowly
