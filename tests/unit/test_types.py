@@ -34,6 +34,11 @@ def test_fields_are_compact_arrays():
     assert Completion(completion.token_ids, [0, 0], True, 0).token_ids is completion.token_ids
 
 
+def test_ranks_exchange_eight_bytes_for_each_token():
+    completion = Completion(range(10_000), [-0.5] * 10_000, True, 0)
+    assert len(pickle.dumps([completion])) < 8 * 10_000 + 1000
+
+
 def test_other_types_differ():
     assert Completion((), (), True, 0) != Sample((), (), (), 0.0, "bc")
     assert Completion((), (), True, 0) != ((), (), True, 0)
