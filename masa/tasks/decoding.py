@@ -70,17 +70,16 @@ class _ByteTable:
     """
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
-        # a model's output can be larger than the vocabulary; the library leaves such ids out
-        lengths = [*map(len, tokens), 0]
-        self.lengths = np.array(lengths, np.int32)  # [V + 1]
-        self.starts = self.lengths.cumsum(dtype=np.int32) - self.lengths
+        # the last one is for ids beyond the vocabulary, which a model's output can have and which
+        # the library leaves out
+        self.lengths = np.array([*map(len, tokens), 0])  # [V + 1]
+        self.starts = self.lengths.cumsum() - self.lengths
         self.bytes = np.frombuffer(b"".join(tokens), np.uint8)
 
     def text(self, token_ids: TokenIds) -> str:
         """Text of one sequence; bytes that are no UTF-8 become U+FFFD."""
-        ids = np.minimum(token_ids, len(self.lengths) - 1)
-        lengths = self.lengths[ids]
-        ends = lengths.cumsum(dtype=np.int32)
-        places = np.repeat(self.starts[ids] - ends + lengths, lengths)
-        places += np.arange(len(places), dtype=np.int32)
-        return self.bytes[places].tobytes().decode("utf-8", "replace")
+        lengths = self.lengths.take(token_ids, mode="clip")
+        shifts = self.starts.take(token_ids, mode="clip") - lengths.cumsum() + lengths
+        places = shifts.repeat(lengths)
+        places += np.arange(len(places))
+        return self.bytes.take(places).tobytes().decode("utf-8", "replace")
