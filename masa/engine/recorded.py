@@ -130,15 +130,11 @@ class RecordedEngine:
             if kind != "none":
                 seed = derive_seed(self.seed, step, prompt_id, kind, sample)
                 self._completions[seed, prompt_ids.tobytes()] = Completion(
-                    tuple(token_ids.tolist()),
-                    tuple(logprobs.tolist()),
-                    reason == "stop",
-                    self.version,
+                    token_ids, logprobs, reason == "stop", self.version
                 )
 
     def _completion(self, request: Request, seed: int) -> Completion:
-        prompt_ids = np.asarray(request.prompt_ids, np.int32)
-        completion = self._completions.get((seed, prompt_ids.tobytes()))
+        completion = self._completions.get((seed, request.prompt_ids.tobytes()))
         limit = request.max_tokens
         if completion is None:
             raise TrainingError(self._missing(request, seed))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from masa.rollout_columns import SCHEMA, TOKENS
 from masa.tracking.files import atomic_write
-from masa.types import Completion, RolloutGroup
+from masa.types import Completion, RolloutGroup, TokenIds
 
 
 def rows(
@@ -91,7 +91,7 @@ def _completion(completion: Completion, sample: int, kind: str, limit: int) -> d
     }
 
 
-def _tokens(prompt_ids: Sequence[int], completion: Completion) -> dict[str, Any]:
+def _tokens(prompt_ids: TokenIds, completion: Completion) -> dict[str, Any]:
     values = (prompt_ids, completion.token_ids, completion.logprobs)
     return dict(zip(TOKENS.names, values, strict=True))
 

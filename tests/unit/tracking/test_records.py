@@ -143,10 +143,10 @@ def test_files_are_written_beside_the_caller_one_at_a_time(tmp_path, monkeypatch
     begun, go_on = queue.Queue(), threading.Semaphore(0)
     whole = records.write
 
-    def held_up(table, path):
+    def held_up(table, path, record_tokens):
         begun.put(path.stem)
         assert go_on.acquire(timeout=60)
-        whole(table, path)
+        whole(table, path, record_tokens)
 
     monkeypatch.setattr(records, "write", held_up)
     writer = records.RecordWriter()
