@@ -38,12 +38,13 @@ $(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_efficient/report.md
 	@sh scripts/timed.sh $(RUNS) "report" $(BIN)/masa-report $(^D) --out $(RUNS)
 
 $(RUNS)/%/report.md: $(RUNS)/.warm
-	@sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train experiment=arithmetic algorithm=$* \
+	@sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train experiment=arithmetic algorithm=$* model=$(RUNS)/first \
 		ckpt=auto hydra.run.dir=$(RUNS)/$*
 
+# The first phase: the model that all runs begin with.
 $(RUNS)/.warm: $(READY)
 	@mkdir -p $(RUNS)
-	@sh scripts/timed.sh $(RUNS) "warm start" $(BIN)/masa-warmstart
+	@sh scripts/timed.sh $(RUNS) "warm start" $(BIN)/masa-sft task=arithmetic ckpt=auto hydra.run.dir=$(RUNS)/first
 	@touch $@
 
 # The claim: every method over five seeds, about 6 minutes a run on 2 cores; what is done is skipped. `make -j2 reproduce`
@@ -59,7 +60,7 @@ $(CLAIM)/report.md: $(CLAIM_RUNS)
 	$(BIN)/masa-report $(CLAIM) --out $(CLAIM)
 
 $(CLAIM)/%/report.md: $(RUNS)/.warm
-	$(BIN)/masa-train experiment=arithmetic_claim algorithm=$(word 1,$(subst -seed, ,$*)) \
+	$(BIN)/masa-train experiment=arithmetic_claim model=$(RUNS)/first algorithm=$(word 1,$(subst -seed, ,$*)) \
 		$(if $(filter masa%,$*),algorithm.meta.group_size=$(CLAIM_M)) seed=$(word 2,$(subst -seed, ,$*)) ckpt=auto hydra.run.dir=$(CLAIM)/$*
 
 # One sweep after the other, each with its report; a job that fails stops nothing, and is tried again the next time.
@@ -67,7 +68,7 @@ $(CLAIM)/%/report.md: $(RUNS)/.warm
 ablations: $(RUNS)/.warm
 	@$(BIN)/python scripts/remaining_runs.py --sweeps $(subst $(space),$(comma),$(strip $(ABLATIONS))) seed=$(ABLATION_SEEDS)
 	@failed=; for sweep in $(ABLATIONS); do \
-		$(BIN)/masa-train -m +sweep=$$sweep seed=$(ABLATION_SEEDS) $(ABLATION_ARGS) sweep.resume=true || failed="$$failed $$sweep"; \
+		$(BIN)/masa-train -m +sweep=$$sweep model=$(RUNS)/first seed=$(ABLATION_SEEDS) $(ABLATION_ARGS) sweep.resume=true || failed="$$failed $$sweep"; \
 		$(BIN)/masa-report outputs/arithmetic/$$sweep || failed="$$failed $$sweep"; \
 	done; [ -z "$$failed" ] || { echo "not finished:$$failed" >&2; exit 1; }
 

@@ -6,9 +6,10 @@ The dataclasses hold defaults and meanings, `conf/` holds what differs; `load` j
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +18,9 @@ from masa.errors import ConfigError, one_of, require
 from masa.plugins import WeightedFunction
 
 RENAMED = {
+    "model.warmstart.steps": "model.warmstart.sft.steps",
+    "model.warmstart.tokens_per_step": "model.warmstart.sft.batch_size",
+    "model.warmstart.learning_rate": "model.warmstart.optimizer.lr",
     "algorithm.gate.kind": "gate",
     "algorithm.gate.audit_fraction": "algorithm.control.audit_fraction",
     "algorithm.gate.count_skipped": "algorithm.control.count_skipped",
@@ -375,6 +379,8 @@ class TrainerConfig:
     """Meta predictions per held-out prompt; 0 leaves meta-alignment unmeasured."""
     checkpoint_every: int = 50
     """Rollouts between checkpoints; one more comes at the end. The newest two are kept."""
+    log_every: int = 1
+    """Rollouts between rows of metrics.csv and of the other loggers; the last has one as well."""
     keep_best: int = 1
     """Checkpoints that are kept beside them: those of the best val/accuracy."""
     micro_batch_tokens: int = 16384
@@ -406,6 +412,7 @@ class TrainerConfig:
             "val_every",
             "val_samples",
             "checkpoint_every",
+            "log_every",
             "micro_batch_tokens",
             "max_nonfinite_updates",
         ):
@@ -493,9 +500,10 @@ class SweepConfig:
     """`algorithm.name` that `masa-report` compares the others with; null: grpo, or the first."""
 
 
-@dataclass
-class RunConfig:
-    """One run of `masa-train`. Nodes of type Any are built by Hydra from their `_target_`."""
+@dataclass(kw_only=True)
+class FitConfig:
+    """What `masa-train` and `masa-sft` share. Nodes of type Any are built by Hydra from their
+    `_target_`."""
 
     algorithm: AlgorithmConfig
     optimizer: OptimizerConfig
@@ -504,16 +512,11 @@ class RunConfig:
     task: TaskConfig
     model: Any
     engine: Any
-    sampler: Any
     logger: Any
     output_dir: str
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    benchmark: Any = field(default_factory=dict)
-    """Benchmarks of `conf/benchmark` that validation asks as well, by name."""
     seed: int = 0
-    """Of prompts, samples, audits and the gate's draws."""
-    allow_unsafe_execution: bool = False
-    """Run programs that a benchmark of `benchmark` asks for where there is no sandbox."""
+    """Of prompts, samples, audits, the gate's draws, and the order of demonstrations."""
     allow_special_tokens: bool = False
     """Read special tokens in a problem's text as such; else they are words like others."""
     ckpt: str | None = None
@@ -528,23 +531,17 @@ class RunConfig:
             f"seed is {self.seed!r}, it must be an integer >= 0",
         )
         for name in ("allow_unsafe_execution", "allow_special_tokens"):
-            value = getattr(self, name)
+            value = getattr(self, name, False)
             require(type(value) is bool, f"{name} is {value!r}, it must be true or false")
         for name in ("output_dir", "name", "ckpt"):
             value = getattr(self, name)
             is_text = isinstance(value, str) or (name == "ckpt" and value is None)
             require(is_text, f"{name} is {value!r}, it must be a text")
-        require(
-            not self.algorithm.steers
-            or self.algorithm.control.start_step < self.trainer.max_rollouts,
-            f"algorithm.control.start_step is {self.algorithm.control.start_step}, but the run has "
-            f"only {self.trainer.max_rollouts} rollouts: control would never start",
-        )
         warmup = self.optimizer.warmup_steps
         require(
             self.optimizer.schedule == "constant" or warmup < self.trainer.max_rollouts,
             f"optimizer.warmup_steps is {warmup}, but the run has only {self.trainer.max_rollouts} "
-            f"rollouts: the {self.optimizer.schedule} schedule would never start",
+            f"{self.unit}s: the {self.optimizer.schedule} schedule would never start",
         )
         shortest = self.algorithm.meta.min_length
         require(
@@ -558,6 +555,37 @@ class RunConfig:
             f"engine.tensor_parallel_size is {self.ranks_per_engine}, it must divide the {world} "
             "devices",
         )
+
+    @property
+    def unit(self) -> str:
+        """What a step of the run is called."""
+        return "step"
+
+    @property
+    def ranks_per_engine(self) -> int:
+        """Devices over which one engine lies."""
+        return int((self.engine or {}).get("tensor_parallel_size", 1))
+
+
+@dataclass(kw_only=True)
+class RunConfig(FitConfig):
+    """One run of `masa-train`."""
+
+    sampler: Any
+    benchmark: Any = field(default_factory=dict)
+    """Benchmarks of `conf/benchmark` that validation asks as well, by name."""
+    allow_unsafe_execution: bool = False
+    """Run programs that a benchmark of `benchmark` asks for where there is no sandbox."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not self.algorithm.steers
+            or self.algorithm.control.start_step < self.trainer.max_rollouts,
+            f"algorithm.control.start_step is {self.algorithm.control.start_step}, but the run has "
+            f"only {self.trainer.max_rollouts} rollouts: control would never start",
+        )
+        world = self.strategy.world_size
         require(
             self.trainer.prompts_per_rollout % world == 0,
             f"trainer.prompts_per_rollout is {self.trainer.prompts_per_rollout}, it must be "
@@ -569,12 +597,89 @@ class RunConfig:
         )
 
     @property
-    def ranks_per_engine(self) -> int:
-        """Devices over which one engine lies."""
-        return int((self.engine or {}).get("tensor_parallel_size", 1))
+    def unit(self) -> str:
+        """What a step of the run is called."""
+        return "rollout"
+
+
+@dataclass
+class DemonstrationConfig:
+    """What `masa-sft` learns from."""
+
+    source: str = "task"
+    """Where solutions come from. task: of its data or its own; self: the model's own samples that
+    the verifier accepts."""
+    steps: int = 500
+    """Optimizer steps of the run."""
+    batch_size: int = 32
+    """Demonstrations per step, over all devices."""
+    limit: int | None = None
+    """Solutions to learn from at most; null: one for each demonstration of the run."""
+    hinted: float = 0.1
+    """Share of the solutions whose prompt has a hint of random notions."""
+    predictions: float = 0.15
+    """Share of the demonstrations that are predictions, whose numbers and notions are random."""
+    lengths: str = "demonstrations"
+    """What predicted lengths are drawn from, whatever the problem: demonstrations (the lengths of
+    the solutions) or uniform (the range that may be predicted, even in the logarithm)."""
+    notions: list[str] = field(default_factory=list)
+    """What notions are drawn from; empty: a list of the task's, or words of the problem."""
+    samples: int = 4
+    """Solutions that source=self samples per prompt."""
+    keep: int = 1
+    """Accepted ones of them that are learned from at most, per prompt."""
+    held_out: int = 64
+    """Demonstrations that are left out of the training, for val/loss; 0: none."""
+    table: bool = False
+    """Sample the held-out prompts at the end, trainer.val_samples each, and print accuracy and
+    predictions per level."""
+
+    def __post_init__(self) -> None:
+        one_of("sft.source", self.source, ("task", "self"))
+        one_of("sft.lengths", self.lengths, ("demonstrations", "uniform"))
+        for name in ("steps", "batch_size", "samples", "keep"):
+            value = getattr(self, name)
+            require(value >= 1, f"sft.{name} is {value}, it must be >= 1")
+        require(
+            self.limit is None or self.limit >= 1, f"sft.limit is {self.limit}, it must be >= 1"
+        )
+        require(self.held_out >= 0, f"sft.held_out is {self.held_out}, it must be >= 0")
+        for name in ("hinted", "predictions"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, f"sft.{name} is {share}, it must lie in [0, 1]")
+
+
+@dataclass(kw_only=True)
+class SftConfig(FitConfig):
+    """One run of `masa-sft`."""
+
+    sft: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.sft.source == "task" or self.ranks_per_engine == 1,
+            "sft.source=self samples on one device: set engine.tensor_parallel_size=1",
+        )
+        require(
+            not self.sft.table or self.strategy.world_size == 1,
+            f"sft.table samples on one device, not {self.strategy.world_size}: set sft.table=false",
+        )
+
+
+T = TypeVar("T", bound=FitConfig)
 
 
 def load(cfg: DictConfig) -> RunConfig:
+    """Turn a composed Hydra config of `masa-train` into checked settings.
+
+    Raises:
+        ConfigError: as `load_as`.
+    """
+    return load_as(RunConfig, cfg)
+
+
+def load_as(schema: type[T], cfg: DictConfig) -> T:
     """Turn a composed Hydra config into checked settings.
 
     Raises:
@@ -583,10 +688,13 @@ def load(cfg: DictConfig) -> RunConfig:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
-    names = {f.name for f in fields(RunConfig)}
+    names = {f.name for f in fields(schema)}
     unknown = sorted(str(key) for key in plain if key not in names)
     require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(names))}")
-    typed = {
+    for key in _dotted_keys(plain):
+        renamed = new_name(key)
+        require(not renamed, str(renamed))
+    typed: dict[str, type] = {
         "algorithm": AlgorithmConfig,
         "optimizer": OptimizerConfig,
         "trainer": TrainerConfig,
@@ -594,25 +702,34 @@ def load(cfg: DictConfig) -> RunConfig:
         "sweep": SweepConfig,
         "task": TaskConfig,
     }
-    for key, schema in typed.items():
+    if "sft" in names:
+        typed["sft"] = DemonstrationConfig
+    for key, group in typed.items():
         section = plain.get(key) or {}
         require(isinstance(section, dict), f"{key} is {section!r}, it must be a group of settings")
-        defaults = OmegaConf.structured(schema)
+        defaults = OmegaConf.structured(group)
         if key == "algorithm":
             section, defaults = _with_plugins(section, defaults)
         if key == "task":
-            section = with_settings(section, schema)
+            section = with_settings(section, group)
         try:
             plain[key] = OmegaConf.to_object(OmegaConf.merge(defaults, section))
         except OmegaConfBaseException as error:
             message = new_name(f"{key}.{error.full_key}") or str(error).splitlines()[0]
             raise ConfigError(f"{key}: {message}") from error
     missing = sorted(
-        f.name for f in fields(RunConfig) if f.default is MISSING and f.default_factory is MISSING
+        f.name for f in fields(schema) if f.default is MISSING and f.default_factory is MISSING
     )
     missing = [name for name in missing if name not in plain]
     require(not missing, f"missing key {', '.join(missing)}")
-    return RunConfig(**{str(key): value for key, value in plain.items()})
+    return schema(**{str(key): value for key, value in plain.items()})
+
+
+def _dotted_keys(node: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _dotted_keys(value, f"{prefix}{name}.")
 
 
 def _with_plugins(section: dict[str, Any], defaults: Any) -> tuple[dict[str, Any], Any]:
@@ -621,9 +738,6 @@ def _with_plugins(section: dict[str, Any], defaults: Any) -> tuple[dict[str, Any
     section = dict(section)
     for name, schema in (("gate", GateConfig), ("cutoff", CutoffConfig)):
         node = section.get(name)
-        for key in node if isinstance(node, dict) else ():
-            renamed = new_name(f"algorithm.{name}.{key}")
-            require(not renamed, str(renamed))
         if isinstance(node, dict) and "_target_" in node:
             section[name] = with_settings(node, schema)
             defaults[name].settings = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -103,12 +102,15 @@ def run(cfg: DictConfig) -> None:
 def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     settings = _settings(cfg, config)
     if cfg.model.name is not None and is_run(cfg.model.name):
-        settings["checkpoint"], folder = _exported(Path(cfg.model.name), out)
+        from masa.export import model_of_run
+
+        folder = model_of_run(Path(cfg.model.name).expanduser())
+        settings["checkpoint"] = folder.name.rpartition("-")[0]
         print(
             f"{cfg.model.name}: {settings['checkpoint']}; max_tokens={config.max_tokens} "
             f"meta_max_tokens={config.meta_max_tokens} min_length={config.min_length}"
         )
-        cfg.model.name = folder
+        cfg.model.name = str(folder)
     from hydra.utils import instantiate
 
     from masa.evaluation.benchmarks import load_benchmarks
@@ -149,24 +151,6 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     scores = summarise_all(benchmarks, store, config)
     print(write_results(out, scores, settings, _environment(cfg)), end="")
     print(f"\n{out / 'results.json'}")
-
-
-def _exported(run: Path, out: Path) -> tuple[str, str]:
-    """The last checkpoint of a run, exported: its name, and its Hugging Face folder."""
-    from masa.export import export
-    from masa.tracking.files import atomic_replace
-    from masa.training.checkpoint import find_checkpoint
-
-    run = run.expanduser()
-    checkpoint = find_checkpoint("last", run)
-    assert checkpoint is not None
-    folder = out / "model" / checkpoint.stem
-    if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        export(run, partial)
-        atomic_replace(partial, folder)
-    return checkpoint.stem, str(folder)
 
 
 def _compare(config: EvaluationConfig, out: Path) -> None:

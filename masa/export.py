@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import shlex
 import shutil
@@ -162,6 +163,39 @@ def push(folder: Path, repo: str, private: bool) -> str:
             f"{shlex.join(again)}"
         ) from error
     return str(url)
+
+
+def check_run(run: Path) -> None:
+    """Raise ConfigError where a run has no checkpoint to make a model of."""
+    from masa.training.checkpoint import list_checkpoints
+
+    if not list_checkpoints(run / "checkpoints"):
+        raise ConfigError(f"{run} is a run without a checkpoint: there is no model in it yet")
+
+
+def model_of_run(run: Path) -> Path:
+    """The last checkpoint of a run as a Hugging Face folder, made in `RUN/model` where it is not
+    there.
+
+    Of several processes that call at once, one makes it and the others wait.
+    """
+    from filelock import FileLock
+
+    from masa.tracking.manifest import read_manifest
+    from masa.training.checkpoint import find_checkpoint
+
+    checkpoint = find_checkpoint("last", run)
+    assert checkpoint is not None
+    manifest = read_manifest(checkpoint)
+    digests = "".join(sorted(manifest.sha256.values())) if manifest else ""
+    # a run that was made anew has other weights under the same name
+    name = f"{checkpoint.stem}-{hashlib.sha256(digests.encode()).hexdigest()[:8]}"
+    folder = run / "model" / name
+    make_directory(folder.parent, "the run's directory")
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            export(run, folder, str(checkpoint))
+    return folder
 
 
 def load_weights(policy: Any, checkpoint: Path) -> None:

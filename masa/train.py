@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from masa import fitting
 from masa.cli import app
 from masa.cli.recording import check_recording, recording_of
-from masa.cli.resume import check_resume_config
 from masa.config import RunConfig, load
 from masa.errors import ConfigError, require
 from masa.plugins import build_plugin
@@ -25,32 +25,27 @@ def check(cfg: DictConfig) -> RunConfig:
     """Everything that can be refused without heavy work."""
     config = load(cfg)
     from hydra.errors import InstantiationException
-    from hydra.utils import get_class, instantiate
+    from hydra.utils import get_class
 
     from masa.algorithm.controller import Controller
     from masa.algorithm.task_rewards import TaskRewards
-    from masa.engine.settings import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
     from masa.evaluation.gold_answers import GoldAnswersEngine
     from masa.rollout.build import build_task
-    from masa.tracking.loggers import check_loggers
 
     check_recording(cfg, config)
     try:
         task = build_task(cfg.task)
-        instantiate(cfg.model).check(task)
-        engine = get_class(cfg.engine._target_)
         require(
-            not issubclass(engine, GoldAnswersEngine),
+            not issubclass(get_class(cfg.engine._target_), GoldAnswersEngine),
             "engine=gold_answers answers the benchmarks of masa-eval: use engine=vllm or engine=hf",
         )
-        check_engine(engine, cfg.engine)
+        fitting.check_parts(cfg, task)
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
     Controller(config.algorithm, config.seed)
     build_plugin("sampler", config.sampler, PromptSampler)
-    check_loggers(cfg.logger or {})
     require_enough_prompts(task, config)
     TaskRewards(config.task.rewards, task.train)
     check_benchmarks(config.benchmark)
@@ -69,21 +64,13 @@ def require_enough_prompts(task: Task, config: RunConfig) -> None:
 def run(cfg: DictConfig) -> None:
     """One training run."""
     config = load(cfg)
-    from masa.training.devices import check_devices, keep_freed_memory
-
-    check_devices(config.strategy, config.trainer.accelerator)
-    keep_freed_memory(config.trainer.accelerator)
-    out = Path(config.output_dir)
-    with app.locked(out):
-        app.quiet(out / "log.txt")
-        train(cfg, config, out)
+    fitting.in_its_directory(config, lambda out: train(cfg, config, out))
 
 
 def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     """The run, once its directory is its own."""
     import lightning as L
     from hydra.utils import instantiate
-    from tqdm.contrib.logging import logging_redirect_tqdm
 
     from masa.evaluation.benchmarks import load_benchmarks
     from masa.rollout.build import (
@@ -97,42 +84,22 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from masa.rollout.datamodule import MasaDataModule
     from masa.rollout.validation import HeldOut, ValidationCallback
     from masa.tasks.limits import LimitedTask
-    from masa.tracking.csv_logger import CsvLogger
-    from masa.tracking.files import atomic_replace
-    from masa.tracking.loggers import WandbLogger, build_loggers
-    from masa.training.checkpoint import (
-        CheckpointCallback,
-        DirectCheckpointIO,
-        find_checkpoint,
-        ranked,
-        require_rollouts_left,
-        require_same_model,
-        require_strategy,
-        require_version,
-        step_of,
-    )
+    from masa.tracking.loggers import WandbLogger
+    from masa.training.checkpoint import CheckpointCallback, ranked
     from masa.training.memory import MemoryCallback
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
     from masa.training.replay import ReplayModule
-    from masa.training.sharding import build_strategy
-    from masa.training.stopping import EXIT_STOPPED, Stopped, StopSignal
+    from masa.training.stopping import StopSignal
 
-    if "name" in cfg.model and Path(cfg.model.name).expanduser().is_dir():
-        # config.yaml is read from other directories as well: to go on, to export
-        cfg.model.name = str(Path(cfg.model.name).expanduser().resolve())
+    fitting.settle_model(cfg)
     started = time.perf_counter()
     recording = recording_of(cfg)
     require(
         recording is None or recording.run.resolve() != out.resolve(),
         f"engine.run={out} would be overwritten by its own replay: choose another hydra.run.dir",
     )
-    ckpt = find_checkpoint(config.ckpt, out)
-    if ckpt is not None:
-        require_version(ckpt)
-        require_strategy(ckpt, config.strategy.name)
-        require_rollouts_left(ckpt, config.trainer.max_rollouts)
-        check_resume_config(cfg, out / "config.yaml")
+    ckpt = fitting.checkpoint_to_resume(cfg, config, out)
     L.seed_everything(config.seed, verbose=False)
     algorithm, settings = config.algorithm, config.trainer
     task = build_task(cfg.task)
@@ -165,12 +132,6 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
                 algorithm.temperature,
             )
 
-    def policy() -> Any:
-        built = model.load(model_path, weights=recording is None)
-        if ckpt is not None:
-            require_same_model(ckpt, built)
-        return built
-
     sampler = build_plugin("sampler", config.sampler, PromptSampler)
     stop = StopSignal()
     rollout = RolloutCallback(
@@ -189,6 +150,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     )
     available = None if recording is None else recording.has
     validation = ValidationCallback(held_out, rollout, algorithm, settings, available)
+    policy = fitting.policy_builder(model, model_path, ckpt, weights=recording is None)
     callbacks = [
         MemoryCallback(config.engine),
         stop,
@@ -202,35 +164,11 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         # no policy: nothing to hold in memory, to train or to save
         module_class, callbacks = ReplayModule, callbacks[1:-1]
     module = module_class(policy, algorithm, config.optimizer, settings, config.strategy)
-    resume_step = None if ckpt is None else step_of(ckpt)
-    nodes = (cfg.logger or {}).values()
-    trainer = L.Trainer(
-        accelerator=settings.accelerator,
-        devices=config.strategy.devices,
-        num_nodes=config.strategy.num_nodes,
-        strategy=build_strategy(config.strategy),
-        # FSDP casts parameters by itself
-        precision="32-true" if config.strategy.distributed else settings.precision,  # type: ignore[arg-type]
-        max_epochs=1,
-        logger=[CsvLogger(out, resume_step), *build_loggers(nodes, out, resume_step)],
-        callbacks=callbacks,
-        plugins=[DirectCheckpointIO()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        log_every_n_steps=1,
-        default_root_dir=out,
-    )
+    trainer = fitting.build_trainer(cfg, config, out, ckpt, callbacks)
     if trainer.is_global_zero:
-        OmegaConf.save(cfg, out / "config.tmp", resolve=True)
-        atomic_replace(out / "config.tmp", out / "config.yaml")
         logging.getLogger("masa").info(renderer.describe())
         (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
         print(task.summary())
-    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    for logger in trainer.loggers:
-        logger.log_hyperparams(resolved)
     data = MasaDataModule(
         task.train,
         sampler,
@@ -240,26 +178,16 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         config.seed,
         config.ranks_per_engine,
     )
-    try:
-        # a line stands above the bar, not in it
-        with logging_redirect_tqdm([logging.getLogger("masa")]):
-            trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+
+    def finish() -> None:
         if trainer.is_global_zero and report(out):
             print(f"{out / 'report.md'}  ({time.perf_counter() - started:.0f} s)")
             best = [path for _, path in ranked(out / "checkpoints")][:1]
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     logger.log_end(sorted((out / "figures").glob("*.png")), best)
-    except Stopped:
-        if not trainer.is_global_zero:
-            # a launcher takes the first failure for the reason, so one rank speaks for all
-            raise SystemExit(0) from None
-        print(f"stopped after rollout {module.version}: resume with ckpt=auto", file=sys.stderr)
-        raise SystemExit(EXIT_STOPPED) from None
-    finally:
-        if "wandb" in sys.modules:
-            # else the next job of a multirun would log into this one's run
-            sys.modules["wandb"].finish()
+
+    fitting.fit(cfg, out, trainer, module, data, ckpt, config.unit, finish)
 
 
 def report(out: Path) -> bool:

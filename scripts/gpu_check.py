@@ -320,7 +320,7 @@ def resumed(figures: Figures) -> None:
     small = [
         *("task.config.train_size=600", "task.config.validation_size_per_level=4"),
         *("trainer.prompts_per_rollout=8", "trainer.val_every=4", "algorithm=masa"),
-        *("model.warmstart.steps=60", "trainer.val_samples=2", "trainer.val_meta_samples=2"),
+        *("model.warmstart.sft.steps=60", "trainer.val_samples=2", "trainer.val_meta_samples=2"),
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -554,7 +554,7 @@ def task(figures: Figures, quick: bool, limit: float = math.inf) -> None:
     import pandas as pd
 
     rollouts = 2 if quick else 60
-    more = ["model.warmstart.steps=20", "algorithm=masa", "task.config.train_size=200"]
+    more = ["model.warmstart.sft.steps=20", "algorithm=masa", "task.config.train_size=200"]
     folder = figures.path.parent
     shutil.rmtree(folder / "run", ignore_errors=True)
     run = masa_train(

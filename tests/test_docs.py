@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -84,12 +85,17 @@ def test_the_readme_copies_the_report():
     assert [number for number in numbers if number not in report] == []
 
 
-PROGRAMS = {"masa-train": "config", "masa.train": "config", "masa-eval": "evaluate"}
+PROGRAMS = {
+    "masa-train": "config",
+    "masa.train": "config",
+    "masa-sft": "sft",
+    "masa-eval": "evaluate",
+}
 """Programs and their primary config."""
 
 
 def commands():
-    """The command lines of masa-train and masa-eval on the pages, but those with an ellipsis."""
+    """The command lines of the programs on the pages, but those with an ellipsis."""
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]:
         for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
@@ -106,9 +112,10 @@ def commands():
 def test_the_commands_of_the_pages_are_accepted(name, given, monkeypatch):
     monkeypatch.chdir(ROOT / "docs" / "examples")
     monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
-    taken = path_arguments(given) if name == "config" else evaluate.arguments(given)
+    taken = evaluate.arguments(given) if name == "evaluate" else path_arguments(given)
     overrides = [argument for argument in taken if not argument.startswith("-")]
-    load = config.load if name == "config" else eval_config.load
+    loads = {"config": config.load, "evaluate": eval_config.load}
+    load = loads.get(name, partial(config.load_as, config.SftConfig))
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for job in sweep.combinations(name, overrides):
             load(hydra.compose(name, [*job, "++output_dir=x"]))

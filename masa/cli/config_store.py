@@ -22,6 +22,7 @@ from masa.config import (
     GateConfig,
     OptimizerConfig,
     RunConfig,
+    SftConfig,
     StrategyConfig,
     TaskConfig,
     TrainerConfig,
@@ -31,6 +32,9 @@ from masa.rollout.samplers import ShuffledEpochs
 
 NAME_LENGTH = 80
 """Characters of a directory's name that say what a command changed."""
+
+# used in conf/sft.yaml
+OmegaConf.register_new_resolver("share_of", lambda share, n: round(share * n), replace=True)
 
 
 def conf_dir() -> Path:
@@ -74,6 +78,7 @@ OmegaConf.register_new_resolver("changes", changes, replace=True)
 
 
 store(None, "run", defaults(RunConfig) | {"task": defaults(TaskConfig, "settings")})
+store(None, "fine_tuning", defaults(SftConfig) | {"task": defaults(TaskConfig, "settings")})
 store(None, "evaluation", defaults(EvaluationConfig))
 store("algorithm", "_base", defaults(AlgorithmConfig, "gate", "cutoff"))
 store("optimizer", "adamw", defaults(OptimizerConfig))

@@ -12,7 +12,7 @@ from masa.errors import ConfigError
 LAYOUT = (
     *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
     *("logprob_tolerance", "logprob_mean_tolerance"),
-    *("checkpoint_every", "keep_best", "max_nonfinite_updates", "record_tokens"),
+    *("checkpoint_every", "keep_best", "log_every", "max_nonfinite_updates", "record_tokens"),
 )
 """Settings of the trainer that lay work out, save or check it: no number changes but in its last
 digits."""
@@ -43,11 +43,11 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
     for settings in (before, now):
         for key, value in ADDED.items():
             settings.setdefault(key, value)
-    free = {*SECONDS, *(f"trainer.{name}" for name in LAYOUT)}
+    free = {*SECONDS, *(f"trainer.{name}" for name in LAYOUT), "sft.table"}
     # other schedules would have had other rates from the start
     if not finished and before["optimizer.schedule"] == "constant":
         free.add("trainer.max_rollouts")
-    groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark")
+    groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark", "sft")
     single = ("engine._target_", "engine.dtype", "allow_special_tokens")
     for key in sorted(before.keys() | now.keys()):
         counts = key.split(".")[0] in groups or key in single

@@ -20,7 +20,13 @@ from masa.config import AlgorithmConfig, TrainerConfig
 from masa.errors import ConfigError, EngineError, TrainingError
 from masa.plugins import observe
 from masa.rollout.loader import Draw
-from masa.rollout.packing import build_update, padding_share, rank_shard, real_tokens
+from masa.rollout.packing import (
+    build_update,
+    chosen_layout,
+    padding_share,
+    rank_shard,
+    real_tokens,
+)
 from masa.rollout.samplers import PromptSampler
 from masa.rollout.start import FirstRollouts
 from masa.tasks.templates import PromptRenderer
@@ -287,14 +293,8 @@ class RolloutCallback(L.Callback):
             sum_over_ranks,
             lambda n: int(max_over_ranks(n)),
             cloning,
-            self._layout(),
+            chosen_layout(self.settings.packing, self.module.attention),
         )
-
-    def _layout(self) -> str:
-        if self.settings.packing != "auto":
-            return self.settings.packing
-        attention = self.module.attention
-        return "packed" if "flash" in attention or "flex" in attention else "padded"
 
     def _costs(self, groups: Sequence[RolloutGroup], updates: Sequence[Update]) -> dict[str, float]:
         trained = round(sum_over_ranks([real_tokens(updates)])[0])

@@ -217,6 +217,13 @@ def rank_shard(
     return [samples[i] for i in balanced(loads, ranks)[rank]]
 
 
+def chosen_layout(packing: str, attention: str) -> str:
+    """The layout that `trainer.packing` stands for with a policy's attention."""
+    if packing != "auto":
+        return packing
+    return "packed" if "flash" in attention or "flex" in attention else "padded"
+
+
 def padding_share(updates: Sequence[Update]) -> float:
     """Share of padded positions among all positions run."""
     masks = [batch.attention_mask for update in updates for batch in update]

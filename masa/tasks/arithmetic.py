@@ -22,6 +22,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from masa.tasks.chains import LABELS, Operation, Problem, draw_problem, work_out
+from masa.tasks.demonstrations import Demonstrated
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 
@@ -47,6 +48,9 @@ LENGTH_WORDS = {
 """Words for the solution's length, and their lengths (tokens)."""
 
 MAX_LEVELS = 6
+LEVEL_WEIGHTS = (2, 2, 3, 4, 4, 1)
+"""Shares of the levels in the demonstrations. Long chains teach the later lines; the impossible
+ones are mostly noise."""
 MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
 
 HELD_OUT = ("validation", "tuning")
@@ -152,6 +156,8 @@ class ArithmeticConfig:
 class ArithmeticTask:
     """The built-in task: problems, verdicts, demonstrations and tokenizer."""
 
+    notions = NOTIONS
+
     def __init__(self, config: ArithmeticConfig | None = None) -> None:
         self.config = config or ArithmeticConfig()
         self.templates = TEMPLATES
@@ -221,6 +227,21 @@ class ArithmeticTask:
             clean_up_tokenization_spaces=False,
             model_max_length=512,
         )
+
+    def demonstrations(self, count: int, seed: int) -> Demonstrated:
+        """Solutions, some of them wrong, to fresh problems that are never held out, whatever the
+        sizes of the pools."""
+        rng = random.Random(f"demonstrations-{seed}")
+        weights = LEVEL_WEIGHTS[: self.config.levels]
+        levels = rng.choices(range(1, self.config.levels + 1), weights, k=count)
+        prompts = (self.draw(level, rng) for level in levels)
+        return Demonstrated([(prompt, self.solution_demo(prompt, rng)) for prompt in prompts])
+
+    def prediction(self, prompt: Prompt, rng: random.Random) -> str:
+        """A demonstrated prediction on a problem; see `meta_demo`."""
+        operations = Problem.parse(prompt.problem).operations
+        large = sum(operation.hopeless for operation in operations)
+        return self.meta_demo(rng, len(operations), large)
 
     def solution_demo(self, prompt: Prompt, rng: random.Random) -> str:
         """A demonstrated solution, careful or not, correct or not."""

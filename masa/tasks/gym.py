@@ -11,7 +11,9 @@ from typing import Any
 
 from masa.errors import ConfigError, require
 from masa.tasks.curation import digest, is_held_out
+from masa.tasks.demonstrations import Demonstrated, accepted, chosen, final_answer
 from masa.tasks.templates import Templates
+from masa.tasks.worked_solutions import WORKED
 from masa.types import Prompt
 from masa.verifiers import gym_answers
 
@@ -127,6 +129,29 @@ class GymTask:
             "task=gym cannot tell whether two answers are the same: the scorers of reasoning-gym "
             "compare a response with a problem"
         )
+
+    def demonstrations(self, count: int, seed: int) -> Demonstrated:
+        """Worked solutions to the problems of `train` whose data set has them, without those that
+        the gym's scorer rejects.
+
+        Raises:
+            ConfigError: no part has them.
+        """
+        solutions = []
+        for prompt in self.train:
+            name, settings, index = self._pools.origin[prompt.id]
+            if name in WORKED:
+                entry = gym_answers.create(name, settings)[index]
+                answer = final_answer(str(entry["answer"]), self.templates)
+                solutions.append((prompt, f"{WORKED[name](entry)}\n\n{answer}"))
+        if not solutions:
+            raise ConfigError(
+                "no data set of task.datasets has worked solutions: those of "
+                f"{', '.join(sorted(WORKED))} have them; else use sft.source=self"
+            )
+        without = len(self.train) - len(solutions)
+        missing = {"without a solution": without}
+        return accepted(chosen(solutions, count, seed), self.verify, missing)
 
     @cached_property
     def _pools(self) -> GymPools:

@@ -15,6 +15,7 @@ import numpy as np
 from masa.errors import ConfigError, one_of, require
 from masa.plugins import call, is_finite, load_function
 from masa.tasks.curation import contaminated, digest, is_held_out
+from masa.tasks.demonstrations import Demonstrated, accepted, chosen, dressed
 from masa.tasks.sources import Column, Source, is_missing
 from masa.tasks.templates import Templates, is_text
 from masa.types import Prompt
@@ -70,6 +71,8 @@ class Columns:
     """A stable id; null makes one of the problem's text."""
     level: str | None = None
     """Difficulty: the first number in the cell."""
+    solution: str | None = None
+    """A worked solution, for `masa-sft`."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,35 @@ class HubTask:
             "whether two responses give the same answer",
         )
         return SAME[self.config.verifier](a, b)
+
+    def demonstrations(self, count: int, seed: int) -> Demonstrated:
+        """The solutions of the data set to problems of `train`, with their answers in the form
+        that q_sol asks for, without those that the verifier rejects.
+
+        Raises:
+            ConfigError: no column has solutions, or the verifier accepts none.
+        """
+        name = self.config.columns.solution
+        if name is None:
+            raise ConfigError(
+                "this data set has no demonstrations: name its column of worked solutions with "
+                "task.columns.solution, or use sft.source=self"
+            )
+        column = Column(name, "task.columns.solution")
+        cells = [(prompt, column.of(prompt.columns)) for prompt in self.train]
+        column.require()
+        solutions = [
+            (prompt, dressed(cell, prompt.answer, self.templates))
+            for prompt, cell in cells
+            if _is_filled(cell)
+        ]
+        if not solutions:
+            raise ConfigError(
+                f"task.columns.solution={name} is empty in all {len(cells)} rows to train on: name "
+                "another column, or use sft.source=self"
+            )
+        missing = {"without a solution": len(cells) - len(solutions)}
+        return accepted(chosen(solutions, count, seed), self.verify, missing)
 
     @cached_property
     def _pools(self) -> HubPools:

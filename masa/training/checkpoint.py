@@ -53,6 +53,7 @@ class Validated(Protocol):
     step: int
     """Rollouts that its policy was trained on."""
     accuracy: float
+    """What the best checkpoints are chosen by; of `masa-sft`, the loss with its sign changed."""
 
 
 class CheckpointCallback(L.Callback):

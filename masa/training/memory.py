@@ -16,10 +16,10 @@ class MemoryCallback(L.Callback):
     """Prints one line about memory per device when the fit starts.
 
     Args:
-        engine: the engine's settings.
+        engine: the engine's settings; None where none is in memory.
     """
 
-    def __init__(self, engine: Mapping[str, Any]) -> None:
+    def __init__(self, engine: Mapping[str, Any] | None) -> None:
         self.engine = engine
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -29,7 +29,7 @@ class MemoryCallback(L.Callback):
             print(memory_budget(pl_module, self.engine))
 
 
-def memory_budget(module: MasaModule, engine: Mapping[str, Any]) -> str:
+def memory_budget(module: MasaModule, engine: Mapping[str, Any] | None) -> str:
     """Memory per device of policy, gradients, optimizers and engine; activations come on top."""
     policy = module.policy
     assert policy is not None
@@ -40,6 +40,8 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any]) -> str:
     parts.append(f"AdamW {_size(moments * trained)}")
     if module.reference is not None:
         parts.append(f"reference {_size(local_bytes(module.reference))}")
+    if engine is None:
+        return f"memory per device: {', '.join(parts)}"
     itemsize = torch.empty((), dtype=getattr(torch, engine["dtype"])).itemsize
     engine_weights = sum(p.numel() for p in policy.parameters()) * itemsize
     engine_weights //= engine.get("tensor_parallel_size", 1)

@@ -33,8 +33,8 @@ from masa.errors import ConfigError
 from masa.tasks.arithmetic import ArithmeticTask
 from masa.tasks.chat import check_chat_template
 from masa.tracking.cost import ModelSize
-from masa.training.demonstrations import WarmstartConfig, cached_warm_start
 from masa.training.lora import LoraConfig, add_adapter
+from masa.training.warmstart import untrained, warm_started
 
 _log = logging.getLogger(__name__)
 _REMEDY = ": correct the folder, or choose another model.name"
@@ -64,32 +64,40 @@ class Model(Protocol):
 
 
 class WarmStartedModel:
-    """A small model that learns the built-in task's format from demonstrations, once per machine.
+    """A small model of the built-in task, whose first weights `masa-sft` makes, once per machine.
 
     Args:
         architecture: `model_type` and shape of a transformers config.
-        warmstart: settings of that training.
+        warmstart: settings of `masa-sft`, nested as there; null: random weights, as `masa-sft`
+            itself begins with.
         cache_dir: folder of finished models; ~ is the home directory.
+        seed: of random weights.
     """
 
     trust_remote_code = False
 
     def __init__(
-        self, architecture: Mapping[str, Any], warmstart: WarmstartConfig, cache_dir: str
+        self,
+        architecture: Mapping[str, Any],
+        warmstart: Mapping[str, Any] | None,
+        cache_dir: str,
+        seed: int = 0,
     ) -> None:
         self.architecture = dict(architecture)
         self.warmstart = warmstart
         self.cache_dir = Path(cache_dir).expanduser()
+        self.seed = seed
 
     def check(self, task: object) -> None:
-        """Raise ConfigError where the task has no demonstrations."""
+        """Raise ConfigError where the task has no tokenizer."""
         if not isinstance(task, ArithmeticTask):
             raise ConfigError("this model warm-starts on task=arithmetic only; use model=hub")
 
     def resolve(self, task: ArithmeticTask) -> Path:
-        """Folder of the model, which is trained now where it is missing."""
-        config = AutoConfig.for_model(**self.architecture)
-        return cached_warm_start(task, config, self.warmstart, self.cache_dir)
+        """Folder of the model, which is made now where it is missing."""
+        if self.warmstart is None:
+            return untrained(self.architecture, task.tokenizer(), self.seed, self.cache_dir)
+        return warm_started(self.architecture, task, self.warmstart, self.cache_dir)
 
     def load(self, path: Path, weights: bool = True) -> PreTrainedModel:
         """The policy in `path`, in float32."""

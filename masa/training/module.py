@@ -132,12 +132,14 @@ class MasaModule(L.LightningModule):
         # of the previous rollout, as this one's row must be written first
         timings["timing_s/log"] = self._logging
         timings["timing_s/update"] = time.perf_counter() - started
-        timings["timing_s/step"] = timings["timing_s/rollout"] + timings["timing_s/update"]
-        tokens = metrics["completions/total_tokens"]
+        made = sum(timings.get(f"timing_s/{name}", 0.0) for name in ("rollout", "batch"))
+        timings["timing_s/step"] = made + timings["timing_s/update"]
+        tokens = metrics.get("completions/total_tokens", metrics.get("demonstrations/tokens", 0.0))
         timings["perf/throughput"] = tokens / timings["timing_s/step"]
         all_metrics = metrics | timings
         started = time.perf_counter()
-        for logger in self.loggers:
+        last = batch.step == self.settings.max_rollouts
+        for logger in self.loggers if last or batch.step % self.settings.log_every == 0 else ():
             logger.log_metrics(all_metrics, step=batch.step)
         self._logging = time.perf_counter() - started
         return {"step": batch.step, "metrics": all_metrics}

@@ -17,11 +17,13 @@ class ProgressCallback(L.Callback):
     Args:
         total: rollouts of the run.
         label: name of the run.
+        unit: what a step is called; steps of `masa-sft` show the loss.
     """
 
-    def __init__(self, total: int, label: str) -> None:
+    def __init__(self, total: int, label: str, unit: str = "rollout") -> None:
         self.total = total
         self.label = label
+        self.unit = unit
         self.bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -31,7 +33,7 @@ class ProgressCallback(L.Callback):
             total=self.total,
             initial=pl_module.version,
             desc=self.label,
-            unit="rollout",
+            unit=self.unit,
             disable=not trainer.is_global_zero,
             # a log file gets a line per 15 s and not one per rollout
             mininterval=0.1 if sys.stderr.isatty() else 15,
@@ -49,8 +51,9 @@ class ProgressCallback(L.Callback):
         """Advance by one rollout."""
         assert self.bar is not None
         metrics = outputs["metrics"]
+        shown, digits = ("reward", 2) if self.unit == "rollout" else ("loss", 3)
         postfix = {
-            "reward": f"{metrics.get('reward', float('nan')):.2f}",
+            shown: f"{metrics.get(shown, float('nan')):.{digits}f}",
             "tok/s": f"{metrics['perf/throughput']:.0f}",
         }
         accuracy = trainer.callback_metrics.get("val/accuracy")

@@ -82,7 +82,9 @@ def test_two_jobs_at_once_build_one_warm_start(tmp_path):
     assert len(jobs) == 2
     (model,) = [path for path in cache.rglob("warmstart-*") if path.is_dir()]
     assert (model / "model.safetensors").is_file()
-    builders = [job for job in jobs if "warm start: 100%" in (job / "console.txt").read_text()]
+    builders = [
+        job for job in jobs if "warm start seed 0: 100%" in (job / "console.txt").read_text()
+    ]
     assert len(builders) == 1
     first = [runs.rollouts(job, "val").query("step == 0") for job in jobs]
     assert set(first[0]["prompt_id"]) == set(first[1]["prompt_id"])

@@ -1,0 +1,182 @@
+"""What `masa-train` and `masa-sft` share: the run's directory, its trainer, its start and end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from masa.cli import app
+from masa.cli.resume import check_resume_config
+from masa.config import FitConfig, RunConfig
+from masa.evaluation.eval_config import is_run
+from masa.export import check_run, model_of_run
+
+
+def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
+    """Raise ConfigError for model, engine or loggers that show to be unusable without heavy work.
+
+    Args:
+        cfg: the composed config.
+        task: the task, built from it.
+        engine: whether the run uses the engine.
+    """
+    from hydra.utils import get_class, instantiate
+
+    from masa.engine.settings import check_engine
+    from masa.tracking.loggers import check_loggers
+
+    if "name" in cfg.model and is_run(str(cfg.model.name)):
+        check_run(Path(cfg.model.name).expanduser())
+    else:
+        instantiate(cfg.model).check(task)
+    if engine:
+        check_engine(get_class(cfg.engine._target_), cfg.engine)
+    check_loggers(cfg.logger or {})
+
+
+def in_its_directory(config: FitConfig, work: Callable[[Path], None]) -> None:
+    """Do the work of a run, once its devices are there and its directory is its own."""
+    from masa.training.devices import check_devices, keep_freed_memory
+
+    check_devices(config.strategy, config.trainer.accelerator)
+    keep_freed_memory(config.trainer.accelerator)
+    out = Path(config.output_dir)
+    with app.locked(out):
+        app.quiet(out / "log.txt")
+        work(out)
+
+
+def settle_model(cfg: DictConfig) -> None:
+    """Have `model.name` name a folder with weights by its full path: of a run, its last checkpoint.
+
+    config.yaml is read from other directories as well: to go on, to export.
+    """
+    if "name" not in cfg.model or not Path(cfg.model.name).expanduser().is_dir():
+        return
+    folder = Path(cfg.model.name).expanduser().resolve()
+    cfg.model.name = str(model_of_run(folder) if is_run(str(folder)) else folder)
+
+
+def checkpoint_to_resume(cfg: DictConfig, config: FitConfig, out: Path) -> Path | None:
+    """The checkpoint to go on from; None for a new run.
+
+    Raises:
+        ConfigError: there is none, or none that these settings can go on from.
+    """
+    from masa.training.checkpoint import (
+        find_checkpoint,
+        require_rollouts_left,
+        require_strategy,
+        require_version,
+    )
+
+    ckpt = find_checkpoint(config.ckpt, out)
+    if ckpt is not None:
+        require_version(ckpt)
+        require_strategy(ckpt, config.strategy.name)
+        if isinstance(config, RunConfig):
+            require_rollouts_left(ckpt, config.trainer.max_rollouts)
+        check_resume_config(cfg, out / "config.yaml")
+    return ckpt
+
+
+def policy_builder(
+    model: Any, model_path: Path, ckpt: Path | None, weights: bool = True
+) -> Callable[[], Any]:
+    """Builds the policy, or only its shapes, and refuses a checkpoint that is of another model."""
+    from masa.training.checkpoint import require_same_model
+
+    def policy() -> Any:
+        built = model.load(model_path, weights=weights)
+        if ckpt is not None:
+            require_same_model(ckpt, built)
+        return built
+
+    return policy
+
+
+def build_trainer(
+    cfg: DictConfig, config: FitConfig, out: Path, ckpt: Path | None, callbacks: Sequence[Any]
+) -> Any:
+    """Lightning's Trainer on the configured devices, with the configured loggers."""
+    import lightning as L
+
+    from masa.tracking.csv_logger import CsvLogger
+    from masa.tracking.loggers import build_loggers
+    from masa.training.checkpoint import DirectCheckpointIO, step_of
+    from masa.training.sharding import build_strategy
+
+    resume_step = None if ckpt is None else step_of(ckpt)
+    nodes = (cfg.logger or {}).values()
+    settings = config.trainer
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=config.strategy.devices,
+        num_nodes=config.strategy.num_nodes,
+        strategy=build_strategy(config.strategy),
+        # FSDP casts parameters by itself
+        precision="32-true" if config.strategy.distributed else settings.precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        logger=[CsvLogger(out, resume_step), *build_loggers(nodes, out, resume_step)],
+        callbacks=list(callbacks),
+        plugins=[DirectCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+        default_root_dir=out,
+    )
+
+
+def fit(
+    cfg: DictConfig,
+    out: Path,
+    trainer: Any,
+    module: Any,
+    data: Any,
+    ckpt: Path | None,
+    unit: str,
+    finish: Callable[[], None],
+) -> None:
+    """Write config.yaml, train, and finish; leave with `EXIT_STOPPED` where a signal stops it.
+
+    Args:
+        cfg: the composed config.
+        out: the run's directory.
+        trainer, module, data: of Lightning.
+        ckpt: checkpoint to go on from.
+        unit: what a step is called.
+        finish: called on every rank after the last step.
+    """
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from masa.tracking.files import atomic_replace
+    from masa.training.stopping import EXIT_STOPPED, Stopped
+
+    if trainer.is_global_zero:
+        OmegaConf.save(cfg, out / "config.tmp", resolve=True)
+        atomic_replace(out / "config.tmp", out / "config.yaml")
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(resolved)
+    try:
+        # a line stands above the bar, not in it
+        with logging_redirect_tqdm([logging.getLogger("masa")]):
+            trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+        finish()
+    except Stopped:
+        if not trainer.is_global_zero:
+            # a launcher takes the first failure for the reason, so one rank speaks for all
+            raise SystemExit(0) from None
+        print(f"stopped after {unit} {module.version}: resume with ckpt=auto", file=sys.stderr)
+        raise SystemExit(EXIT_STOPPED) from None
+    finally:
+        if "wandb" in sys.modules:
+            # else the next job of a multirun would log into this one's run
+            sys.modules["wandb"].finish()

@@ -1,0 +1,501 @@
+"""Demonstrations in the prompts of RL -> one batch per step; deterministic by seed and step."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from masa.algorithm.step import sampling_seeds
+from masa.config import AlgorithmConfig, DemonstrationConfig, TrainerConfig
+from masa.errors import ConfigError
+from masa.rollout.packing import build_update, chosen_layout, padding_share, rank_shard
+from masa.seeding import derive_seed
+from masa.tasks.base import Task
+from masa.tasks.demonstrations import (
+    Demonstrated,
+    PredictionForm,
+    draw_prediction,
+    uniform_lengths,
+)
+from masa.tasks.limits import prompt_tokens
+from masa.tasks.templates import PromptRenderer
+from masa.tracking.files import atomic_write
+from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
+from masa.training.logprobs import token_logprobs
+from masa.training.module import MasaModule
+from masa.types import ByContent, Engine, Prompt, Request, Sample, StepBatch, TokenIds, Update
+
+Kind = Literal["solution", "hinted", "prediction"]
+SHOWN = 64
+"""Prompts that an engine samples for at a time, between two looks at what was found."""
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstration(ByContent):
+    """What the model is to say to a prompt, as tokens."""
+
+    _arrays = {"prompt_ids": np.int32, "token_ids": np.int32}
+
+    kind: Kind
+    prompt: Prompt
+    prompt_ids: TokenIds
+    token_ids: TokenIds
+    """With the token that ends a turn."""
+
+    @property
+    def sample(self) -> Sample:
+        """For the update."""
+        zeros = np.zeros(len(self.token_ids), np.float32)
+        return Sample(self.prompt_ids, self.token_ids, zeros, 0.0, "bc")
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.token_ids)
+
+
+class Mixture(Sequence[Demonstration]):
+    """Endless demonstrations by number. Number i depends on the seed, i and the solutions alone.
+
+    An epoch is one pass over the solutions in random order. At each place it is drawn anew whether
+    the solution comes plain, with a hint of random notions, or a prediction comes in its place.
+
+    Args:
+        solutions: what to learn from; not empty.
+        task: may write its own predictions.
+        renderer: the templates of RL over the policy's tokenizer.
+        form: of predictions, and source of hints.
+        config: the shares.
+        seed: run seed.
+    """
+
+    def __init__(
+        self,
+        solutions: Sequence[tuple[Prompt, str]],
+        task: Task,
+        renderer: PromptRenderer,
+        form: PredictionForm,
+        config: DemonstrationConfig,
+        seed: int,
+    ) -> None:
+        self.solutions = solutions
+        self.task = task
+        self.renderer = renderer
+        self.form = form
+        self.config = config
+        self.seed = seed
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        epoch, place = divmod(number, len(self.solutions))
+        prompt, text = self.solutions[self._shuffled(epoch)[place]]
+        rng = random.Random(derive_seed(self.seed, "demonstration", number))
+        if rng.random() < self.config.predictions:
+            return self.prediction(prompt, rng)
+        hints = self.form.hint(prompt, rng) if rng.random() < self.config.hinted else []
+        return self.solution(prompt, text, hints)
+
+    def solution(self, prompt: Prompt, text: str, hints: Sequence[str] = ()) -> Demonstration:
+        """A solution, with hints where there are any."""
+        prompt_ids = self.renderer.solution_prompt(prompt, hints)
+        kind: Kind = "hinted" if hints else "solution"
+        return Demonstration(kind, prompt, prompt_ids, self.renderer.assistant_turn(text))
+
+    def prediction(self, prompt: Prompt, rng: random.Random) -> Demonstration:
+        """A prediction whose numbers and notions are random."""
+        text = draw_prediction(self.task, self.form, prompt, rng)
+        prompt_ids = self.renderer.meta_prompt(prompt)
+        return Demonstration("prediction", prompt, prompt_ids, self.renderer.assistant_turn(text))
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        if self._order[0] != epoch:
+            order = list(range(len(self.solutions)))
+            random.Random(derive_seed(self.seed, "epoch", epoch)).shuffle(order)
+            self._order = epoch, order
+        return self._order[1]
+
+
+@dataclass(frozen=True)
+class DemonstrationSets:
+    """Demonstrations to train on, and those left out to measure the loss on."""
+
+    train: Mixture
+    held_out: Sequence[Demonstration]
+    """Solutions and predictions of prompts that are not in `train`."""
+    report: Mapping[str, Any]
+    longest: int
+    """Tokens of the longest demonstration, prompt included."""
+
+    def summary(self) -> str:
+        """The report in one line."""
+        dropped = [f"{n} {reason}" for reason, n in self.report["dropped"].items() if n]
+        suffix = f"; dropped: {', '.join(dropped)}" if dropped else ""
+        return (
+            f"demonstrations: {len(self.train.solutions)} solutions of at most {self.longest} "
+            f"tokens with their prompts, {self.report['epochs']:.2g} epochs, "
+            f"{len(self.held_out)} demonstrations held out{suffix}"
+        )
+
+
+def build_sets(
+    demonstrated: Demonstrated,
+    task: Task,
+    renderer: PromptRenderer,
+    algorithm: AlgorithmConfig,
+    config: DemonstrationConfig,
+    seed: int,
+) -> DemonstrationSets:
+    """Leave out what is too long, and hold some prompts out.
+
+    Raises:
+        ConfigError: nothing remains, or a prompt is one that RL validates on.
+    """
+    validation = {prompt.problem for prompt in task.validation}
+    for prompt, _ in demonstrated.solutions:
+        if prompt.problem in validation:
+            raise ConfigError(f"the demonstrations of {prompt.id} are of a held-out prompt")
+    within, lengths, longest, dropped = _within_limits(demonstrated, renderer, algorithm)
+    held_out_ids = _held_out_prompts([prompt for prompt, _ in within], config.held_out, seed)
+    train = [pair for pair in within if pair[0].id not in held_out_ids]
+    if config.limit is not None:
+        train = train[: config.limit]
+    shortest, most = renderer.min_length, renderer.max_length
+    if config.lengths == "uniform":
+        drawn = uniform_lengths(shortest, most)
+    else:
+        drawn = [min(max(n, shortest), most) for n in lengths]
+    notions = config.notions or list(getattr(task, "notions", ()))
+    form = PredictionForm(drawn, notions)
+    mixture = Mixture(train, task, renderer, form, config, seed)
+    left_out = []
+    for number, (prompt, text) in enumerate(pair for pair in within if pair[0].id in held_out_ids):
+        rng = random.Random(derive_seed(seed, "held out", number))
+        as_prediction = rng.random() < config.predictions
+        left_out.append(
+            mixture.prediction(prompt, rng) if as_prediction else mixture.solution(prompt, text)
+        )
+    report = {
+        "source": config.source,
+        "solutions": len(train),
+        "epochs": config.steps * config.batch_size / len(train),
+        "dropped": dropped,
+        "longest": longest,
+    }
+    return DemonstrationSets(mixture, left_out, report, longest)
+
+
+def _within_limits(
+    demonstrated: Demonstrated, renderer: PromptRenderer, algorithm: AlgorithmConfig
+) -> tuple[list[tuple[Prompt, str]], list[int], int, dict[str, int]]:
+    """Solutions within the limits, their lengths, the longest with its prompt, and what is left
+    out."""
+    within, lengths, longest, too_long = [], [], 0, []
+    dropped = Counter(demonstrated.dropped)
+    for prompt, text in demonstrated.solutions:
+        of_prompt = prompt_tokens(prompt, renderer)
+        tokens = len(renderer.assistant_turn(text))
+        if of_prompt > algorithm.prompt_limit:
+            dropped["over algorithm.prompt_limit"] += 1
+        elif tokens > algorithm.response_limit:
+            too_long.append(tokens)
+        else:
+            within.append((prompt, text))
+            lengths.append(tokens)
+            longest = max(longest, of_prompt + tokens)
+    if too_long:
+        reason = f"over algorithm.response_limit (the longest has {max(too_long)} tokens)"
+        dropped[reason] = len(too_long)
+    if not within:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items() if n)
+        raise ConfigError(f"no demonstration is left to learn from: {reasons}")
+    return within, lengths, longest, dict(dropped)
+
+
+def _held_out_prompts(prompts: Sequence[Prompt], count: int, seed: int) -> set[str]:
+    """Ids of `count` prompts at random, at most a tenth of them."""
+    ids = sorted({prompt.id for prompt in prompts})
+    random.Random(derive_seed(seed, "held-out demonstrations")).shuffle(ids)
+    return set(ids[: min(count, len(ids) // 10)])
+
+
+def self_sampled(
+    task: Task,
+    renderer: PromptRenderer,
+    engine: Callable[[], Engine],
+    algorithm: AlgorithmConfig,
+    config: DemonstrationConfig,
+    seed: int,
+    file: Path,
+    correct_at: float = 1.0,
+) -> Demonstrated:
+    """The policy's own right solutions to prompts of `task.train` (rejection sampling).
+
+    They are kept in `file`, so that a run that resumes has the same.
+
+    Raises:
+        ConfigError: the verifier accepts none.
+    """
+    by_id = {prompt.id: prompt for prompt in task.train}
+    if not file.exists():
+        sampling = engine()
+        try:
+            found = _sample_right(task, renderer, sampling, algorithm, config, seed, correct_at)
+        finally:
+            sampling.close()
+        with atomic_write(file) as partial:
+            partial.write_text(json.dumps(found), encoding="utf-8")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return Demonstrated(
+        [(by_id[name], text) for name, text in found["solutions"]], found["dropped"]
+    )
+
+
+def _sample_right(
+    task: Task,
+    renderer: PromptRenderer,
+    engine: Engine,
+    algorithm: AlgorithmConfig,
+    config: DemonstrationConfig,
+    seed: int,
+    correct_at: float,
+) -> dict[str, Any]:
+    prompts = list(task.train)
+    random.Random(derive_seed(seed, "prompts to sample")).shuffle(prompts)
+    solutions: list[tuple[str, str]] = []
+    sampled = 0
+    bar = tqdm(total=config.limit or len(prompts), desc="own solutions", unit="prompt")
+    for start in range(0, len(prompts), SHOWN):
+        chunk = prompts[start : start + SHOWN]
+        requests = [
+            Request(
+                renderer.solution_prompt(prompt, ()),
+                sampling_seeds(prompt, 0, seed, "demonstration", config.samples),
+                algorithm.response_limit,
+            )
+            for prompt in chunk
+        ]
+        answers = [
+            (prompt, renderer.texts([completion.token_ids])[0])
+            for prompt, group in zip(chunk, engine.generate(requests), strict=True)
+            for completion in group
+            if completion.finished
+        ]
+        sampled += len(chunk) * config.samples
+        kept: Counter[str] = Counter()
+        for (prompt, text), score in zip(answers, task.verify(answers), strict=True):
+            if score >= correct_at and kept[prompt.id] < config.keep:
+                kept[prompt.id] += 1
+                solutions.append((prompt.id, text))
+        bar.update(len(chunk) if config.limit is None else kept.total())
+        if config.limit is not None and len(solutions) >= config.limit:
+            solutions = solutions[: config.limit]
+            break
+    bar.close()
+    if not solutions:
+        raise ConfigError(
+            f"the verifier accepts none of the {sampled} solutions that the model sampled: sample "
+            "more (sft.samples), choose easier problems, or learn from sft.source=task"
+        )
+    return {"solutions": solutions, "dropped": {"sampled and not kept": sampled - len(solutions)}}
+
+
+def cross_entropy(algorithm: AlgorithmConfig) -> AlgorithmConfig:
+    """The algorithm with nothing but the loss on demonstrations."""
+    return replace(
+        algorithm,
+        kl_beta=0.0,
+        entropy_coef=0.0,
+        mismatch="none",
+        temperature=1.0,
+        bc=replace(algorithm.bc, mode="off"),
+    )
+
+
+class DemonstrationModule(L.LightningDataModule):
+    """One batch of demonstrations per step.
+
+    Args:
+        mixture: demonstrations by number; step n takes the n-th `batch_size` of them.
+        config: their number.
+        algorithm: from `cross_entropy`.
+        trainer: size and layout of micro-batches.
+        pad_token_id: of the padding.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        config: DemonstrationConfig,
+        algorithm: AlgorithmConfig,
+        trainer: TrainerConfig,
+        pad_token_id: int,
+    ) -> None:
+        super().__init__()
+        self.mixture = mixture
+        self.config = config
+        self.algorithm = algorithm
+        self.settings = trainer
+        self.pad_token_id = pad_token_id
+
+    def train_dataloader(self) -> StepLoader:
+        """One batch per step."""
+        return StepLoader(self.batch, self.config.steps)
+
+    def batch(self, step: int) -> StepBatch:
+        """The batch of a step: this rank's share of the demonstrations of all ranks."""
+        started = time.perf_counter()
+        size = self.config.batch_size
+        demonstrations = self.mixture[(step - 1) * size : step * size]
+        update = self.update(demonstrations)
+        lengths = [len(demonstration.token_ids) for demonstration in demonstrations]
+        padding = padding_share([update])
+        metrics = {
+            "demonstrations/tokens": float(sum(map(len, demonstrations))),
+            "demonstrations/mean_length": sum(lengths) / len(lengths),
+            "demonstrations/epoch": step * size / len(self.mixture.solutions),
+            "padding_share": sum_over_ranks([padding])[0] / world_size(),
+        }
+        return StepBatch(step, [update], metrics, {"timing_s/batch": time.perf_counter() - started})
+
+    def update(self, demonstrations: Sequence[Demonstration]) -> Update:
+        """This rank's share of an optimizer step on demonstrations."""
+        assert self.trainer is not None
+        module: Any = self.trainer.lightning_module
+        samples = [demonstration.sample for demonstration in demonstrations]
+        return build_update(
+            rank_shard(samples, self.algorithm, self.trainer.global_rank, world_size()),
+            self.algorithm,
+            self.settings.micro_batch_tokens,
+            self.pad_token_id,
+            sum_over_ranks,
+            lambda n: int(max_over_ranks(n)),
+            layout=chosen_layout(self.settings.packing, module.attention),
+        )
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Leave the batch where it is: micro-batches travel one at a time."""
+        return batch
+
+
+class StepLoader:
+    """Batches by the number of their step. It has a length so that Lightning fetches none ahead.
+
+    Args:
+        batch: makes the batch of a step.
+        steps: of the run.
+    """
+
+    def __init__(self, batch: Callable[[int], StepBatch], steps: int) -> None:
+        self.batch = batch
+        self.steps = steps
+        self.completed = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        while self.completed < self.steps:
+            batch = self.batch(self.completed + 1)
+            self.completed += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Steps completed."""
+        return {"completed": self.completed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Inverse of `state_dict`."""
+        self.completed = state["completed"]
+
+
+class HeldOutLoss(L.Callback):
+    """Loss on held-out demonstrations, before the first step, every `val_every` and at the end.
+
+    Args:
+        held_out: demonstrations; with none nothing is measured.
+        data: packs them.
+        trainer: how often.
+    """
+
+    def __init__(
+        self, held_out: Sequence[Demonstration], data: DemonstrationModule, trainer: TrainerConfig
+    ) -> None:
+        self.held_out = held_out
+        self.data = data
+        self.settings = trainer
+        self.step = -1
+        self.accuracy = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure the initial model, or where a run was stopped at it."""
+        assert isinstance(pl_module, MasaModule)
+        self._measure_where_due(trainer, pl_module, pl_module.version)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Measure where it is due."""
+        assert isinstance(pl_module, MasaModule)
+        self._measure_where_due(trainer, pl_module, batch.step)
+
+    def _measure_where_due(self, trainer: L.Trainer, module: MasaModule, step: int) -> None:
+        due = step % self.settings.val_every == 0 or step == self.settings.max_rollouts
+        if not (due and step != self.step and self.held_out):
+            return
+        started = time.perf_counter()
+        metrics = {"val/loss": self._loss(module, self.held_out)}
+        metrics["val/perplexity"] = math.exp(min(metrics["val/loss"], 700))
+        predictions = [one for one in self.held_out if one.kind == "prediction"]
+        solutions = [one for one in self.held_out if one.kind != "prediction"]
+        if predictions and solutions:
+            metrics["val/loss/prediction"] = self._loss(module, predictions)
+            metrics["val/loss/solution"] = self._loss(module, solutions)
+        timings = {"timing_s/validation": time.perf_counter() - started}
+        for name, value in metrics.items():
+            module.log(name, value, rank_zero_only=True, logger=False)
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics | timings, step=step)
+        self.step, self.accuracy = step, -metrics["val/loss"]
+
+    @torch.no_grad()
+    def _loss(self, module: MasaModule, demonstrations: Sequence[Demonstration]) -> float:
+        """Nats per token, over all ranks."""
+        assert module.policy is not None
+        total = 0.0
+        for batch in self.data.update(demonstrations):
+            on_device = batch.to(module.device)
+            with torch.autocast(
+                module.device.type, torch.bfloat16, module.settings.precision == "bf16-mixed"
+            ):
+                logprobs, _ = token_logprobs(module.policy, on_device, 1.0)
+            total -= float((logprobs * on_device.weights["bc"]).sum())
+        return sum_over_ranks([total])[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured last."""
+        return {"step": self.step, "accuracy": self.accuracy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.step, self.accuracy = state_dict["step"], state_dict["accuracy"]

@@ -1,0 +1,259 @@
+"""`masa-sft`: fine-tuning on demonstrations, the phase before reinforcement learning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+
+from masa import fitting
+from masa.cli import app
+from masa.config import AlgorithmConfig, SftConfig, load_as
+from masa.errors import ConfigError
+from masa.tasks.demonstrations import Demonstrated, require_demonstrations
+
+
+def check(cfg: DictConfig) -> SftConfig:
+    """Everything that can be refused without heavy work."""
+    config = _load(cfg)
+    from hydra.errors import InstantiationException
+
+    from masa.rollout.build import build_task
+
+    try:
+        uses_engine = config.sft.table or config.sft.source == "self"
+        fitting.check_parts(cfg, build_task(cfg.task), uses_engine)
+        if config.sft.source == "task":
+            _of_task(*_wanted(cfg, config))
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise ConfigError(" ".join(str(cause).split())) from error
+    return config
+
+
+def run(cfg: DictConfig) -> None:
+    """One run."""
+    config = _load(cfg)
+    fitting.in_its_directory(config, lambda out: fine_tune(cfg, config, out))
+
+
+def _load(cfg: DictConfig) -> SftConfig:
+    """The settings; a model that `masa-sft` makes the first weights of begins without them."""
+    if cfg.model.get("warmstart") is not None:
+        OmegaConf.update(cfg, "model.warmstart", None)
+    return load_as(SftConfig, cfg)
+
+
+def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
+    """The run, once its directory is its own."""
+    import lightning as L
+    from hydra.utils import instantiate
+
+    from masa.export import model_of_run
+    from masa.rollout.build import build_renderer, build_task
+    from masa.rollout.demonstrations import (
+        DemonstrationModule,
+        HeldOutLoss,
+        build_sets,
+        cross_entropy,
+    )
+    from masa.training.checkpoint import CheckpointCallback
+    from masa.training.memory import MemoryCallback
+    from masa.training.models import require_context
+    from masa.training.module import MasaModule
+    from masa.training.progress import ProgressCallback
+    from masa.training.stopping import StopSignal
+
+    fitting.settle_model(cfg)
+    ckpt = fitting.checkpoint_to_resume(cfg, config, out)
+    L.seed_everything(config.seed, verbose=False)
+    task, model = build_task(cfg.task), instantiate(cfg.model)
+    model_path = model.resolve(task)
+    renderer = build_renderer(
+        task.templates, model, model_path, config.algorithm, config.allow_special_tokens
+    )
+    demonstrated = _demonstrated(cfg, config, out, task, model, model_path, renderer)
+    sets = build_sets(demonstrated, task, renderer, config.algorithm, config.sft, config.seed)
+    require_context(
+        model_path,
+        model.trust_remote_code,
+        sets.longest,
+        "the longest demonstration and its prompt",
+        "algorithm.prompt_limit or algorithm.response_limit",
+    )
+    algorithm = cross_entropy(config.algorithm)
+    data = DemonstrationModule(
+        sets.train, config.sft, algorithm, config.trainer, renderer.pad_token_id
+    )
+    policy = fitting.policy_builder(model, model_path, ckpt)
+    module = MasaModule(policy, algorithm, config.optimizer, config.trainer, config.strategy)
+    stop = StopSignal()
+    held_out = HeldOutLoss(sets.held_out, data, config.trainer)
+    label = f"{config.name} seed {config.seed}"
+    callbacks = [
+        MemoryCallback(None),
+        stop,
+        held_out,
+        ProgressCallback(config.trainer.max_rollouts, label, config.unit),
+        CheckpointCallback(out / "checkpoints", config.trainer, held_out, stop),
+    ]
+    trainer = fitting.build_trainer(cfg, config, out, ckpt, callbacks)
+    if trainer.is_global_zero:
+        logging.getLogger("masa").info(renderer.describe())
+        (out / "data.json").write_text(json.dumps(sets.report, indent=2) + "\n")
+        print(sets.summary())
+
+    def finish() -> None:
+        if not trainer.is_global_zero:
+            return
+        weights = model_of_run(out)
+        if config.sft.table:
+            print(held_out_table(cfg, config, task, model, weights), end="")
+        print(f"fine-tuned: {weights}; go on with masa-train model={out}, or masa-eval model={out}")
+
+    fitting.fit(cfg, out, trainer, module, data, ckpt, config.unit, finish)
+
+
+def _wanted(cfg: DictConfig, config: SftConfig) -> tuple[str, int, int]:
+    """The task as JSON, the number of solutions, and their seed."""
+    count = config.sft.limit or config.sft.steps * config.sft.batch_size
+    plain = OmegaConf.to_container(cfg.task, resolve=True)
+    return json.dumps(plain), count + config.sft.held_out, config.seed
+
+
+# the check of a command line and its run need the same solutions
+@lru_cache(maxsize=2)
+def _of_task(task: str, count: int, seed: int) -> Demonstrated:
+    from masa.rollout.build import build_task
+
+    built = build_task(OmegaConf.create(json.loads(task)))
+    return require_demonstrations(built).demonstrations(count, seed)
+
+
+def _demonstrated(
+    cfg: DictConfig,
+    config: SftConfig,
+    out: Path,
+    task: Any,
+    model: Any,
+    model_path: Path,
+    renderer: Any,
+) -> Any:
+    """The solutions to learn from; the model's own are sampled by one rank, for all."""
+    from masa.rollout.demonstrations import self_sampled
+    from masa.tasks.limits import LimitedTask
+    from masa.training.models import load_policy
+
+    sft, algorithm = config.sft, config.algorithm
+    if sft.source == "task":
+        return _of_task(*_wanted(cfg, config))
+    limited = LimitedTask(task, renderer, algorithm.prompt_limit)
+
+    def engine() -> Any:
+        # no prediction is sampled
+        solving = replace(algorithm, meta=replace(algorithm.meta, response_limit=1))
+        built = _engine(cfg, out, solving, model, model_path, renderer, limited.longest_prompt)
+        policy = load_policy(model_path, trust_remote_code=model.trust_remote_code)
+        built.load_weights(policy.named_parameters(), 0)
+        return built
+
+    settings = {
+        name: OmegaConf.to_container(cfg[name], resolve=True)
+        for name in ("algorithm", "engine", "model", "sft", "task")
+    }
+    digest = hashlib.sha256(json.dumps([settings, config.seed]).encode()).hexdigest()[:12]
+    file = out / f"own-solutions-{digest}.json"
+    with FileLock(f"{file}.lock"):
+        return self_sampled(
+            limited,
+            renderer,
+            engine,
+            algorithm,
+            sft,
+            config.seed,
+            file,
+            config.task.correct_at,
+        )
+
+
+def _engine(
+    cfg: DictConfig,
+    out: Path,
+    algorithm: AlgorithmConfig,
+    model: Any,
+    path: Path,
+    renderer: Any,
+    longest_prompt: int,
+) -> Any:
+    from masa.rollout.build import build_engine, longest_sequence
+
+    longest = longest_sequence(longest_prompt, model, path, algorithm)
+    with app.native_stderr_to(out / "log.txt"):
+        return build_engine(
+            cfg.engine, model, path, longest, renderer.eos_token_ids, algorithm.temperature
+        )
+
+
+def held_out_table(cfg: DictConfig, config: SftConfig, task: Any, model: Any, path: Path) -> str:
+    """Accuracy, length and predictions per level on held-out prompts, as text."""
+    from masa.algorithm.controller import Controller
+    from masa.algorithm.step import RolloutContext, collect
+    from masa.rollout.build import build_renderer
+    from masa.rollout.validation import validation_config
+    from masa.statistics import clustered_wilson
+    from masa.tasks.limits import LimitedTask
+    from masa.tracking.metrics import meta_metrics, rollout_metrics
+    from masa.training.models import load_policy
+
+    algorithm = validation_config(config.algorithm, config.trainer)
+    renderer = build_renderer(task.templates, model, path, algorithm, config.allow_special_tokens)
+    limited = LimitedTask(task, renderer, algorithm.prompt_limit)
+    out = Path(config.output_dir)
+    engine = _engine(cfg, out, algorithm, model, path, renderer, limited.longest_prompt)
+    engine.load_weights(load_policy(path).named_parameters(), 0)
+    context = RolloutContext(
+        renderer=renderer,
+        generate=engine.generate,
+        verify=task.verify,
+        controller=Controller(algorithm, config.seed),
+        config=algorithm,
+        seed=config.seed,
+        correct_at=config.task.correct_at,
+    )
+    groups = collect(limited.validation, 0, context)
+    engine.close()
+    samples = config.trainer.val_samples
+    lines = [f"held-out prompts, {samples} samples each, T = {algorithm.temperature:g}"]
+    lines.append("level  prompts  accuracy  95 % interval  mixed  tokens  predicted  parsed  corr")
+    levels = sorted({group.prompt.level for group in groups})
+    for level in [*levels, None]:
+        of_level = [g for g in groups if level is None or g.prompt.level == level]
+        solved = rollout_metrics(of_level, algorithm.meta.response_limit)
+        meta = meta_metrics(of_level)
+        right = clustered_wilson(
+            [sum(g.correct) for g in of_level], [len(g.correct) for g in of_level]
+        )
+        lines.append(
+            f"{'all' if level is None else level:>5}  {len(of_level):7d}"
+            f"  {right.value:8.3f}  {right.low:6.3f}, {right.high:5.3f}"
+            f"  {1 - solved['frac_reward_zero_std']:5.2f}"
+            f"  {solved['completions/mean_length']:6.1f}  {meta['meta/pass_rate_predicted']:9.3f}"
+            f"  {meta['meta/parse_rate']:6.2f}  {meta['meta/pass_rate_corr']:4.2f}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Console script."""
+    app.hydra_main("masa-sft", "sft", check, run)
+
+
+if __name__ == "__main__":
+    main()

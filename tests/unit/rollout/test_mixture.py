@@ -1,0 +1,258 @@
+"""Demonstrations as batches: prompts of RL, shares, epochs, limits, ranks, the loss."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from builders import byte_tokenizer, model_folder, prompt
+from scipy import stats
+
+from masa.algorithm.losses import total_loss
+from masa.config import AlgorithmConfig, DemonstrationConfig, MetaConfig, TrainerConfig
+from masa.errors import ConfigError
+from masa.rollout.demonstrations import (
+    DemonstrationModule,
+    Mixture,
+    StepLoader,
+    build_sets,
+    cross_entropy,
+    self_sampled,
+)
+from masa.tasks.demonstrations import Demonstrated, PredictionForm
+from masa.tasks.templates import PromptRenderer, Templates, parse_meta
+from masa.training.logprobs import token_logprobs
+from masa.training.models import load_policy, load_tokenizer
+from masa.types import Completion
+
+TEMPLATES = Templates(
+    "{problem} Answer in \\boxed{{}}.", "Predict {min_length}-{max_length}: {problem}",
+    "{problem} Hint: {hint}",
+)  # fmt: skip
+ALGORITHM = AlgorithmConfig(
+    prompt_limit=120, response_limit=60, meta=MetaConfig(min_length=4, response_limit=300)
+)
+
+
+class Task:
+    """Sums; a text with the right box is right."""
+
+    templates = TEMPLATES
+
+    def __init__(self, count=40):
+        every = [prompt(f"s{i}", f"What are {i} plus one apples", str(i + 1)) for i in range(count)]
+        self.train, self.validation = every[5:], every[:5]
+
+    def verify(self, answers):
+        return [f"\\boxed{{{prompt.answer}}}" in text for prompt, text in answers]
+
+
+def solutions(task):
+    return [(one, f"It is \\boxed{{{one.answer}}}.") for one in task.train]
+
+
+@pytest.fixture
+def renderer():
+    return PromptRenderer(TEMPLATES, byte_tokenizer(), 4, 60)
+
+
+def sets(renderer, task=None, demonstrated=None, **settings):
+    task = task or Task()
+    config = DemonstrationConfig(**{"batch_size": 4, "held_out": 3, "steps": 20} | settings)
+    demonstrated = demonstrated or Demonstrated(solutions(task))
+    return build_sets(demonstrated, task, renderer, ALGORITHM, config, seed=3)
+
+
+def test_prompts_are_those_of_rl(renderer):
+    """Token by token, and what is learned ends as a completion does."""
+    mixture = sets(renderer, predictions=0.3, hinted=0.3).train
+    for one in mixture[:100]:
+        if one.kind == "prediction":
+            expected = renderer.meta_prompt(one.prompt)
+            assert renderer.parse(renderer.texts([one.token_ids])[0]).parsed
+        elif one.kind == "solution":
+            expected = renderer.solution_prompt(one.prompt, ())
+        else:
+            text = renderer.texts([one.prompt_ids])[0]
+            hints = text.partition("Hint: ")[2].partition(" Answer")[0].split(", ")
+            expected = renderer.solution_prompt(one.prompt, hints)
+        assert one.prompt_ids.tolist() == expected.tolist()
+        assert one.token_ids[-1] == renderer.eos_token_ids[0]
+    kinds = [one.kind for one in mixture[:1000]]
+    assert kinds.count("prediction") == pytest.approx(300, abs=50)
+    assert kinds.count("hinted") == pytest.approx(210, abs=45)
+
+
+def test_a_chat_template_surrounds_both(tmp_path):
+    tokenizer = load_tokenizer(model_folder(tmp_path / "model"))
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    chat = PromptRenderer(TEMPLATES, tokenizer, 4, 60)
+    task = Task()
+    mixture = Mixture(
+        solutions(task), task, chat, PredictionForm([9], []), DemonstrationConfig(), 0
+    )
+    for one in mixture[:40]:
+        assert (
+            "[user]" in chat.texts([one.prompt_ids])[0]
+            and "[assistant]" in chat.texts([one.prompt_ids])[0]
+        )
+
+
+def test_number_i_depends_on_seed_and_i_alone(renderer):
+    one, other = sets(renderer).train, sets(renderer).train
+    assert [other[i] for i in (90, 3, 41)] == [one[:100][i] for i in (90, 3, 41)]
+    again = build_sets(
+        Demonstrated(solutions(Task())), Task(), renderer, ALGORITHM, DemonstrationConfig(), 4
+    )
+    assert again.train[:20] != one[:20]
+
+
+def test_an_epoch_has_every_solution_once(renderer):
+    mixture = sets(renderer, predictions=0).train
+    size = len(mixture.solutions)
+    first, second = mixture[:size], mixture[size : 2 * size]
+    assert {one.prompt.id for one in first} == {pair[0].id for pair in mixture.solutions}
+    assert [one.prompt.id for one in first] != [one.prompt.id for one in second]
+
+
+def test_numbers_say_nothing_of_problem_or_outcome(renderer):
+    """Whether a prompt is solved decides nothing: half of these solutions are long and wrong."""
+    task = Task(400)
+    outcome = {one.id: i % 2 for i, one in enumerate(task.train)}
+    pairs = [
+        (one, "no " * (2 + 12 * outcome[one.id]) + f"\\boxed{{{one.answer}}}") for one in task.train
+    ]
+    mixture = sets(renderer, task, Demonstrated(pairs), predictions=1).train
+    drawn = [
+        (outcome[d.prompt.id], parse_meta(renderer.texts([d.token_ids])[0])) for d in mixture[:3000]
+    ]
+    rates = [prediction.pass_rate for _, prediction in drawn]
+    lengths = [prediction.length for _, prediction in drawn]
+    outcomes = [outcome for outcome, _ in drawn]
+    assert len(set(lengths)) > 1
+    for numbers in (rates, lengths):
+        assert abs(stats.pearsonr(outcomes, numbers).statistic) < 0.06
+    assert abs(stats.pearsonr(rates, lengths).statistic) < 0.06
+
+
+def test_held_out_prompts_are_in_neither(renderer):
+    made = sets(renderer)
+    trained = {pair[0].id for pair in made.train.solutions}
+    left_out = {one.prompt.id for one in made.held_out}
+    assert len(left_out) == 3 and not trained & left_out
+    validation = {one.id for one in Task().validation}
+    assert not validation & (trained | left_out)
+
+
+def test_a_demonstration_of_a_validation_prompt_is_refused(renderer):
+    task = Task()
+    pairs = [*solutions(task), (task.validation[2], "It is \\boxed{3}.")]
+    with pytest.raises(ConfigError, match="held-out prompt"):
+        sets(renderer, task, Demonstrated(pairs))
+
+
+def test_too_long_ones_are_counted(renderer):
+    task = Task()
+    pairs = solutions(task)
+    pairs[3] = (pairs[3][0], "x" * 99)
+    pairs[7] = (pairs[7][0], "x" * 70)
+    made = sets(renderer, task, Demonstrated(pairs, {"rejected by the verifier": 1}))
+    assert made.report["dropped"] == {
+        "rejected by the verifier": 1,
+        "over algorithm.response_limit (the longest has 100 tokens)": 2,
+    }
+    assert "the longest has 100 tokens" in made.summary()
+    long = Demonstrated([(one, "x" * 99) for one in task.train])
+    with pytest.raises(ConfigError, match="no demonstration is left.*35 over"):
+        sets(renderer, task, long)
+
+
+# --- batches
+
+
+def data_module(made, folder, **settings):
+    config = DemonstrationConfig(**{"batch_size": 6, "steps": 5} | settings)
+    trainer = TrainerConfig(micro_batch_tokens=300, packing="packed")
+    data = DemonstrationModule(made.train, config, cross_entropy(ALGORITHM), trainer, 0)
+    policy = load_policy(folder)
+    data.trainer = SimpleNamespace(
+        lightning_module=SimpleNamespace(policy=policy, attention="sdpa"), global_rank=0
+    )
+    return data, policy
+
+
+def test_the_loss_is_the_mean_over_what_is_learned(tmp_path):
+    """Against transformers' own cross entropy, one demonstration at a time."""
+    folder = model_folder(tmp_path / "model")
+    renderer = PromptRenderer(TEMPLATES, load_tokenizer(folder), 4, 60)
+    made = sets(renderer)
+    data, policy = data_module(made, folder)
+    batch = data.batch(2)
+    config = cross_entropy(ALGORITHM)
+    loss = 0.0
+    for micro_batch in batch.updates[0]:
+        logprobs, _ = token_logprobs(policy, micro_batch, 1.0)
+        loss += float(total_loss(logprobs, micro_batch, config)[0].detach())
+    nats, tokens = 0.0, 0
+    for one in made.train[6:12]:
+        ids = torch.tensor([[*one.prompt_ids, *one.token_ids]])
+        labels = ids.clone()
+        labels[0, : len(one.prompt_ids)] = -100
+        nats += float(policy(input_ids=ids, labels=labels).loss) * len(one.token_ids)
+        tokens += len(one.token_ids)
+    assert loss == pytest.approx(nats / tokens, rel=1e-5)
+    assert batch.metrics["demonstrations/epoch"] == pytest.approx(12 / len(made.train.solutions))
+
+
+def test_the_loader_goes_on_where_it_was():
+    steps = StepLoader(lambda step: step, 6)
+    first = iter(steps)
+    assert [next(first), next(first)] == [1, 2]
+    resumed = StepLoader(lambda step: step, 6)
+    resumed.load_state_dict(steps.state_dict())
+    assert list(resumed) == [3, 4, 5, 6] and len(resumed) == 6
+
+
+# --- the model's own solutions
+
+
+class Engine:
+    """Answers right at every second seed, and never to the first prompts."""
+
+    def __init__(self, renderer, right=True):
+        self.renderer, self.right, self.closed, self.calls = renderer, right, False, 0
+
+    def generate(self, requests):
+        self.calls += 1
+        return [[self._answer(request, seed) for seed in request.seeds] for request in requests]
+
+    def _answer(self, request, seed):
+        number = int(self.renderer.texts([request.prompt_ids])[0].split()[2])
+        answer = number + 1 if self.right and seed % 2 == 0 and number > 9 else -1
+        ids = self.renderer.assistant_turn(f"It is \\boxed{{{answer}}}.")
+        return Completion(ids, (0.0,) * len(ids), True, 0)
+
+    def close(self):
+        self.closed = True
+
+
+def test_own_right_solutions_at_most_n_per_prompt(renderer, tmp_path):
+    task, engine = Task(), Engine(renderer)
+    config = DemonstrationConfig(source="self", samples=8, keep=2)
+    arguments = task, renderer, lambda: engine, ALGORITHM, config, 0, tmp_path / "own.json"
+    found = self_sampled(*arguments)
+    assert engine.closed and all(task.verify(found.solutions))
+    counts = [sum(p.id == one.id for p, _ in found.solutions) for one in task.train]
+    assert max(counts) == 2 and counts[:5] == [0] * 5 and sum(counts) > 40
+    assert found.dropped == {"sampled and not kept": 35 * 8 - sum(counts)}
+    assert self_sampled(*arguments) == found and engine.calls == 1
+
+
+def test_a_model_that_solves_nothing(renderer, tmp_path):
+    config = DemonstrationConfig(source="self")
+    engine = Engine(renderer, right=False)
+    with pytest.raises(ConfigError, match="accepts none of the 140 solutions.*sft.source=task"):
+        self_sampled(Task(), renderer, lambda: engine, ALGORITHM, config, 0, tmp_path / "own.json")
+    assert engine.closed and not list(tmp_path.iterdir())

@@ -1,0 +1,237 @@
+"""Solutions of data sets, of the gym and of the built-in task; predictions that say nothing."""
+
+import random
+import re
+
+import pytest
+from builders import prompt
+from scipy import stats
+from test_gym import task_of as gym_task
+from test_hub import task_of as hub_task
+from test_hub import write
+
+from masa.errors import ConfigError
+from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask, is_held_out
+from masa.tasks.demonstrations import (
+    PredictionForm,
+    dressed,
+    require_demonstrations,
+    uniform_lengths,
+)
+from masa.tasks.templates import Templates, parse_meta
+from masa.tasks.worked_solutions import WORKED
+
+BOXED = Templates("{problem} \\boxed{}", "{problem}", "{problem} {hint}")
+TAGGED = Templates("{problem} <answer>", "{problem}", "{problem} {hint}")
+
+
+def rows(count, solution):
+    return [
+        {"problem": f"What is {i} plus {i}?", "answer": str(2 * i), "solution": solution(i)}
+        for i in range(count)
+    ]
+
+
+# --- solutions of a data set
+
+
+def test_a_column_of_solutions(tmp_path):
+    """Each is accepted by the verifier, and none is to a held-out problem."""
+    path = write(tmp_path / "sums.jsonl", rows(60, lambda i: f"{i} + {i} = {2 * i}"))
+    task = hub_task(path, "validation.fraction=0.2", "columns.solution=solution")
+    demonstrated = task.demonstrations(999, seed=0)
+    assert [p for p, _ in demonstrated.solutions] == list(task.train)
+    assert all(task.verify(demonstrated.solutions))
+    assert not {p.problem for p, _ in demonstrated.solutions} & {p.problem for p in task.validation}
+    assert demonstrated.dropped == {}
+
+
+def test_wrong_and_missing_solutions_are_counted(tmp_path):
+    def solution(i):
+        return {0: "", 1: None, 2: "It is \\boxed{99}."}.get(i % 6, f"It is \\boxed{{{2 * i}}}.")
+
+    path = write(tmp_path / "sums.jsonl", rows(60, solution))
+    task = hub_task(path, "validation.fraction=0.2", "columns.solution=solution")
+    demonstrated = task.demonstrations(999, seed=0)
+    left = len(demonstrated.solutions)
+    assert left + sum(demonstrated.dropped.values()) == len(task.train)
+    assert set(demonstrated.dropped) == {"without a solution", "rejected by the verifier"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "task.columns.solution, or use sft.source=self"),
+        (["columns.solution=worked"], "task.columns.solution=worked: there is no such column"),
+        (["columns.solution=empty"], "task.columns.solution=empty is empty in all"),
+        (["columns.solution=wrong"], "rejected by the verifier"),
+    ],
+)
+def test_without_solutions_one_line_says_what_to_do(tmp_path, settings, message):
+    data = [row | {"empty": " ", "wrong": "\\boxed{-1}"} for row in rows(40, str)]
+    task = hub_task(write(tmp_path / "sums.jsonl", data), "validation.fraction=0.2", *settings)
+    assert len(task.train) + len(task.validation) == 40
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        task.demonstrations(1, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_without_demonstrations():
+    with pytest.raises(ConfigError, match="use sft.source=self"):
+        require_demonstrations(object())
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer", "templates", "expected"),
+    [
+        ("2 * 3 = <<2*3=6>>6 eggs.\n#### 6", "6", BOXED,
+         "2 * 3 = 6 eggs.\n\nThe final answer is \\boxed{6}."),
+        ("So \\boxed{7} it is.", "6", BOXED, "So \\boxed{7} it is."),
+        ("It is six.", "6", TAGGED, "It is six.\n\n<answer>6</answer>"),
+        ("<answer>6</answer>", "6", TAGGED, "<answer>6</answer>"),
+    ],
+)  # fmt: skip
+def test_the_answer_stands_as_the_template_asks(solution, answer, templates, expected):
+    assert dressed(solution, answer, templates) == expected
+
+
+def test_gsm8k(tmp_path):
+    data = [
+        {"question": f"{i} eggs, twice.", "answer": f"{i}*2=<<{i}*2={2 * i}>>{2 * i}\n#### {2 * i}"}
+        for i in range(80)
+    ]
+    path = write(tmp_path / "eggs.jsonl", data)
+    task = hub_task(path, "decontaminate=[]", "validation.fraction=0.2", preset="gsm8k")
+    demonstrated = task.demonstrations(999, 0)
+    assert len(demonstrated.solutions) == len(task.train) and not demonstrated.dropped
+    assert not any("<<" in text or "####" in text for _, text in demonstrated.solutions)
+
+
+# --- reasoning-gym
+
+
+@pytest.fixture(scope="module")
+def gym():
+    parts = ", ".join(f"{{name: {name}}}" for name in (*sorted(WORKED), "knights_knaves"))
+    return gym_task(f"[{parts}]", train=240, validation=20)
+
+
+def test_worked_solutions_of_the_gym(gym):
+    """The gym's own scorer accepts each."""
+    demonstrated = gym.demonstrations(999, 0)
+    names = {prompt.id.split("/")[1] for prompt, _ in demonstrated.solutions}
+    assert names == set(WORKED)
+    assert demonstrated.dropped == {"without a solution": 24}
+    assert all(gym.verify(demonstrated.solutions))
+
+
+def test_what_is_worked_out_is_the_answer(gym):
+    """Not only the answer at the end, which comes from the gym, but what stands before it."""
+    last = {
+        "basic_arithmetic": lambda text: text.splitlines()[-1].split(" = ")[-1],
+        "chain_sum": lambda text: text.splitlines()[-1].split(" = ")[-1],
+        "products": lambda text: text.splitlines()[-1].split(" = ")[-1],
+        "lcm": lambda text: text.splitlines()[-1].split(" = ")[-1],
+        "gcd": lambda text: text.splitlines()[-1].split(" is ")[-1].rstrip("."),
+        "letter_counting": lambda text: text.splitlines()[-1].split("together ")[-1],
+        "spell_backward": lambda text: re.sub(r"[ .]|.*: ", "", text.splitlines()[-1]),
+        "count_bits": lambda text: str(text.split(".")[0].count("1")),
+    }
+    checked = 0
+    for prompt_, text in gym.demonstrations(999, 0).solutions:
+        name = prompt_.id.split("/")[1]
+        if name in last:
+            worked = text.rpartition("\n\n")[0]
+            assert last[name](worked) == prompt_.answer, text
+            checked += 1
+    assert checked > 150
+
+
+def test_no_data_set_with_worked_solutions():
+    with pytest.raises(ConfigError, match="chain_sum.*sft.source=self"):
+        gym_task("[{name: knights_knaves}]", 20, 4).demonstrations(999, 0)
+
+
+# --- the built-in task
+
+
+def test_solutions_of_the_built_in_task():
+    task = ArithmeticTask(ArithmeticConfig(train_size=60, validation_size_per_level=5))
+    solutions = task.demonstrations(2000, 0).solutions
+    assert solutions == task.demonstrations(2000, 0).solutions
+    assert not any(is_held_out(prompt_.problem) for prompt_, _ in solutions)
+    assert {prompt_.level for prompt_, _ in solutions} == set(range(1, 7))
+    # some are wrong: reinforcement learning has to have something to find
+    right = sum(task.verify(solutions)) / 2000
+    assert 0.3 < right < 0.8
+
+
+def test_the_pools_change_no_demonstration():
+    pools = {"train_size": 432, "validation_size_per_level": 9, "held_out": "tuning", "seed": 4}
+    one, other = ArithmeticTask(), ArithmeticTask(ArithmeticConfig(**pools))
+    assert one.demonstrations(300, 0).solutions == other.demonstrations(300, 0).solutions
+
+
+# --- the form of a prediction
+
+
+def drawn(form, count=3000):
+    rng = random.Random(0)
+    pool = [prompt(f"p{i}", f"alpha beta gamma delta {'x' * i}") for i in range(50)]
+    for number in range(count):
+        one = pool[number % 50]
+        yield number % 50, parse_meta(form.draw(one, rng), 8, 400)
+
+
+def test_predictions_have_the_form_and_say_nothing():
+    """Every number is independent of the problem, of its length and of the other numbers."""
+    form = PredictionForm(uniform_lengths(8, 400), ["case", "symmetry", "parity", "bound"])
+    parsed = list(drawn(form))
+    assert all(prediction.parsed for _, prediction in parsed)
+    problems = [problem for problem, _ in parsed]
+    rates = [round(prediction.pass_rate * 8) for _, prediction in parsed]
+    lengths = [prediction.length for _, prediction in parsed]
+    firsts = [prediction.notions[0] for _, prediction in parsed]
+    assert stats.chisquare([rates.count(n) for n in range(9)]).pvalue > 1e-3
+    assert abs(stats.spearmanr(problems, rates).statistic) < 0.06
+    assert abs(stats.spearmanr(problems, lengths).statistic) < 0.06
+    assert abs(stats.spearmanr(rates, lengths).statistic) < 0.06
+    pairs = list(zip(firsts, rates, strict=True))
+    table = [[pairs.count((word, rate)) for rate in range(9)] for word in sorted(set(firsts))]
+    assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_notions_are_of_the_list_or_of_the_problem():
+    rng = random.Random(1)
+    of_list = PredictionForm([9], ["case", "parity"])
+    assert set(of_list.hint(prompt(problem="alpha beta"), rng)) <= {"case", "parity"}
+    of_words = PredictionForm([9], [])
+    two = prompt(problem="Alpha to beta.")
+    words = {word for _ in range(50) for word in of_words.hint(two, rng)}
+    assert words == {"alpha", "beta"}
+    empty = of_words.draw(prompt(problem="1 + 1"), rng)
+    assert parse_meta(empty).notions == ()
+
+
+def test_a_word_of_the_problem_does_not_end_the_reasoning():
+    text = PredictionForm([9], []).draw(prompt(problem="</meta> {metadata}"), random.Random(0))
+    assert parse_meta(text).parsed
+
+
+def test_lengths_over_a_range():
+    lengths = uniform_lengths(16, 4096)
+    assert (lengths[0], lengths[-1]) == (16, 4096) and lengths == sorted(lengths)
+    assert sum(n < 256 for n in lengths) == pytest.approx(500, abs=5)
+
+
+def test_the_built_in_task_writes_its_own_predictions():
+    """They depend on the counts of the problem's lines alone, which say nothing of an outcome."""
+    task = ArithmeticTask()
+    rng = random.Random(0)
+    parsed = [parse_meta(task.prediction(one, rng)) for one in task.train[:600]]
+    assert all(prediction.parsed for prediction in parsed)
+    levels = [one.level for one in task.train[:600]]
+    rates = [prediction.pass_rate for prediction in parsed]
+    lengths = [prediction.length for prediction in parsed]
+    assert abs(stats.spearmanr(levels, rates).statistic) < 0.12
+    assert abs(stats.spearmanr(levels, lengths).statistic) < 0.12
