@@ -197,7 +197,7 @@ def test_the_loss_is_the_mean_over_what_is_learned(tmp_path):
         loss += float(total_loss(logprobs, micro_batch, config)[0].detach())
     nats, tokens = 0.0, 0
     for one in made.train[6:12]:
-        ids = torch.tensor([[*one.prompt_ids, *one.token_ids]])
+        ids = torch.tensor([[*one.prompt_ids, *one.token_ids]], dtype=torch.long)
         labels = ids.clone()
         labels[0, : len(one.prompt_ids)] = -100
         nats += float(policy(input_ids=ids, labels=labels).loss) * len(one.token_ids)
