@@ -59,14 +59,16 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
 
 
 def flatten(cfg: Any) -> dict[str, Any]:
-    """Resolved values by dotted key."""
+    """Resolved values by dotted key, without the copy of the task that a warm start has."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     flat: dict[str, Any] = {}
 
     def walk(node: Any, prefix: str) -> None:
         if isinstance(node, dict):
             for name, value in node.items():
-                walk(value, f"{prefix}.{name}" if prefix else str(name))
+                key = f"{prefix}.{name}" if prefix else str(name)
+                if key != "model.warmstart.task":
+                    walk(value, key)
         else:
             flat[prefix] = node
 
