@@ -691,6 +691,8 @@ def load_as(schema: type[T], cfg: DictConfig) -> T:
     names = {f.name for f in fields(schema)}
     unknown = sorted(str(key) for key in plain if key not in names)
     require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(names))}")
+    unset = sorted(key for key in OmegaConf.missing_keys(cfg) if not key.startswith("hydra."))
+    require(not unset, f"{', '.join(unset)}: there is no default, give a value")
     for key in _dotted_keys(plain):
         renamed = new_name(key)
         require(not renamed, str(renamed))

@@ -307,6 +307,8 @@ def test_what_is_accepted_can_be_validated(name, changes):
         (["algorithm=masa_v1", "~algorithm.meta.rewards.notion"], ["bc.mode", "rewards.notion"]),
         (["seed=abc"], ["seed", "abc"]),
         (["~engine"], ["missing key engine"]),
+        (["task=hub"], ["task.path: there is no default, give a value"]),
+        (["task=env", "model=hub"], ["model.name, task.environment: there is no default"]),
     ],
 )
 def test_load_refuses_in_one_line(overrides, words):
