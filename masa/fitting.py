@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from masa.cli import app
 from masa.cli.resume import check_resume_config
 from masa.config import FitConfig, RunConfig
+from masa.errors import require
 from masa.evaluation.eval_config import is_run
 from masa.export import check_run, model_of_run
 
@@ -28,6 +29,7 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
     from hydra.utils import get_class, instantiate
 
     from masa.engine.settings import check_engine
+    from masa.evaluation.gold_answers import GoldAnswersEngine
     from masa.tracking.loggers import check_loggers
 
     if "name" in cfg.model and is_run(str(cfg.model.name)):
@@ -35,7 +37,12 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
     else:
         instantiate(cfg.model).check(task)
     if engine:
-        check_engine(get_class(cfg.engine._target_), cfg.engine)
+        kind = get_class(cfg.engine._target_)
+        require(
+            not issubclass(kind, GoldAnswersEngine),
+            "engine=gold_answers answers the benchmarks of masa-eval: use engine=vllm or engine=hf",
+        )
+        check_engine(kind, cfg.engine)
     check_loggers(cfg.logger or {})
 
 

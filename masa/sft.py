@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa import fitting
 from masa.cli import app
+from masa.cli.recording import recording_of
 from masa.config import AlgorithmConfig, SftConfig, load_as
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.tasks.demonstrations import Demonstrated, require_demonstrations
 
 
@@ -29,6 +30,10 @@ def check(cfg: DictConfig) -> SftConfig:
 
     try:
         uses_engine = config.sft.table or config.sft.source == "self"
+        require(
+            not uses_engine or recording_of(cfg) is None,
+            "engine=recorded plays a run of masa-train: use engine=vllm or engine=hf",
+        )
         fitting.check_parts(cfg, build_task(cfg.task), uses_engine)
         if config.sft.source == "task":
             _of_task(*_wanted(cfg, config))

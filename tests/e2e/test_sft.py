@@ -175,6 +175,8 @@ def test_bad_input_is_one_line(sums, cache, tmp_path):
         ("task.columns.solution=wrong",): "rejected by the verifier",
         ("sft.source=nobody",): "sft.source is 'nobody'",
         ("sft.predictions=2",): "sft.predictions is 2.0, it must lie in [0, 1]",
+        ("sft.source=self", "engine=gold_answers"): "answers the benchmarks of masa-eval",
+        ("sft.source=self", "engine=recorded", "engine.run=x"): "plays a run of masa-train",
     }
     for mistake, message in mistakes.items():
         printed = masa_sft(tmp_path / "run", cache, *of_hub(sums), *mistake, code=2)
