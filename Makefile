@@ -37,13 +37,13 @@ train: $(RUNS)/report.md
 $(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_efficient/report.md
 	@sh scripts/timed.sh $(RUNS) "report" $(BIN)/masa-report $(^D) --out $(RUNS)
 
-$(RUNS)/%/report.md: $(RUNS)/.warm
+$(RUNS)/%/report.md: $(RUNS)/first/.done
 	@sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train experiment=arithmetic algorithm=$* model=$(RUNS)/first \
 		ckpt=auto hydra.run.dir=$(RUNS)/$*
 
 # The first phase: the model that all runs begin with.
-$(RUNS)/.warm: $(READY)
-	@mkdir -p $(RUNS)
+$(RUNS)/first/.done: $(READY)
+	@mkdir -p $(@D)
 	@sh scripts/timed.sh $(RUNS) "warm start" $(BIN)/masa-sft task=arithmetic ckpt=auto hydra.run.dir=$(RUNS)/first
 	@touch $@
 
@@ -59,13 +59,13 @@ claim-left: $(READY)
 $(CLAIM)/report.md: $(CLAIM_RUNS)
 	$(BIN)/masa-report $(CLAIM) --out $(CLAIM)
 
-$(CLAIM)/%/report.md: $(RUNS)/.warm
+$(CLAIM)/%/report.md: $(RUNS)/first/.done
 	$(BIN)/masa-train experiment=arithmetic_claim model=$(RUNS)/first algorithm=$(word 1,$(subst -seed, ,$*)) \
 		$(if $(filter masa%,$*),algorithm.meta.group_size=$(CLAIM_M)) seed=$(word 2,$(subst -seed, ,$*)) ckpt=auto hydra.run.dir=$(CLAIM)/$*
 
 # One sweep after the other, each with its report; a job that fails stops nothing, and is tried again the next time.
 # Two of these at a time, with different ABLATIONS, share two cores well.
-ablations: $(RUNS)/.warm
+ablations: $(RUNS)/first/.done
 	@$(BIN)/python scripts/remaining_runs.py --sweeps $(subst $(space),$(comma),$(strip $(ABLATIONS))) seed=$(ABLATION_SEEDS)
 	@failed=; for sweep in $(ABLATIONS); do \
 		$(BIN)/masa-train -m +sweep=$$sweep model=$(RUNS)/first seed=$(ABLATION_SEEDS) $(ABLATION_ARGS) sweep.resume=true || failed="$$failed $$sweep"; \

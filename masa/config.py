@@ -665,6 +665,11 @@ class SftConfig(FitConfig):
             not self.sft.table or self.strategy.world_size == 1,
             f"sft.table samples on one device, not {self.strategy.world_size}: set sft.table=false",
         )
+        require(
+            self.trainer.max_rollouts == self.sft.steps,
+            f"trainer.max_rollouts is {self.trainer.max_rollouts}, but the length of masa-sft is "
+            f"sft.steps={self.sft.steps}: set that alone",
+        )
 
 
 T = TypeVar("T", bound=FitConfig)

@@ -105,9 +105,10 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
         from masa.export import model_of_run
 
         folder = model_of_run(Path(cfg.model.name).expanduser())
-        settings["checkpoint"] = folder.name.rpartition("-")[0]
+        # with its digest: of a run that was made anew other samples are wanted
+        settings["checkpoint"] = folder.name
         print(
-            f"{cfg.model.name}: {settings['checkpoint']}; max_tokens={config.max_tokens} "
+            f"{cfg.model.name}: {folder.name.rpartition('-')[0]}; max_tokens={config.max_tokens} "
             f"meta_max_tokens={config.meta_max_tokens} min_length={config.min_length}"
         )
         cfg.model.name = str(folder)

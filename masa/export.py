@@ -184,13 +184,15 @@ def model_of_run(run: Path) -> Path:
     from masa.tracking.manifest import read_manifest
     from masa.training.checkpoint import find_checkpoint
 
-    checkpoint = find_checkpoint("last", run)
+    checkpoint = find_checkpoint("last", run, by_each_rank=True)
     assert checkpoint is not None
     manifest = read_manifest(checkpoint)
     digests = "".join(sorted(manifest.sha256.values())) if manifest else ""
     # a run that was made anew has other weights under the same name
     name = f"{checkpoint.stem}-{hashlib.sha256(digests.encode()).hexdigest()[:8]}"
     folder = run / "model" / name
+    if folder.exists():
+        return folder
     make_directory(folder.parent, "the run's directory")
     with FileLock(f"{folder}.lock"):
         if not folder.exists():

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from masa.cli import app
-from masa.cli.resume import check_resume_config
+from masa.cli.resume import check_resume_config, origin
 from masa.config import FitConfig, RunConfig
 from masa.errors import require
 from masa.evaluation.eval_config import is_run
@@ -32,10 +32,11 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
     from masa.evaluation.gold_answers import GoldAnswersEngine
     from masa.tracking.loggers import check_loggers
 
+    model = instantiate(cfg.model)
     if "name" in cfg.model and is_run(str(cfg.model.name)):
         check_run(Path(cfg.model.name).expanduser())
     else:
-        instantiate(cfg.model).check(task)
+        model.check(task)
     if engine:
         kind = get_class(cfg.engine._target_)
         require(
@@ -58,15 +59,25 @@ def in_its_directory(config: FitConfig, work: Callable[[Path], None]) -> None:
         work(out)
 
 
-def settle_model(cfg: DictConfig) -> None:
-    """Have `model.name` name a folder with weights by its full path: of a run, its last checkpoint.
+def settle_model(cfg: DictConfig, out: Path) -> None:
+    """Have `model.name` name a folder with weights by its full path: of a run, its last checkpoint,
+    or the one that the run in `out` began with.
 
     config.yaml is read from other directories as well: to go on, to export.
     """
     if "name" not in cfg.model or not Path(cfg.model.name).expanduser().is_dir():
         return
+    from lightning.pytorch.utilities import rank_zero_only
+
     folder = Path(cfg.model.name).expanduser().resolve()
-    cfg.model.name = str(model_of_run(folder) if is_run(str(folder)) else folder)
+    if is_run(str(folder)):
+        before = OmegaConf.load(out / "config.yaml") if is_run(str(out)) else OmegaConf.create()
+        name = OmegaConf.select(before, "model.name")
+        goes_on = name is not None and origin(name) == str(folder) and Path(name).is_dir()
+        folder = Path(name) if goes_on else model_of_run(folder)
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            print(f"model={cfg.model.name}: {folder.name.rpartition('-')[0]}", flush=True)
+    cfg.model.name = str(folder)
 
 
 def checkpoint_to_resume(cfg: DictConfig, config: FitConfig, out: Path) -> Path | None:

@@ -76,7 +76,7 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
     from masa.training.progress import ProgressCallback
     from masa.training.stopping import StopSignal
 
-    fitting.settle_model(cfg)
+    fitting.settle_model(cfg, out)
     ckpt = fitting.checkpoint_to_resume(cfg, config, out)
     L.seed_everything(config.seed, verbose=False)
     task, model = build_task(cfg.task), instantiate(cfg.model)
@@ -222,7 +222,8 @@ def held_out_table(cfg: DictConfig, config: SftConfig, task: Any, model: Any, pa
     limited = LimitedTask(task, renderer, algorithm.prompt_limit)
     out = Path(config.output_dir)
     engine = _engine(cfg, out, algorithm, model, path, renderer, limited.longest_prompt)
-    engine.load_weights(load_policy(path).named_parameters(), 0)
+    policy = load_policy(path, trust_remote_code=model.trust_remote_code)
+    engine.load_weights(policy.named_parameters(), 0)
     context = RolloutContext(
         renderer=renderer,
         generate=engine.generate,

@@ -86,7 +86,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from masa.training.replay import ReplayModule
     from masa.training.stopping import StopSignal
 
-    fitting.settle_model(cfg)
+    fitting.settle_model(cfg, out)
     started = time.perf_counter()
     recording = recording_of(cfg)
     require(

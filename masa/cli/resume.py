@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from masa.errors import ConfigError
+from masa.evaluation.eval_config import is_run
 
 LAYOUT = (
     *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
@@ -49,6 +50,9 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
         free.add("trainer.max_rollouts")
     groups = ("algorithm", "optimizer", "task", "model", "seed", "trainer", "benchmark", "sft")
     single = ("engine._target_", "engine.dtype", "allow_special_tokens")
+    for settings in (before, now):
+        if settings.get("model.name") is not None:
+            settings["model.name"] = origin(settings["model.name"])
     for key in sorted(before.keys() | now.keys()):
         counts = key.split(".")[0] in groups or key in single
         if counts and key not in free and before.get(key) != now.get(key):
@@ -56,6 +60,17 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
                 f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
                 "repeat its settings to go on, or choose another directory"
             )
+
+
+def origin(name: str) -> str:
+    """What a `model.name` goes back to: the run whose weights the folder has, a folder by its full
+    path, or a name of the hub."""
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return name
+    path = path.resolve()
+    run = path.parent.parent
+    return str(run if path.parent.name == "model" and is_run(str(run)) else path)
 
 
 def flatten(cfg: Any) -> dict[str, Any]:

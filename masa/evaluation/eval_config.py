@@ -167,9 +167,11 @@ class EvaluationConfig:
 
 
 def is_run(model: str) -> bool:
-    """True where `model` is a run directory of masa-train."""
+    """True where `model` is the directory of a run."""
     # pathlib would raise for a name that is too long
-    return os.path.isfile(os.path.join(os.path.expanduser(model), "config.yaml"))
+    folder = os.path.expanduser(model)
+    is_model = os.path.isfile(os.path.join(folder, "config.json"))
+    return not is_model and os.path.isfile(os.path.join(folder, "config.yaml"))
 
 
 def of_run(model: str | None, setting: str, default: int) -> int:

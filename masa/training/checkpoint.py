@@ -209,14 +209,13 @@ def ranked(directory: Path) -> list[tuple[float, Path]]:
     return sorted(scored, key=lambda item: -item[0])
 
 
-def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
+def find_checkpoint(ckpt: str | None, run_dir: Path, by_each_rank: bool = False) -> Path | None:
     """The checkpoint to resume from; None for a new run.
-
-    Only rank 0 checks the digests; Lightning passes its choice to the others.
 
     Args:
         ckpt: null, last, auto, best or a path.
         run_dir: the run's directory.
+        by_each_rank: every rank checks the digests; else rank 0, whose choice Lightning passes on.
 
     Raises:
         ConfigError: no such checkpoint, a damaged one, or a new run in the directory of an old one.
@@ -249,7 +248,7 @@ def find_checkpoint(ckpt: str | None, run_dir: Path) -> Path | None:
     if not candidates:
         raise ConfigError(f"ckpt={ckpt}: no checkpoint in {directory}")
     for path in candidates:
-        problem = _damage(path)
+        problem = damage(path) if by_each_rank else _damage(path)
         if problem is None:
             return path
         print(

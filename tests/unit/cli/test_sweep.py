@@ -164,6 +164,23 @@ def test_a_directory_with_jobs_is_gone_on_with_only_on_demand(tmp_path):
     assert not (tmp_path / "failed.txt").exists()
 
 
+def test_a_run_that_a_model_is_of_is_compared_not_the_folder_of_its_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in ("first", "second"):
+        weights = tmp_path / run / "model" / "step-000004-0a1b2c3d"
+        weights.mkdir(parents=True)
+        (tmp_path / run / "config.yaml").write_text("seed: 0\n")
+        (weights / "config.json").write_text("{}")
+    saved = tmp_path / "config.yaml"
+    settled = str(tmp_path / "first" / "model" / "step-000004-0a1b2c3d")
+    OmegaConf.save(settings_of(model={"name": settled}), saved)
+    for name in ("first", "./first", str(tmp_path / "first"), settled):
+        for finished in (False, True):
+            check_resume_config(settings_of(model={"name": name}), saved, finished)
+    with pytest.raises(ConfigError, match=r"model\.name is .*second, but .* run with .*first"):
+        check_resume_config(settings_of(model={"name": "second"}), saved)
+
+
 def test_what_is_named_after_the_time_cannot_be_resumed(tmp_path):
     plain = ["algorithm=grpo,masa", "sweep.resume=true"]
     with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir=DIR, or use \+sweep=NAME"):
