@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,6 +131,7 @@ class WeightedFunction:
             ConfigError: name, weight, function or settings cannot be used.
         """
         key = f"{group}.{name}"
+        name = str(name)
         require(name.isidentifier(), f"{key}: a name has letters, digits and _, no digit first")
         require(
             isinstance(entry, Mapping) and isinstance(entry.get("_target_"), str),
@@ -265,7 +267,8 @@ def call(
         shown = f"{returned!r:.100}"
         problem = "" if valid(returned) else f"returned {shown}, it must return {expected}"
         cause = None
-    except Exception as error:
+    # a function of a user may leave the program, and a client of its own may cancel it
+    except (Exception, SystemExit, CancelledError) as error:
         problem = f"failed with {type(error).__name__}: {error}"
         cause = error
     if problem:
@@ -293,40 +296,52 @@ def observe(where: str, plugin: Plugin, groups: Sequence[RolloutGroup]) -> None:
 
 
 @contextmanager
-def time_limit(seconds: float, setting: str) -> Iterator[None]:
+def time_limit(seconds: float, setting: str, grace: float = 0.0) -> Iterator[None]:
     """Raise TimeoutError in a block of the main thread that runs for longer.
 
-    SIGALRM stays free, since verifiers of mathematics set alarms of their own. A thread's signal
-    ends a block that waits; a regular expression keeps other threads from running, and is ended by
-    the signal of a timer that counts the processor's time.
+    SIGALRM stays free, since verifiers of mathematics set alarms of their own. A thread's signals
+    end a block that waits; a regular expression keeps other threads from running, and is ended by
+    the signal of a timer that counts the processor's time. Both come each second, as code may take
+    the exception for one of its own.
 
     Args:
         seconds: the limit.
         setting: dotted name of its setting, for the message.
+        grace: seconds that the block has beyond the limit.
     """
     end = math.inf
+    over = False
+    done = threading.Event()
 
     def expire(number: int, frame: Any) -> None:
+        nonlocal over
         if time.monotonic() >= end:
+            over = True
             raise TimeoutError(f"it ran over {setting}={seconds:g}")
 
-    main = threading.main_thread().ident
+    def remind() -> None:
+        pause = seconds + grace
+        while not done.wait(pause):
+            signal.pthread_kill(main, signal.SIGVTALRM)
+            pause = 1.0
+
+    main = threading.main_thread().ident or 0
     before = signal.signal(signal.SIGVTALRM, expire)
-    waiting = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGVTALRM))
-    waiting.daemon = True
-    end = time.monotonic() + seconds
-    waiting.start()
-    # each second, also after code that took the exception for one of its own
+    reminder = threading.Thread(target=remind, daemon=True)
+    end = time.monotonic() + seconds + grace
+    reminder.start()
     signal.setitimer(signal.ITIMER_VIRTUAL, 1.0, 1.0)
     try:
         yield
     finally:
         end = math.inf
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        waiting.cancel()
+        done.set()
         # a signal on its way must still find this handler
-        waiting.join()
+        reminder.join()
         signal.signal(signal.SIGVTALRM, before)
+    if over:
+        raise TimeoutError(f"it ran over {setting}={seconds:g}")
 
 
 def is_finite(value: Any) -> bool:

@@ -54,6 +54,9 @@ TOKENS = pa.schema(
 )
 """Further columns of a run with `trainer.record_tokens=true`: what `engine=recorded` plays."""
 
+FILES = f"*-{6 * '[0-9]'}.parquet"
+"""Pattern of the names of rollout files, `<split>-<step>.parquet`."""
+
 TEXTS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 """Columns that are long, and needed for few rows at a time."""
 FLAGS = tuple(

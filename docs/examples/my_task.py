@@ -6,7 +6,7 @@ from functools import cached_property
 
 from masa.tasks.templates import Templates
 from masa.types import Prompt
-from masa.verifiers.math.verifier import verify_batch
+from masa.verifiers.math.verifier import same, verify_batch
 
 
 class LetterTask:
@@ -58,3 +58,7 @@ class LetterTask:
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
         """One verdict per (prompt, response): the number in the last box."""
         return verify_batch([(prompt.answer, response) for prompt, response in answers])
+
+    def same(self, a: str, b: str) -> bool:
+        """Whether two responses give the same answer."""
+        return same(a, b)

@@ -6,8 +6,11 @@ paper is silent are in docs/algorithms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field, replace
+from numbers import Real
+
+import numpy as np
 
 from masa.algorithm.advantages import group_advantages
 from masa.algorithm.controller import Controller, hinted
@@ -96,7 +99,8 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
     further = context.task_rewards(prompts, solutions, step)
     groups = [
         RolloutGroup(
-            prompt=prompts[i],
+            # its columns are for the rewards, and would travel between ranks
+            prompt=replace(prompts[i], columns={}),
             meta_prompt_ids=meta_requests[i].prompt_ids,
             solution_prompt_ids=solution_requests[i].prompt_ids,
             plan=plans[i],
@@ -166,16 +170,19 @@ def judge(
         VerdictError: the verifier gave something else than a number in [0, 1] for each.
     """
     answers = [(p, c.text) for p, group in zip(prompts, solutions, strict=True) for c in group]
-    scores = [float(score) for score in verify(answers)]
-    if len(scores) != len(answers):
-        raise VerdictError(f"the task gave {len(scores)} scores for {len(answers)} responses")
+    scores = verify(answers)
+    if not isinstance(scores, Sized) or len(scores) != len(answers):
+        raise VerdictError(
+            f"the task gave {scores!r:.80} for {len(answers)} responses, it must give a score for "
+            "each; correct it, then resume with ckpt=auto"
+        )
     for (prompt, _), score in zip(answers, scores, strict=True):
-        if not 0 <= score <= 1:
+        if not (isinstance(score, Real | np.bool_) and 0 <= score <= 1):
             raise VerdictError(
-                f"the task gave a response to prompt {prompt.id} the score {score:g}, which must "
-                "lie in [0, 1]; correct it, then resume with ckpt=auto"
+                f"the task gave a response to prompt {prompt.id} the score {score!r}, which must "
+                "be True, False or a number in [0, 1]; correct it, then resume with ckpt=auto"
             )
-    each = iter(scores)
+    each = map(float, scores)
     return [tuple(next(each) for _ in group) for group in solutions]
 
 

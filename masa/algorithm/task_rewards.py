@@ -12,13 +12,17 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from masa.errors import require
 from masa.plugins import WeightedFunction, call, is_finite, time_limit
 from masa.types import Completion, Prompt
 
 ARGUMENTS = ("prompts", "completions", "completion_ids")
 """What every function gets, by name, one entry per solution."""
 OF_THE_TRAINER = ("trainer_state", "log_extra", "log_metric")
-"""What TRL passes as well. The state has `global_step` and `max_steps`, the others are None."""
+"""What TRL passes as well. The state has `global_step`, `max_steps` and `epoch`, the share of the
+run that is done; the others are None."""
+OF_PROMPTS = ("problem", "answer", "level")
+"""What a prompt has by itself; a column of that name takes its place."""
 
 LIMIT = "task.reward_seconds"
 
@@ -52,14 +56,23 @@ class TaskRewards:
         seconds: float = 600.0,
         max_steps: int = 0,
     ) -> None:
-        columns = {column for prompt in prompts for column in prompt.columns} if entries else ()
-        self.columns = sorted({"problem", "answer", "level", *columns} - {*ARGUMENTS})
-        names = (*ARGUMENTS, *OF_THE_TRAINER, *self.columns)
+        columns = {column for prompt in prompts for column in prompt.columns} if entries else set()
+        # objects have a `self` of their own
+        self.columns = sorted(columns - {*ARGUMENTS, *OF_THE_TRAINER, "self"})
+        self.of_prompts = [name for name in OF_PROMPTS if name not in columns]
+        names = (*ARGUMENTS, *OF_THE_TRAINER, *self.of_prompts, *self.columns)
         # in an order that does not depend on where an entry was added
         self.functions = [
             WeightedFunction.from_entry("task.rewards", name, entry, names, by_name=True)
             for name, entry in sorted(entries.items())
         ]
+        for function in self.functions:
+            require(
+                bool(set(function.arguments) & {*ARGUMENTS})
+                and not inspect.isclass(function.function.func),
+                f"task.rewards.{function.name}: {function.target} takes none of "
+                f"{', '.join(ARGUMENTS)}: name a reward function, not what makes one",
+            )
         self.prompt_text = prompt_text
         self.messages = messages
         self.seconds = seconds
@@ -91,10 +104,11 @@ class TaskRewards:
         self, pairs: Sequence[tuple[Prompt, Completion]], step: int
     ) -> list[list[float | None]]:
         """Per function its values, one per solution."""
-        arguments = self._arguments(pairs, step)
         outcomes: dict[str, Callable[[], Any]] = {}
         waiting: dict[str, Coroutine[Any, Any, Any]] = {}
         for function in self.functions:
+            # made anew, as a function may change its lists
+            arguments = self._arguments(pairs, step)
             wanted = {name: arguments[name] for name in function.arguments}
             if is_async(function.function):
                 waiting[function.name] = function.function(**wanted)
@@ -124,11 +138,16 @@ class TaskRewards:
             prompts = [[{"role": "user", "content": text}] for text in prompts]
             completions = [[{"role": "assistant", "content": text}] for text in completions]
         return {
-            **{name: [column(prompt, name) for prompt, _ in pairs] for name in self.columns},
+            **{name: [getattr(p, name) for p, _ in pairs] for name in self.of_prompts},
+            **{name: [p.columns.get(name) for p, _ in pairs] for name in self.columns},
             "prompts": prompts,
             "completions": completions,
             "completion_ids": [c.token_ids.tolist() for _, c in pairs],
-            "trainer_state": SimpleNamespace(global_step=step - 1, max_steps=self.max_steps),
+            "trainer_state": SimpleNamespace(
+                global_step=step - 1,
+                max_steps=self.max_steps,
+                epoch=(step - 1) / max(1, self.max_steps),
+            ),
             "log_extra": None,
             "log_metric": None,
         }
@@ -148,9 +167,17 @@ class TaskRewards:
 
         if not waiting:
             return {}
-        # one that never awaits would not notice its own limit
-        with time_limit(self.seconds + 1, LIMIT):
-            results = asyncio.run(run())
+        results: list[Any]
+        # not asyncio.run, which waits for the threads that a function has started
+        loop = asyncio.new_event_loop()
+        try:
+            # one that never awaits would not notice its own limit
+            with time_limit(self.seconds, LIMIT, grace=1.0):
+                results = loop.run_until_complete(run())
+        except TimeoutError as error:
+            results = [error] * len(waiting)
+        finally:
+            loop.close()
         return {name: partial(outcome_of, r) for name, r in zip(waiting, results, strict=True)}
 
 
@@ -162,14 +189,12 @@ def is_async(function: partial[Any]) -> bool:
     )
 
 
-def column(prompt: Prompt, name: str) -> Any:
-    """The prompt's value in a column of the data set, else of the prompt itself, else None."""
-    return prompt.columns.get(name, getattr(prompt, name, None))
-
-
 def numbers(outcome: Callable[[], Any]) -> list[float | None]:
     """Plain numbers out of a list, an array or a tensor, or of a list of tensors."""
-    return [None if value is None else float(value) for value in outcome()]
+    returned = outcome()
+    if isinstance(returned, str | Mapping):
+        raise TypeError(f"it returned {returned!r:.80}, no list of numbers")
+    return [None if value is None else float(value) for value in returned]
 
 
 def outcome_of(result: Any) -> Any:

@@ -15,7 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from masa.errors import ConfigError, TrainingError
-from masa.rollout_columns import TOKENS
+from masa.rollout_columns import FILES, TOKENS
 from masa.seeding import derive_seed
 from masa.types import Completion, Request
 
@@ -94,7 +94,7 @@ class RecordedEngine:
             return
         self.version = version
         self._completions, self._prompts = {}, set()
-        for path in sorted((self.recording.run / "rollouts").glob("*.parquet")):
+        for path in sorted((self.recording.run / "rollouts").glob(FILES)):
             split, _, number = path.stem.rpartition("-")
             of_version = int(number) == (version + 1 if split == "train" else version)
             if of_version and self.recording.has(split, int(number)):

@@ -46,7 +46,7 @@ class FirstRollouts:
 
 def problems(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[str]:
     """A line per reason why little can be learned from rollouts, each with its remedy."""
-    lines = [_form(groups, config), _cut(groups, config), _verdicts(groups)]
+    lines = [_form(groups, config), _cut(groups, config), _verdicts(groups, config)]
     return [line for line in lines if line]
 
 
@@ -78,11 +78,13 @@ def _cut(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> str:
     return f"{of_all} were cut at algorithm.response_limit={limit}: raise it"
 
 
-def _verdicts(groups: Sequence[RolloutGroup]) -> str:
+def _verdicts(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> str:
     sampled = [group for group in groups if not group.skipped]
-    # a task may score in [0, 1]: solutions that are all wrong can still differ
-    if not sampled or any(len(set(group.scores)) > 1 for group in sampled):
+    if not sampled or any(group.mixed for group in sampled):
         return ""
+    # a task may score in [0, 1]: solutions that are all wrong can still differ
+    if any(len(set(group.scores)) > 1 for group in sampled):
+        return _left_out(len(sampled)) if config.dynamic_sampling else ""
     right = sum(all(group.correct) for group in sampled)
     found = f"{right} with all solutions right, {len(sampled) - right} with all wrong"
     if right == len(sampled):
@@ -94,6 +96,14 @@ def _verdicts(groups: Sequence[RolloutGroup]) -> str:
     return (
         f"no prompt of {len(sampled)} has right and wrong solutions ({found}), so that there is "
         f"nothing to learn from the verdicts: {remedy}"
+    )
+
+
+def _left_out(prompts: int) -> str:
+    return (
+        f"no prompt of {prompts} has right and wrong solutions, and dynamic sampling leaves out "
+        "those whose solutions differ in score alone: lower task.correct_at, or set "
+        "algorithm.dynamic_sampling=0"
     )
 
 

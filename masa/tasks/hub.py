@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from masa.errors import ConfigError, one_of, require
-from masa.plugins import call, is_finite, load_function
+from masa.plugins import call, is_finite, load_function, time_limit
 from masa.tasks.curation import contaminated, digest, is_held_out
 from masa.tasks.demonstrations import Demonstrated, accepted, chosen, dressed
 from masa.tasks.sources import Column, Source, is_missing
@@ -164,8 +164,11 @@ class HubTask:
         decontaminate: Sequence[Mapping[str, Any]],
         max_examples: int | None,
         seed: int,
+        score_seconds: float = 60.0,
     ) -> None:
+        require(score_seconds > 0, f"task.score_seconds is {score_seconds}, it must be > 0")
         self.templates = templates
+        self.score_seconds = score_seconds
         evaluation = (dict(entry) for entry in decontaminate)
         self.config = HubConfig(
             Source(path, split, name, revision),
@@ -203,11 +206,16 @@ class HubTask:
         if name in VERIFIERS:
             return VERIFIERS[name]([(prompt.answer, text) for prompt, text in answers])
         function = _function(name)
+
+        def limited(answer: str, text: str) -> Any:
+            with time_limit(self.score_seconds, "task.score_seconds"):
+                return function(answer, text)
+
         return [
             call(
                 f"task.verifier: {name}",
                 f"prompt {prompt.id}",
-                function,
+                limited,
                 prompt.answer,
                 text,
                 valid=_is_score,

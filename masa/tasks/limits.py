@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.tasks.base import Task
 from masa.tasks.templates import PromptRenderer
 from masa.types import Prompt
@@ -55,7 +55,16 @@ class LimitedTask:
         return self._task.verify(answers)
 
     def same(self, a: str, b: str) -> bool:
-        """The task's judgement."""
+        """The task's judgement.
+
+        Raises:
+            ConfigError: the task cannot tell.
+        """
+        require(
+            hasattr(self._task, "same"),
+            f"{type(self._task).__name__} cannot tell whether two answers are the same: write its "
+            "method same(a, b)",
+        )
         return self._task.same(a, b)
 
     def _within(

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from masa.rollout_columns import SCHEMA, TOKENS
+from masa.rollout_columns import FILES, SCHEMA, TOKENS
 from masa.tracking.files import atomic_write
 from masa.types import Completion, RolloutGroup, TokenIds
 
@@ -155,6 +155,6 @@ class RecordWriter:
 
 def drop_after(directory: Path, step: int) -> None:
     """Delete the rollouts after `step`, where a stopped run resumes."""
-    for path in directory.glob("*.parquet"):
+    for path in directory.glob(FILES):
         if int(path.stem.rpartition("-")[2]) > step:
             path.unlink()

@@ -167,7 +167,7 @@ def _logged_failures_raised() -> Iterator[None]:
 
     class Raise(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            raise _Failure(_scored.get(), record.getMessage()) from sys.exc_info()[1]
+            raise _Failure(_scored.get(""), record.getMessage()) from sys.exc_info()[1]
 
     handler, logger = Raise(logging.ERROR), logging.getLogger("verifiers")
     level = logger.level

@@ -80,7 +80,7 @@ def test_a_model_that_cannot_start_says_why(cache, tmp_path):
     run = tmp_path / "run"
     settings = ["engine=hf", "algorithm=masa", "algorithm.meta.group_size=4"]
     settings += [
-        "model.warmstart.steps=1",
+        "model.warmstart.sft.steps=1",
         "task._target_=masa.tasks.arithmetic.ArithmeticTask",
         "optimizer.lr=1e-9",
     ]

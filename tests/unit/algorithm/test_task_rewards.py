@@ -71,6 +71,37 @@ async def blocking_async(completions, **kwargs):
     time.sleep(60)
 
 
+def stubborn(completions, **kwargs):
+    scores = []
+    for _ in completions:
+        try:
+            time.sleep(0.4)
+            scores.append(1.0)
+        except Exception:
+            scores.append(0.0)
+    return scores
+
+
+async def in_a_thread(completions, **kwargs):
+    await asyncio.to_thread(time.sleep, 3)
+
+
+async def cancelled(completions, **kwargs):
+    raise asyncio.CancelledError
+
+
+def leaves(completions, **kwargs):
+    raise SystemExit(3)
+
+
+def text(completions, **kwargs):
+    return "111"
+
+
+def factory(limit=3):
+    return length_reward
+
+
 def alarmed(completions, **kwargs):
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.alarm(0)
@@ -158,7 +189,12 @@ def test_nothing_is_called_without_solutions():
         ("words", "failed with ValueError: could not convert"),
         ("slow", "failed with TimeoutError: it ran over task.reward_seconds=0.2"),
         ("slow_async", "failed with TimeoutError: it ran over task.reward_seconds=0.2"),
-        ("blocking_async", "failed with TimeoutError: it ran over task.reward_seconds=1.2"),
+        ("stubborn", "failed with TimeoutError: it ran over task.reward_seconds=0.2"),
+        ("in_a_thread", "failed with TimeoutError: it ran over task.reward_seconds=0.2"),
+        ("cancelled", "failed with CancelledError"),
+        ("leaves", "failed with SystemExit: 3"),
+        ("text", "failed with TypeError: it returned '111', no list of numbers"),
+        ("blocking_async", "failed with TimeoutError: it ran over task.reward_seconds=0.2"),
     ],
 )
 def test_a_bad_function_ends_the_run_in_one_line(function, message):
@@ -182,6 +218,8 @@ def test_a_function_may_set_alarms_of_its_own():
     [
         ({"_target_": f"{__name__}.accuracy_reward", "weight": 1}, "'solution'"),
         ({"_target_": f"{__name__}.nowhere", "weight": 1}, "cannot be imported"),
+        ({"_target_": f"{__name__}.factory", "weight": 1}, "not what makes one"),
+        ({"_target_": f"{__name__}.Judge", "weight": 1}, "not what makes one"),
         ({"_target_": f"{__name__}.length_reward"}, "task.rewards.mine.weight is missing"),
         ({"_target_": f"{__name__}.length_reward", "weight": -1}, "finite number >= 0"),
         ("brevity", "it must be {_target_: MODULE.FUNCTION, weight: NUMBER, ...}"),
@@ -220,10 +258,13 @@ def test_metrics_are_over_the_solutions_to_which_a_reward_applies():
     assert not any(name.startswith("rewards/b") for name in metrics)
 
 
-@pytest.mark.parametrize("scores", [[1.5, 0], [float("nan"), 0], [-0.1, 0], [1.0]])
+BAD_SCORES = [[1.5, 0], [float("nan"), 0], [-0.1, 0], [1.0], None, ["1", 0], [None, 0]]
+
+
+@pytest.mark.parametrize("scores", BAD_SCORES)
 def test_scores_outside_the_interval_end_the_run(scores):
     solutions = [[completion(2), completion(3)]]
-    with pytest.raises(VerdictError, match=r"prompt p|1 scores for 2 responses"):
+    with pytest.raises(VerdictError, match=r"prompt p|for 2 responses"):
         judge([prompt()], solutions, lambda answers: scores)
 
 

@@ -423,7 +423,7 @@ def test_only_one_evaluation_works_in_a_directory(tmp_path, monkeypatch):
     exported = []
     monkeypatch.setattr(app, "quiet", lambda path: None)
     monkeypatch.setattr("masa.evaluate.is_run", lambda name: True)
-    monkeypatch.setattr("masa.evaluate._exported", lambda *_: exported.append(1))
+    monkeypatch.setattr("masa.export.model_of_run", lambda run: exported.append(run))
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = hydra.compose(
             "evaluate",

@@ -104,3 +104,10 @@ def test_it_is_said_once_and_early(caplog):
     assert said(caplog, 100, range(3, 9), prompts=6) == [3]  # resumed
     assert said(caplog, 100, range(4, 9), prompts=6) == []
     assert said(caplog, 100, [1, 2], prompts=6) == []
+
+
+def test_dynamic_sampling_leaves_out_what_differs_in_score_alone():
+    groups = [group(correct=(False, False), scores=(0.1, 0.4))]
+    (line,) = problems(groups, algorithm(dynamic_sampling=2))
+    assert "lower task.correct_at, or set algorithm.dynamic_sampling=0" in line
+    assert problems(groups, algorithm()) == []

@@ -1,6 +1,7 @@
 import csv
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -212,6 +213,10 @@ def nearly(answer, response):
     return np.float32(response) > 1 if len(response) > 1 else np.int64(1)
 
 
+def endless(answer, response):
+    return re.fullmatch("(a+)+b", "a" * 60) is not None
+
+
 def without_response(answer):
     return True
 
@@ -237,13 +242,15 @@ def test_a_function_judges(tmp_path):
     [
         (broken, "failed with ZeroDivisionError: division by zero; correct it"),
         (words, "returned 'right', it must return True, False or a number from 0 to 1"),
+        (endless, "failed with TimeoutError: it ran over task.score_seconds=0.5"),
         (lambda answer, response: 1.5, "returned 1.5"),
         (lambda answer, response: float("nan"), "returned nan"),
     ],
 )
 def test_a_function_that_fails(tmp_path, monkeypatch, function, message):
     monkeypatch.setattr(sys.modules[__name__], "share", function)
-    task = task_of(write(tmp_path / "sums.jsonl", ROWS), f"verifier={__name__}.share")
+    settings = f"verifier={__name__}.share", "score_seconds=0.5"
+    task = task_of(write(tmp_path / "sums.jsonl", ROWS), *settings)
     prompt = task.train[3]
     with pytest.raises(TrainingError, match=message) as caught:
         task.verify([(prompt, "")])
