@@ -21,8 +21,6 @@ T = TypeVar("T")
 TAG = "<answer>"
 """What a template holds that asks for the answer in a tag and not in a box."""
 _WORD = re.compile(r"[^\W\d_]{4,}")
-_CALCULATOR = re.compile(r"<<[^<>]*>>")
-_LAST_LINE = re.compile(r"\s*####[^\n]*\s*$")
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,9 @@ def final_answer(answer: str, templates: Templates) -> str:
 def dressed(solution: str, answer: str, templates: Templates) -> str:
     """A solution of a data set that ends with its answer as q_sol asks for it.
 
-    Where it gives an answer in that form, it stays as it is, right or wrong. Marks of GSM8K's
-    (`<<6*2=12>>`, `#### 12`) are taken out.
+    Where it gives an answer in that form, it stays as it is, right or wrong.
     """
-    text = _LAST_LINE.sub("", _CALCULATOR.sub("", solution)).strip()
+    text = solution.strip()
     has_answer = TAG in text if TAG in templates.solution else bool(answer_boxes(text))
     return text if has_answer else f"{text}\n\n{final_answer(answer, templates)}"
 

@@ -23,6 +23,10 @@ from masa.verifiers import choice
 from masa.verifiers.extract import answer_boxes
 from masa.verifiers.math import verifier
 
+# the marks of gsm8k: <<6*2=12>> and #### 12
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_LAST_LINE = re.compile(r"\s*####[^\n]*\s*$")
+
 LETTERS = "ABCDEFGHIJ"
 """Labels of a multiple-choice problem."""
 
@@ -242,7 +246,7 @@ class HubTask:
         cells = [(prompt, column.of(prompt.columns)) for prompt in self.train]
         column.require()
         solutions = [
-            (prompt, dressed(cell, prompt.answer, self.templates))
+            (prompt, dressed(self._worked(cell), prompt.answer, self.templates))
             for prompt, cell in cells
             if _is_filled(cell)
         ]
@@ -253,6 +257,11 @@ class HubTask:
             )
         missing = {"without a solution": len(cells) - len(solutions)}
         return accepted(chosen(solutions, count, seed), self.verify, missing)
+
+    def _worked(self, cell: str) -> str:
+        if self.config.answer_format != "gsm8k":
+            return cell
+        return _LAST_LINE.sub("", _CALCULATOR.sub("", cell))
 
     @cached_property
     def _pools(self) -> HubPools:

@@ -84,8 +84,7 @@ def test_a_task_without_demonstrations():
 @pytest.mark.parametrize(
     ("solution", "answer", "templates", "expected"),
     [
-        ("2 * 3 = <<2*3=6>>6 eggs.\n#### 6", "6", BOXED,
-         "2 * 3 = 6 eggs.\n\nThe final answer is \\boxed{6}."),
+        ("2 * 3 = 6 eggs.\n", "6", BOXED, "2 * 3 = 6 eggs.\n\nThe final answer is \\boxed{6}."),
         ("So \\boxed{7} it is.", "6", BOXED, "So \\boxed{7} it is."),
         ("It is six.", "6", TAGGED, "It is six.\n\n<answer>6</answer>"),
         ("<answer>6</answer>", "6", TAGGED, "<answer>6</answer>"),
@@ -104,7 +103,17 @@ def test_gsm8k(tmp_path):
     task = hub_task(path, "decontaminate=[]", "validation.fraction=0.2", preset="gsm8k")
     demonstrated = task.demonstrations(999, 0)
     assert len(demonstrated.solutions) == len(task.train) and not demonstrated.dropped
-    assert not any("<<" in text or "####" in text for _, text in demonstrated.solutions)
+    for one, text in demonstrated.solutions:
+        i = int(one.problem.split()[0])
+        assert text == f"{i}*2={2 * i}\n\nThe final answer is \\boxed{{{2 * i}}}."
+
+
+def test_marks_of_gsm8k_are_text_elsewhere(tmp_path):
+    """In C++ `cout << x` writes; a heading may begin with ####."""
+    worked = "cout <<x>> y\n#### So"
+    path = write(tmp_path / "sums.jsonl", rows(40, lambda i: worked))
+    task = hub_task(path, "validation.fraction=0.2", "columns.solution=solution")
+    assert all(text.startswith(worked) for _, text in task.demonstrations(999, 0).solutions)
 
 
 # --- reasoning-gym
