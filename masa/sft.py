@@ -18,7 +18,7 @@ from masa.cli import app
 from masa.cli.recording import recording_of
 from masa.config import AlgorithmConfig, SftConfig, load_as
 from masa.errors import ConfigError, require
-from masa.tasks.demonstrations import Demonstrated, require_demonstrations
+from masa.tasks.demonstrations import Demonstrated, accepted, require_demonstrations
 
 
 def check(cfg: DictConfig) -> SftConfig:
@@ -36,7 +36,7 @@ def check(cfg: DictConfig) -> SftConfig:
         )
         fitting.check_parts(cfg, build_task(cfg.task), uses_engine)
         if config.sft.source == "task":
-            _of_task(*_wanted(cfg, config))
+            _of_task(*_wanted(cfg, config), config.task.correct_at)
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
@@ -135,11 +135,12 @@ def _wanted(cfg: DictConfig, config: SftConfig) -> tuple[str, int, int]:
 
 # the check of a command line and its run need the same solutions
 @lru_cache(maxsize=2)
-def _of_task(task: str, count: int, seed: int) -> Demonstrated:
+def _of_task(task: str, count: int, seed: int, correct_at: float) -> Demonstrated:
     from masa.rollout.build import build_task
 
     built = build_task(OmegaConf.create(json.loads(task)))
-    return require_demonstrations(built).demonstrations(count, seed)
+    demonstrated = require_demonstrations(built).demonstrations(count, seed)
+    return accepted(demonstrated, built, correct_at)
 
 
 def _demonstrated(
@@ -158,7 +159,7 @@ def _demonstrated(
 
     sft, algorithm = config.sft, config.algorithm
     if sft.source == "task":
-        return _of_task(*_wanted(cfg, config))
+        return _of_task(*_wanted(cfg, config), config.task.correct_at)
     limited = LimitedTask(task, renderer, algorithm.prompt_limit)
 
     def engine() -> Any:

@@ -7,11 +7,12 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from masa.errors import ConfigError
+from masa.tasks.base import Task
 from masa.tasks.templates import PASS_RATE_SCALE, Templates
 from masa.types import Prompt
 from masa.verifiers.extract import answer_boxes
@@ -31,6 +32,8 @@ class Demonstrated:
     """Prompts, none of them held out, and what the model is to say to them."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """How many were left out for which reason."""
+    wrong_too: bool = False
+    """Some are wrong on purpose, and learned from."""
 
 
 @runtime_checkable
@@ -39,7 +42,7 @@ class Demonstrator(Protocol):
     `prediction(prompt, rng)`, the text of a prediction that knows nothing of the outcome."""
 
     def demonstrations(self, count: int, seed: int) -> Demonstrated:
-        """Solutions to prompts that are not held out.
+        """Solutions to prompts that are not held out; `accepted` leaves out wrong ones.
 
         Args:
             count: of solutions, at most; a task that makes them makes as many.
@@ -73,18 +76,23 @@ def chosen(items: Sequence[T], count: int, seed: int) -> list[T]:
     return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), count))]
 
 
-def accepted(
-    solutions: Sequence[tuple[Prompt, str]],
-    verify: Callable[[Sequence[tuple[Prompt, str]]], Sequence[float]],
-    dropped: Mapping[str, int],
-) -> Demonstrated:
-    """Those that the verifier accepts.
+def accepted(demonstrated: Demonstrated, task: Task, correct_at: float) -> Demonstrated:
+    """Those that the verifier accepts, and those that are meant to be wrong.
+
+    Args:
+        demonstrated: of the task.
+        task: judges.
+        correct_at: smallest score of a correct solution.
 
     Raises:
         ConfigError: it accepts none.
     """
-    right = [pair for pair, score in zip(solutions, verify(solutions), strict=True) if score >= 1]
-    counts = Counter(dropped)
+    if demonstrated.wrong_too:
+        return demonstrated
+    solutions = demonstrated.solutions
+    scores = task.verify(solutions)
+    right = [pair for pair, score in zip(solutions, scores, strict=True) if score >= correct_at]
+    counts = Counter(demonstrated.dropped)
     counts["rejected by the verifier"] += len(solutions) - len(right)
     if not right:
         reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)

@@ -15,7 +15,7 @@ import numpy as np
 from masa.errors import ConfigError, one_of, require
 from masa.plugins import call, is_finite, load_function
 from masa.tasks.curation import contaminated, digest, is_held_out
-from masa.tasks.demonstrations import Demonstrated, accepted, chosen, dressed
+from masa.tasks.demonstrations import Demonstrated, chosen, dressed
 from masa.tasks.sources import Column, Source, is_missing
 from masa.tasks.templates import Templates, is_text
 from masa.types import Prompt
@@ -231,10 +231,10 @@ class HubTask:
 
     def demonstrations(self, count: int, seed: int) -> Demonstrated:
         """The solutions of the data set to problems of `train`, with their answers in the form
-        that q_sol asks for, without those that the verifier rejects.
+        that q_sol asks for.
 
         Raises:
-            ConfigError: no column has solutions, or the verifier accepts none.
+            ConfigError: no column has solutions.
         """
         name = self.config.columns.solution
         if name is None:
@@ -256,7 +256,7 @@ class HubTask:
                 "another column, or use sft.source=self"
             )
         missing = {"without a solution": len(cells) - len(solutions)}
-        return accepted(chosen(solutions, count, seed), self.verify, missing)
+        return Demonstrated(chosen(solutions, count, seed), missing)
 
     def _worked(self, cell: str) -> str:
         if self.config.answer_format != "gsm8k":
