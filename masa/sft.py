@@ -128,9 +128,13 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
 
 def _wanted(cfg: DictConfig, config: SftConfig) -> tuple[str, int, int]:
     """The task as JSON, the number of solutions, and their seed."""
-    count = config.sft.limit or config.sft.steps * config.sft.batch_size
     plain = OmegaConf.to_container(cfg.task, resolve=True)
-    return json.dumps(plain), count + config.sft.held_out, config.seed
+    return json.dumps(plain), _count(config), config.seed
+
+
+def _count(config: SftConfig) -> int:
+    sft = config.sft
+    return (sft.limit or sft.steps * sft.batch_size) + sft.held_out
 
 
 # the check of a command line and its run need the same solutions
@@ -183,6 +187,7 @@ def _demonstrated(
             engine,
             algorithm,
             sft,
+            _count(config),
             config.seed,
             file,
             config.task.correct_at,

@@ -7,7 +7,7 @@ import math
 import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,11 +240,13 @@ def self_sampled(
     engine: Callable[[], Engine],
     algorithm: AlgorithmConfig,
     config: DemonstrationConfig,
+    count: int,
     seed: int,
     file: Path,
     correct_at: float = 1.0,
 ) -> Demonstrated:
-    """The policy's own right solutions to prompts of `task.train` (rejection sampling).
+    """The policy's own right solutions, at most `count`, to prompts of `task.train` (rejection
+    sampling).
 
     They are kept in `file`, so that a run that resumes has the same.
 
@@ -255,7 +257,9 @@ def self_sampled(
     if not file.exists():
         sampling = engine()
         try:
-            found = _sample_right(task, renderer, sampling, algorithm, config, seed, correct_at)
+            found = _sample_right(
+                task, renderer, sampling, algorithm, config, count, seed, correct_at
+            )
         finally:
             sampling.close()
         with atomic_write(file) as partial:
@@ -272,6 +276,7 @@ def _sample_right(
     engine: Engine,
     algorithm: AlgorithmConfig,
     config: DemonstrationConfig,
+    count: int,
     seed: int,
     correct_at: float,
 ) -> dict[str, Any]:
@@ -279,7 +284,8 @@ def _sample_right(
     random.Random(derive_seed(seed, "prompts to sample")).shuffle(prompts)
     solutions: list[tuple[str, str]] = []
     sampled = 0
-    bar = tqdm(total=config.limit or len(prompts), desc="own solutions", unit="prompt")
+    most = min(count, len(prompts) * config.keep)
+    bar = tqdm(total=most, desc="own solutions", unit="solution")
     for start in range(0, len(prompts), SHOWN):
         chunk = prompts[start : start + SHOWN]
         requests = [
@@ -297,14 +303,15 @@ def _sample_right(
             if completion.finished
         ]
         sampled += len(chunk) * config.samples
-        kept: Counter[str] = Counter()
+        kept: defaultdict[str, set[str]] = defaultdict(set)
         for (prompt, text), score in zip(answers, task.verify(answers), strict=True):
-            if score >= correct_at and kept[prompt.id] < config.keep:
-                kept[prompt.id] += 1
+            texts = kept[prompt.id]
+            if score >= correct_at and len(texts) < config.keep and text not in texts:
+                texts.add(text)
                 solutions.append((prompt.id, text))
-        bar.update(len(chunk) if config.limit is None else kept.total())
-        if config.limit is not None and len(solutions) >= config.limit:
-            solutions = solutions[: config.limit]
+        solutions = solutions[:count]
+        bar.update(len(solutions) - bar.n)
+        if len(solutions) == count:
             break
     bar.close()
     if not solutions:

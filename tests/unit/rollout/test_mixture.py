@@ -221,8 +221,9 @@ def test_the_loader_goes_on_where_it_was():
 class Engine:
     """Answers right at every second seed, and never to the first prompts."""
 
-    def __init__(self, renderer, right=True):
+    def __init__(self, renderer, right=True, texts=9):
         self.renderer, self.right, self.closed, self.calls = renderer, right, False, 0
+        self.texts = texts
 
     def generate(self, requests):
         self.calls += 1
@@ -231,7 +232,7 @@ class Engine:
     def _answer(self, request, seed):
         number = int(self.renderer.texts([request.prompt_ids])[0].split()[2])
         answer = number + 1 if self.right and seed % 2 == 0 and number > 9 else -1
-        ids = self.renderer.assistant_turn(f"It is \\boxed{{{answer}}}.")
+        ids = self.renderer.assistant_turn(f"{seed % self.texts}: \\boxed{{{answer}}}.")
         return Completion(ids, (0.0,) * len(ids), True, 0)
 
     def close(self):
@@ -241,7 +242,7 @@ class Engine:
 def test_own_right_solutions_at_most_n_per_prompt(renderer, tmp_path):
     task, engine = Task(), Engine(renderer)
     config = DemonstrationConfig(source="self", samples=8, keep=2)
-    arguments = task, renderer, lambda: engine, ALGORITHM, config, 0, tmp_path / "own.json"
+    arguments = task, renderer, lambda: engine, ALGORITHM, config, 999, 0, tmp_path / "own.json"
     found = self_sampled(*arguments)
     assert engine.closed and all(task.verify(found.solutions))
     counts = [sum(p.id == one.id for p, _ in found.solutions) for one in task.train]
@@ -250,9 +251,19 @@ def test_own_right_solutions_at_most_n_per_prompt(renderer, tmp_path):
     assert self_sampled(*arguments) == found and engine.calls == 1
 
 
+def test_no_more_own_solutions_than_the_run_needs(renderer, tmp_path):
+    """However many prompts there are; nor the same text twice for one."""
+    engine = Engine(renderer, texts=1)
+    config = DemonstrationConfig(source="self", samples=8, keep=4)
+    arguments = Task(300), renderer, lambda: engine, ALGORITHM, config
+    found = self_sampled(*arguments, 40, 0, tmp_path / "own.json")
+    assert len(found.solutions) == 40 == len(set(found.solutions)) and engine.calls == 1
+
+
 def test_a_model_that_solves_nothing(renderer, tmp_path):
     config = DemonstrationConfig(source="self")
     engine = Engine(renderer, right=False)
     with pytest.raises(ConfigError, match="accepts none of the 140 solutions.*sft.source=task"):
-        self_sampled(Task(), renderer, lambda: engine, ALGORITHM, config, 0, tmp_path / "own.json")
+        arguments = ALGORITHM, config, 999, 0, tmp_path / "own.json"
+        self_sampled(Task(), renderer, lambda: engine, *arguments)
     assert engine.closed and not list(tmp_path.iterdir())
