@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from filelock import FileLock
 from tqdm import tqdm
 
 from masa.algorithm.step import sampling_seeds
@@ -234,6 +235,39 @@ def _held_out_prompts(prompts: Sequence[Prompt], count: int, seed: int) -> set[s
     return set(ids[: min(count, len(ids) // 10)])
 
 
+def kept_once(
+    file: Path, prompts: Iterable[Prompt], find: Callable[[], Demonstrated]
+) -> Demonstrated:
+    """What `find` returned to the first process that called: the same on every rank and on resume.
+
+    Args:
+        file: keeps it.
+        prompts: those that solutions are to, and others.
+        find: may take long, and need not return the same again.
+
+    Raises:
+        ConfigError: the file is of other prompts.
+    """
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            found = find()
+            kept = {
+                "solutions": [(prompt.id, text) for prompt, text in found.solutions],
+                "dropped": dict(found.dropped),
+            }
+            with atomic_write(file) as partial:
+                partial.write_text(json.dumps(kept), encoding="utf-8")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    by_id = {prompt.id: prompt for prompt in prompts}
+    gone = sum(name not in by_id for name, _ in kept["solutions"])
+    if gone:
+        raise ConfigError(
+            f"{file} has {gone} solutions to prompts that the task does not have any more: delete "
+            "it to begin anew, or restore the data"
+        )
+    return Demonstrated([(by_id[name], text) for name, text in kept["solutions"]], kept["dropped"])
+
+
 def self_sampled(
     task: Task,
     renderer: PromptRenderer,
@@ -242,32 +276,19 @@ def self_sampled(
     config: DemonstrationConfig,
     count: int,
     seed: int,
-    file: Path,
-    correct_at: float = 1.0,
+    correct_at: float,
 ) -> Demonstrated:
     """The policy's own right solutions, at most `count`, to prompts of `task.train` (rejection
     sampling).
 
-    They are kept in `file`, so that a run that resumes has the same.
-
     Raises:
         ConfigError: the verifier accepts none.
     """
-    by_id = {prompt.id: prompt for prompt in task.train}
-    if not file.exists():
-        sampling = engine()
-        try:
-            found = _sample_right(
-                task, renderer, sampling, algorithm, config, count, seed, correct_at
-            )
-        finally:
-            sampling.close()
-        with atomic_write(file) as partial:
-            partial.write_text(json.dumps(found), encoding="utf-8")
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return Demonstrated(
-        [(by_id[name], text) for name, text in found["solutions"]], found["dropped"]
-    )
+    sampling = engine()
+    try:
+        return _sample_right(task, renderer, sampling, algorithm, config, count, seed, correct_at)
+    finally:
+        sampling.close()
 
 
 def _sample_right(
@@ -279,10 +300,10 @@ def _sample_right(
     count: int,
     seed: int,
     correct_at: float,
-) -> dict[str, Any]:
+) -> Demonstrated:
     prompts = list(task.train)
     random.Random(derive_seed(seed, "prompts to sample")).shuffle(prompts)
-    solutions: list[tuple[str, str]] = []
+    solutions: list[tuple[Prompt, str]] = []
     sampled = 0
     most = min(count, len(prompts) * config.keep)
     bar = tqdm(total=most, desc="own solutions", unit="solution")
@@ -308,7 +329,7 @@ def _sample_right(
             texts = kept[prompt.id]
             if score >= correct_at and len(texts) < config.keep and text not in texts:
                 texts.add(text)
-                solutions.append((prompt.id, text))
+                solutions.append((prompt, text))
         solutions = solutions[:count]
         bar.update(len(solutions) - bar.n)
         if len(solutions) == count:
@@ -319,7 +340,7 @@ def _sample_right(
             f"the verifier accepts none of the {sampled} solutions that the model sampled: sample "
             "more (sft.samples), choose easier problems, or learn from sft.source=task"
         )
-    return {"solutions": solutions, "dropped": {"sampled and not kept": sampled - len(solutions)}}
+    return Demonstrated(solutions, {"sampled and not kept": sampled - len(solutions)})
 
 
 def cross_entropy(algorithm: AlgorithmConfig) -> AlgorithmConfig:

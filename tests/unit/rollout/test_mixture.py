@@ -16,6 +16,7 @@ from masa.rollout.demonstrations import (
     StepLoader,
     build_sets,
     cross_entropy,
+    kept_once,
     self_sampled,
 )
 from masa.tasks.demonstrations import Demonstrated, PredictionForm
@@ -239,31 +240,51 @@ class Engine:
         self.closed = True
 
 
-def test_own_right_solutions_at_most_n_per_prompt(renderer, tmp_path):
+def own(task, renderer, engine, count=999, **settings):
+    config = DemonstrationConfig(source="self", **settings)
+    return self_sampled(task, renderer, lambda: engine, ALGORITHM, config, count, 0, 1.0)
+
+
+def test_own_right_solutions_at_most_n_per_prompt(renderer):
     task, engine = Task(), Engine(renderer)
-    config = DemonstrationConfig(source="self", samples=8, keep=2)
-    arguments = task, renderer, lambda: engine, ALGORITHM, config, 999, 0, tmp_path / "own.json"
-    found = self_sampled(*arguments)
+    found = own(task, renderer, engine, samples=8, keep=2)
     assert engine.closed and all(task.verify(found.solutions))
     counts = [sum(p.id == one.id for p, _ in found.solutions) for one in task.train]
     assert max(counts) == 2 and counts[:5] == [0] * 5 and sum(counts) > 40
     assert found.dropped == {"sampled and not kept": 35 * 8 - sum(counts)}
-    assert self_sampled(*arguments) == found and engine.calls == 1
 
 
-def test_no_more_own_solutions_than_the_run_needs(renderer, tmp_path):
+def test_no_more_own_solutions_than_the_run_needs(renderer):
     """However many prompts there are; nor the same text twice for one."""
     engine = Engine(renderer, texts=1)
-    config = DemonstrationConfig(source="self", samples=8, keep=4)
-    arguments = Task(300), renderer, lambda: engine, ALGORITHM, config
-    found = self_sampled(*arguments, 40, 0, tmp_path / "own.json")
+    found = own(Task(300), renderer, engine, count=40, samples=8, keep=4)
     assert len(found.solutions) == 40 == len(set(found.solutions)) and engine.calls == 1
 
 
-def test_a_model_that_solves_nothing(renderer, tmp_path):
-    config = DemonstrationConfig(source="self")
+def test_a_model_that_solves_nothing(renderer):
     engine = Engine(renderer, right=False)
     with pytest.raises(ConfigError, match="accepts none of the 140 solutions.*sft.source=task"):
-        arguments = ALGORITHM, config, 999, 0, tmp_path / "own.json"
-        self_sampled(Task(), renderer, lambda: engine, *arguments)
-    assert engine.closed and not list(tmp_path.iterdir())
+        own(Task(), renderer, engine)
+    assert engine.closed
+
+
+def test_solutions_are_found_once(tmp_path):
+    """Whoever comes later reads what the first has found, and another verdict changes nothing."""
+    task = Task()
+    first = Demonstrated(solutions(task)[::2], {"rejected by the verifier": 18})
+    second = Demonstrated(solutions(task)[1::2])
+    file = tmp_path / "run" / "solutions.json"
+    file.parent.mkdir()
+    assert kept_once(file, task.train, lambda: first) == first
+    assert kept_once(file, task.train, lambda: second) == first
+    with pytest.raises(ConfigError, match="has 18 solutions to prompts that the task does not"):
+        kept_once(file, [], lambda: second)
+
+
+def test_what_fails_is_not_kept(tmp_path):
+    def fails():
+        raise ConfigError("none")
+
+    with pytest.raises(ConfigError, match="none"):
+        kept_once(tmp_path / "solutions.json", [], fails)
+    assert not (tmp_path / "solutions.json").exists()
