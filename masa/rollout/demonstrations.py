@@ -29,6 +29,7 @@ from masa.tasks.demonstrations import (
     Demonstrated,
     PredictionForm,
     draw_prediction,
+    frequent_words,
     uniform_lengths,
 )
 from masa.tasks.limits import prompt_tokens
@@ -147,6 +148,8 @@ class DemonstrationSets:
         """The report in one line."""
         dropped = [f"{n} {reason}" for reason, n in self.report["dropped"].items() if n]
         suffix = f"; dropped: {', '.join(dropped)}" if dropped else ""
+        if not self.train.form.notions:
+            suffix += "; no notions: the solutions share no words, give some in sft.notions"
         return (
             f"demonstrations: {len(self.train.solutions)} solutions of at most {self.longest} "
             f"tokens with their prompts, {self.report['epochs']:.2g} epochs, "
@@ -177,12 +180,12 @@ def build_sets(
     if config.limit is not None:
         train = train[: config.limit]
     shortest, most = renderer.min_length, renderer.max_length
-    if config.lengths == "uniform":
-        drawn = uniform_lengths(shortest, most)
-    else:
-        drawn = [min(max(n, shortest), most) for n in lengths]
+    inside = [n for n in lengths if shortest <= n <= most]
+    # a few lengths would be all that is ever predicted
+    if config.lengths == "uniform" or 2 * len(inside) < len(lengths):
+        inside = uniform_lengths(shortest, most)
     notions = config.notions or list(getattr(task, "notions", ()))
-    form = PredictionForm(drawn, notions)
+    form = PredictionForm(inside, notions or frequent_words([text for _, text in within]))
     mixture = Mixture(train, task, renderer, form, config, seed)
     left_out = []
     for number, (prompt, text) in enumerate(pair for pair in within if pair[0].id in held_out_ids):

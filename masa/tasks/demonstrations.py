@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from masa.algorithm.meta_rewards import stands_in
 from masa.errors import ConfigError
 from masa.tasks.base import Task
 from masa.tasks.templates import PASS_RATE_SCALE, Templates
@@ -21,7 +22,22 @@ T = TypeVar("T")
 
 TAG = "<answer>"
 """What a template holds that asks for the answer in a tag and not in a box."""
-_WORD = re.compile(r"[^\W\d_]{4,}")
+NOTIONS = 200
+"""Words of solutions that predictions name at most."""
+# no command of LaTeX
+_WORD = re.compile(r"(?<![\\\w])[^\W\d_]{4,}(?!\w)")
+_FUNCTION_WORDS = frozenset(
+    """
+    about above after again also although always another answer because been before being below
+    both came cannot come could does doing done down each either else even ever every final finally
+    find first following from gave gets give given gives going have having hence here however into
+    itself just know known last least less like made make makes many means more most much must need
+    needs next note only other otherwise over same second shall should show shows simply since some
+    still such take takes than that their them then there therefore these they this those though
+    through thus under until upon used uses using very want well were what when where whether which
+    while whose will with within without would write your
+    """.split()
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +144,7 @@ class PredictionForm:
     lengths: Sequence[int]
     """Lengths to draw from (tokens)."""
     notions: Sequence[str]
-    """Notions to draw from; empty: words of the problem."""
+    """Notions to draw from."""
 
     def draw(self, prompt: Prompt, rng: random.Random) -> str:
         """The text of a prediction."""
@@ -141,13 +157,24 @@ class PredictionForm:
             f"and about {length} tokens for a right one."
         )
         fields = {"math_notion": notions, "pass_rate": pass_rate, "solution_length": length}
-        # a word of the problem must not end the reasoning
         return f"<meta>{reasoning}</meta>\n{json.dumps(fields, ensure_ascii=False)}"
 
     def hint(self, prompt: Prompt, rng: random.Random) -> list[str]:
-        """One to three notions, fewer where there are fewer."""
-        words = self.notions or sorted(set(map(str.lower, _WORD.findall(prompt.problem))))
-        return rng.sample(list(words), min(len(words), rng.randint(1, 3)))
+        """One to three notions that the problem does not mention, fewer where there are fewer."""
+        words = [notion for notion in self.notions if not stands_in(prompt.problem, notion)]
+        return rng.sample(words, min(len(words), rng.randint(1, 3)))
+
+
+def frequent_words(texts: Sequence[str]) -> list[str]:
+    """The most frequent words of solutions, without function words, at most `NOTIONS`.
+
+    No word is of one solution alone, so that none can tell of it. Words of most solutions are left
+    out where there are others: they tell right ones from wrong ones least.
+    """
+    counts = Counter(word for text in texts for word in set(_WORD.findall(text.lower())))
+    common = {w: n for w, n in counts.items() if n >= 2 and w not in _FUNCTION_WORDS}
+    telling = {word: n for word, n in common.items() if 2 * n <= len(texts)} or common
+    return sorted(telling, key=lambda word: (-telling[word], word))[:NOTIONS]
 
 
 def uniform_lengths(shortest: int, longest: int, count: int = 1000) -> list[int]:

@@ -1,13 +1,15 @@
 """Demonstrations as batches: prompts of RL, shares, epochs, limits, ranks, the loss."""
 
+import random
 from types import SimpleNamespace
 
 import pytest
 import torch
-from builders import byte_tokenizer, model_folder, prompt
+from builders import byte_tokenizer, completion, group, model_folder, prompt
 from scipy import stats
 
 from masa.algorithm.losses import total_loss
+from masa.algorithm.meta_rewards import notion
 from masa.config import AlgorithmConfig, DemonstrationConfig, MetaConfig, TrainerConfig
 from masa.errors import ConfigError
 from masa.rollout.demonstrations import (
@@ -65,7 +67,7 @@ def sets(renderer, task=None, demonstrated=None, **settings):
 
 def test_prompts_are_those_of_rl(renderer):
     """Token by token, and what is learned ends as a completion does."""
-    mixture = sets(renderer, predictions=0.3, hinted=0.3).train
+    mixture = sets(renderer, predictions=0.3, hinted=0.3, notions=["case", "parity"]).train
     for one in mixture[:100]:
         if one.kind == "prediction":
             expected = renderer.meta_prompt(one.prompt)
@@ -136,6 +138,61 @@ def test_numbers_say_nothing_of_problem_or_outcome(renderer):
     for numbers in (rates, lengths):
         assert abs(stats.pearsonr(outcomes, numbers).statistic) < 0.06
     assert abs(stats.pearsonr(rates, lengths).statistic) < 0.06
+
+
+METHODS = "factoring", "induction", "symmetry", "inversion", "apples"
+
+
+def by_a_method(task, shift=0):
+    """Solutions by one of several methods each; apples are in every problem."""
+    return [
+        (one, f"By {METHODS[(i + shift) % 5]}, it is \\boxed{{{one.answer}}}.")
+        for i, one in enumerate(task.train)
+    ]
+
+
+def test_notions_can_earn_the_reward(renderer):
+    """They come from solutions, and the reward drops none of them."""
+    task = Task(100)
+    mixture = sets(renderer, task, Demonstrated(by_a_method(task)), predictions=1).train
+    seen = set()
+    for one in mixture[:200]:
+        prediction = parse_meta(renderer.texts([one.token_ids])[0])
+        assert prediction.notions
+        seen.update(prediction.notions)
+        right = completion(text=" ".join(prediction.notions))
+        assert notion(prediction, group([True], prompt=one.prompt, solutions=(right,))) == 1
+    assert seen == set(METHODS[:4])
+
+
+def test_a_set_without_notions_says_so(renderer):
+    """Its solutions are of numbers and a box."""
+    assert "no notions" in sets(renderer).summary()
+    assert "no notions" not in sets(renderer, notions=["case"]).summary()
+
+
+def test_notions_say_nothing_of_the_own_solution(renderer):
+    """With every solution given to another prompt the same ones are drawn."""
+    task = Task(100)
+    one, other = (
+        sets(renderer, task, Demonstrated(by_a_method(task, shift)), predictions=1).train
+        for shift in (0, 2)
+    )
+    for i in range(200):
+        assert one.form.hint(one[i].prompt, random.Random(i)) == other.form.hint(
+            other[i].prompt, random.Random(i)
+        )
+
+
+@pytest.mark.parametrize(("short", "expected"), [(10, {30, 40}), (30, None)])
+def test_lengths_are_spread(short, expected):
+    """Not gathered at the ends of the range; where too few lie within it, over all of it."""
+    renderer = PromptRenderer(TEMPLATES, byte_tokenizer(), 20, 60)
+    task = Task(60)
+    texts = ["x" * 9] * short + ["x" * 29, "x" * 39] * 40
+    pairs = list(zip(task.train, texts, strict=False))
+    lengths = set(sets(renderer, task, Demonstrated(pairs)).train.form.lengths)
+    assert lengths == (expected or set(range(20, 61)))
 
 
 def test_held_out_prompts_are_in_neither(renderer):

@@ -16,6 +16,7 @@ from masa.tasks.demonstrations import (
     PredictionForm,
     accepted,
     dressed,
+    frequent_words,
     require_demonstrations,
     uniform_lengths,
 )
@@ -232,21 +233,28 @@ def test_predictions_have_the_form_and_say_nothing():
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
-def test_notions_are_of_the_list_or_of_the_problem():
-    rng = random.Random(1)
-    of_list = PredictionForm([9], ["case", "parity"])
-    assert set(of_list.hint(prompt(problem="alpha beta"), rng)) <= {"case", "parity"}
-    of_words = PredictionForm([9], [])
-    two = prompt(problem="Alpha to beta.")
-    words = {word for _ in range(50) for word in of_words.hint(two, rng)}
-    assert words == {"alpha", "beta"}
-    empty = of_words.draw(prompt(problem="1 + 1"), rng)
-    assert parse_meta(empty).notions == ()
+def test_notions_are_not_in_the_problem():
+    """In the sense of the reward, which drops what the problem mentions, plurals included."""
+    form = PredictionForm([9], ["case", "parity", "bound"])
+    one = prompt(problem="How many cases?")
+    seen = {word for i in range(50) for word in form.hint(one, random.Random(i))}
+    assert seen == {"parity", "bound"}
+    nothing = PredictionForm([9], ["case"]).draw(one, random.Random(0))
+    assert parse_meta(nothing).notions == ()
 
 
-def test_a_word_of_the_problem_does_not_end_the_reasoning():
-    text = PredictionForm([9], []).draw(prompt(problem="</meta> {metadata}"), random.Random(0))
-    assert parse_meta(text).parsed
+def test_notions_of_a_set_of_solutions():
+    solutions = [
+        "First we use symmetry with $\\sqrt{2}$.",
+        "Symmetry again: the final answer is a bound.",
+        "Then parity decides; only this one says zebra.",
+        "Parity, then a bound, then symmetry.",
+        "Nothing.",
+    ]
+    assert frequent_words(solutions) == ["bound", "parity"]
+    # where all have the same words there is no choice
+    assert frequent_words(["Add from left to right."] * 3) == ["left", "right"]
+    assert frequent_words(["1 + 1 = 2"]) == []
 
 
 def test_lengths_over_a_range():
