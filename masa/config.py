@@ -621,9 +621,11 @@ class DemonstrationConfig:
     """Share of the demonstrations that are predictions, whose numbers and notions are random."""
     lengths: str = "demonstrations"
     """What predicted lengths are drawn from, whatever the problem: demonstrations (the lengths of
-    the solutions) or uniform (the range that may be predicted, even in the logarithm)."""
+    the solutions within the range that may be predicted; where that is less than half of them,
+    uniform) or uniform (that range, even in the logarithm)."""
     notions: list[str] = field(default_factory=list)
-    """What notions are drawn from; empty: a list of the task's, or words of the problem."""
+    """What notions are drawn from; empty: a list of the task's, else frequent words of all the
+    solutions. Those that stand in the problem are left out."""
     samples: int = 4
     """Solutions that source=self samples per prompt."""
     keep: int = 1

@@ -10,15 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from masa import fitting
 from masa.cli import app
 from masa.cli.recording import recording_of
+from masa.cli.resume import SECONDS, flatten
 from masa.config import AlgorithmConfig, SftConfig, load_as
 from masa.errors import ConfigError, require
-from masa.tasks.demonstrations import Demonstrated, require_demonstrations
+from masa.tasks.demonstrations import Demonstrated, accepted, require_demonstrations
 
 
 def check(cfg: DictConfig) -> SftConfig:
@@ -36,7 +36,7 @@ def check(cfg: DictConfig) -> SftConfig:
         )
         fitting.check_parts(cfg, build_task(cfg.task), uses_engine)
         if config.sft.source == "task":
-            _of_task(*_wanted(cfg, config))
+            _right(*_wanted(cfg, config), config.task.correct_at)
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ConfigError(" ".join(str(cause).split())) from error
@@ -128,9 +128,13 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
 
 def _wanted(cfg: DictConfig, config: SftConfig) -> tuple[str, int, int]:
     """The task as JSON, the number of solutions, and their seed."""
-    count = config.sft.limit or config.sft.steps * config.sft.batch_size
     plain = OmegaConf.to_container(cfg.task, resolve=True)
-    return json.dumps(plain), count + config.sft.held_out, config.seed
+    return json.dumps(plain), _count(config), config.seed
+
+
+def _count(config: SftConfig) -> int:
+    sft = config.sft
+    return (sft.limit or sft.steps * sft.batch_size) + sft.held_out
 
 
 # the check of a command line and its run need the same solutions
@@ -142,6 +146,31 @@ def _of_task(task: str, count: int, seed: int) -> Demonstrated:
     return require_demonstrations(built).demonstrations(count, seed)
 
 
+@lru_cache(maxsize=2)
+def _right(task: str, count: int, seed: int, correct_at: float) -> Demonstrated:
+    from masa.rollout.build import build_task
+
+    built = build_task(OmegaConf.create(json.loads(task)))
+    return accepted(_of_task(task, count, seed), built, correct_at)
+
+
+def _file(cfg: DictConfig, config: SftConfig) -> Path:
+    """Where the run keeps its solutions, by all that they depend on."""
+    sft = config.sft
+    facts: list[Any] = [sft.source, _count(config), config.seed]
+    groups = ["task"]
+    if sft.source == "self":
+        facts += [sft.samples, sft.keep, cfg.engine._target_, cfg.engine.get("dtype")]
+        facts.append(config.allow_special_tokens)
+        groups += ["algorithm", "model"]
+    for key, value in sorted(flatten(cfg).items()):
+        # a run may go on under other time limits
+        if key.split(".")[0] in groups and key not in SECONDS:
+            facts.append((key, value))
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    return Path(config.output_dir) / f"solutions-{digest}.json"
+
+
 def _demonstrated(
     cfg: DictConfig,
     config: SftConfig,
@@ -151,14 +180,17 @@ def _demonstrated(
     model_path: Path,
     renderer: Any,
 ) -> Any:
-    """The solutions to learn from; the model's own are sampled by one rank, for all."""
-    from masa.rollout.demonstrations import self_sampled
+    """The solutions to learn from, sampled or verified by one rank, for all."""
+    from masa.rollout.demonstrations import kept_once, self_sampled
     from masa.tasks.limits import LimitedTask
     from masa.training.models import load_policy
 
-    sft, algorithm = config.sft, config.algorithm
-    if sft.source == "task":
-        return _of_task(*_wanted(cfg, config))
+    file, correct_at = _file(cfg, config), config.task.correct_at
+    if config.sft.source == "task":
+        wanted = _wanted(cfg, config)
+        prompts = [prompt for prompt, _ in _of_task(*wanted).solutions]
+        return kept_once(file, prompts, lambda: _right(*wanted, correct_at))
+    algorithm = config.algorithm
     limited = LimitedTask(task, renderer, algorithm.prompt_limit)
 
     def engine() -> Any:
@@ -169,23 +201,13 @@ def _demonstrated(
         built.load_weights(policy.named_parameters(), 0)
         return built
 
-    settings = {
-        name: OmegaConf.to_container(cfg[name], resolve=True)
-        for name in ("algorithm", "engine", "model", "sft", "task")
-    }
-    digest = hashlib.sha256(json.dumps([settings, config.seed]).encode()).hexdigest()[:12]
-    file = out / f"own-solutions-{digest}.json"
-    with FileLock(f"{file}.lock"):
+    def sampled() -> Demonstrated:
+        count, seed = _count(config), config.seed
         return self_sampled(
-            limited,
-            renderer,
-            engine,
-            algorithm,
-            sft,
-            config.seed,
-            file,
-            config.task.correct_at,
+            limited, renderer, engine, algorithm, config.sft, count, seed, correct_at
         )
+
+    return kept_once(file, limited.train, sampled)
 
 
 def _engine(

@@ -78,7 +78,7 @@ def notion(prediction: MetaPrediction, group: RolloutGroup) -> float:
         A reward in [0, 1], 0.0 for a missing prediction, or where no notion is left.
     """
     problem = _searched(group.prompt.problem)
-    predicted = {tuple(map(_lemma, _words(text))) for text in prediction.notions or ()}
+    predicted = {_lemmas(text) for text in prediction.notions or ()}
     notions = [lemmas for lemmas in predicted if lemmas and lemmas not in problem]
     if not notions:
         return 0.0
@@ -90,6 +90,11 @@ def notion(prediction: MetaPrediction, group: RolloutGroup) -> float:
         ]
         hits += 2 * sum(verdicts) > len(verdicts)
     return hits / len(notions)
+
+
+def stands_in(text: str, phrase: str) -> bool:
+    """Whether a text has a phrase, as `notion` counts it."""
+    return _lemmas(phrase) in _searched(text)
 
 
 def component_rewards(
@@ -130,6 +135,10 @@ _SPACED = _Spaced()
 def _words(text: str) -> list[str]:
     """Words in lower case."""
     return text.lower().translate(_SPACED).split()
+
+
+def _lemmas(text: str) -> tuple[str, ...]:
+    return tuple(map(_lemma, _words(text)))
 
 
 @lru_cache(maxsize=65536)

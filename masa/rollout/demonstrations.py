@@ -7,8 +7,8 @@ import math
 import random
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from filelock import FileLock
 from tqdm import tqdm
 
 from masa.algorithm.step import sampling_seeds
@@ -28,6 +29,7 @@ from masa.tasks.demonstrations import (
     Demonstrated,
     PredictionForm,
     draw_prediction,
+    frequent_words,
     uniform_lengths,
 )
 from masa.tasks.limits import prompt_tokens
@@ -146,6 +148,8 @@ class DemonstrationSets:
         """The report in one line."""
         dropped = [f"{n} {reason}" for reason, n in self.report["dropped"].items() if n]
         suffix = f"; dropped: {', '.join(dropped)}" if dropped else ""
+        if not self.train.form.notions:
+            suffix += "; no notions: the solutions share no words, give some in sft.notions"
         return (
             f"demonstrations: {len(self.train.solutions)} solutions of at most {self.longest} "
             f"tokens with their prompts, {self.report['epochs']:.2g} epochs, "
@@ -176,12 +180,12 @@ def build_sets(
     if config.limit is not None:
         train = train[: config.limit]
     shortest, most = renderer.min_length, renderer.max_length
-    if config.lengths == "uniform":
-        drawn = uniform_lengths(shortest, most)
-    else:
-        drawn = [min(max(n, shortest), most) for n in lengths]
+    inside = [n for n in lengths if shortest <= n <= most]
+    # a few lengths would be all that is ever predicted
+    if config.lengths == "uniform" or 2 * len(inside) < len(lengths):
+        inside = uniform_lengths(shortest, most)
     notions = config.notions or list(getattr(task, "notions", ()))
-    form = PredictionForm(drawn, notions)
+    form = PredictionForm(inside, notions or frequent_words([text for _, text in within]))
     mixture = Mixture(train, task, renderer, form, config, seed)
     left_out = []
     for number, (prompt, text) in enumerate(pair for pair in within if pair[0].id in held_out_ids):
@@ -234,36 +238,60 @@ def _held_out_prompts(prompts: Sequence[Prompt], count: int, seed: int) -> set[s
     return set(ids[: min(count, len(ids) // 10)])
 
 
+def kept_once(
+    file: Path, prompts: Iterable[Prompt], find: Callable[[], Demonstrated]
+) -> Demonstrated:
+    """What `find` returned to the first process that called: the same on every rank and on resume.
+
+    Args:
+        file: keeps it.
+        prompts: those that solutions are to, and others.
+        find: may take long, and need not return the same again.
+
+    Raises:
+        ConfigError: the file is of other prompts.
+    """
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            found = find()
+            kept = {
+                "solutions": [(prompt.id, text) for prompt, text in found.solutions],
+                "dropped": dict(found.dropped),
+            }
+            with atomic_write(file) as partial:
+                partial.write_text(json.dumps(kept), encoding="utf-8")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    by_id = {prompt.id: prompt for prompt in prompts}
+    gone = sum(name not in by_id for name, _ in kept["solutions"])
+    if gone:
+        raise ConfigError(
+            f"{file} has {gone} solutions to prompts that the task does not have any more: delete "
+            "it to begin anew, or restore the data"
+        )
+    return Demonstrated([(by_id[name], text) for name, text in kept["solutions"]], kept["dropped"])
+
+
 def self_sampled(
     task: Task,
     renderer: PromptRenderer,
     engine: Callable[[], Engine],
     algorithm: AlgorithmConfig,
     config: DemonstrationConfig,
+    count: int,
     seed: int,
-    file: Path,
-    correct_at: float = 1.0,
+    correct_at: float,
 ) -> Demonstrated:
-    """The policy's own right solutions to prompts of `task.train` (rejection sampling).
-
-    They are kept in `file`, so that a run that resumes has the same.
+    """The policy's own right solutions, at most `count`, to prompts of `task.train` (rejection
+    sampling).
 
     Raises:
         ConfigError: the verifier accepts none.
     """
-    by_id = {prompt.id: prompt for prompt in task.train}
-    if not file.exists():
-        sampling = engine()
-        try:
-            found = _sample_right(task, renderer, sampling, algorithm, config, seed, correct_at)
-        finally:
-            sampling.close()
-        with atomic_write(file) as partial:
-            partial.write_text(json.dumps(found), encoding="utf-8")
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return Demonstrated(
-        [(by_id[name], text) for name, text in found["solutions"]], found["dropped"]
-    )
+    sampling = engine()
+    try:
+        return _sample_right(task, renderer, sampling, algorithm, config, count, seed, correct_at)
+    finally:
+        sampling.close()
 
 
 def _sample_right(
@@ -272,14 +300,16 @@ def _sample_right(
     engine: Engine,
     algorithm: AlgorithmConfig,
     config: DemonstrationConfig,
+    count: int,
     seed: int,
     correct_at: float,
-) -> dict[str, Any]:
+) -> Demonstrated:
     prompts = list(task.train)
     random.Random(derive_seed(seed, "prompts to sample")).shuffle(prompts)
-    solutions: list[tuple[str, str]] = []
+    solutions: list[tuple[Prompt, str]] = []
     sampled = 0
-    bar = tqdm(total=config.limit or len(prompts), desc="own solutions", unit="prompt")
+    most = min(count, len(prompts) * config.keep)
+    bar = tqdm(total=most, desc="own solutions", unit="solution")
     for start in range(0, len(prompts), SHOWN):
         chunk = prompts[start : start + SHOWN]
         requests = [
@@ -297,14 +327,15 @@ def _sample_right(
             if completion.finished
         ]
         sampled += len(chunk) * config.samples
-        kept: Counter[str] = Counter()
+        kept: defaultdict[str, set[str]] = defaultdict(set)
         for (prompt, text), score in zip(answers, task.verify(answers), strict=True):
-            if score >= correct_at and kept[prompt.id] < config.keep:
-                kept[prompt.id] += 1
-                solutions.append((prompt.id, text))
-        bar.update(len(chunk) if config.limit is None else kept.total())
-        if config.limit is not None and len(solutions) >= config.limit:
-            solutions = solutions[: config.limit]
+            texts = kept[prompt.id]
+            if score >= correct_at and len(texts) < config.keep and text not in texts:
+                texts.add(text)
+                solutions.append((prompt, text))
+        solutions = solutions[:count]
+        bar.update(len(solutions) - bar.n)
+        if len(solutions) == count:
             break
     bar.close()
     if not solutions:
@@ -312,7 +343,7 @@ def _sample_right(
             f"the verifier accepts none of the {sampled} solutions that the model sampled: sample "
             "more (sft.samples), choose easier problems, or learn from sft.source=task"
         )
-    return {"solutions": solutions, "dropped": {"sampled and not kept": sampled - len(solutions)}}
+    return Demonstrated(solutions, {"sampled and not kept": sampled - len(solutions)})
 
 
 def cross_entropy(algorithm: AlgorithmConfig) -> AlgorithmConfig:

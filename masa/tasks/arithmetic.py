@@ -235,7 +235,8 @@ class ArithmeticTask:
         weights = LEVEL_WEIGHTS[: self.config.levels]
         levels = rng.choices(range(1, self.config.levels + 1), weights, k=count)
         prompts = (self.draw(level, rng) for level in levels)
-        return Demonstrated([(prompt, self.solution_demo(prompt, rng)) for prompt in prompts])
+        solutions = [(prompt, self.solution_demo(prompt, rng)) for prompt in prompts]
+        return Demonstrated(solutions, wrong_too=True)
 
     def prediction(self, prompt: Prompt, rng: random.Random) -> str:
         """A demonstrated prediction on a problem; see `meta_demo`."""

@@ -7,11 +7,13 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from masa.algorithm.meta_rewards import stands_in
 from masa.errors import ConfigError
+from masa.tasks.base import Task
 from masa.tasks.templates import PASS_RATE_SCALE, Templates
 from masa.types import Prompt
 from masa.verifiers.extract import answer_boxes
@@ -20,9 +22,22 @@ T = TypeVar("T")
 
 TAG = "<answer>"
 """What a template holds that asks for the answer in a tag and not in a box."""
-_WORD = re.compile(r"[^\W\d_]{4,}")
-_CALCULATOR = re.compile(r"<<[^<>]*>>")
-_LAST_LINE = re.compile(r"\s*####[^\n]*\s*$")
+NOTIONS = 200
+"""Words of solutions that predictions name at most."""
+# no command of LaTeX
+_WORD = re.compile(r"(?<![\\\w])[^\W\d_]{4,}(?!\w)")
+_FUNCTION_WORDS = frozenset(
+    """
+    about above after again also although always another answer because been before being below
+    both came cannot come could does doing done down each either else even ever every final finally
+    find first following from gave gets give given gives going have having hence here however into
+    itself just know known last least less like made make makes many means more most much must need
+    needs next note only other otherwise over same second shall should show shows simply since some
+    still such take takes than that their them then there therefore these they this those though
+    through thus under until upon used uses using very want well were what when where whether which
+    while whose will with within without would write your
+    """.split()
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,8 @@ class Demonstrated:
     """Prompts, none of them held out, and what the model is to say to them."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """How many were left out for which reason."""
+    wrong_too: bool = False
+    """Some are wrong on purpose, and learned from."""
 
 
 @runtime_checkable
@@ -41,7 +58,7 @@ class Demonstrator(Protocol):
     `prediction(prompt, rng)`, the text of a prediction that knows nothing of the outcome."""
 
     def demonstrations(self, count: int, seed: int) -> Demonstrated:
-        """Solutions to prompts that are not held out.
+        """Solutions to prompts that are not held out; `accepted` leaves out wrong ones.
 
         Args:
             count: of solutions, at most; a task that makes them makes as many.
@@ -75,18 +92,23 @@ def chosen(items: Sequence[T], count: int, seed: int) -> list[T]:
     return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), count))]
 
 
-def accepted(
-    solutions: Sequence[tuple[Prompt, str]],
-    verify: Callable[[Sequence[tuple[Prompt, str]]], Sequence[float]],
-    dropped: Mapping[str, int],
-) -> Demonstrated:
-    """Those that the verifier accepts.
+def accepted(demonstrated: Demonstrated, task: Task, correct_at: float) -> Demonstrated:
+    """Those that the verifier accepts, and those that are meant to be wrong.
+
+    Args:
+        demonstrated: of the task.
+        task: judges.
+        correct_at: smallest score of a correct solution.
 
     Raises:
         ConfigError: it accepts none.
     """
-    right = [pair for pair, score in zip(solutions, verify(solutions), strict=True) if score >= 1]
-    counts = Counter(dropped)
+    if demonstrated.wrong_too:
+        return demonstrated
+    solutions = demonstrated.solutions
+    scores = task.verify(solutions)
+    right = [pair for pair, score in zip(solutions, scores, strict=True) if score >= correct_at]
+    counts = Counter(demonstrated.dropped)
     counts["rejected by the verifier"] += len(solutions) - len(right)
     if not right:
         reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
@@ -104,10 +126,9 @@ def final_answer(answer: str, templates: Templates) -> str:
 def dressed(solution: str, answer: str, templates: Templates) -> str:
     """A solution of a data set that ends with its answer as q_sol asks for it.
 
-    Where it gives an answer in that form, it stays as it is, right or wrong. Marks of GSM8K's
-    (`<<6*2=12>>`, `#### 12`) are taken out.
+    Where it gives an answer in that form, it stays as it is, right or wrong.
     """
-    text = _LAST_LINE.sub("", _CALCULATOR.sub("", solution)).strip()
+    text = solution.strip()
     has_answer = TAG in text if TAG in templates.solution else bool(answer_boxes(text))
     return text if has_answer else f"{text}\n\n{final_answer(answer, templates)}"
 
@@ -123,7 +144,7 @@ class PredictionForm:
     lengths: Sequence[int]
     """Lengths to draw from (tokens)."""
     notions: Sequence[str]
-    """Notions to draw from; empty: words of the problem."""
+    """Notions to draw from."""
 
     def draw(self, prompt: Prompt, rng: random.Random) -> str:
         """The text of a prediction."""
@@ -136,13 +157,24 @@ class PredictionForm:
             f"and about {length} tokens for a right one."
         )
         fields = {"math_notion": notions, "pass_rate": pass_rate, "solution_length": length}
-        # a word of the problem must not end the reasoning
         return f"<meta>{reasoning}</meta>\n{json.dumps(fields, ensure_ascii=False)}"
 
     def hint(self, prompt: Prompt, rng: random.Random) -> list[str]:
-        """One to three notions, fewer where there are fewer."""
-        words = self.notions or sorted(set(map(str.lower, _WORD.findall(prompt.problem))))
-        return rng.sample(list(words), min(len(words), rng.randint(1, 3)))
+        """One to three notions that the problem does not mention, fewer where there are fewer."""
+        words = [notion for notion in self.notions if not stands_in(prompt.problem, notion)]
+        return rng.sample(words, min(len(words), rng.randint(1, 3)))
+
+
+def frequent_words(texts: Sequence[str]) -> list[str]:
+    """The most frequent words of solutions, without function words, at most `NOTIONS`.
+
+    No word is of one solution alone, so that none can tell of it. Words of most solutions are left
+    out where there are others: they tell right ones from wrong ones least.
+    """
+    counts = Counter(word for text in texts for word in set(_WORD.findall(text.lower())))
+    common = {w: n for w, n in counts.items() if n >= 2 and w not in _FUNCTION_WORDS}
+    telling = {word: n for word, n in common.items() if 2 * n <= len(texts)} or common
+    return sorted(telling, key=lambda word: (-telling[word], word))[:NOTIONS]
 
 
 def uniform_lengths(shortest: int, longest: int, count: int = 1000) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from masa.errors import ConfigError, require
 from masa.tasks.curation import digest, is_held_out
-from masa.tasks.demonstrations import Demonstrated, accepted, chosen, final_answer
+from masa.tasks.demonstrations import Demonstrated, chosen, final_answer
 from masa.tasks.templates import Templates
 from masa.tasks.worked_solutions import WORKED
 from masa.types import Prompt
@@ -131,8 +131,7 @@ class GymTask:
         )
 
     def demonstrations(self, count: int, seed: int) -> Demonstrated:
-        """Worked solutions to the problems of `train` whose data set has them, without those that
-        the gym's scorer rejects.
+        """Worked solutions to the problems of `train` whose data set has them.
 
         Raises:
             ConfigError: no part has them.
@@ -149,9 +148,8 @@ class GymTask:
                 "no data set of task.datasets has worked solutions: those of "
                 f"{', '.join(sorted(WORKED))} have them; else use sft.source=self"
             )
-        without = len(self.train) - len(solutions)
-        missing = {"without a solution": without}
-        return accepted(chosen(solutions, count, seed), self.verify, missing)
+        missing = {"without a solution": len(self.train) - len(solutions)}
+        return Demonstrated(chosen(solutions, count, seed), missing)
 
     @cached_property
     def _pools(self) -> GymPools:

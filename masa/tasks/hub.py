@@ -15,13 +15,17 @@ import numpy as np
 from masa.errors import ConfigError, one_of, require
 from masa.plugins import call, is_finite, load_function, time_limit
 from masa.tasks.curation import contaminated, digest, is_held_out
-from masa.tasks.demonstrations import Demonstrated, accepted, chosen, dressed
+from masa.tasks.demonstrations import Demonstrated, chosen, dressed
 from masa.tasks.sources import Column, Source, is_missing
 from masa.tasks.templates import Templates, is_text
 from masa.types import Prompt
 from masa.verifiers import choice
 from masa.verifiers.extract import answer_boxes
 from masa.verifiers.math import verifier
+
+# the marks of gsm8k: <<6*2=12>> and #### 12
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_LAST_LINE = re.compile(r"\s*####[^\n]*\s*$")
 
 LETTERS = "ABCDEFGHIJ"
 """Labels of a multiple-choice problem."""
@@ -235,10 +239,10 @@ class HubTask:
 
     def demonstrations(self, count: int, seed: int) -> Demonstrated:
         """The solutions of the data set to problems of `train`, with their answers in the form
-        that q_sol asks for, without those that the verifier rejects.
+        that q_sol asks for.
 
         Raises:
-            ConfigError: no column has solutions, or the verifier accepts none.
+            ConfigError: no column has solutions.
         """
         name = self.config.columns.solution
         if name is None:
@@ -250,7 +254,7 @@ class HubTask:
         cells = [(prompt, column.of(prompt.columns)) for prompt in self.train]
         column.require()
         solutions = [
-            (prompt, dressed(cell, prompt.answer, self.templates))
+            (prompt, dressed(self._worked(cell), prompt.answer, self.templates))
             for prompt, cell in cells
             if _is_filled(cell)
         ]
@@ -260,7 +264,12 @@ class HubTask:
                 "another column, or use sft.source=self"
             )
         missing = {"without a solution": len(cells) - len(solutions)}
-        return accepted(chosen(solutions, count, seed), self.verify, missing)
+        return Demonstrated(chosen(solutions, count, seed), missing)
+
+    def _worked(self, cell: str) -> str:
+        if self.config.answer_format != "gsm8k":
+            return cell
+        return _LAST_LINE.sub("", _CALCULATOR.sub("", cell))
 
     @cached_property
     def _pools(self) -> HubPools:

@@ -93,7 +93,10 @@ def test_resumed_equals_uninterrupted(fine_tuned, cache, tmp_path):
     resumed = tmp_path / "run"
     shutil.copytree(out, resumed, ignore=shutil.ignore_patterns("model"))
     (resumed / "checkpoints" / "step-000006.ckpt").unlink()
+    (file,) = resumed.glob("solutions-*.json")
+    before = file.stat().st_mtime_ns
     masa_sft(resumed, cache, *ARITHMETIC, "ckpt=auto", "sft.table=false")
+    assert file.stat().st_mtime_ns == before and [*resumed.glob("solutions-*.json")] == [file]
     assert runs.metrics(resumed) == runs.metrics(out)
     for name, tensor in runs.weights(out, 6).items():
         assert torch.equal(tensor, runs.weights(resumed, 6)[name])
@@ -156,14 +159,16 @@ def test_own_right_solutions(cache, tmp_path):
     model_folder(tmp_path / "model")
     own += [f"model={tmp_path}/model", "algorithm.response_limit=400"]
     masa_sft(tmp_path / "run", cache, *own)
-    (file,) = (tmp_path / "run").glob("own-solutions-*.json")
+    (file,) = (tmp_path / "run").glob("solutions-*.json")
     solutions = json.loads(file.read_text())["solutions"]
     assert 0 < len(solutions) <= 9
     assert EvenTask().verify([(None, text) for _, text in solutions]) == [True] * len(solutions)
     before = file.stat().st_mtime_ns
     (tmp_path / "run" / "checkpoints" / "step-000006.ckpt").unlink()
     metrics = runs.metrics(tmp_path / "run")
-    masa_sft(tmp_path / "run", cache, *own, "ckpt=auto")
+    # settings that may change on resume do not sample anew
+    free = ["sft.table=true", "trainer.val_samples=2", "engine.max_num_seqs=128"]
+    masa_sft(tmp_path / "run", cache, *own, *free, "ckpt=auto")
     assert runs.metrics(tmp_path / "run") == metrics and file.stat().st_mtime_ns == before
 
 

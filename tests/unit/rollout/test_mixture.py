@@ -1,13 +1,15 @@
 """Demonstrations as batches: prompts of RL, shares, epochs, limits, ranks, the loss."""
 
+import random
 from types import SimpleNamespace
 
 import pytest
 import torch
-from builders import byte_tokenizer, model_folder, prompt
+from builders import byte_tokenizer, completion, group, model_folder, prompt
 from scipy import stats
 
 from masa.algorithm.losses import total_loss
+from masa.algorithm.meta_rewards import notion
 from masa.config import AlgorithmConfig, DemonstrationConfig, MetaConfig, TrainerConfig
 from masa.errors import ConfigError
 from masa.rollout.demonstrations import (
@@ -16,6 +18,7 @@ from masa.rollout.demonstrations import (
     StepLoader,
     build_sets,
     cross_entropy,
+    kept_once,
     self_sampled,
 )
 from masa.tasks.demonstrations import Demonstrated, PredictionForm
@@ -64,7 +67,7 @@ def sets(renderer, task=None, demonstrated=None, **settings):
 
 def test_prompts_are_those_of_rl(renderer):
     """Token by token, and what is learned ends as a completion does."""
-    mixture = sets(renderer, predictions=0.3, hinted=0.3).train
+    mixture = sets(renderer, predictions=0.3, hinted=0.3, notions=["case", "parity"]).train
     for one in mixture[:100]:
         if one.kind == "prediction":
             expected = renderer.meta_prompt(one.prompt)
@@ -135,6 +138,61 @@ def test_numbers_say_nothing_of_problem_or_outcome(renderer):
     for numbers in (rates, lengths):
         assert abs(stats.pearsonr(outcomes, numbers).statistic) < 0.06
     assert abs(stats.pearsonr(rates, lengths).statistic) < 0.06
+
+
+METHODS = "factoring", "induction", "symmetry", "inversion", "apples"
+
+
+def by_a_method(task, shift=0):
+    """Solutions by one of several methods each; apples are in every problem."""
+    return [
+        (one, f"By {METHODS[(i + shift) % 5]}, it is \\boxed{{{one.answer}}}.")
+        for i, one in enumerate(task.train)
+    ]
+
+
+def test_notions_can_earn_the_reward(renderer):
+    """They come from solutions, and the reward drops none of them."""
+    task = Task(100)
+    mixture = sets(renderer, task, Demonstrated(by_a_method(task)), predictions=1).train
+    seen = set()
+    for one in mixture[:200]:
+        prediction = parse_meta(renderer.texts([one.token_ids])[0])
+        assert prediction.notions
+        seen.update(prediction.notions)
+        right = completion(text=" ".join(prediction.notions))
+        assert notion(prediction, group([True], prompt=one.prompt, solutions=(right,))) == 1
+    assert seen == set(METHODS[:4])
+
+
+def test_a_set_without_notions_says_so(renderer):
+    """Its solutions are of numbers and a box."""
+    assert "no notions" in sets(renderer).summary()
+    assert "no notions" not in sets(renderer, notions=["case"]).summary()
+
+
+def test_notions_say_nothing_of_the_own_solution(renderer):
+    """With every solution given to another prompt the same ones are drawn."""
+    task = Task(100)
+    one, other = (
+        sets(renderer, task, Demonstrated(by_a_method(task, shift)), predictions=1).train
+        for shift in (0, 2)
+    )
+    for i in range(200):
+        assert one.form.hint(one[i].prompt, random.Random(i)) == other.form.hint(
+            other[i].prompt, random.Random(i)
+        )
+
+
+@pytest.mark.parametrize(("short", "expected"), [(10, {30, 40}), (30, None)])
+def test_lengths_are_spread(short, expected):
+    """Not gathered at the ends of the range; where too few lie within it, over all of it."""
+    renderer = PromptRenderer(TEMPLATES, byte_tokenizer(), 20, 60)
+    task = Task(60)
+    texts = ["x" * 9] * short + ["x" * 29, "x" * 39] * 40
+    pairs = list(zip(task.train, texts, strict=False))
+    lengths = set(sets(renderer, task, Demonstrated(pairs)).train.form.lengths)
+    assert lengths == (expected or set(range(20, 61)))
 
 
 def test_held_out_prompts_are_in_neither(renderer):
@@ -221,8 +279,9 @@ def test_the_loader_goes_on_where_it_was():
 class Engine:
     """Answers right at every second seed, and never to the first prompts."""
 
-    def __init__(self, renderer, right=True):
+    def __init__(self, renderer, right=True, texts=9):
         self.renderer, self.right, self.closed, self.calls = renderer, right, False, 0
+        self.texts = texts
 
     def generate(self, requests):
         self.calls += 1
@@ -231,28 +290,58 @@ class Engine:
     def _answer(self, request, seed):
         number = int(self.renderer.texts([request.prompt_ids])[0].split()[2])
         answer = number + 1 if self.right and seed % 2 == 0 and number > 9 else -1
-        ids = self.renderer.assistant_turn(f"It is \\boxed{{{answer}}}.")
+        ids = self.renderer.assistant_turn(f"{seed % self.texts}: \\boxed{{{answer}}}.")
         return Completion(ids, (0.0,) * len(ids), True, 0)
 
     def close(self):
         self.closed = True
 
 
-def test_own_right_solutions_at_most_n_per_prompt(renderer, tmp_path):
+def own(task, renderer, engine, count=999, **settings):
+    config = DemonstrationConfig(source="self", **settings)
+    return self_sampled(task, renderer, lambda: engine, ALGORITHM, config, count, 0, 1.0)
+
+
+def test_own_right_solutions_at_most_n_per_prompt(renderer):
     task, engine = Task(), Engine(renderer)
-    config = DemonstrationConfig(source="self", samples=8, keep=2)
-    arguments = task, renderer, lambda: engine, ALGORITHM, config, 0, tmp_path / "own.json"
-    found = self_sampled(*arguments)
+    found = own(task, renderer, engine, samples=8, keep=2)
     assert engine.closed and all(task.verify(found.solutions))
     counts = [sum(p.id == one.id for p, _ in found.solutions) for one in task.train]
     assert max(counts) == 2 and counts[:5] == [0] * 5 and sum(counts) > 40
     assert found.dropped == {"sampled and not kept": 35 * 8 - sum(counts)}
-    assert self_sampled(*arguments) == found and engine.calls == 1
 
 
-def test_a_model_that_solves_nothing(renderer, tmp_path):
-    config = DemonstrationConfig(source="self")
+def test_no_more_own_solutions_than_the_run_needs(renderer):
+    """However many prompts there are; nor the same text twice for one."""
+    engine = Engine(renderer, texts=1)
+    found = own(Task(300), renderer, engine, count=40, samples=8, keep=4)
+    assert len(found.solutions) == 40 == len(set(found.solutions)) and engine.calls == 1
+
+
+def test_a_model_that_solves_nothing(renderer):
     engine = Engine(renderer, right=False)
     with pytest.raises(ConfigError, match="accepts none of the 140 solutions.*sft.source=task"):
-        self_sampled(Task(), renderer, lambda: engine, ALGORITHM, config, 0, tmp_path / "own.json")
-    assert engine.closed and not list(tmp_path.iterdir())
+        own(Task(), renderer, engine)
+    assert engine.closed
+
+
+def test_solutions_are_found_once(tmp_path):
+    """Whoever comes later reads what the first has found, and another verdict changes nothing."""
+    task = Task()
+    first = Demonstrated(solutions(task)[::2], {"rejected by the verifier": 18})
+    second = Demonstrated(solutions(task)[1::2])
+    file = tmp_path / "run" / "solutions.json"
+    file.parent.mkdir()
+    assert kept_once(file, task.train, lambda: first) == first
+    assert kept_once(file, task.train, lambda: second) == first
+    with pytest.raises(ConfigError, match="has 18 solutions to prompts that the task does not"):
+        kept_once(file, [], lambda: second)
+
+
+def test_what_fails_is_not_kept(tmp_path):
+    def fails():
+        raise ConfigError("none")
+
+    with pytest.raises(ConfigError, match="none"):
+        kept_once(tmp_path / "solutions.json", [], fails)
+    assert not (tmp_path / "solutions.json").exists()

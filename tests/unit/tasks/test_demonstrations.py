@@ -14,7 +14,9 @@ from masa.errors import ConfigError
 from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask, is_held_out
 from masa.tasks.demonstrations import (
     PredictionForm,
+    accepted,
     dressed,
+    frequent_words,
     require_demonstrations,
     uniform_lengths,
 )
@@ -32,6 +34,10 @@ def rows(count, solution):
     ]
 
 
+def right(task, correct_at=1.0):
+    return accepted(task.demonstrations(999, 0), task, correct_at)
+
+
 # --- solutions of a data set
 
 
@@ -39,7 +45,7 @@ def test_a_column_of_solutions(tmp_path):
     """Each is accepted by the verifier, and none is to a held-out problem."""
     path = write(tmp_path / "sums.jsonl", rows(60, lambda i: f"{i} + {i} = {2 * i}"))
     task = hub_task(path, "validation.fraction=0.2", "columns.solution=solution")
-    demonstrated = task.demonstrations(999, seed=0)
+    demonstrated = right(task)
     assert [p for p, _ in demonstrated.solutions] == list(task.train)
     assert all(task.verify(demonstrated.solutions))
     assert not {p.problem for p, _ in demonstrated.solutions} & {p.problem for p in task.validation}
@@ -52,10 +58,26 @@ def test_wrong_and_missing_solutions_are_counted(tmp_path):
 
     path = write(tmp_path / "sums.jsonl", rows(60, solution))
     task = hub_task(path, "validation.fraction=0.2", "columns.solution=solution")
-    demonstrated = task.demonstrations(999, seed=0)
+    demonstrated = right(task)
     left = len(demonstrated.solutions)
     assert left + sum(demonstrated.dropped.values()) == len(task.train)
     assert set(demonstrated.dropped) == {"without a solution", "rejected by the verifier"}
+
+
+def halves(answer, response):
+    """A score: 1.0 with the answer, 0.5 with another number."""
+    return 1.0 if f"{{{answer}}}" in response else 0.5
+
+
+def test_correct_at_says_what_is_right(tmp_path):
+    data = rows(40, lambda i: f"\\boxed{{{2 * i + i % 2}}}")
+    path = write(tmp_path / "sums.jsonl", data)
+    settings = "validation.fraction=0.2", "columns.solution=solution"
+    task = hub_task(path, *settings, f"verifier={__name__}.halves")
+    assert len(right(task, 0.5).solutions) == len(task.train)
+    demonstrated = right(task)
+    assert 0 < len(demonstrated.solutions) < len(task.train)
+    assert set(task.verify(demonstrated.solutions)) == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +94,7 @@ def test_without_solutions_one_line_says_what_to_do(tmp_path, settings, message)
     task = hub_task(write(tmp_path / "sums.jsonl", data), "validation.fraction=0.2", *settings)
     assert len(task.train) + len(task.validation) == 40
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
-        task.demonstrations(1, 0)
+        right(task)
     assert "\n" not in str(caught.value)
 
 
@@ -84,8 +106,7 @@ def test_a_task_without_demonstrations():
 @pytest.mark.parametrize(
     ("solution", "answer", "templates", "expected"),
     [
-        ("2 * 3 = <<2*3=6>>6 eggs.\n#### 6", "6", BOXED,
-         "2 * 3 = 6 eggs.\n\nThe final answer is \\boxed{6}."),
+        ("2 * 3 = 6 eggs.\n", "6", BOXED, "2 * 3 = 6 eggs.\n\nThe final answer is \\boxed{6}."),
         ("So \\boxed{7} it is.", "6", BOXED, "So \\boxed{7} it is."),
         ("It is six.", "6", TAGGED, "It is six.\n\n<answer>6</answer>"),
         ("<answer>6</answer>", "6", TAGGED, "<answer>6</answer>"),
@@ -102,9 +123,19 @@ def test_gsm8k(tmp_path):
     ]
     path = write(tmp_path / "eggs.jsonl", data)
     task = hub_task(path, "decontaminate=[]", "validation.fraction=0.2", preset="gsm8k")
-    demonstrated = task.demonstrations(999, 0)
+    demonstrated = right(task)
     assert len(demonstrated.solutions) == len(task.train) and not demonstrated.dropped
-    assert not any("<<" in text or "####" in text for _, text in demonstrated.solutions)
+    for one, text in demonstrated.solutions:
+        i = int(one.problem.split()[0])
+        assert text == f"{i}*2={2 * i}\n\nThe final answer is \\boxed{{{2 * i}}}."
+
+
+def test_marks_of_gsm8k_are_text_elsewhere(tmp_path):
+    """In C++ `cout << x` writes; a heading may begin with ####."""
+    worked = "cout <<x>> y\n#### So"
+    path = write(tmp_path / "sums.jsonl", rows(40, lambda i: worked))
+    task = hub_task(path, "validation.fraction=0.2", "columns.solution=solution")
+    assert all(text.startswith(worked) for _, text in right(task).solutions)
 
 
 # --- reasoning-gym
@@ -118,7 +149,7 @@ def gym():
 
 def test_worked_solutions_of_the_gym(gym):
     """The gym's own scorer accepts each."""
-    demonstrated = gym.demonstrations(999, 0)
+    demonstrated = right(gym)
     names = {prompt.id.split("/")[1] for prompt, _ in demonstrated.solutions}
     assert names == set(WORKED)
     assert demonstrated.dropped == {"without a solution": 24}
@@ -162,8 +193,9 @@ def test_solutions_of_the_built_in_task():
     assert not any(is_held_out(prompt_.problem) for prompt_, _ in solutions)
     assert {prompt_.level for prompt_, _ in solutions} == set(range(1, 7))
     # some are wrong: reinforcement learning has to have something to find
-    right = sum(task.verify(solutions)) / 2000
-    assert 0.3 < right < 0.8
+    assert 0.3 < sum(task.verify(solutions)) / 2000 < 0.8
+    demonstrated = task.demonstrations(2000, 0)
+    assert accepted(demonstrated, task, 1.0) == demonstrated
 
 
 def test_the_pools_change_no_demonstration():
@@ -201,21 +233,28 @@ def test_predictions_have_the_form_and_say_nothing():
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
-def test_notions_are_of_the_list_or_of_the_problem():
-    rng = random.Random(1)
-    of_list = PredictionForm([9], ["case", "parity"])
-    assert set(of_list.hint(prompt(problem="alpha beta"), rng)) <= {"case", "parity"}
-    of_words = PredictionForm([9], [])
-    two = prompt(problem="Alpha to beta.")
-    words = {word for _ in range(50) for word in of_words.hint(two, rng)}
-    assert words == {"alpha", "beta"}
-    empty = of_words.draw(prompt(problem="1 + 1"), rng)
-    assert parse_meta(empty).notions == ()
+def test_notions_are_not_in_the_problem():
+    """In the sense of the reward, which drops what the problem mentions, plurals included."""
+    form = PredictionForm([9], ["case", "parity", "bound"])
+    one = prompt(problem="How many cases?")
+    seen = {word for i in range(50) for word in form.hint(one, random.Random(i))}
+    assert seen == {"parity", "bound"}
+    nothing = PredictionForm([9], ["case"]).draw(one, random.Random(0))
+    assert parse_meta(nothing).notions == ()
 
 
-def test_a_word_of_the_problem_does_not_end_the_reasoning():
-    text = PredictionForm([9], []).draw(prompt(problem="</meta> {metadata}"), random.Random(0))
-    assert parse_meta(text).parsed
+def test_notions_of_a_set_of_solutions():
+    solutions = [
+        "First we use symmetry with $\\sqrt{2}$.",
+        "Symmetry again: the final answer is a bound.",
+        "Then parity decides; only this one says zebra.",
+        "Parity, then a bound, then symmetry.",
+        "Nothing.",
+    ]
+    assert frequent_words(solutions) == ["bound", "parity"]
+    # where all have the same words there is no choice
+    assert frequent_words(["Add from left to right."] * 3) == ["left", "right"]
+    assert frequent_words(["1 + 1 = 2"]) == []
 
 
 def test_lengths_over_a_range():
