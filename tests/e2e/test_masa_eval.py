@@ -1,6 +1,7 @@
 """masa-eval in subprocesses, and benchmarks in the validation of a training run."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -105,7 +106,7 @@ def test_a_run_is_evaluated_as_it_was_trained_and_compared(run, cache, tmp_path)
     # response_limit, meta.response_limit and meta.min_length of the run
     assert "step-000001; max_tokens=48 meta_max_tokens=30 min_length=8" in printed
     scores = json.loads(results)
-    assert scores["settings"]["checkpoint"] == "step-000001"
+    assert re.fullmatch(r"step-000001-[0-9a-f]{8}", scores["settings"]["checkpoint"])
     assert scores["settings"]["max_tokens"] == 48
     assert scores["benchmarks"]["arithmetic"]["questions"] == 12
     masa_eval(tmp_path / "b", cache, *overrides, "seed=1")
