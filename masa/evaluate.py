@@ -18,6 +18,7 @@ from masa.cli.arguments import is_multirun, path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError, require
 from masa.evaluation.eval_config import EvaluationConfig, is_run, load
+from masa.plugins import refusing
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -54,7 +55,6 @@ def _folders(listed: str) -> list[str]:
 
 def check(cfg: DictConfig) -> EvaluationConfig:
     """Raise ConfigError for errors that show without loading models; returns the settings."""
-    from hydra.errors import InstantiationException
     from hydra.utils import get_class, instantiate
 
     from masa.evaluation.store import Store
@@ -70,7 +70,7 @@ def check(cfg: DictConfig) -> EvaluationConfig:
     check_benchmarks(config.benchmark)
     from masa.engine.recorded import RecordedEngine
 
-    try:
+    with refusing():
         engine = get_class(cfg.engine._target_)
         require(
             not issubclass(engine, RecordedEngine),
@@ -81,9 +81,6 @@ def check(cfg: DictConfig) -> EvaluationConfig:
             instantiate(cfg.model).check(None)
         elif cfg.model.name is None and not _needs_no_model(cfg):
             raise ConfigError("name the model: model=FOLDER, a run of masa-train or a hub id")
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        raise ConfigError(" ".join(str(cause).split())) from error
     return config
 
 

@@ -233,6 +233,10 @@ def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, 
 
     source = cfg.model.get("name")
     unknown = "unknown: fill in before publishing"
+    if "sft" in cfg:
+        phase, method = "sft", f"fine-tuning on demonstrations (masa-sft, {cfg.sft.source})"
+    else:
+        phase, method = "reinforcement-learning", f"{cfg.algorithm.name} (masa, arXiv 2510.03259)"
     data = ModelCardData(
         license=base.get("license"),
         license_name=base.get("license_name"),
@@ -241,11 +245,11 @@ def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, 
         base_model=None if source is None or Path(source).exists() else source,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["masa", "reinforcement-learning", str(cfg.algorithm.name)],
+        tags=list(dict.fromkeys(["masa", phase, str(cfg.algorithm.name)])),
     )
     facts = {
         "Run": run.resolve().name,
-        "Method": f"{cfg.algorithm.name} (masa, arXiv 2510.03259)",
+        "Method": method,
         "Seed": cfg.seed,
         "Checkpoint": checkpoint.stem,
         "Initial policy": source or cfg.model._target_.rpartition(".")[2],

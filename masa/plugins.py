@@ -48,6 +48,16 @@ def checked_by(check: Callable[..., None]) -> Callable[[F], F]:
     return mark
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Raise ConfigError where Hydra cannot build a node of a config, with the reason alone."""
+    try:
+        yield
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise ConfigError(" ".join(str(cause).split())) from error
+
+
 def load_function(
     key: str, node: Mapping[str, Any], arguments: tuple[str, ...], by_name: bool = False
 ) -> partial[Any]:

@@ -17,18 +17,18 @@ from masa.cli import app
 from masa.cli.recording import recording_of
 from masa.cli.resume import SECONDS, flatten
 from masa.config import AlgorithmConfig, SftConfig, load_as
-from masa.errors import ConfigError, require
+from masa.errors import require
+from masa.plugins import refusing
 from masa.tasks.demonstrations import Demonstrated, accepted, require_demonstrations
 
 
 def check(cfg: DictConfig) -> SftConfig:
     """Everything that can be refused without heavy work."""
     config = _load(cfg)
-    from hydra.errors import InstantiationException
 
     from masa.rollout.build import build_task
 
-    try:
+    with refusing():
         uses_engine = config.sft.table or config.sft.source == "self"
         require(
             not uses_engine or recording_of(cfg) is None,
@@ -37,9 +37,6 @@ def check(cfg: DictConfig) -> SftConfig:
         fitting.check_parts(cfg, build_task(cfg.task), uses_engine)
         if config.sft.source == "task":
             _right(*_wanted(cfg, config), config.task.correct_at)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        raise ConfigError(" ".join(str(cause).split())) from error
     return config
 
 

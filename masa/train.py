@@ -16,7 +16,7 @@ from masa.cli import app
 from masa.cli.recording import check_recording, recording_of
 from masa.config import RunConfig, load
 from masa.errors import ConfigError, require
-from masa.plugins import build_plugin
+from masa.plugins import build_plugin, refusing
 from masa.rollout.samplers import PromptSampler
 from masa.tasks.base import Task
 
@@ -24,7 +24,6 @@ from masa.tasks.base import Task
 def check(cfg: DictConfig) -> RunConfig:
     """Everything that can be refused without heavy work."""
     config = load(cfg)
-    from hydra.errors import InstantiationException
 
     from masa.algorithm.controller import Controller
     from masa.algorithm.task_rewards import TaskRewards
@@ -32,12 +31,9 @@ def check(cfg: DictConfig) -> RunConfig:
     from masa.rollout.build import build_task
 
     check_recording(cfg, config)
-    try:
+    with refusing():
         task = build_task(cfg.task)
         fitting.check_parts(cfg, task)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        raise ConfigError(" ".join(str(cause).split())) from error
     Controller(config.algorithm, config.seed)
     build_plugin("sampler", config.sampler, PromptSampler)
     require_enough_prompts(task, config)

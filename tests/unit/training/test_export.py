@@ -76,6 +76,14 @@ def test_without_a_validation_there_is_still_a_card(run, tmp_path):
     assert last_validation(tmp_path / "nothing.csv", 3) == {}
 
 
+def test_the_card_says_which_phase_made_the_weights(run, tmp_path):
+    assert "- reinforcement-learning\n" in exported(run, tmp_path / "rl")
+    (run / "config.yaml").write_text((run / "config.yaml").read_text() + "sft: {source: task}\n")
+    card = exported(run, tmp_path / "sft")
+    assert "- sft\n" in card and "- Method: fine-tuning on demonstrations" in card
+    assert "reinforcement" not in card
+
+
 def test_a_checkpoint_of_another_model_is_refused_and_nothing_written(run, tmp_path):
     path = run / "checkpoints" / "step-000003.ckpt"
     other = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
