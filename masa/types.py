@@ -116,6 +116,8 @@ class MetaPrediction:
     """Predicted solution length (tokens)."""
     notions: tuple[str, ...] | None = None
     """Predicted notions as written."""
+    mixed: float | None = None
+    """Predicted probability in [0, 1] that some of the G solutions are right and some wrong."""
     error: str | None = None
     """Why the text did not parse completely, None where it did."""
 
