@@ -1,4 +1,4 @@
-# make setup | train | reproduce | ablations | test | test-slow | test-resume | bench | bench-env | lint | docs | docs-serve.
+# make setup | train | reproduce | ablations | test | test-slow | test-resume | bench | bench-env | lint | docs | docs-serve | weights.
 # Each does what it needs, and nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,7 +20,7 @@ space := $() $()
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train reproduce ablations claim-left test test-slow test-resume bench bench-env lint docs docs-serve clean-train
+.PHONY: setup train reproduce ablations claim-left test test-slow test-resume bench bench-env lint docs docs-serve clean-train weights
 
 setup: $(READY)
 
@@ -37,15 +37,10 @@ train: $(RUNS)/report.md
 $(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_efficient/report.md
 	@sh scripts/timed.sh $(RUNS) "report" $(BIN)/masa-report $(^D) --out $(RUNS)
 
-$(RUNS)/%/report.md: $(RUNS)/first/.done
-	@sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train experiment=arithmetic algorithm=$* model=$(RUNS)/first \
+$(RUNS)/%/report.md: $(READY)
+	@mkdir -p $(RUNS)
+	@sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train experiment=arithmetic algorithm=$* \
 		ckpt=auto hydra.run.dir=$(RUNS)/$*
-
-# The first phase: the model that all runs begin with.
-$(RUNS)/first/.done: $(READY)
-	@mkdir -p $(@D)
-	@sh scripts/timed.sh $(RUNS) "warm start" $(BIN)/masa-sft task=arithmetic ckpt=auto hydra.run.dir=$(RUNS)/first
-	@touch $@
 
 # The claim: every method over five seeds, about 6 minutes a run on 2 cores; what is done is skipped. `make -j2 reproduce`
 # runs two at a time, which leaves tokens as they are; seconds are then those of runs that share the machine.
@@ -59,18 +54,22 @@ claim-left: $(READY)
 $(CLAIM)/report.md: $(CLAIM_RUNS)
 	$(BIN)/masa-report $(CLAIM) --out $(CLAIM)
 
-$(CLAIM)/%/report.md: $(RUNS)/first/.done
-	$(BIN)/masa-train experiment=arithmetic_claim model=$(RUNS)/first algorithm=$(word 1,$(subst -seed, ,$*)) \
+$(CLAIM)/%/report.md: $(READY)
+	$(BIN)/masa-train experiment=arithmetic_claim algorithm=$(word 1,$(subst -seed, ,$*)) \
 		$(if $(filter masa%,$*),algorithm.meta.group_size=$(CLAIM_M)) seed=$(word 2,$(subst -seed, ,$*)) ckpt=auto hydra.run.dir=$(CLAIM)/$*
 
 # One sweep after the other, each with its report; a job that fails stops nothing, and is tried again the next time.
 # Two of these at a time, with different ABLATIONS, share two cores well.
-ablations: $(RUNS)/first/.done
+ablations: $(READY)
 	@$(BIN)/python scripts/remaining_runs.py --sweeps $(subst $(space),$(comma),$(strip $(ABLATIONS))) seed=$(ABLATION_SEEDS)
 	@failed=; for sweep in $(ABLATIONS); do \
-		$(BIN)/masa-train -m +sweep=$$sweep model=$(RUNS)/first seed=$(ABLATION_SEEDS) $(ABLATION_ARGS) sweep.resume=true || failed="$$failed $$sweep"; \
+		$(BIN)/masa-train -m +sweep=$$sweep seed=$(ABLATION_SEEDS) $(ABLATION_ARGS) sweep.resume=true || failed="$$failed $$sweep"; \
 		$(BIN)/masa-report outputs/arithmetic/$$sweep || failed="$$failed $$sweep"; \
 	done; [ -z "$$failed" ] || { echo "not finished:$$failed" >&2; exit 1; }
+
+# The first weights that come with the package, after a change of the built-in task: about 8 minutes.
+weights: $(READY)
+	$(BIN)/python scripts/ship_weights.py
 
 clean-train:
 	rm -rf $(RUNS)

@@ -33,7 +33,7 @@ from masa.algorithm.step import RolloutContext, collect, training_samples
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig
 from masa.rollout.packing import build_update, padding_share, rank_shard, real_tokens
-from masa.tasks.arithmetic import TEMPLATES
+from masa.tasks.arithmetic.uniform import TEMPLATES
 from masa.tasks.templates import PromptRenderer
 from masa.tracking import records
 from masa.tracking.cost import CostMeter

@@ -105,6 +105,8 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     task = LimitedTask(task, renderer, algorithm.prompt_limit)
     require_enough_prompts(task, config)
     held_out = [HeldOut("", task.validation, renderer, task.verify)]
+    if task.unseen:
+        held_out.append(HeldOut("unseen", task.unseen, renderer, task.verify))
     for benchmark in benchmarks:
         its_renderer = build_renderer(benchmark.templates, model, model_path, algorithm, special)
         held_out.append(HeldOut(benchmark.name, benchmark.prompts, its_renderer, benchmark.verify))

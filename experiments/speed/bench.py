@@ -25,7 +25,7 @@ from record import Failed
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from masa.tasks.arithmetic import TEMPLATES, ArithmeticConfig, ArithmeticTask
+from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask
 from masa.types import Prompt
 
 HERE = Path(__file__).parent
@@ -106,7 +106,7 @@ def write_model(size: str, folder: Path, context: int) -> int:
     end-of-sequence weighs it with a large negative one.
     """
     transformers_logging.disable_progress_bar()
-    tokenizer = ArithmeticTask().tokenizer()
+    tokenizer = ArithmeticTask(ArithmeticConfig("uniform")).tokenizer()
     shape = SHAPES[size]
     heads = shape["hidden_size"] // shape["head_dim"]
     config = AutoConfig.for_model(
@@ -172,8 +172,8 @@ def clocked(out: Path) -> list[str]:
 
 def prompt_texts(count: int) -> list[str]:
     """The prompts of `fixed_length_run`, as rendered for the model."""
-    task = HalfCorrect(ArithmeticConfig(train_size=count, levels=min(count, 6)))
-    return [TEMPLATES.solution_text(prompt.problem) for prompt in task.train]
+    task = HalfCorrect(ArithmeticConfig("uniform", train_size=count, levels=min(count, 6)))
+    return [task.templates.solution_text(prompt.problem) for prompt in task.train]
 
 
 def run(command: Sequence[str], log: Path, threads: int, timeout: float = TIMEOUT) -> float:

@@ -18,6 +18,7 @@ from masa.analysis.lengths import length_table
 from masa.analysis.load import Run
 from masa.analysis.notions import notion_means, notion_table
 from masa.analysis.page import SHORT_TABLE, fenced, grid, render, section
+from masa.analysis.pass_rate_figure import pass_rate_figure
 from masa.analysis.scores import alignment_table, score_table
 from masa.analysis.theme import look, save
 
@@ -119,6 +120,12 @@ def _measures(methods: Sequence[Method], base: int | None, draw: Draw) -> list[s
             "Held-out accuracy per level",
             grid(levels.sort_values("level", kind="stable") if len(levels) else levels),
             draw("levels", method_figures.levels(levels, methods)),
+        ),
+        *section(
+            "Pass rates of the prompts",
+            draw(
+                "pass_rates", pass_rate_figure(runs[0] if base is None else methods[base].runs[0])
+            ),
         ),
         *section(
             "Meta-alignment",

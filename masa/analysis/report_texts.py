@@ -5,6 +5,9 @@ CAPTIONS = {
     "accuracy": "Held-out accuracy against tokens generated in training and against seconds of "
     "training (validation left out of both). Bands: 95 % bootstrap over prompts.",
     "levels": "Held-out accuracy per level after training; bars: before training.",
+    "pass_rates": "Pass rates of held-out prompts at the first, the middle and the last "
+    "validation, of the first run. Right: prompts whose solutions all have one verdict, beside "
+    "published training runs (on training prompts, mostly in groups of 8 or more).",
     "calibration": "Predicted against actual pass rate on held-out prompts, at the first and the "
     "last validation. A dot is a prompt (jittered; prediction: mean over its parsed meta "
     "rollouts); markers are means per fifth with standard errors; dashed: perfect.",

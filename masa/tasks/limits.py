@@ -35,6 +35,8 @@ class LimitedTask:
         self._too_long = 0
         self.train = self._within(task.train, renderer, limit, "train")
         self.validation = self._within(task.validation, renderer, limit, "validate")
+        unseen: Sequence[Prompt] = getattr(task, "unseen", ())
+        self.unseen = self._within(unseen, renderer, limit, "validate") if unseen else []
 
     @property
     def report(self) -> Mapping[str, Any]:

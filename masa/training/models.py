@@ -64,7 +64,7 @@ class Model(Protocol):
 
 
 class WarmStartedModel:
-    """A small model of the built-in task, whose first weights `masa-sft` makes, once per machine.
+    """A small model of the built-in task; see `masa.training.warmstart` for its first weights.
 
     Args:
         architecture: `model_type` and shape of a transformers config.

@@ -1,4 +1,7 @@
-"""First weights of a small model: random ones, or those that `masa-sft` makes, once per machine."""
+"""First weights of a small model: random ones, or those that `masa-sft` makes.
+
+Those of the default settings come with the package; others are made once per machine.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ from masa.engine.hf import faithful_attention
 from masa.errors import TrainingError
 from masa.tracking.files import atomic_replace
 
+SHIPPED = Path(__file__).parent / "first_weights"
+"""Folder of the models that come with the package, named as in the cache."""
 DIGESTED = 300
 """Demonstrations of which the text is part of the cache's key."""
 CONSOLE = "console.txt"
@@ -74,7 +79,7 @@ def warm_started(
     settings: Mapping[str, Any],
     cache_dir: Path,
 ) -> Path:
-    """Folder of a model that `masa-sft` made, now where `cache_dir` does not have it.
+    """Folder of a model that `masa-sft` made, now where neither the package nor `cache_dir` has it.
 
     The folder's name covers the demonstrations, the settings and the architecture.
 
@@ -106,7 +111,8 @@ def warm_started(
             path.rename(folder / path.name)
         shutil.rmtree(run)
 
-    return cached(cache_dir / f"warmstart-{fingerprint(architecture, task, settings)}", build)
+    name = f"warmstart-{fingerprint(architecture, task, settings)}"
+    return SHIPPED / name if (SHIPPED / name).is_dir() else cached(cache_dir / name, build)
 
 
 def fingerprint(architecture: Mapping[str, Any], task: Any, settings: Mapping[str, Any]) -> str:

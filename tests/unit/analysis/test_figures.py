@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -13,6 +14,7 @@ from synthetic_run import simulated_run
 from masa.analysis import load_run, load_sweep, method_figures, run_figures, tables
 from masa.analysis.compare_methods import over_seeds, single_runs
 from masa.analysis.control import control_table, held_out_gate_table
+from masa.analysis.pass_rate_figure import binned, pass_rate_figure
 from masa.analysis.theme import CYCLE, METHODS, look, styles
 
 
@@ -43,9 +45,17 @@ def drawn(root: Path) -> Iterator[tuple[str, Figure]]:
             figure = getattr(method_figures, kind)(each)
             assert figure is not None, kind
             yield kind, figure
+    pass_rates = pass_rate_figure(runs[0])
+    assert pass_rates is not None
+    yield "pass_rates", pass_rates
     levels = method_figures.levels(over_seeds(methods, tables.per_level, ["level"]), methods)
     assert levels is not None
     yield "levels", levels
+
+
+def test_ends_of_the_pass_rates_have_bars_of_their_own() -> None:
+    rates = pd.Series([0.0, 0.0, 0.125, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0, 1.0])
+    assert binned(rates) == pytest.approx([0.2, 0.1, 0.1, 0.2, 0.2, 0.2])
 
 
 def test_no_legend_covers_data_or_another_text(sweep: Path) -> None:

@@ -1,29 +1,40 @@
-import inspect
 import json
 import random
 import re
 import statistics
+from dataclasses import replace
 
 import pytest
 from transformers import AutoTokenizer
 
-from masa.tasks import arithmetic
-from masa.tasks.arithmetic import (
-    NOTIONS,
-    TEMPLATES,
-    ArithmeticConfig,
-    ArithmeticTask,
-    is_held_out,
-)
-from masa.tasks.chains import Operation, Problem, work_out
+from masa.algorithm.meta_rewards import stands_in
+from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask, is_held_out, uniform
+from masa.tasks.arithmetic.chains import Operation, Problem, work_out
+from masa.tasks.arithmetic.config import MODULI, PROFILES
+from masa.tasks.arithmetic.uniform import NOTIONS
 from masa.types import Prompt
 
 LEVELS = range(1, 7)
 
 
+def solved(task, prompt, rng):
+    """A demonstrated solution."""
+    return task.profile.solution(prompt.problem, task.config, rng)
+
+
+def chains(**settings):
+    return ArithmeticTask(ArithmeticConfig(profile="uniform", **settings))
+
+
 @pytest.fixture(scope="module")
 def task():
-    return ArithmeticTask(ArithmeticConfig(train_size=1200))
+    return chains(train_size=1200)
+
+
+@pytest.fixture(scope="module", params=PROFILES)
+def either(request):
+    """The task in each profile."""
+    return ArithmeticTask(ArithmeticConfig(profile=request.param, train_size=1200))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +47,7 @@ def demos(task):
     """Prompts of all levels with one demonstration each."""
     rng = random.Random(3)
     prompts = [task.draw(level, rng) for level in LEVELS for _ in range(100)]
-    return [(prompt, task.solution_demo(prompt, rng)) for prompt in prompts]
+    return [(prompt, solved(task, prompt, rng)) for prompt in prompts]
 
 
 @pytest.mark.parametrize(
@@ -60,15 +71,17 @@ def test_impossible_settings_are_refused_in_one_line(settings):
     assert "\n" not in str(error.value)
 
 
-def test_the_largest_pool_can_be_drawn():
-    task = ArithmeticTask(ArithmeticConfig(levels=1, train_size=6000))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_largest_pool_can_be_drawn(profile):
+    task = ArithmeticTask(ArithmeticConfig(profile=profile, levels=1, train_size=6000))
     assert len(task.train) == 6000
 
 
-def test_pools_are_balanced_and_reproducible(task):
+def test_pools_are_balanced_and_reproducible(either):
+    task = either
     again = ArithmeticTask(task.config)
     assert task.train == again.train and task.validation == again.validation
-    other = ArithmeticTask(ArithmeticConfig(train_size=1200, seed=1))
+    other = ArithmeticTask(replace(task.config, seed=1))
     assert task.train != other.train
     for pool, size in ((task.train, 200), (task.validation, 30)):
         assert [sum(p.level == level for p in pool) for level in LEVELS] == [size] * 6
@@ -76,20 +89,24 @@ def test_pools_are_balanced_and_reproducible(task):
         assert all(re.fullmatch(rf"arith-{p.level}-[0-9a-f]{{10}}", p.id) for p in pool)
 
 
-def test_nothing_held_out_is_trained_on():
+@pytest.mark.parametrize("profile", PROFILES)
+def test_nothing_held_out_is_trained_on(profile):
     # Different seeds: the split is by problem, so one run's held-out set is clean for all.
-    tasks = [ArithmeticTask(ArithmeticConfig(train_size=3000, seed=seed)) for seed in (0, 1)]
-    held_out = {p.problem for task in tasks for p in task.validation}
+    configs = [ArithmeticConfig(profile=profile, train_size=3000, seed=seed) for seed in (0, 1)]
+    tasks = [ArithmeticTask(config) for config in configs]
+    held_out = {p.problem for task in tasks for p in [*task.validation, *task.unseen]}
     trained = {p.problem for task in tasks for p in task.train}
     rng = random.Random(0)
     trained |= {tasks[0].draw(level, rng).problem for level in LEVELS for _ in range(2000)}
+    trained |= {prompt.problem for prompt, _ in tasks[0].demonstrations(2000, 0).solutions}
     assert not held_out & trained
     assert all(map(is_held_out, held_out)) and not any(map(is_held_out, trained))
 
 
-def test_tuning_problems_are_others_whatever_the_sizes():
+@pytest.mark.parametrize("profile", PROFILES)
+def test_tuning_problems_are_others_whatever_the_sizes(profile):
     def pool(held_out, size):
-        config = ArithmeticConfig(validation_size_per_level=size, held_out=held_out)
+        config = ArithmeticConfig(profile, validation_size_per_level=size, held_out=held_out)
         return ArithmeticTask(config)
 
     tuning = {p.problem for p in pool("tuning", 300).validation}
@@ -130,7 +147,7 @@ def test_levels(task):
         assert (products > 0) == (prompt.level in (3, 4, 5))
 
 
-@pytest.mark.parametrize("modulus", arithmetic.MODULI)
+@pytest.mark.parametrize("modulus", MODULI)
 def test_worked_out_steps_are_right_in_every_column(modulus):
     operations = [Operation("swap")]
     operations += [Operation("times", str(n)) for n in range(2, 10)]
@@ -168,22 +185,20 @@ def test_worked_out_steps_are_right_in_every_column(modulus):
 
 
 def test_careful_demonstrations_verify(task):
-    careful = ArithmeticTask(ArithmeticConfig(careful=1.0))
+    careful = chains(careful=1.0)
     rng = random.Random(0)
     for level in range(1, 6):
         for _ in range(100):
             prompt = careful.draw(level, rng)
-            assert careful.verify([(prompt, careful.solution_demo(prompt, rng))]) == [True]
+            assert careful.verify([(prompt, solved(careful, prompt, rng))]) == [True]
 
 
 def test_guessing_demonstrations_are_often_wrong():
-    guessing = ArithmeticTask(
-        ArithmeticConfig(careful=0.0, guess_right_easy=0.0, guess_right_hard=0.0)
-    )
+    guessing = chains(careful=0.0, guess_right_easy=0.0, guess_right_hard=0.0)
     rng = random.Random(0)
     for _ in range(200):
         prompt = guessing.draw(1, rng)
-        text = guessing.solution_demo(prompt, rng)
+        text = solved(guessing, prompt, rng)
         # A scrambled answer may hit the right one by accident.
         assert "Review" in text or guessing.verify([(prompt, text)]) == [False]
 
@@ -200,7 +215,7 @@ def test_demonstrations_are_often_correct_and_often_wrong(task, demos):
 def test_correct_demonstrations_differ_in_length(task, tokenizer):
     rng = random.Random(0)
     prompt = task.draw(2, rng)
-    texts = [task.solution_demo(prompt, rng) for _ in range(40)]
+    texts = [solved(task, prompt, rng) for _ in range(40)]
     verdicts = task.verify([(prompt, text) for text in texts])
     right = [text for text, verdict in zip(texts, verdicts, strict=True) if verdict]
     lengths = {len(tokenizer(text)["input_ids"]) for text in right}
@@ -218,7 +233,7 @@ def test_hopeless_traces_are_the_longest(demos, tokenizer):
 def test_a_hopeless_guess_is_random(task):
     rng = random.Random(0)
     operation = Operation("times", "34")
-    steps = [task._step(operation, 45, 97, rng) for _ in range(3000)]
+    steps = [uniform._step(operation, 45, 97, task.config, rng) for _ in range(3000)]
     correct = sum(state == operation.apply(45, 97) for _, state in steps)
     assert all("try" in text and "units" not in text for text, _ in steps)
     assert correct / 3000 < 3 / 97
@@ -249,34 +264,35 @@ def test_verify(task, text, correct):
     assert task.verify([(Prompt("x", "", "7"), text)]) == [correct]
 
 
-def test_no_notion_is_in_a_prompt(task):
-    texts = [p.problem for p in task.train] + [TEMPLATES.solution, TEMPLATES.meta, TEMPLATES.hint]
-    for text in texts:
-        assert not any(notion in text.lower() for notion in NOTIONS)
+def test_no_notion_is_in_a_prompt(either):
+    templates = either.templates
+    texts = [prompt.problem for prompt in either.train]
+    for text in [*texts, templates.solution, templates.meta, templates.hint]:
+        assert not any(stands_in(text, notion) for notion in either.notions)
 
 
-def test_every_notion_is_used(demos):
-    for notion in NOTIONS:
-        assert 0 < sum(notion in text for _, text in demos) < len(demos)
+def test_every_notion_is_used(either):
+    texts = [text for _, text in either.demonstrations(600, 0).solutions]
+    for notion in either.notions:
+        assert 0 < sum(notion in text for text in texts) < len(texts)
 
 
-def _texts(task, demos):
+def _texts(task):
     rng = random.Random(4)
-    for prompt, text in demos:
-        operations = Problem.parse(prompt.problem).operations
-        steps, large = len(operations), sum(operation.hopeless for operation in operations)
+    for prompt, text in task.demonstrations(600, 0).solutions:
         yield text
-        yield TEMPLATES.solution_text(prompt.problem)
-        yield TEMPLATES.solution_text(prompt.problem, rng.sample(NOTIONS, 3))
-        yield TEMPLATES.meta_text(prompt.problem, 8, 192)
-        yield task.meta_demo(rng, steps, large)
+        yield task.templates.solution_text(prompt.problem)
+        yield task.templates.solution_text(prompt.problem, rng.sample(task.notions, 3))
+        yield task.templates.meta_text(prompt.problem, 8, 192)
+        yield task.prediction(prompt, rng)
 
 
-def test_tokenizer_round_trip(task, tokenizer, demos, tmp_path):
+def test_tokenizer_round_trip(either, tmp_path):
+    tokenizer = either.tokenizer()
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert (loaded.pad_token_id, loaded.eos_token_id) == (0, 1)
-    for text in _texts(task, demos):
+    for text in _texts(either):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert ids == tokenizer(text)["input_ids"] == loaded(text)["input_ids"]
         assert tokenizer.unk_token_id not in ids
@@ -291,26 +307,26 @@ def test_an_expert_without_notions_is_in_vocabulary(tokenizer):
     assert tokenizer.unk_token_id not in ids and tokenizer.decode(ids) == text
 
 
-def test_sizes(task, tokenizer, demos):
-    for prompt, text in demos:
+def test_sizes(either):
+    tokenizer, rng, lengths = either.tokenizer(), random.Random(0), []
+    for prompt, text in either.demonstrations(600, 0).solutions:
         assert len(tokenizer(text)["input_ids"]) < 192
-        hinted = TEMPLATES.solution_text(prompt.problem, NOTIONS[:3])
+        hinted = either.templates.solution_text(prompt.problem, either.notions[:3])
         assert len(tokenizer(hinted)["input_ids"]) <= 48
-    rng = random.Random(0)
-    lengths = [len(tokenizer(task.meta_demo(rng, 4, 1))["input_ids"]) + 1 for _ in range(200)]
+        lengths.append(len(tokenizer(either.prediction(prompt, rng))["input_ids"]) + 1)
     assert 12 <= statistics.mean(lengths) <= 20
 
 
-def test_predictions_do_not_depend_on_the_problem():
-    parameters = inspect.signature(ArithmeticTask.meta_demo).parameters
-    assert list(parameters) == ["self", "rng", "steps", "large"]
-    # What it sees of the problem changes nothing but its own mention.
-    few, many = (
-        ArithmeticTask().meta_demo(random.Random(5), *counts) for counts in ((1, 0), (6, 2))
-    )
-    assert re.sub(r"\d (steps|large)", "", few, count=3) == re.sub(
-        r"\d (steps|large)", "", many, count=3
-    )
+def test_predictions_do_not_depend_on_the_problem(either):
+    """But for its own mention in the reasoning."""
+
+    def drawn(prompt):
+        rng = random.Random(5)
+        texts = [either.prediction(prompt, rng) for _ in range(50)]
+        return [re.sub(r"\d (steps|large)|lines \d|<meta>\w+:", "", text) for text in texts]
+
+    few, *_, many = [drawn(prompt) for prompt in either.train[:6]]
+    assert few == many
 
 
 def test_predictions_are_over_confident_spread_and_uncorrelated(task):
@@ -320,7 +336,7 @@ def test_predictions_are_over_confident_spread_and_uncorrelated(task):
         prompt = task.draw(rng.choice(LEVELS), rng)
         operations = Problem.parse(prompt.problem).operations
         steps, large = len(operations), sum(operation.hopeless for operation in operations)
-        text = task.meta_demo(rng, steps, large)
+        text = task.prediction(prompt, rng)
         meta = re.fullmatch(
             r"<meta>(\d) steps, (\d) large: \w+; \1 steps: \w+</meta>(\{.*\})", text
         )

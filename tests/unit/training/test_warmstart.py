@@ -53,7 +53,7 @@ def test_the_key_covers_what_the_weights_depend_on(task):
     base = fingerprint(TINY, task, SETTINGS)
     assert base == fingerprint(TINY, ArithmeticTask(task.config), SETTINGS)
     others = {
-        fingerprint(TINY, ArithmeticTask(ArithmeticConfig(careful=0.1)), SETTINGS),
+        fingerprint(TINY, ArithmeticTask(ArithmeticConfig(profile="uniform")), SETTINGS),
         fingerprint({**TINY, "hidden_size": 32}, task, SETTINGS),
         fingerprint(TINY, task, {**SETTINGS, "sft": {"steps": 4}}),
         fingerprint(TINY, task, {**SETTINGS, "seed": 1}),
