@@ -17,7 +17,7 @@ from masa.algorithm.cutoffs import Cutoff
 from masa.algorithm.gates import Gate
 from masa.algorithm.sliding_accuracy import SlidingAccuracy
 from masa.config import AlgorithmConfig
-from masa.errors import require
+from masa.errors import ConfigError, require
 from masa.plugins import build_plugin, call, is_finite, observe
 from masa.seeding import uniform
 from masa.types import MetaPrediction, Prompt, PromptPlan, RolloutGroup
@@ -70,6 +70,19 @@ class Controller:
         """Of the gate: did the prompts that it would skip have zero variance?"""
         self.cutoff_kept = SlidingAccuracy(window, minimum)
         """Of the cutoff: did the correct solutions end before its limit?"""
+
+    def require_columns(self, prompts: Sequence[Prompt]) -> None:
+        """Raise ConfigError where the gate goes by columns that the pool's prompts lack."""
+        if self.gate.past is not None:
+            try:
+                self.gate.past.require_columns(prompts)
+            except ConfigError as error:
+                raise ConfigError(f"algorithm.gate.{error}") from error
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a prompt's row that are needed once its outcome is known."""
+        return () if self.gate.past is None else self.gate.past.columns
 
     def phase(self, step: int) -> Phase:
         """What is active in rollout `step`; nothing in 0, which is validation."""

@@ -85,7 +85,7 @@ def prediction(
         None if pass_rate is None else pass_rate / 8,
         length,
         None if notions is None else tuple(notions),
-        "unreadable" if missing else None,
+        error="unreadable" if missing else None,
     )
 
 
