@@ -59,7 +59,7 @@ class PredictionGate(Gate):
 
     def __post_init__(self) -> None:
         require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
-        _shares(tolerance=self.tolerance, min_parsed=self.min_parsed)
+        require_shares(tolerance=self.tolerance, min_parsed=self.min_parsed)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
@@ -108,7 +108,7 @@ class HistoryGate(GateWithMemory):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _shares(revisit=self.revisit)
+        require_shares(revisit=self.revisit)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
@@ -138,7 +138,7 @@ class CombinedGate(GateWithMemory):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
+        require_shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
         require(
             1 <= self.min_evidence <= 4 * self.window,
             f"min_evidence is {self.min_evidence}, it must lie in [1, 4 * window]",
@@ -214,7 +214,7 @@ class CountsGate(Gate):
 
     def __post_init__(self) -> None:
         require(len(self.key) > 0, "key is empty, it must name what like prompts agree in")
-        _shares(min_mixed=self.min_mixed)
+        require_shares(min_mixed=self.min_mixed)
         require(
             1 <= self.min_evidence <= self.window,
             f"min_evidence is {self.min_evidence}, it must lie in [1, window]",
@@ -247,6 +247,7 @@ def parsed(values: Sequence[float | None], min_parsed: float) -> list[float]:
     return read if len(read) >= min_parsed * len(values) else []
 
 
-def _shares(**settings: float) -> None:
+def require_shares(**settings: float) -> None:
+    """Raise ConfigError unless all lie in [0, 1]."""
     for name, value in settings.items():
         require(0 <= value <= 1, f"{name} is {value}, it must lie in [0, 1]")

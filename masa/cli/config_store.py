@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from masa.algorithm.cutoffs import MeanLengthCutoff
 from masa.algorithm.gates import CombinedGate, CountsGate, HistoryGate, PredictionGate
+from masa.algorithm.value_gate import ValueGate
 from masa.config import (
     AlgorithmConfig,
     CutoffConfig,
@@ -89,6 +90,18 @@ store("cutoff", "mean_length", plugin(MeanLengthCutoff, CutoffConfig), "algorith
 store("gate", "prediction", plugin(PredictionGate, GateConfig), "algorithm.gate")
 store("gate", "history", plugin(HistoryGate, GateConfig), "algorithm.gate")
 store("gate", "counts", plugin(CountsGate, GateConfig), "algorithm.gate")
+store(
+    "gate",
+    "value",
+    plugin(
+        ValueGate,
+        GateConfig,
+        group_size="${algorithm.group_size}",
+        window="${algorithm.control.window}",
+        min_evidence="${algorithm.control.min_evidence}",
+    ),
+    "algorithm.gate",
+)
 store(
     "gate",
     "combined",

@@ -20,6 +20,7 @@ from transformers import AutoConfig
 from masa.algorithm.controller import Controller
 from masa.algorithm.cutoffs import MeanLengthCutoff
 from masa.algorithm.gates import CombinedGate, CountsGate, Gate, HistoryGate, PredictionGate
+from masa.algorithm.value_gate import ValueGate
 from masa.cli import app, config_store
 from masa.cli.config_store import conf_dir
 from masa.config import (
@@ -88,6 +89,7 @@ IMPOSSIBLE = [
     (BCConfig, "pool_size", [0, -1]),
     (BCConfig, "learning_rate", [0, -1e-6, NAN, math.inf]),
     (GateConfig, "min_precision", [-0.1, 1.1, NAN]),
+    (GateConfig, "min_gain", [-0.1, math.inf, NAN]),
     (CutoffConfig, "max_lost", [-0.1, 1.1, NAN]),
     (ControlConfig, "start_step", [-1]),
     (ControlConfig, "audit_fraction", [-0.1, 1.1, NAN]),
@@ -441,7 +443,9 @@ def test_defaults_come_from_the_dataclasses():
     assert {str(key) for key in composed} == {f.name for f in dataclasses.fields(RunConfig)}
 
 
-@pytest.mark.parametrize("plugin", [PredictionGate, HistoryGate, CombinedGate, CountsGate])
+@pytest.mark.parametrize(
+    "plugin", [PredictionGate, HistoryGate, CombinedGate, CountsGate, ValueGate]
+)
 def test_defaults_of_a_gate_come_from_its_class(plugin):
     name = plugin.__name__.removesuffix("Gate").lower()
     gate = load(compose("task=gsm8k", "algorithm=grpo", f"gate={name}")).algorithm.gate
