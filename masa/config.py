@@ -115,6 +115,10 @@ class GateConfig:
     min_precision: float = 0.0
     """The gate is active only while its measured precision is at least this; 0 asks for no
     proof."""
+    min_gain: float = 0.0
+    """The gate is active only while its measured gain, less a standard error, is above this: the
+    share of mixed groups that it keeps over the share of solution tokens. Above 1 it pays; 0 asks
+    for no proof."""
     settings: dict[str, Any] = field(
         default_factory=lambda: {"_target_": "masa.algorithm.gates.PredictionGate"}
     )
@@ -124,6 +128,10 @@ class GateConfig:
         require(
             0 <= self.min_precision <= 1,
             f"gate.min_precision is {self.min_precision}, it must lie in [0, 1]",
+        )
+        require(
+            0 <= self.min_gain < inf,
+            f"gate.min_gain is {self.min_gain}, it must be >= 0 and finite",
         )
 
 

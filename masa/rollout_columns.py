@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("gate_evidence", pa.bool_()),
         ("skip_evidence", pa.bool_()),
         ("cutoff_evidence", pa.bool_()),
+        ("evidence_weight", pa.float64()),
         ("skipped", pa.bool_()),
         ("kept", pa.bool_()),
         ("version", pa.int32()),
@@ -56,6 +57,9 @@ TOKENS = pa.schema(
 
 FILES = f"*-{6 * '[0-9]'}.parquet"
 """Pattern of the names of rollout files, `<split>-<step>.parquet`."""
+
+ADDED = ("evidence_weight",)
+"""Columns that runs of before may lack: read as null."""
 
 TEXTS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 """Columns that are long, and needed for few rows at a time."""

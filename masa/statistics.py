@@ -196,6 +196,38 @@ def bootstrap_ratio(
     return Estimate(float(over / under), *percentiles(draws))
 
 
+def bootstrap_gain(
+    kept: tuple[ArrayLike, ArrayLike],
+    total: tuple[ArrayLike, ArrayLike],
+    clusters: ArrayLike,
+) -> Estimate:
+    """Share kept of one quantity over the share kept of another, from sums over [N], with a
+    percentile interval from resampling clusters.
+
+    NaN where a sum that divides is 0; resamples in which one is are left out of the interval.
+
+    Args:
+        kept: the part of both quantities that is kept, [N] each.
+        total: both quantities, [N] each.
+        clusters: [N].
+    """
+    sums = _cluster_sums(
+        np.stack([np.asarray(x, float) for x in (*kept, *total)], axis=1), clusters
+    )
+    value = float(_gain(sums.sum(axis=0, keepdims=True))[0])
+    if isnan(value) or len(sums) < 2:
+        return Estimate(value)
+    draws = np.concatenate([_gain(s) for s in _resampled_sums(sums)])
+    return Estimate(value, *percentiles(draws))
+
+
+def _gain(sums: Floats) -> Floats:
+    """From the sums (first kept, second kept, first, second) [B, 4]."""
+    first_kept, second_kept, first, second = sums.T
+    divisor = first * second_kept
+    return first_kept * second / np.where(divisor > 0, divisor, nan)
+
+
 def bootstrap_correlation(
     x: ArrayLike,
     y: ArrayLike,

@@ -34,7 +34,7 @@ def check(cfg: DictConfig) -> RunConfig:
     with refusing():
         task = build_task(cfg.task)
         fitting.check_parts(cfg, task)
-    Controller(config.algorithm, config.seed)
+    Controller(config.algorithm, config.seed).require_columns(task.train)
     build_plugin("sampler", config.sampler, PromptSampler)
     require_enough_prompts(task, config)
     TaskRewards(config.task.rewards, task.train)

@@ -146,6 +146,8 @@ class PromptPlan:
     enforced."""
     max_tokens: int
     """Token limit of the solutions; 0 where they are skipped."""
+    full_probability: float = 1.0
+    """Probability with which a prompt of this decision is rolled out in full."""
 
     @property
     def enforced(self) -> bool:
@@ -233,6 +235,13 @@ class RolloutGroup(ByContent):
         skipped = self.plan.gate_active and self.plan.would_skip
         full = self.plan.audited or not self.plan.cutoff_active
         return bool(self.solutions) and full and not skipped
+
+    @property
+    def evidence_weight(self) -> float:
+        """Prompts that it stands for in an estimate over all prompts: the inverse of the
+        probability with which it was rolled out in full, 0 where it was not."""
+        full = self.plan.exempt_from_cutoff or not self.plan.cutoff_active
+        return 1 / self.plan.full_probability if self.solutions and full else 0.0
 
     @property
     def lengths(self) -> tuple[int, ...]:

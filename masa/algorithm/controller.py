@@ -16,13 +16,14 @@ from typing import Any
 from masa.algorithm.cutoffs import Cutoff
 from masa.algorithm.gates import Gate
 from masa.algorithm.sliding_accuracy import SlidingAccuracy
+from masa.algorithm.sliding_gain import SlidingGain
 from masa.config import AlgorithmConfig
-from masa.errors import require
+from masa.errors import ConfigError, require
 from masa.plugins import build_plugin, call, is_finite, observe
 from masa.seeding import uniform
 from masa.types import MetaPrediction, Prompt, PromptPlan, RolloutGroup
 
-STATE = ("gate", "cutoff", "gate_precision", "cutoff_kept")
+STATE = ("gate", "cutoff", "gate_precision", "gate_gain", "cutoff_kept")
 """What the controller keeps in a checkpoint."""
 
 
@@ -68,8 +69,23 @@ class Controller:
         window, minimum = config.control.window, config.control.min_evidence
         self.gate_precision = SlidingAccuracy(window, minimum)
         """Of the gate: did the prompts that it would skip have zero variance?"""
+        self.gate_gain = SlidingGain(4 * window, minimum)
+        """Of the gate: signal kept over solution tokens kept."""
         self.cutoff_kept = SlidingAccuracy(window, minimum)
         """Of the cutoff: did the correct solutions end before its limit?"""
+
+    def require_columns(self, prompts: Sequence[Prompt]) -> None:
+        """Raise ConfigError where the gate goes by columns that the pool's prompts lack."""
+        if self.gate.past is not None:
+            try:
+                self.gate.past.require_columns(prompts)
+            except ConfigError as error:
+                raise ConfigError(f"algorithm.gate.{error}") from error
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a prompt's row that are needed once its outcome is known."""
+        return () if self.gate.past is None else self.gate.past.columns
 
     def phase(self, step: int) -> Phase:
         """What is active in rollout `step`; nothing in 0, which is validation."""
@@ -84,8 +100,10 @@ class Controller:
 
     @property
     def gate_proved(self) -> bool:
-        """True where the gate's measured precision reaches `gate.min_precision`."""
-        return self.gate_precision.at_least(self.config.gate.min_precision)
+        """True where the gate's measured precision reaches `gate.min_precision` and its measured
+        gain, less a standard error, is above `gate.min_gain`."""
+        precise = self.gate_precision.at_least(self.config.gate.min_precision)
+        return precise and self.gate_gain.above(self.config.gate.min_gain)
 
     @property
     def cutoff_proved(self) -> bool:
@@ -108,6 +126,8 @@ class Controller:
         exempt = audited or measured or not enforced
         skipped = phase.gate and would_skip and not audited
         full = exempt or not phase.cutoff
+        # what is rolled out in full whether it is drawn or not
+        certain = measured or not enforced or not (phase.cutoff or would_skip)
         return PromptPlan(
             would_skip=would_skip,
             gate_active=phase.gate,
@@ -116,6 +136,7 @@ class Controller:
             audited=audited,
             exempt_from_cutoff=exempt,
             max_tokens=0 if skipped else config.response_limit if full else cutoff_tokens,
+            full_probability=1.0 if certain else config.control.audit_fraction,
         )
 
     def _would_skip(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
@@ -150,6 +171,7 @@ class Controller:
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Measure gate and cutoff on a step's outcomes, over all ranks, and let them learn."""
         self.gate_precision.add(group.zero_variance for group in groups if group.skip_evidence)
+        self.gate_gain.add(groups)
         for group in groups:
             lengths = zip(group.lengths, group.correct, strict=True)
             kept = [length <= group.plan.cutoff_tokens for length, right in lengths if right]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from masa.algorithm.past import Past
 from masa.errors import require
 from masa.plugins import Plugin
 
@@ -27,6 +28,8 @@ class Gate(Plugin):
 
     required = "skips"
     needs_predictions: ClassVar[bool] = True
+    past: Past | None = None
+    """Outcomes of like prompts, of a gate that goes by them."""
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """The decision on one prompt.
@@ -56,7 +59,7 @@ class PredictionGate(Gate):
 
     def __post_init__(self) -> None:
         require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
-        _shares(tolerance=self.tolerance, min_parsed=self.min_parsed)
+        require_shares(tolerance=self.tolerance, min_parsed=self.min_parsed)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
@@ -105,7 +108,7 @@ class HistoryGate(GateWithMemory):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _shares(revisit=self.revisit)
+        require_shares(revisit=self.revisit)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
@@ -135,7 +138,7 @@ class CombinedGate(GateWithMemory):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
+        require_shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
         require(
             1 <= self.min_evidence <= 4 * self.window,
             f"min_evidence is {self.min_evidence}, it must lie in [1, 4 * window]",
@@ -189,12 +192,62 @@ class CombinedGate(GateWithMemory):
         self.outcomes.extend(map(tuple, state["outcomes"]))
 
 
+@dataclass
+class CountsGate(Gate):
+    """Skips a prompt where few groups of like prompts were mixed. It needs no predictions.
+
+    With s mixed ones among the newest n outcomes of like prompts, it skips where
+    (s + 1/2) / (n + 2) is below `min_mixed`. What is skipped is seen again in audits alone, whose
+    outcomes count like all others.
+    """
+
+    key: list[str] = field(default_factory=lambda: ["level"])
+    """What like prompts agree in: level, id (a prompt's own past), or columns of the task."""
+    window: int = 12
+    """n, newest outcomes of like prompts that count."""
+    min_evidence: int = 4
+    """Outcomes of like prompts that must be known."""
+    min_mixed: float = 0.12
+    """Skip where the share of mixed groups is below it."""
+
+    needs_predictions = False
+
+    def __post_init__(self) -> None:
+        require(len(self.key) > 0, "key is empty, it must name what like prompts agree in")
+        require_shares(min_mixed=self.min_mixed)
+        require(
+            1 <= self.min_evidence <= self.window,
+            f"min_evidence is {self.min_evidence}, it must lie in [1, window]",
+        )
+        self.past: Past = Past(self.key, self.window)
+
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
+        """See `Gate.skips`."""
+        outcomes = self.past.of(prompt)
+        mixed = sum(outcome.mixed for outcome in outcomes)
+        share = (mixed + 0.5) / (len(outcomes) + 2)
+        return len(outcomes) >= self.min_evidence and share < self.min_mixed
+
+    def observe(self, groups: Sequence[RolloutGroup]) -> None:
+        """See `Gate.observe`."""
+        self.past.add(groups)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Gate.state_dict`."""
+        return {"past": self.past.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Gate.load_state_dict`."""
+        self.past.load_state_dict(state["past"])
+
+
 def parsed(values: Sequence[float | None], min_parsed: float) -> list[float]:
     """The values that could be read; none where fewer than the share `min_parsed` could."""
     read = [value for value in values if value is not None]
     return read if len(read) >= min_parsed * len(values) else []
 
 
-def _shares(**settings: float) -> None:
+def require_shares(**settings: float) -> None:
+    """Raise ConfigError unless all lie in [0, 1]."""
     for name, value in settings.items():
         require(0 <= value <= 1, f"{name} is {value}, it must lie in [0, 1]")

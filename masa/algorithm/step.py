@@ -99,8 +99,7 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
     further = context.task_rewards(prompts, solutions, step)
     groups = [
         RolloutGroup(
-            # its columns are for the rewards, and would travel between ranks
-            prompt=replace(prompts[i], columns={}),
+            prompt=without_columns(prompts[i], controller.columns),
             meta_prompt_ids=meta_requests[i].prompt_ids,
             solution_prompt_ids=solution_requests[i].prompt_ids,
             plan=plans[i],
@@ -119,6 +118,13 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
         for i in range(len(prompts))
     ]
     return [reward(group, config) for group in groups]
+
+
+def without_columns(prompt: Prompt, but: Sequence[str]) -> Prompt:
+    """The prompt with those of its columns alone that are needed after the rollouts: they travel
+    between ranks, and the others are for the rewards."""
+    kept = {name: prompt.columns[name] for name in but if name in prompt.columns}
+    return replace(prompt, columns=kept)
 
 
 def meta_request(prompt: Prompt, step: int, context: RolloutContext) -> Request:

@@ -18,6 +18,7 @@ import pandas as pd
 from masa.analysis.load import Run, per_run
 from masa.statistics import (
     Estimate,
+    bootstrap_gain,
     bootstrap_mean,
     bootstrap_ratio,
     clustered_wilson,
@@ -25,6 +26,7 @@ from masa.statistics import (
 )
 
 MODES = ("shadow", "active")
+GAIN = ("mixed groups kept", "solution tokens kept", "gain")
 _PROMPT = ["step", "prompt_id"]
 
 
@@ -90,6 +92,24 @@ def _gate_quality(rows: pd.DataFrame) -> dict[str, Estimate]:
     return {"gate precision": precision, "gate recall": recall, "gate F1": f1}
 
 
+def gain(run: Run, mode: str) -> dict[str, Estimate]:
+    """Cells: what the gate keeps of mixed groups and of solution tokens, and the ratio of the two
+    shares. On prompts rolled out in full, each weighted with the inverse of its chance to be."""
+    rows = _in_mode(run.train_prompts, "gate_active", mode)
+    rows = rows[rows["evidence_weight"] > 0]
+    mixed = (rows["correct"] > 0) & (rows["correct"] < rows["samples"])
+    signal, tokens = mixed * rows["evidence_weight"], rows["tokens"] * rows["evidence_weight"]
+    kept, names = ~rows["would_skip"], rows["prompt_id"]
+    if rows.empty:
+        return dict.fromkeys(GAIN, Estimate(nan))
+    cells = (
+        bootstrap_ratio(signal * kept, signal, names),
+        bootstrap_ratio(tokens * kept, tokens, names),
+        bootstrap_gain((signal * kept, tokens * kept), (signal, tokens), names),
+    )
+    return dict(zip(GAIN, cells, strict=True))
+
+
 def lost_correct(run: Run, mode: str) -> Estimate:
     """Share of correct solutions that are longer than the cutoff, of prompts that are evidence
     about it.
@@ -145,6 +165,7 @@ def control_table(run: Run) -> Iterator[dict[str, Any]]:
             "would-skip share": share,
             "zero-variance share": clustered_wilson(constant["sum"], constant["size"]),
             **_gate_quality(rows),
+            **gain(run, mode),
             "correct lost to cutoff": lost if has_meta(run) else Estimate(nan),
             "solution tokens per prompt, spent": spent,
             "solution tokens per prompt, without control": in_full,

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from masa.rollout_columns import FLAGS, SCHEMA, TEXTS
+from masa.rollout_columns import ADDED, FLAGS, SCHEMA, TEXTS
 from masa.statistics import Estimate, bootstrap_correlation, bootstrap_mean
 
 COSTS = ("tokens", "flops", "seconds")
@@ -74,20 +74,24 @@ class Run:
     def prompts(self) -> pd.DataFrame:
         """One row per (split, step, prompt_id): outcomes, predictions and decisions.
 
-        `samples`, `correct` and `pass_rate` of the solutions (0, 0, NaN where skipped),
+        `samples`, `correct`, `tokens`, `pass_rate` of the solutions (0, 0, 0, NaN where skipped),
         `predicted` (mean over its parsed predictions, NaN for none), `r_<name>` per component of
         the meta reward (means over its meta rollouts, NaN without truth), `level`, the decisions
         and what they are evidence of (docs/metrics.md), `active` (gate or cutoff active).
         """
         rows = self.rollouts
-        table = rows.groupby(_KEY, sort=True)[["level", *FLAGS, "cutoff_tokens"]].first()
+        table = rows.groupby(_KEY, sort=True)[
+            ["level", *FLAGS, "cutoff_tokens", "evidence_weight"]
+        ].first()
         table["active"] = table["gate_active"] | table["cutoff_active"]
         correct = rows[rows["kind"] == "solution"].groupby(_KEY)["correct"]
         table["samples"], table["correct"] = correct.size(), correct.sum()
+        table["tokens"] = rows[rows["kind"] == "solution"].groupby(_KEY)["tokens"].sum()
         table["pass_rate"] = correct.mean()
         means = rows.groupby(_KEY)[["predicted_pass_rate", *self.reward_columns]].mean()
         table[["predicted", *self.reward_columns]] = means
-        table[["samples", "correct"]] = table[["samples", "correct"]].fillna(0).astype(int)
+        counts = ["samples", "correct", "tokens"]
+        table[counts] = table[counts].fillna(0).astype(int)
         return table.reset_index()
 
     @property
@@ -357,8 +361,10 @@ def _read_table(path: Path, columns: list[str]) -> pa.Table:
         raise RunError(f"{path}: missing") from None
     except (pa.ArrowException, OSError) as error:
         raise RunError(f"{path}: not readable (half-written?)") from error
+    for name in set(ADDED) & set(columns) - set(table.column_names):
+        table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
     missing = set(columns) - set(table.column_names)
     if missing:
         names = ", ".join(sorted(missing))
         raise RunError(f"{path}: lacks the columns {names}, as in runs of an older masa")
-    return table
+    return table.select(columns)

@@ -15,7 +15,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from masa.algorithm.cutoffs import MeanLengthCutoff
-from masa.algorithm.gates import CombinedGate, HistoryGate, PredictionGate
+from masa.algorithm.gates import CombinedGate, CountsGate, HistoryGate, PredictionGate
+from masa.algorithm.value_gate import ValueGate
 from masa.config import (
     AlgorithmConfig,
     CutoffConfig,
@@ -88,6 +89,19 @@ store("sampler", "shuffled_epochs", plugin(ShuffledEpochs))
 store("cutoff", "mean_length", plugin(MeanLengthCutoff, CutoffConfig), "algorithm.cutoff")
 store("gate", "prediction", plugin(PredictionGate, GateConfig), "algorithm.gate")
 store("gate", "history", plugin(HistoryGate, GateConfig), "algorithm.gate")
+store("gate", "counts", plugin(CountsGate, GateConfig), "algorithm.gate")
+store(
+    "gate",
+    "value",
+    plugin(
+        ValueGate,
+        GateConfig,
+        group_size="${algorithm.group_size}",
+        window="${algorithm.control.window}",
+        min_evidence="${algorithm.control.min_evidence}",
+    ),
+    "algorithm.gate",
+)
 store(
     "gate",
     "combined",

@@ -145,7 +145,7 @@ def _group(
             None if pd.isna(row.predicted_pass_rate) else float(row.predicted_pass_rate),
             None if pd.isna(row.predicted_length) else int(row.predicted_length),
             None if row.predicted_notions is None else tuple(row.predicted_notions),
-            None if pd.isna(row.parse_error) else row.parse_error,
+            error=None if pd.isna(row.parse_error) else row.parse_error,
         )
         for row in meta.itertuples()
     )

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+from masa.algorithm.sliding_gain import gain_of, verdicts_on
 from masa.types import RolloutGroup
 
 
@@ -93,12 +94,16 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         for length, correct in zip(g.lengths, g.correct, strict=True)
         if correct
     ]
+    gain = gain_of(verdicts_on(groups))
     stopped = [not c.finished and not g.uncensored for g in groups for c in g.solutions]
     return {
         "gate/fraction": _mean(g.skipped for g in groups),
         "gate/would_skip": _mean(g.plan.would_skip for g in groups),
         "gate/precision": _mean(g.zero_variance for g in would_skip),
         "gate/recall": _mean(g.plan.would_skip for g in constant),
+        "gate/signal_kept": gain.signal_kept,
+        "gate/tokens_kept": gain.tokens_kept,
+        "gate/gain": gain.gain,
         "gate/audited": float(sum(g.plan.audited for g in groups)),
         "cutoff/fraction": _mean(stopped),
         "cutoff/mean_limit": _mean(g.plan.cutoff_tokens for g in groups),

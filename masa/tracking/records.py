@@ -41,6 +41,7 @@ def rows(
             "gate_evidence": group.gate_evidence,
             "skip_evidence": group.skip_evidence,
             "cutoff_evidence": group.cutoff_evidence,
+            "evidence_weight": group.evidence_weight,
             "skipped": group.skipped,
             "kept": group.kept,
         }

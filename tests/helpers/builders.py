@@ -45,7 +45,7 @@ def algorithm(**settings: Any) -> AlgorithmConfig:
 
 def with_settings(section: Mapping[str, Any]) -> dict[str, Any]:
     """A plug-in's own settings apart from those of the framework."""
-    of_framework = ("enabled", "min_precision", "max_lost")
+    of_framework = ("enabled", "min_precision", "min_gain", "max_lost")
     own = {name: value for name, value in section.items() if name not in of_framework}
     rest = {name: value for name, value in section.items() if name in of_framework}
     return rest | ({"settings": own} if own else {})
@@ -85,7 +85,7 @@ def prediction(
         None if pass_rate is None else pass_rate / 8,
         length,
         None if notions is None else tuple(notions),
-        "unreadable" if missing else None,
+        error="unreadable" if missing else None,
     )
 
 

@@ -80,18 +80,21 @@ def prompt_rows(
 
 def decisions(
     rolled_out: bool, would_skip: bool, audited: bool, gate_active: bool, cutoff_active: bool
-) -> dict[str, bool]:
+) -> dict[str, bool | float]:
     """Columns of a prompt's plan, and its evidence."""
     decided = plan(
         would_skip=would_skip, audited=audited, gate_active=gate_active, cutoff_active=cutoff_active
     )
     outcome = group((True,) if rolled_out else (), decided=decided)
+    certain = not decided.enforced or (gate_active and not cutoff_active and not would_skip)
+    full = audited or certain
     return {
         "would_skip": would_skip,
         "audited": audited,
         "gate_active": gate_active,
         "cutoff_active": cutoff_active,
         "gate_evidence": outcome.gate_evidence,
+        "evidence_weight": (1.0 if certain else 5.0) if rolled_out and full else 0.0,
         "skip_evidence": outcome.skip_evidence,
         "cutoff_evidence": outcome.cutoff_evidence,
     }

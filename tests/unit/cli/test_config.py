@@ -19,7 +19,8 @@ from transformers import AutoConfig
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.cutoffs import MeanLengthCutoff
-from masa.algorithm.gates import CombinedGate, Gate, HistoryGate, PredictionGate
+from masa.algorithm.gates import CombinedGate, CountsGate, Gate, HistoryGate, PredictionGate
+from masa.algorithm.value_gate import ValueGate
 from masa.cli import app, config_store
 from masa.cli.config_store import conf_dir
 from masa.config import (
@@ -88,6 +89,7 @@ IMPOSSIBLE = [
     (BCConfig, "pool_size", [0, -1]),
     (BCConfig, "learning_rate", [0, -1e-6, NAN, math.inf]),
     (GateConfig, "min_precision", [-0.1, 1.1, NAN]),
+    (GateConfig, "min_gain", [-0.1, math.inf, NAN]),
     (CutoffConfig, "max_lost", [-0.1, 1.1, NAN]),
     (ControlConfig, "start_step", [-1]),
     (ControlConfig, "audit_fraction", [-0.1, 1.1, NAN]),
@@ -441,7 +443,9 @@ def test_defaults_come_from_the_dataclasses():
     assert {str(key) for key in composed} == {f.name for f in dataclasses.fields(RunConfig)}
 
 
-@pytest.mark.parametrize("plugin", [PredictionGate, HistoryGate, CombinedGate])
+@pytest.mark.parametrize(
+    "plugin", [PredictionGate, HistoryGate, CombinedGate, CountsGate, ValueGate]
+)
 def test_defaults_of_a_gate_come_from_its_class(plugin):
     name = plugin.__name__.removesuffix("Gate").lower()
     gate = load(compose("task=gsm8k", "algorithm=grpo", f"gate={name}")).algorithm.gate
@@ -462,12 +466,12 @@ def test_presets_hold_the_papers_numbers(name):
         "difficulty": (1, {"base": 0.01}), "length": (1, {"strict": False}), "notion": (1, {}),
     }  # fmt: skip
     assert a.meta.min_length == 128
-    papers = {"masa_v1": 16, "greso": 0}
+    papers = {"masa_v1": 16, "greso": 0, "grpo_counts": 0}
     assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
     assert a.bc.min_notion_score == 0.2
-    assert a.control.start_step == (0 if name == "greso" else 80)
+    assert a.control.start_step == (0 if name in ("greso", "grpo_counts") else 80)
     controller = Controller(a, seed=0)
-    gates = {"greso": HistoryGate(), "masa_combined": CombinedGate()}
+    gates = {"greso": HistoryGate(), "grpo_counts": CountsGate(), "masa_combined": CombinedGate()}
     assert controller.gate == gates.get(name, PredictionGate(0.1, 1 / 16, 0.5))
     assert (a.control.audit_fraction, controller.cutoff) == (0.05, MeanLengthCutoff(2.0, 0.5))
     assert (config.trainer.prompts_per_rollout, config.trainer.max_rollouts) == (128, 314)
@@ -487,6 +491,7 @@ def test_presets_switch_on_what_they_say():
             (False, "off", False, False, False),
         ),
         "greso": (False, "off", True, False, False),
+        "grpo_counts": (False, "off", True, False, False),
         "masa_dapo": (True, "off", True, True, False),
         "masa": (True, "off", False, False, False),
         "masa_combined": (True, "off", True, True, False),

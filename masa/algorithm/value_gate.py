@@ -1,0 +1,263 @@
+"""A gate by value: the probability of a mixed group over the tokens that its solutions cost."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from masa.algorithm.gates import Gate, parsed, require_shares
+from masa.algorithm.past import Past
+from masa.errors import require
+
+if TYPE_CHECKING:  # PyTorch comes with them
+    from masa.types import MetaPrediction, Prompt, RolloutGroup
+
+Floats = npt.NDArray[np.float64]
+
+SMALLEST = 0.005
+"""Predicted probabilities count as at least this, half of the unit they are written in, and as at
+most one less it."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is known of a prompt before its solutions."""
+
+    mixed: float
+    """Predicted probability that its group is mixed."""
+    pass_rate: float
+    """Mean predicted pass rate, 1/2 where none could be read."""
+    tokens: float
+    """Predicted tokens of its solutions; NaN where no length could be read."""
+    visits: int
+    """Outcomes of like prompts that are known."""
+    mixed_visits: int
+    """How many of these groups were mixed."""
+    visit_tokens: int
+    """Sum of their tokens."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A prompt whose outcome is known."""
+
+    forecast: Forecast
+    mixed: bool
+    tokens: int
+    """Of its solutions."""
+    weight: float
+    """Prompts that it stands for: `RolloutGroup.evidence_weight`."""
+
+
+@dataclass
+class ValueGate(Gate):
+    """Skips a prompt whose value is too low: P(mixed group) over the tokens of its solutions.
+
+    P is what the predictions say, recalibrated: a logistic regression of the newest outcomes on the
+    log-odds of the predicted probability and on the predicted pass rate. Where predictions name no
+    probability it is 1 - p^G - (1 - p)^G of their mean pass rate p. Tokens are predicted lengths,
+    recalibrated likewise. Outcomes of like prompts join in: predictions weigh as much as `prior` of
+    them. The threshold is the one at which, on the newest outcomes, the share of mixed groups kept
+    over the share of tokens kept is largest, among those that keep at least `min_kept` of the mixed
+    groups. The newest outcomes are weighted by the inverse of the chance to be seen, as audits see
+    few of the skipped prompts.
+    """
+
+    group_size: int = 16
+    """G, solutions per prompt."""
+    key: list[str] = field(default_factory=lambda: ["id"])
+    """What like prompts agree in: id (a prompt's own past), level, or columns of the task; [] has
+    predictions alone decide."""
+    past_window: int = 12
+    """Newest outcomes of like prompts that count."""
+    prior: float = 4.0
+    """Outcomes of like prompts that the predictions weigh as much as."""
+    min_kept: float = 0.9
+    """Smallest share of mixed groups kept on the newest outcomes, less a standard error."""
+    min_parsed: float = 0.5
+    """Share of the M predictions that must have parsed."""
+    window: int = 64
+    """The newest 4 * window outcomes calibrate and choose the threshold."""
+    min_evidence: int = 16
+    """Mixed groups among them that must be known."""
+
+    def __post_init__(self) -> None:
+        require(self.group_size >= 2, f"group_size is {self.group_size}, it must be >= 2")
+        require(self.past_window >= 1, f"past_window is {self.past_window}, it must be >= 1")
+        require(0 < self.prior < math.inf, f"prior is {self.prior}, it must be > 0 and finite")
+        require_shares(min_kept=self.min_kept, min_parsed=self.min_parsed)
+        require(
+            1 <= self.min_evidence <= 4 * self.window,
+            f"min_evidence is {self.min_evidence}, it must lie in [1, 4 * window]",
+        )
+        self.past: Past = Past(self.key, self.past_window)
+        self.known: deque[Known] = deque(maxlen=4 * self.window)
+        self.calibration: Calibration | None = None
+        self.threshold = 0.0
+        """Mixed groups per token below which a prompt is skipped."""
+
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
+        """See `Gate.skips`."""
+        forecast = self._forecast(prompt, predictions)
+        if forecast is None or self.calibration is None:
+            return False
+        return bool(self.calibration.values([forecast])[0] < self.threshold)
+
+    def observe(self, groups: Sequence[RolloutGroup]) -> None:
+        """See `Gate.observe`."""
+        for group in groups:
+            forecast = self._forecast(group.prompt, group.predictions)
+            if group.evidence_weight and forecast is not None:
+                tokens = sum(group.lengths)
+                self.known.append(Known(forecast, group.mixed, tokens, group.evidence_weight))
+        self.past.add(groups)
+        self._learn()
+
+    def _forecast(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> Forecast | None:
+        """None where too few predictions could be read."""
+        rates = parsed([p.pass_rate for p in predictions], self.min_parsed)
+        mixed = parsed([p.mixed for p in predictions], self.min_parsed)
+        if not (mixed or rates):
+            return None
+        rate = statistics.fmean(rates) if rates else 0.5
+        chance = 1 - rate**self.group_size - (1 - rate) ** self.group_size
+        lengths = parsed([p.length for p in predictions], self.min_parsed)
+        past = self.past.of(prompt)
+        return Forecast(
+            mixed=statistics.fmean(mixed) if mixed else chance,
+            pass_rate=rate,
+            tokens=self.group_size * statistics.fmean(lengths) if lengths else math.nan,
+            visits=len(past),
+            mixed_visits=sum(outcome.mixed for outcome in past),
+            visit_tokens=sum(outcome.tokens for outcome in past),
+        )
+
+    def _learn(self) -> None:
+        """Calibration and threshold from the newest outcomes."""
+        mixed = np.array([known.mixed for known in self.known], float)
+        if mixed.sum() < self.min_evidence:
+            self.calibration = None
+            return
+        forecasts = [known.forecast for known in self.known]
+        tokens = np.array([known.tokens for known in self.known], float)
+        weights = np.array([known.weight for known in self.known])
+        self.calibration = Calibration.of(forecasts, mixed, tokens, self.prior)
+        values = self.calibration.values(forecasts)
+        self.threshold = best_threshold(values, weights * mixed, weights * tokens, self.min_kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Gate.state_dict`."""
+        known = [(*astuple(k.forecast), k.mixed, k.tokens, k.weight) for k in self.known]
+        return {"known": known, "past": self.past.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Gate.load_state_dict`."""
+        self.known.clear()
+        self.known.extend(Known(Forecast(*k[:-3]), *k[-3:]) for k in state["known"])
+        self.past.load_state_dict(state["past"])
+        self._learn()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What forecasts have come to mean."""
+
+    of_mixed: Floats
+    """Coefficients [3] of the log-odds of a mixed group."""
+    of_tokens: Floats
+    """Coefficients [2] of the logarithm of the tokens, in units of their mean."""
+    mean_tokens: float
+    prior: float
+    """Outcomes of like prompts that a forecast weighs as much as."""
+
+    @classmethod
+    def of(
+        cls, forecasts: Sequence[Forecast], mixed: Floats, tokens: Floats, prior: float
+    ) -> Calibration:
+        """Fitted to outcomes [N], and without outcomes to the forecasts taken literally."""
+        mean = float(tokens.mean())
+        literally = np.array([0.0, 1.0, 0.0])
+        return cls(
+            _logistic(_of_mixed(forecasts), mixed, literally),
+            _linear(_of_tokens(forecasts, mean), np.log(tokens / mean), literally[:2]),
+            mean,
+            prior,
+        )
+
+    def values(self, forecasts: Sequence[Forecast]) -> Floats:
+        """P(mixed) over the tokens of the solutions [N], outcomes of like prompts joined."""
+        chance = _sigmoid(_of_mixed(forecasts) @ self.of_mixed)
+        logs = _of_tokens(forecasts, self.mean_tokens) @ self.of_tokens
+        tokens = self.mean_tokens * np.exp(logs)
+        past_mixed = np.array([f.mixed_visits for f in forecasts], float)
+        past_tokens = np.array([f.visit_tokens for f in forecasts], float)
+        value: Floats = (self.prior * chance + past_mixed) / (self.prior * tokens + past_tokens)
+        return value
+
+
+def _of_mixed(forecasts: Sequence[Forecast]) -> Floats:
+    """[N, 3]: 1, log-odds of the predicted probability, predicted pass rate."""
+    q = np.clip([f.mixed for f in forecasts], SMALLEST, 1 - SMALLEST)
+    rates = np.array([f.pass_rate - 0.5 for f in forecasts])
+    return np.stack([np.ones_like(q), np.log(q / (1 - q)), rates], axis=1)
+
+
+def _of_tokens(forecasts: Sequence[Forecast], mean: float) -> Floats:
+    """[N, 2]: 1, logarithm of the predicted tokens over the mean."""
+    tokens = np.array([f.tokens for f in forecasts])
+    logs = np.log(np.where(np.isnan(tokens), mean, tokens) / mean)
+    return np.stack([np.ones_like(logs), logs], axis=1)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    value: Floats = 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+    return value
+
+
+def _logistic(x: Floats, y: Floats, expected: Floats) -> Floats:
+    """Coefficients [K] of a logistic regression of y [N] on x [N, K], by Newton's method, with a
+    normal prior of variance 1 around the expected ones."""
+    b = expected.astype(float)
+    for _ in range(25):
+        p = _sigmoid(x @ b)
+        gradient = x.T @ (y - p) - (b - expected)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + np.eye(len(b))
+        # a whole step may overshoot where the fit is far off
+        b += np.clip(np.linalg.solve(hessian, gradient), -1, 1)
+    return b
+
+
+def _linear(x: Floats, y: Floats, expected: Floats) -> Floats:
+    """The same of a linear regression."""
+    solved = np.linalg.solve(x.T @ x + np.eye(len(expected)), x.T @ (y - x @ expected))
+    return expected + solved.astype(np.float64)
+
+
+def best_threshold(values: Floats, signal: Floats, tokens: Floats, min_kept: float) -> float:
+    """The value below which prompts are best skipped.
+
+    Args:
+        values: expected signal per token, [N].
+        signal: what came of each prompt, [N], not all 0.
+        tokens: what each cost, [N], > 0.
+        min_kept: smallest share of the signal that is kept, less a standard error.
+
+    Returns:
+        The one of the values with the largest share of signal kept over share of tokens kept.
+    """
+    order = np.argsort(-values, kind="stable")
+    kept = np.minimum(np.cumsum(signal[order]) / signal.sum(), 1.0)
+    cost = np.cumsum(tokens[order]) / tokens.sum()
+    error = np.sqrt(kept * (1 - kept) * (signal**2).sum()) / signal.sum()
+    last_of_equals = np.append(np.diff(values[order]) != 0, True)
+    # all kept is always allowed
+    allowed = last_of_equals & (kept - error >= min_kept)
+    allowed[-1] = True
+    return float(values[order][np.argmax(np.where(allowed, kept / cost, 0.0))])
