@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         ("predicted_pass_rate", pa.float64()),
         ("predicted_length", pa.int32()),
         ("predicted_notions", pa.list_(pa.string())),
+        ("predicted_mixed", pa.float64()),
         ("parse_error", pa.string()),
         ("meta_rewards", pa.map_(pa.string(), pa.float64())),
         ("task_rewards", pa.map_(pa.string(), pa.float64())),
@@ -44,6 +45,9 @@ SCHEMA = pa.schema(
 
 A prompt that was skipped without one, as a gate by history does, has a row of the kind `none`.
 """
+
+LATER = ("predicted_mixed",)
+"""Columns that tables of before lack; null there."""
 
 TOKENS = pa.schema(
     [

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from masa.rollout_columns import FLAGS, SCHEMA, TEXTS
+from masa.rollout_columns import FLAGS, LATER, SCHEMA, TEXTS
 from masa.statistics import Estimate, bootstrap_correlation, bootstrap_mean
 
 COSTS = ("tokens", "flops", "seconds")
@@ -358,7 +358,9 @@ def _read_table(path: Path, columns: list[str]) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise RunError(f"{path}: not readable (half-written?)") from error
     missing = set(columns) - set(table.column_names)
-    if missing:
-        names = ", ".join(sorted(missing))
+    if missing - set(LATER):
+        names = ", ".join(sorted(missing - set(LATER)))
         raise RunError(f"{path}: lacks the columns {names}, as in runs of an older masa")
-    return table
+    for column in map(SCHEMA.field, sorted(missing)):
+        table = table.append_column(column, pa.nulls(len(table), column.type))
+    return table.select(columns)
