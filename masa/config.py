@@ -36,6 +36,10 @@ RENAMED_OPTIONS = {"engine/replay": "engine/gold_answers"}
 """Options of groups, likewise."""
 
 
+MIXED_REWARD = "masa.algorithm.meta_rewards.mixed"
+"""The component that needs `MetaConfig.predict_mixed`."""
+
+
 def paper_rewards() -> dict[str, Any]:
     """The components of the paper, as `MetaConfig.rewards`."""
     functions = "masa.algorithm.meta_rewards"
@@ -61,6 +65,9 @@ class MetaConfig:
     """Smallest solution length that may be predicted (tokens)."""
     response_limit: int = 8192
     """Largest meta rollout (tokens)."""
+    predict_mixed: bool = False
+    """Predictions have a further field `mixed`: the probability, in percent, that some of the G
+    solutions are right and some wrong."""
 
     def __post_init__(self) -> None:
         require(self.group_size >= 0, f"meta.group_size is {self.group_size}, it must be >= 0")
@@ -81,6 +88,12 @@ class MetaConfig:
             sum(component.weight for component in self.components) > 0,
             "algorithm.meta.rewards.*.weight are all 0: use meta.group_size=0 to leave the meta "
             "objective out",
+        )
+        scored = [n for n, e in self.rewards.items() if (e or {}).get("_target_") == MIXED_REWARD]
+        require(
+            self.predict_mixed or not scored,
+            f"{key}.{'/'.join(scored)} scores a field that predictions are not asked for: set "
+            "algorithm.meta.predict_mixed=true",
         )
 
 
@@ -627,6 +640,9 @@ class DemonstrationConfig:
     """Share of the solutions whose prompt has a hint of random notions."""
     predictions: float = 0.15
     """Share of the demonstrations that are predictions, whose numbers and notions are random."""
+    mixed_predictions: float | None = None
+    """Share of the predictions that have the field `mixed` of `algorithm.meta.predict_mixed`, and
+    the prompt that asks for it; null: all where that is true, else none."""
     lengths: str = "demonstrations"
     """What predicted lengths are drawn from, whatever the problem: demonstrations (the lengths of
     the solutions within the range that may be predicted; where that is less than half of them,
@@ -654,9 +670,11 @@ class DemonstrationConfig:
             self.limit is None or self.limit >= 1, f"sft.limit is {self.limit}, it must be >= 1"
         )
         require(self.held_out >= 0, f"sft.held_out is {self.held_out}, it must be >= 0")
-        for name in ("hinted", "predictions"):
+        for name in ("hinted", "predictions", "mixed_predictions"):
             share = getattr(self, name)
-            require(0 <= share <= 1, f"sft.{name} is {share}, it must lie in [0, 1]")
+            require(
+                share is None or 0 <= share <= 1, f"sft.{name} is {share}, it must lie in [0, 1]"
+            )
 
 
 @dataclass(kw_only=True)

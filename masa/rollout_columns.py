@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         ("predicted_pass_rate", pa.float64()),
         ("predicted_length", pa.int32()),
         ("predicted_notions", pa.list_(pa.string())),
+        ("predicted_mixed", pa.float64()),
         ("parse_error", pa.string()),
         ("meta_rewards", pa.map_(pa.string(), pa.float64())),
         ("task_rewards", pa.map_(pa.string(), pa.float64())),
@@ -46,6 +47,7 @@ SCHEMA = pa.schema(
 A prompt that was skipped without one, as a gate by history does, has a row of the kind `none`.
 """
 
+
 TOKENS = pa.schema(
     [
         ("prompt_ids", pa.list_(pa.int32())),
@@ -58,7 +60,7 @@ TOKENS = pa.schema(
 FILES = f"*-{6 * '[0-9]'}.parquet"
 """Pattern of the names of rollout files, `<split>-<step>.parquet`."""
 
-ADDED = ("evidence_weight",)
+ADDED = ("evidence_weight", "predicted_mixed")
 """Columns that runs of before may lack: read as null."""
 
 TEXTS = ("problem", "answer", "text", "predicted_notions", "parse_error")

@@ -19,7 +19,12 @@ from masa.cli.resume import SECONDS, flatten
 from masa.config import AlgorithmConfig, SftConfig, load_as
 from masa.errors import require
 from masa.plugins import refusing
-from masa.tasks.demonstrations import Demonstrated, accepted, require_demonstrations
+from masa.tasks.demonstrations import (
+    Demonstrated,
+    accepted,
+    check_mixed_predictions,
+    require_demonstrations,
+)
 
 
 def check(cfg: DictConfig) -> SftConfig:
@@ -34,7 +39,10 @@ def check(cfg: DictConfig) -> SftConfig:
             not uses_engine or recording_of(cfg) is None,
             "engine=recorded plays a run of masa-train: use engine=vllm or engine=hf",
         )
-        fitting.check_parts(cfg, build_task(cfg.task), uses_engine)
+        task = build_task(cfg.task)
+        fitting.check_parts(cfg, task, uses_engine)
+        if config.algorithm.meta.predict_mixed or config.sft.mixed_predictions:
+            check_mixed_predictions(task)
         if config.sft.source == "task":
             _right(*_wanted(cfg, config), config.task.correct_at)
     return config

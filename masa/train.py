@@ -34,6 +34,8 @@ def check(cfg: DictConfig) -> RunConfig:
     with refusing():
         task = build_task(cfg.task)
         fitting.check_parts(cfg, task)
+        if config.algorithm.meta.predict_mixed:
+            task.templates.asking_for_mixed()
     Controller(config.algorithm, config.seed).require_columns(task.train)
     build_plugin("sampler", config.sampler, PromptSampler)
     require_enough_prompts(task, config)

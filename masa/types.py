@@ -123,7 +123,7 @@ class MetaPrediction:
 
     @property
     def parsed(self) -> bool:
-        """True where all three fields could be read."""
+        """True where all the fields that were asked for could be read."""
         return self.error is None
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from masa.config import BCConfig
 from masa.types import Expert, RolloutGroup, Sample, TokenIds
 
-Rewrite = Callable[[str, int, int], TokenIds | None]
-"""(text of a meta rollout, pass rate 0..8, length) -> token ids of the corrected trajectory."""
+Rewrite = Callable[[str, int, int, bool], TokenIds | None]
+"""(text of a meta rollout, pass rate 0..8, length, mixed) -> token ids of the corrected
+trajectory."""
 
 
 def expert_of(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Expert | None:
@@ -31,7 +32,8 @@ def expert_of(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Expert
     length = statistics.fmean(
         length for length, right in zip(group.lengths, group.correct, strict=True) if right
     )
-    token_ids = rewrite(group.meta[best].text, round(8 * group.pass_rate), round(length))
+    truth = round(8 * group.pass_rate), round(length), group.mixed
+    token_ids = rewrite(group.meta[best].text, *truth)
     if token_ids is None:
         return None
     return Expert(group.prompt.id, group.meta_prompt_ids, token_ids)

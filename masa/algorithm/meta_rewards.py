@@ -1,8 +1,8 @@
 """Rewards of a meta rollout: does the prediction agree with the policy's own solutions?
 
 Each component is a function of a prediction and of the group that it is about, and an entry of
-`algorithm.meta.rewards`; these are the paper's. Source: arXiv 2510.03259, section "Self-alignment
-rewards".
+`algorithm.meta.rewards`. `difficulty`, `length` and `notion` are the paper's (arXiv 2510.03259,
+section "Self-alignment rewards"); `mixed` asks for what a gate needs.
 """
 
 from __future__ import annotations
@@ -90,6 +90,23 @@ def notion(prediction: MetaPrediction, group: RolloutGroup) -> float:
         ]
         hits += 2 * sum(verdicts) > len(verdicts)
     return hits / len(notions)
+
+
+def mixed(prediction: MetaPrediction, group: RolloutGroup) -> float:
+    """r_mixed = 1 - (q - 1[the group is mixed])^2, the Brier score turned into a reward.
+
+    It is proper: the expected reward is largest where q is the probability of a mixed group.
+
+    Args:
+        prediction: with q in [0, 1]; asked for with `algorithm.meta.predict_mixed`.
+        group: with the verdicts of its solutions.
+
+    Returns:
+        A reward in [0, 1], 0.0 for a missing prediction.
+    """
+    if prediction.mixed is None:
+        return 0.0
+    return 1.0 - (prediction.mixed - group.mixed) ** 2
 
 
 def stands_in(text: str, phrase: str) -> bool:

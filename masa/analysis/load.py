@@ -361,7 +361,7 @@ def _read_table(path: Path, columns: list[str]) -> pa.Table:
         raise RunError(f"{path}: missing") from None
     except (pa.ArrowException, OSError) as error:
         raise RunError(f"{path}: not readable (half-written?)") from error
-    for name in set(ADDED) & set(columns) - set(table.column_names):
+    for name in sorted(set(ADDED) & set(columns) - set(table.column_names)):
         table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
     missing = set(columns) - set(table.column_names)
     if missing:

@@ -142,9 +142,9 @@ def _group(
 ) -> RolloutGroup:
     predictions = tuple(
         MetaPrediction(
-            None if pd.isna(row.predicted_pass_rate) else float(row.predicted_pass_rate),
-            None if pd.isna(row.predicted_length) else int(row.predicted_length),
-            None if row.predicted_notions is None else tuple(row.predicted_notions),
+            pass_rate=None if pd.isna(row.predicted_pass_rate) else float(row.predicted_pass_rate),
+            length=None if pd.isna(row.predicted_length) else int(row.predicted_length),
+            notions=None if row.predicted_notions is None else tuple(row.predicted_notions),
             error=None if pd.isna(row.parse_error) else row.parse_error,
         )
         for row in meta.itertuples()

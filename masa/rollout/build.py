@@ -52,6 +52,7 @@ def build_renderer(
         algorithm.response_limit,
         generation_eos(model_path),
         allow_special_tokens,
+        algorithm.group_size if algorithm.meta.predict_mixed else None,
     )
 
 

@@ -80,6 +80,8 @@ class Mixture(Sequence[Demonstration]):
         form: of predictions, and source of hints.
         config: the shares.
         seed: run seed.
+        group_size: G, of which predictions with the field `mixed` speak.
+        mixed: share of the predictions that have it.
     """
 
     def __init__(
@@ -90,10 +92,14 @@ class Mixture(Sequence[Demonstration]):
         form: PredictionForm,
         config: DemonstrationConfig,
         seed: int,
+        group_size: int = 0,
+        mixed: float = 0.0,
     ) -> None:
         self.solutions = solutions
         self.task = task
         self.renderer = renderer
+        self.mixed = mixed
+        self._renderers = prediction_renderers(renderer, group_size, mixed)
         self.form = form
         self.config = config
         self.seed = seed
@@ -121,8 +127,10 @@ class Mixture(Sequence[Demonstration]):
 
     def prediction(self, prompt: Prompt, rng: random.Random) -> Demonstration:
         """A prediction whose numbers and notions are random."""
-        text = draw_prediction(self.task, self.form, prompt, rng)
-        prompt_ids = self.renderer.meta_prompt(prompt)
+        # no draw where all are of one form: with 0 the numbers of before
+        mixed = self.mixed > 0 and (self.mixed == 1 or rng.random() < self.mixed)
+        text = draw_prediction(self.task, self.form, prompt, rng, mixed)
+        prompt_ids = self._renderers[mixed].meta_prompt(prompt)
         return Demonstration("prediction", prompt, prompt_ids, self.renderer.assistant_turn(text))
 
     def _shuffled(self, epoch: int) -> list[int]:
@@ -131,6 +139,20 @@ class Mixture(Sequence[Demonstration]):
             random.Random(derive_seed(self.seed, "epoch", epoch)).shuffle(order)
             self._order = epoch, order
         return self._order[1]
+
+
+def prediction_renderers(
+    renderer: PromptRenderer, group_size: int, mixed: float
+) -> dict[bool, PromptRenderer]:
+    """What asks for predictions without and with the field `mixed`, those that are used.
+
+    Args:
+        renderer: of either.
+        group_size: G.
+        mixed: share of the predictions that have it.
+    """
+    used = ([False] if mixed < 1 else []) + ([True] if mixed > 0 else [])
+    return {one: renderer.predicting_mixed_of(group_size if one else None) for one in used}
 
 
 @dataclass(frozen=True)
@@ -157,6 +179,12 @@ class DemonstrationSets:
         )
 
 
+def mixed_share(config: DemonstrationConfig, algorithm: AlgorithmConfig) -> float:
+    """Share of the demonstrated predictions that have the field `mixed`."""
+    share = config.mixed_predictions
+    return float(algorithm.meta.predict_mixed if share is None else share)
+
+
 def build_sets(
     demonstrated: Demonstrated,
     task: Task,
@@ -174,7 +202,9 @@ def build_sets(
     for prompt, _ in demonstrated.solutions:
         if prompt.problem in validation:
             raise ConfigError(f"the demonstrations of {prompt.id} are of a held-out prompt")
-    within, lengths, longest, dropped = _within_limits(demonstrated, renderer, algorithm)
+    mixed = mixed_share(config, algorithm)
+    renderers = prediction_renderers(renderer, algorithm.group_size, mixed).values()
+    within, lengths, longest, dropped = _within_limits(demonstrated, list(renderers), algorithm)
     held_out_ids = _held_out_prompts([prompt for prompt, _ in within], config.held_out, seed)
     train = [pair for pair in within if pair[0].id not in held_out_ids]
     if config.limit is not None:
@@ -186,7 +216,7 @@ def build_sets(
         inside = uniform_lengths(shortest, most)
     notions = config.notions or list(getattr(task, "notions", ()))
     form = PredictionForm(inside, notions or frequent_words([text for _, text in within]))
-    mixture = Mixture(train, task, renderer, form, config, seed)
+    mixture = Mixture(train, task, renderer, form, config, seed, algorithm.group_size, mixed)
     left_out = []
     for number, (prompt, text) in enumerate(pair for pair in within if pair[0].id in held_out_ids):
         rng = random.Random(derive_seed(seed, "held out", number))
@@ -205,15 +235,15 @@ def build_sets(
 
 
 def _within_limits(
-    demonstrated: Demonstrated, renderer: PromptRenderer, algorithm: AlgorithmConfig
+    demonstrated: Demonstrated, renderers: Sequence[PromptRenderer], algorithm: AlgorithmConfig
 ) -> tuple[list[tuple[Prompt, str]], list[int], int, dict[str, int]]:
     """Solutions within the limits, their lengths, the longest with its prompt, and what is left
     out."""
     within, lengths, longest, too_long = [], [], 0, []
     dropped = Counter(demonstrated.dropped)
     for prompt, text in demonstrated.solutions:
-        of_prompt = prompt_tokens(prompt, renderer)
-        tokens = len(renderer.assistant_turn(text))
+        of_prompt = max(prompt_tokens(prompt, renderer) for renderer in renderers)
+        tokens = len(renderers[0].assistant_turn(text))
         if of_prompt > algorithm.prompt_limit:
             dropped["over algorithm.prompt_limit"] += 1
         elif tokens > algorithm.response_limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import random
@@ -12,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from masa.algorithm.meta_rewards import stands_in
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.tasks.base import Task
-from masa.tasks.templates import PASS_RATE_SCALE, Templates
+from masa.tasks.templates import MIXED_SCALE, PASS_RATE_SCALE, Templates
 from masa.types import Prompt
 from masa.verifiers.extract import answer_boxes
 
@@ -55,7 +56,8 @@ class Demonstrated:
 @runtime_checkable
 class Demonstrator(Protocol):
     """A task with solutions of its own. It may also have `notions`, a list of words, and
-    `prediction(prompt, rng)`, the text of a prediction that knows nothing of the outcome."""
+    `prediction(prompt, rng)`, the text of a prediction that knows nothing of the outcome. Where
+    predictions are to have the field `mixed` it is called with `mixed=True` as well."""
 
     def demonstrations(self, count: int, seed: int) -> Demonstrated:
         """Solutions to prompts that are not held out; `accepted` leaves out wrong ones.
@@ -146,8 +148,8 @@ class PredictionForm:
     notions: Sequence[str]
     """Notions to draw from."""
 
-    def draw(self, prompt: Prompt, rng: random.Random) -> str:
-        """The text of a prediction."""
+    def draw(self, prompt: Prompt, rng: random.Random, mixed: bool = False) -> str:
+        """The text of a prediction, with the field `mixed` where that is wanted."""
         notions = self.hint(prompt, rng)
         pass_rate = rng.randint(0, PASS_RATE_SCALE)
         length = rng.choice(self.lengths)
@@ -157,6 +159,9 @@ class PredictionForm:
             f"and about {length} tokens for a right one."
         )
         fields = {"math_notion": notions, "pass_rate": pass_rate, "solution_length": length}
+        if mixed:
+            fields["mixed"] = rng.randint(0, MIXED_SCALE)
+            reasoning += f" The chance that some are right and some wrong is {fields['mixed']} %."
         return f"<meta>{reasoning}</meta>\n{json.dumps(fields, ensure_ascii=False)}"
 
     def hint(self, prompt: Prompt, rng: random.Random) -> list[str]:
@@ -183,7 +188,22 @@ def uniform_lengths(shortest: int, longest: int, count: int = 1000) -> list[int]
     return [min(longest, round(shortest * math.exp(step * i))) for i in range(count)]
 
 
-def draw_prediction(task: Any, form: PredictionForm, prompt: Prompt, rng: random.Random) -> str:
+def draw_prediction(
+    task: Any, form: PredictionForm, prompt: Prompt, rng: random.Random, mixed: bool = False
+) -> str:
     """A prediction as the task itself writes them, else in the general form."""
     own = getattr(task, "prediction", None)
-    return str(own(prompt, rng)) if own else form.draw(prompt, rng)
+    if own is None:
+        return form.draw(prompt, rng, mixed)
+    return str(own(prompt, rng, mixed=True) if mixed else own(prompt, rng))
+
+
+def check_mixed_predictions(task: Any) -> None:
+    """Raise ConfigError where the task cannot demonstrate predictions with the field `mixed`."""
+    task.templates.asking_for_mixed()
+    own = getattr(task, "prediction", None)
+    require(
+        own is None or "mixed" in inspect.signature(own).parameters,
+        f"{type(task).__name__}.prediction has no argument mixed, which demonstrations of the "
+        "field of that name need: give it one, or set sft.mixed_predictions=0",
+    )

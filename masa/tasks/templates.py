@@ -6,12 +6,14 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from masa.errors import ConfigError
 from masa.tasks.chat import chat_prompt, ending_tokens, leading_token
 from masa.tasks.decoding import Decoder
 from masa.tasks.encoding import Encoder, Marks
@@ -20,12 +22,16 @@ from masa.types import MetaPrediction, Prompt, TokenIds
 END_OF_REASONING = "</meta>"
 PASS_RATE_SCALE = 8
 """A pass rate is written as an integer 0..8."""
+MIXED_SCALE = 100
+"""The probability of a mixed group is written in percent: .03 and .3 are different words."""
 MAX_BRACES = 16
 """Opening braces that are tried as the start of the JSON object: \\boxed{5} may precede it."""
-_PLACEHOLDER = re.compile(r"\{(problem|hint|min_length|max_length)\}")
+_PLACEHOLDER = re.compile(r"\{(problem|hint|min_length|max_length|group_size)\}")
 
 
-def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) -> MetaPrediction:
+def parse_meta(
+    text: str, min_length: int = 1, max_length: int | None = None, mixed: bool = False
+) -> MetaPrediction:
     """Parse the prediction in a meta rollout. Never raises, whatever the text.
 
     The first JSON object after the last `</meta>` counts. A field that is missing, of another type
@@ -34,6 +40,7 @@ def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) ->
     Args:
         text: full text of the rollout.
         min_length, max_length: range of an acceptable `solution_length` (tokens).
+        mixed: whether the field `mixed` was asked for; it is not read where it was not.
     """
     parsed = _find_object(text)
     if isinstance(parsed, str):
@@ -57,21 +64,29 @@ def parse_meta(text: str, min_length: int = 1, max_length: int | None = None) ->
         notions = None
         errors.append("math_notion is not a list of strings")
 
+    percent = fields.get("mixed") if mixed else None
+    if not _is_integer(percent) or not 0 <= percent <= MIXED_SCALE:
+        percent = None
+        if mixed:
+            errors.append(f"mixed is not an integer from 0 to {MIXED_SCALE}")
+
     return MetaPrediction(
         pass_rate=None if pass_rate is None else pass_rate / PASS_RATE_SCALE,
         length=length,
         notions=None if notions is None else tuple(notions),
+        mixed=None if percent is None else percent / MIXED_SCALE,
         error="; ".join(errors) or None,
     )
 
 
-def rewrite_meta(text: str, pass_rate: int, length: int) -> str | None:
-    """The rollout with its two numbers replaced: same reasoning, same notions, valid JSON.
+def rewrite_meta(text: str, pass_rate: int, length: int, mixed: bool | None = None) -> str | None:
+    """The rollout with its numbers replaced: same reasoning, same notions, valid JSON.
 
     Args:
         text: text of a meta rollout.
         pass_rate: 0..8.
         length: tokens.
+        mixed: was the group? None where the prediction was not asked for it.
 
     Returns:
         The new text, or None where the notions cannot be read.
@@ -86,6 +101,8 @@ def rewrite_meta(text: str, pass_rate: int, length: int) -> str | None:
         "pass_rate": pass_rate,
         "solution_length": length,
     }
+    if mixed is not None:
+        fields["mixed"] = MIXED_SCALE * mixed
     # a notion must not contain another end of the reasoning
     return text[:start] + json.dumps(fields, ensure_ascii=False).replace("</", "<\\/")
 
@@ -125,7 +142,8 @@ def _fill(template: str, **values: str) -> str:
 
 @dataclass(frozen=True)
 class Templates:
-    """Prompt texts with {problem}, and optionally {hint}, {min_length} and {max_length}."""
+    """Prompt texts with {problem}, and optionally {hint}, {min_length}, {max_length} and
+    {group_size}."""
 
     solution: str
     """q_sol."""
@@ -133,6 +151,9 @@ class Templates:
     """q_meta."""
     hint: str
     """Replaces {problem} in q_sol where there are hints."""
+    meta_mixed: str | None = None
+    """q_meta that also asks for `mixed`, the percent chance that of {group_size} solutions some are
+    right and some wrong; None: the task has none."""
 
     def __post_init__(self) -> None:
         for name, needed in (
@@ -140,8 +161,10 @@ class Templates:
             ("meta", "{problem}"),
             ("hint", "{problem}"),
             ("hint", "{hint}"),
+            ("meta_mixed", "{problem}"),
         ):
-            if needed not in getattr(self, name):
+            text = getattr(self, name)
+            if text is not None and needed not in text:
                 raise ValueError(f"template {name} has no {needed}")
 
     def solution_text(self, problem: str, hints: Sequence[str] = ()) -> str:
@@ -150,10 +173,37 @@ class Templates:
             problem = _fill(self.hint, problem=problem, hint=", ".join(hints))
         return _fill(self.solution, problem=problem)
 
-    def meta_text(self, problem: str, min_length: int, max_length: int) -> str:
-        """q_meta of a problem, with the range of lengths that may be predicted (tokens)."""
-        limits = {"min_length": str(min_length), "max_length": str(max_length)}
-        return _fill(self.meta, problem=problem, **limits)
+    def meta_text(
+        self, problem: str, min_length: int, max_length: int, mixed_of: int | None = None
+    ) -> str:
+        """q_meta of a problem.
+
+        Args:
+            problem: its text.
+            min_length, max_length: range of lengths that may be predicted (tokens).
+            mixed_of: G, where the probability of a mixed group is asked for as well.
+
+        Raises:
+            ConfigError: that is asked for, and there is no such text.
+        """
+        numbers = {"min_length": str(min_length), "max_length": str(max_length)}
+        if mixed_of is None:
+            return _fill(self.meta, problem=problem, **numbers)
+        numbers["group_size"] = str(mixed_of)
+        return _fill(self.asking_for_mixed(), problem=problem, **numbers)
+
+    def asking_for_mixed(self) -> str:
+        """`meta_mixed`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.meta_mixed is None:
+            raise ConfigError(
+                "algorithm.meta.predict_mixed and sft.mixed_predictions need a text that asks for "
+                "it: the task's templates have no meta_mixed (conf/templates/boxed.yaml has one)"
+            )
+        return self.meta_mixed
 
 
 class PromptRenderer:
@@ -165,6 +215,10 @@ class PromptRenderer:
         min_length, max_length: range of solution lengths that may be predicted (tokens).
         eos_token_ids: more tokens that end a completion, from the model's generation config.
         allow_special_tokens: read special tokens in problems and notions as such; else as text.
+        mixed_of: G, where predictions also say how probable a mixed group of G solutions is.
+
+    Raises:
+        ConfigError: `mixed_of` is given, and the templates have no text for it.
     """
 
     def __init__(
@@ -175,7 +229,11 @@ class PromptRenderer:
         max_length: int,
         eos_token_ids: Sequence[int] = (),
         allow_special_tokens: bool = False,
+        mixed_of: int | None = None,
     ) -> None:
+        if mixed_of is not None:
+            templates.asking_for_mixed()
+        self.mixed_of = mixed_of
         self.eos_token_ids = ending_tokens(tokenizer, eos_token_ids)
         self.templates = templates
         self.tokenizer = tokenizer
@@ -188,6 +246,18 @@ class PromptRenderer:
         self._bos = None if self.chat else leading_token(tokenizer)
         pad = tokenizer.pad_token_id
         self.pad_token_id = self.eos_token_ids[0] if pad is None else int(pad)
+
+    def predicting_mixed_of(self, group_size: int | None) -> PromptRenderer:
+        """The same with another `mixed_of`.
+
+        Raises:
+            ConfigError: as above.
+        """
+        if group_size is not None:
+            self.templates.asking_for_mixed()
+        other = copy(self)
+        other.mixed_of = group_size
+        return other
 
     def describe(self) -> str:
         """One line on the text around the templates and the ends of completions."""
@@ -203,7 +273,8 @@ class PromptRenderer:
     def meta_prompt(self, prompt: Prompt) -> TokenIds:
         """Token ids of q_meta."""
         (problem,), marks = self._encoder.protect([prompt.problem])
-        text = self.templates.meta_text(problem, self.min_length, self.max_length)
+        limits = self.min_length, self.max_length
+        text = self.templates.meta_text(problem, *limits, self.mixed_of)
         return self._prompt(text, marks)
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> TokenIds:
@@ -217,12 +288,13 @@ class PromptRenderer:
 
     def parse(self, text: str) -> MetaPrediction:
         """`parse_meta` within this run's range of lengths."""
-        return parse_meta(text, self.min_length, self.max_length)
+        return parse_meta(text, self.min_length, self.max_length, self.mixed_of is not None)
 
-    def rewrite(self, text: str, pass_rate: int, length: int) -> TokenIds | None:
+    def rewrite(self, text: str, pass_rate: int, length: int, mixed: bool) -> TokenIds | None:
         """Token ids of `rewrite_meta` and the token that ends a turn, None where it is None."""
         length = min(max(length, self.min_length), self.max_length)
-        corrected = rewrite_meta(text, pass_rate, length)
+        asked = None if self.mixed_of is None else mixed
+        corrected = rewrite_meta(text, pass_rate, length, asked)
         if corrected is None:
             return None
         return self.assistant_turn(corrected)

@@ -40,6 +40,8 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
     if any(g.meta for g in groups):
         metrics |= meta_metrics(groups)
         metas = [c for g in groups for c in g.meta]
+        predicted = sum(len(c.token_ids) for c in metas)
+        metrics["meta/token_share"] = predicted / (predicted + sum(lengths))
         metrics["meta/mean_length"] = _mean(len(c.token_ids) for c in metas)
         metrics["meta/clipped_ratio"] = _mean(
             not c.finished and len(c.token_ids) >= meta_limit for c in metas
@@ -75,6 +77,23 @@ def meta_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "meta/pass_rate_true": _mean(actual for _, actual in pairs),
         **{f"meta/reward/{name}": _mean(score[name] for score in scores) for name in names},
         "meta/parse_rate": _mean(parsed),
+        **mixed_metrics(with_truth),
+    }
+
+
+def mixed_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Predicted probability of a mixed group against what the group was; none where no prediction
+    has one."""
+    pairs = [
+        (mixed, float(g.mixed)) for g in groups if not math.isnan(mixed := mean_mixed_prediction(g))
+    ]
+    if not pairs:
+        return {}
+    return {
+        "meta/mixed_predicted": _mean(predicted for predicted, _ in pairs),
+        "meta/mixed_true": _mean(actual for _, actual in pairs),
+        "meta/mixed_brier": _mean((predicted - actual) ** 2 for predicted, actual in pairs),
+        "meta/mixed_corr": correlation(pairs),
     }
 
 
@@ -122,6 +141,11 @@ def correlation(pairs: Sequence[tuple[float, float]]) -> float:
 def mean_prediction(group: RolloutGroup) -> float:
     """Mean predicted pass rate over the predictions that have one, NaN where none has."""
     return _mean(p.pass_rate for p in group.predictions if p.pass_rate is not None)
+
+
+def mean_mixed_prediction(group: RolloutGroup) -> float:
+    """Mean predicted probability of a mixed group, likewise."""
+    return _mean(p.mixed for p in group.predictions if p.mixed is not None)
 
 
 def _mean(values: Iterable[float]) -> float:

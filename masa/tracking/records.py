@@ -56,6 +56,7 @@ def rows(
                 "predicted_pass_rate": prediction.pass_rate,
                 "predicted_length": prediction.length,
                 "predicted_notions": prediction.notions,
+                "predicted_mixed": prediction.mixed,
                 "parse_error": prediction.error,
             }
             if group.meta_rewards:

@@ -77,14 +77,19 @@ def completion(
 
 
 def prediction(
-    pass_rate: int | None = 4, length: int | None = 10, notions: Sequence[str] | None = ()
+    pass_rate: int | None = 4,
+    length: int | None = 10,
+    notions: Sequence[str] | None = (),
+    mixed: float | None = None,
 ) -> MetaPrediction:
-    """A prediction with its pass rate in eighths; None makes a field unreadable."""
+    """A prediction with its pass rate in eighths; None makes a field unreadable, but `mixed`, which
+    it then was not asked for."""
     missing = [x for x in (pass_rate, length, notions) if x is None]
     return MetaPrediction(
-        None if pass_rate is None else pass_rate / 8,
-        length,
-        None if notions is None else tuple(notions),
+        pass_rate=None if pass_rate is None else pass_rate / 8,
+        length=length,
+        notions=None if notions is None else tuple(notions),
+        mixed=mixed,
         error="unreadable" if missing else None,
     )
 
@@ -142,9 +147,12 @@ def group(
 class CharRenderer:
     """Token id = code point, 0 ends a text; prompts begin with their kind."""
 
-    def __init__(self, min_length: int = 1, max_length: int | None = None) -> None:
+    def __init__(
+        self, min_length: int = 1, max_length: int | None = None, mixed: bool = False
+    ) -> None:
         self.min_length = min_length
         self.max_length = max_length
+        self.mixed = mixed
 
     def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
         return encode(f"meta:{prompt.problem}")
@@ -157,9 +165,11 @@ class CharRenderer:
         return list(map(decode, sequences))
 
     def parse(self, text: str) -> MetaPrediction:
-        return parse_meta(text, self.min_length, self.max_length)
+        return parse_meta(text, self.min_length, self.max_length, self.mixed)
 
-    def rewrite(self, text: str, pass_rate: int, length: int) -> tuple[int, ...] | None:
+    def rewrite(
+        self, text: str, pass_rate: int, length: int, mixed: bool
+    ) -> tuple[int, ...] | None:
         return (*encode(f"{text}|{pass_rate}|{length}"), EOS)
 
 
@@ -171,9 +181,12 @@ def decode(token_ids: Sequence[int]) -> str:
     return "".join(chr(t) for t in token_ids if t != EOS)
 
 
-def meta_text(pass_rate: Any, length: Any, notions: Any = (), before: str = "<meta>hm") -> str:
-    """A meta rollout in the format of the prompt."""
+def meta_text(
+    pass_rate: Any, length: Any, notions: Any = (), before: str = "<meta>hm", **further: Any
+) -> str:
+    """A meta rollout in the format of the prompt, with further fields."""
     fields = {"math_notion": list(notions), "pass_rate": pass_rate, "solution_length": length}
+    fields |= further
     return f"{before}</meta>{json.dumps(fields)}"
 
 
@@ -193,7 +206,9 @@ class World:
         self.solve = solve
         self.engine = ScriptedEngine(self._script, EOS)
         self.controller = Controller(config, seed)
-        self.renderer = CharRenderer(config.meta.min_length, config.response_limit)
+        self.renderer = CharRenderer(
+            config.meta.min_length, config.response_limit, config.meta.predict_mixed
+        )
         self.verified: list[tuple[Prompt, str]] = []
         self.context = RolloutContext(
             renderer=self.renderer,

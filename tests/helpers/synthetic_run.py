@@ -57,7 +57,7 @@ def prompt_rows(
             "kind": "solution", "sample": i, "text": f"step by step ```{i}``` \\boxed{{7}}",
             "tokens": n, "reward": float(ok), "advantage": 0.0, "correct": bool(ok),
             "finish_reason": "stop", "predicted_pass_rate": None, "predicted_length": None,
-            "predicted_notions": None, "parse_error": None,
+            "predicted_notions": None, "predicted_mixed": None, "parse_error": None,
             "meta_rewards": None,
         }
         for i, (ok, n) in enumerate(zip(correct, lengths, strict=True))

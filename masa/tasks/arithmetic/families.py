@@ -31,6 +31,8 @@ TEMPLATES = Templates(
     solution="Solve step by step, answer in \\boxed{}.\n{problem}\nSolution:",
     meta="Predict how solving this will go.\n{problem}\nPrediction: ",
     hint="{problem}\nHint: {hint}",
+    meta_mixed="Predict how solving this will go and whether attempts will differ.\n{problem}\n"
+    "Prediction: ",
 )
 
 METHODS: Mapping[str, Callable[[int], int]] = {

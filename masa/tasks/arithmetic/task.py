@@ -45,7 +45,7 @@ class Profile(Protocol):
         """A demonstrated solution of a problem, right or wrong."""
         ...
 
-    def prediction(self, text: str, rng: random.Random) -> str:
+    def prediction(self, text: str, rng: random.Random, mixed: bool = False) -> str:
         """A demonstrated prediction on a problem."""
         ...
 
@@ -164,9 +164,10 @@ class ArithmeticTask:
         ]
         return Demonstrated(solutions, wrong_too=True)
 
-    def prediction(self, prompt: Prompt, rng: random.Random) -> str:
-        """A demonstrated prediction on a problem, which knows nothing of the outcome."""
-        return self.profile.prediction(prompt.problem, rng)
+    def prediction(self, prompt: Prompt, rng: random.Random, mixed: bool = False) -> str:
+        """A demonstrated prediction on a problem, which knows nothing of the outcome; in the
+        profile families with the field `mixed`, where that is wanted."""
+        return self.profile.prediction(prompt.problem, rng, mixed)
 
 
 def is_held_out(problem: str) -> bool:

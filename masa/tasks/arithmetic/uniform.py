@@ -139,7 +139,7 @@ def _step(
     return f": guess {guess:02d}", guess
 
 
-def prediction(text: str, rng: random.Random) -> str:
+def prediction(text: str, rng: random.Random, mixed: bool = False) -> str:
     """A demonstrated prediction: its format is correct, its content random and over-confident.
 
     Of the problem it depends only on the counts in its reasoning: operations, and those of them

@@ -48,6 +48,19 @@ def test_the_numbers_are_the_truth(renderer):
     assert renderer.parse(text).parsed
 
 
+def test_mixed_is_overwritten_where_it_is_asked_for(renderer):
+    templates = Templates("{problem}", "{problem}", "{problem}{hint}", "{problem} of {group_size}")
+    asking = PromptRenderer(templates, byte_tokenizer(), 8, 64, mixed_of=2)
+    for correct, percent in (((True, False), 100), ((True, True), 0)):
+        expert = expert_of(scored([0.5], correct), BCConfig(mode="joint"), asking.rewrite)
+        (text,) = asking.texts([expert.token_ids])
+        assert json.loads(text.partition("</meta>")[2])["mixed"] == percent
+        assert asking.parse(text).mixed == percent / 100
+        expert = expert_of(scored([0.5], correct), BCConfig(mode="joint"), renderer.rewrite)
+        (text,) = renderer.texts([expert.token_ids])
+        assert "mixed" not in json.loads(text.partition("</meta>")[2])
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(8, 64)), min_size=2, max_size=16))
 def test_truth_of_any_group(renderer, solutions):
     correct, lengths = zip(*solutions, strict=True)
@@ -72,7 +85,7 @@ def chosen(scores, minimum=0.2):
     """Index of the meta rollout that becomes the expert."""
     texts = []
 
-    def rewrite(text, pass_rate, length):
+    def rewrite(text, pass_rate, length, mixed):
         texts.append(text)
         return (1, 0)
 

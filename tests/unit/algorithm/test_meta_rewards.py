@@ -343,3 +343,29 @@ def test_a_setting_that_the_function_refuses(name, changes):
     ((setting, value),) = changes.items()
     with pytest.raises(ConfigError, match=rf"rewards\.{name}: .*{setting} is {value!r}, it must"):
         MetaConfig(rewards=rewards)
+
+
+@given(rates, st.lists(st.booleans(), min_size=2, max_size=8))
+def test_mixed_is_the_brier_score(q, correct):
+    reward = meta_rewards.mixed(prediction(mixed=q), group(correct))
+    wrong_by = 1 - q if any(correct) and not all(correct) else q
+    assert reward == pytest.approx(1 - wrong_by * wrong_by)
+    assert meta_rewards.mixed(prediction(), group(correct)) == 0.0
+
+
+@given(rates, rates)
+def test_mixed_pays_most_for_the_true_probability(p, other):
+    def expected(q):
+        said = prediction(mixed=q)
+        of_mixed = meta_rewards.mixed(said, group((True, False)))
+        return p * of_mixed + (1 - p) * meta_rewards.mixed(said, group((False, False)))
+
+    assert expected(p) >= expected(other) - 1e-12
+
+
+def test_mixed_needs_predictions_that_have_it():
+    entry = {"_target_": "masa.algorithm.meta_rewards.mixed", "weight": 1.0}
+    rewards = paper_rewards() | {"mine": entry}
+    with pytest.raises(ConfigError, match="rewards.mine scores a field .*predict_mixed=true"):
+        MetaConfig(rewards=rewards)
+    assert len(MetaConfig(rewards=rewards, predict_mixed=True).components) == 4

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import inspect
+import json
 import math
 import re
 import subprocess
@@ -12,11 +13,13 @@ from types import SimpleNamespace
 import hydra
 import pytest
 import yaml
+from builders import model_folder
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from transformers import AutoConfig
 
+from masa import train
 from masa.algorithm.controller import Controller
 from masa.algorithm.cutoffs import MeanLengthCutoff
 from masa.algorithm.gates import CombinedGate, CountsGate, Gate, HistoryGate, PredictionGate
@@ -207,6 +210,18 @@ def test_settings_that_contradict_each_other_are_refused():
     refused(lambda: MetaConfig(rewards=none), "meta.group_size=0")
     refused(lambda: MetaConfig(group_size=0, rewards=none), "weight")  # validation may predict
     refused(lambda: AlgorithmConfig(response_limit=100), "min_length", "response_limit")
+
+
+def test_predictions_of_a_mixed_group_need_a_text_that_asks_for_them(tmp_path):
+    rows = [{"problem": f"{i} + {i}", "answer": str(2 * i)} for i in range(200)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["task=hub", f"task.path={tmp_path}/sums.jsonl", "algorithm=masa_calibrated"]
+    command += ["engine=hf", "model=hub", f"model.name={model_folder(tmp_path / 'model')}"]
+    train.check(compose(*command))
+    refused(
+        lambda: train.check(compose(*command, "~task.templates.meta_mixed")),
+        "predict_mixed", "meta_mixed",
+    )  # fmt: skip
 
 
 def run_config(**changes):
@@ -462,9 +477,13 @@ def test_presets_hold_the_papers_numbers(name):
     assert (a.eps_low, a.eps_high) == bounds
     assert (a.dual_clip, a.kl_beta, a.entropy_coef, a.mismatch) == (10, 0, 0, "none")
     settings = {c.name: (c.weight, dict(c.function.keywords)) for c in a.meta.components}
-    assert settings == {
-        "difficulty": (1, {"base": 0.01}), "length": (1, {"strict": False}), "notion": (1, {}),
+    of_paper = 0.2 if name == "masa_calibrated" else 1
+    mixed = {} if name != "masa_calibrated" else {"mixed": (1, {})}
+    assert settings == mixed | {
+        "difficulty": (of_paper, {"base": 0.01}), "length": (of_paper, {"strict": False}),
+        "notion": (of_paper, {}),
     }  # fmt: skip
+    assert a.meta.predict_mixed == bool(mixed)
     assert a.meta.min_length == 128
     papers = {"masa_v1": 16, "greso": 0, "grpo_counts": 0}
     assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
@@ -494,6 +513,7 @@ def test_presets_switch_on_what_they_say():
         "grpo_counts": (False, "off", True, False, False),
         "masa_dapo": (True, "off", True, True, False),
         "masa": (True, "off", False, False, False),
+        "masa_calibrated": (True, "off", True, True, False),
         "masa_combined": (True, "off", True, True, False),
         "masa_efficient": (True, "off", True, True, False),
         "masa_v1": (True, "joint", True, True, False),

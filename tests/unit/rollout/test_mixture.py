@@ -1,6 +1,7 @@
 """Demonstrations as batches: prompts of RL, shares, epochs, limits, ranks, the loss."""
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,7 @@ from masa.rollout.demonstrations import (
     build_sets,
     cross_entropy,
     kept_once,
+    mixed_share,
     self_sampled,
 )
 from masa.tasks.demonstrations import Demonstrated, PredictionForm
@@ -83,6 +85,35 @@ def test_prompts_are_those_of_rl(renderer):
     kinds = [one.kind for one in mixture[:1000]]
     assert kinds.count("prediction") == pytest.approx(300, abs=50)
     assert kinds.count("hinted") == pytest.approx(210, abs=45)
+
+
+def test_predictions_with_and_without_mixed(renderer):
+    """Each under the prompt that asks for it; without any the numbers are those of before."""
+    asking = replace(
+        TEMPLATES, meta_mixed="Predict {min_length}-{max_length}, {group_size}: {problem}"
+    )
+    plain, both = PromptRenderer(asking, byte_tokenizer(), 4, 60), Task()
+    both.templates = asking
+    made = {
+        share: build_sets(
+            Demonstrated(solutions(both)), both, plain, ALGORITHM,
+            DemonstrationConfig(held_out=3, predictions=0.5, mixed_predictions=share), seed=3,
+        ).train[:1000]
+        for share in (None, 0.0, 0.25, 1.0)
+    }  # fmt: skip
+    assert made[None] == made[0.0] == sets(renderer, predictions=0.5).train[:1000]
+    for share, mixture in made.items():
+        predictions = [one for one in mixture if one.kind == "prediction"]
+        with_it = 0
+        for one in predictions:
+            asked = ", 16: " in plain.texts([one.prompt_ids])[0]
+            text = plain.texts([one.token_ids])[0]
+            assert parse_meta(text, mixed=asked).parsed and ('"mixed"' in text) == asked
+            with_it += asked
+        assert with_it == pytest.approx((share or 0) * len(predictions), abs=40)
+    asked_for = replace(ALGORITHM, meta=replace(ALGORITHM.meta, predict_mixed=True))
+    assert mixed_share(DemonstrationConfig(), asked_for) == 1
+    assert mixed_share(DemonstrationConfig(mixed_predictions=0.5), asked_for) == 0.5
 
 
 def test_a_chat_template_surrounds_both(tmp_path):

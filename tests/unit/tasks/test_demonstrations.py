@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from builders import prompt
@@ -15,6 +16,8 @@ from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask, is_held_out
 from masa.tasks.demonstrations import (
     PredictionForm,
     accepted,
+    check_mixed_predictions,
+    draw_prediction,
     dressed,
     frequent_words,
     require_demonstrations,
@@ -231,6 +234,41 @@ def test_predictions_have_the_form_and_say_nothing():
     pairs = list(zip(firsts, rates, strict=True))
     table = [[pairs.count((word, rate)) for rate in range(9)] for word in sorted(set(firsts))]
     assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_a_probability_of_a_mixed_group_says_nothing_either():
+    form, rng = PredictionForm(uniform_lengths(8, 400), ["case", "parity"]), random.Random(0)
+    texts = [form.draw(prompt(problem="x"), rng, mixed=True) for _ in range(3000)]
+    parsed = [parse_meta(text, 8, 400, mixed=True) for text in texts]
+    assert all(prediction.parsed for prediction in parsed)
+    percents = [round(100 * prediction.mixed) for prediction in parsed]
+    assert stats.chisquare([percents.count(n) for n in range(101)]).pvalue > 1e-3
+    rates = [prediction.pass_rate for prediction in parsed]
+    assert abs(stats.spearmanr(rates, percents).statistic) < 0.06
+    assert all(f" {n} %.</meta>" in text for n, text in zip(percents, texts, strict=True))
+
+
+def test_a_task_that_writes_its_own_predictions_says_whether_it_can_write_mixed():
+    class Own:
+        templates = replace(BOXED, meta_mixed="{problem} {group_size}")
+
+        def prediction(self, prompt, rng):
+            return "plain"
+
+    class Both(Own):
+        def prediction(self, prompt, rng, mixed=False):
+            return "with it" if mixed else "plain"
+
+    form = PredictionForm([9], [])
+    with pytest.raises(ConfigError, match=r"Own.prediction has no argument mixed"):
+        check_mixed_predictions(Own())
+    check_mixed_predictions(Both())
+    said = [draw_prediction(Both(), form, prompt(), random.Random(0), m) for m in (True, False)]
+    assert said == ["with it", "plain"]
+    assert draw_prediction(Own(), form, prompt(), random.Random(0)) == "plain"
+    Own.templates = BOXED
+    with pytest.raises(ConfigError, match="meta_mixed"):
+        check_mixed_predictions(Both())
 
 
 def test_notions_are_not_in_the_problem():

@@ -1,11 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from builders import byte_tokenizer, meta_text, prompt
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from masa.errors import ConfigError
 from masa.tasks.templates import PromptRenderer, Templates, parse_meta, rewrite_meta
 
 anything = st.text(st.characters())  # lone surrogates and control characters included
@@ -135,6 +137,27 @@ def test_position_of_the_prediction():
     assert parse_meta(f'{END}{{"pass_rate": 1, "pass_rate": 5}}').pass_rate == 5 / 8
 
 
+@pytest.mark.parametrize("value", [-1, 101, 30.0, "30", True, None, [], math.nan])
+def test_a_probability_of_a_mixed_group_is_a_percentage(value):
+    for text in (meta_text(4, 9, mixed=value), meta_text(4, 9)):
+        prediction = parse_meta(text, mixed=True)
+        assert (prediction.mixed, prediction.pass_rate, prediction.length) == (None, 0.5, 9)
+        assert prediction.error == "mixed is not an integer from 0 to 100"
+        # not asked for, it is not looked at
+        assert parse_meta(text).parsed and parse_meta(text).mixed is None
+    assert parse_meta(meta_text(4, 9, mixed=30)).mixed is None
+
+
+@given(st.integers(0, 100))
+def test_percentages_are_told_apart(percent):
+    prediction = parse_meta(meta_text(4, 9, mixed=percent), mixed=True)
+    assert prediction.parsed and prediction.mixed == percent / 100
+    for truth in (True, False):
+        rewritten = rewrite_meta(meta_text(4, 9, ["sum"], mixed=percent), 3, 10, truth)
+        assert parse_meta(rewritten, mixed=True).mixed == float(truth)
+        assert parse_meta(rewritten, mixed=True).parsed
+
+
 def test_range_of_lengths():
     for length, fine in [(0, False), (7, False), (8, True), (64, True), (65, False)]:
         assert (parse_meta(meta_text(4, length), 8, 64).length == length) == fine
@@ -208,7 +231,30 @@ def test_templates_are_filled(renderer):
     )
 
 
-pieces = st.sampled_from(["{problem}", "{hint}", "{min_length}", "{max_length}", "{", "}", "{x}"])
+def test_the_text_that_asks_for_mixed(tokenizer):
+    asking = replace(TEMPLATES, meta_mixed="Of {problem}: {min_length} and {group_size} tries")
+    renderer = PromptRenderer(asking, tokenizer, 8, 64, mixed_of=16)
+    question = prompt(problem="1+1")
+    assert text_of(renderer, renderer.meta_prompt(question)) == "Of 1+1: 8 and 16 tries"
+    plain = renderer.predicting_mixed_of(None)
+    assert text_of(plain, plain.meta_prompt(question)).startswith("Of 1+1: {")
+    text = meta_text(4, 8, mixed=7)
+    assert (renderer.parse(text).mixed, plain.parse(text).mixed) == (0.07, None)
+    assert renderer.mixed_of == 16
+
+
+def test_templates_without_that_text_are_refused(tokenizer):
+    with pytest.raises(ConfigError, match="the task's templates have no meta_mixed"):
+        PromptRenderer(TEMPLATES, tokenizer, 8, 64, mixed_of=4)
+    with pytest.raises(ConfigError, match="meta_mixed"):
+        PromptRenderer(TEMPLATES, tokenizer, 8, 64).predicting_mixed_of(4)
+    with pytest.raises(ValueError, match="template meta_mixed has no {problem}"):
+        replace(TEMPLATES, meta_mixed="{group_size}")
+
+
+pieces = st.sampled_from(
+    ["{problem}", "{hint}", "{min_length}", "{max_length}", "{group_size}", "{", "}", "{x}"]
+)
 braces = st.lists(pieces | clean, max_size=5).map("".join)
 
 
@@ -247,7 +293,7 @@ def test_the_dialogue_parses_within_its_range(renderer):
 @given(st.lists(clean, max_size=3), st.integers(0, 8), st.integers(1, 200))
 def test_cloning_targets_are_valid_and_true(renderer, notions, pass_rate, length):
     text = meta_text(1, 2, notions)
-    target = renderer.rewrite(text, pass_rate, length)
+    target = renderer.rewrite(text, pass_rate, length, True)
     if parse_meta(text).notions is None:
         assert target is None
         return
@@ -257,4 +303,4 @@ def test_cloning_targets_are_valid_and_true(renderer, notions, pass_rate, length
     assert truth.parsed and truth.notions == tuple(notions)
     assert truth.pass_rate == pass_rate / 8
     assert truth.length == min(max(length, 8), 64)
-    assert renderer.rewrite("nothing", pass_rate, length) is None
+    assert renderer.rewrite("nothing", pass_rate, length, True) is None

@@ -110,6 +110,33 @@ def test_alignment_by_hand():
     assert metrics["meta/reward"] == pytest.approx(sum(rewards) / 6)
 
 
+def test_mixed_groups_by_hand():
+    said = [(0.9, 0.7), (0.4, None), (0.1, 0.0), (0.3, 0.3)]
+    seen = [(True, False), (False, True), (False, False), ()]
+    groups = [
+        group(correct, predictions=[prediction(mixed=q) for q in chances])
+        for correct, chances in zip(seen, said, strict=True)
+    ]
+    metrics = meta_metrics(groups)
+    assert metrics["meta/mixed_predicted"] == pytest.approx((0.8 + 0.4 + 0.05) / 3)
+    assert metrics["meta/mixed_true"] == pytest.approx(2 / 3)
+    assert metrics["meta/mixed_brier"] == pytest.approx((0.2**2 + 0.6**2 + 0.05**2) / 3)
+    r = stats.pearsonr([0.8, 0.4, 0.05], [1, 1, 0]).statistic
+    assert metrics["meta/mixed_corr"] == pytest.approx(r)
+    plain = meta_metrics([group((True, False), predictions=[prediction()])])
+    assert not any("mixed" in name for name in plain)
+
+
+def test_share_of_predictions_in_the_sampled_tokens():
+    groups = [
+        group((True, False), (4, 5), predictions=[prediction()] * 2),
+        group((), predictions=[prediction()]),
+    ]
+    # three tokens each
+    assert rollout_metrics(groups, 99)["meta/token_share"] == pytest.approx(9 / 18)
+    assert "meta/token_share" not in rollout_metrics([group()], 99)
+
+
 def test_rewards_by_hand():
     groups = [
         rolled_out((True, True, False, False), False, lengths=(4, 5, 6, 7)),

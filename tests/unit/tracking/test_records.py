@@ -59,6 +59,7 @@ def test_rows_against_groups(tmp_path):
             assert row["predicted_length"] == predicted.length
             notions = row["predicted_notions"]
             assert (None if notions is None else tuple(notions)) == predicted.notions
+            assert row["predicted_mixed"] == predicted.mixed
             assert row["parse_error"] == predicted.error
             assert row["meta_rewards"] == (list(g.meta_scores[i].items()) if g.uncensored else None)
             assert row["reward"] == (g.meta_rewards[i] if g.uncensored else None)
@@ -70,7 +71,7 @@ def test_rows_against_groups(tmp_path):
             assert row["reward"] == float(correct)
             assert row["advantage"] == g.solution_advantages[i]
             for name in ("predicted_pass_rate", "predicted_length", "predicted_notions",
-                         "parse_error", "meta_rewards"):  # fmt: skip
+                         "predicted_mixed", "parse_error", "meta_rewards"):  # fmt: skip
                 assert row[name] is None
     assert next(rows, None) is None
 
