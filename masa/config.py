@@ -198,6 +198,32 @@ class ControlConfig:
 
 
 @dataclass
+class SelectionConfig:
+    """What takes the place of skipped prompts."""
+
+    refill: bool = False
+    """While the gate is active, further prompts are drawn and decided until
+    trainer.prompts_per_rollout are let through. false, as in the paper: a skipped prompt leaves its
+    place empty."""
+    max_draws: int = 4
+    """Draws of trainer.prompts_per_rollout prompts that a refilled rollout may take, its first
+    included."""
+    max_tokens: int | None = None
+    """No further prompt is drawn once a rollout is expected to sample this many tokens: its
+    predictions so far, and for each solution the cutoff's limit. null: no such bound."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.max_draws >= 1,
+            f"selection.max_draws is {self.max_draws}, it must be >= 1",
+        )
+        require(
+            self.max_tokens is None or self.max_tokens >= 1,
+            f"selection.max_tokens is {self.max_tokens}, it must be >= 1 or null",
+        )
+
+
+@dataclass
 class ObjectiveConfig:
     """Advantages, policy loss and what goes into it."""
 
@@ -283,6 +309,7 @@ class AlgorithmConfig(ObjectiveConfig):
     gate: GateConfig = field(default_factory=GateConfig)
     cutoff: CutoffConfig = field(default_factory=CutoffConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

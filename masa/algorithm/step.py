@@ -55,6 +55,31 @@ class RolloutContext:
     task_rewards: TaskRewards = field(default_factory=lambda: TaskRewards({}))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Considered:
+    """A prompt before its solutions: what is predicted of it, and what is decided by that."""
+
+    prompt: Prompt
+    meta_prompt_ids: TokenIds
+    """Token ids of q_meta."""
+    meta: tuple[Completion, ...]
+    """Meta rollouts so far."""
+    predictions: tuple[MetaPrediction, ...]
+    """Their predictions, in the same order."""
+    plan: PromptPlan
+
+    @property
+    def let_through(self) -> bool:
+        """True where solutions will be sampled."""
+        return self.plan.max_tokens > 0
+
+    def expected_tokens(self, config: AlgorithmConfig) -> int:
+        """Tokens of its meta rollouts so far, and of its solutions if each takes the cutoff's
+        limit."""
+        each = min(self.plan.cutoff_tokens, self.plan.max_tokens)
+        return sum(len(c.token_ids) for c in self.meta) + config.group_size * each
+
+
 def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> list[RolloutGroup]:
     """Roll out one step for this rank's prompts: one group per prompt, in their order::
 
@@ -73,49 +98,97 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
         step: rollout number, from 1; 0 is validation.
         context: engine, renderer, verifier, controller, algorithm and run seed.
     """
-    config, controller = context.config, context.controller
-    phase = controller.phase(step)
+    if context.controller.phase(step).predicts_first:
+        return solve(consider(prompts, step, context), step, context)
+    limit = context.config.response_limit
     meta_requests = [meta_request(prompt, step, context) for prompt in prompts]
-    if phase.predicts_first:
-        meta = sample(meta_requests, context)
-        predictions = [parse(completions, context) for completions in meta]
-        plans = list(map(controller.decide, prompts, predictions, [phase] * len(prompts)))
-        hints = [hinted(predicted) if phase.hints else () for predicted in predictions]
-        solution_requests = [
-            solution_request(prompt, step, context, plan.max_tokens, hint, plan.cutoff_tokens)
-            for prompt, plan, hint in zip(prompts, plans, hints, strict=True)
-        ]
-        solutions = sample(solution_requests, context)
-    else:
-        solution_requests = [
-            solution_request(prompt, step, context, config.response_limit) for prompt in prompts
-        ]
-        both = sample([*meta_requests, *solution_requests], context)
-        meta, solutions = both[: len(prompts)], both[len(prompts) :]
-        predictions = [parse(completions, context) for completions in meta]
-        plans = list(map(controller.decide, prompts, predictions, [phase] * len(prompts)))
+    requests = [solution_request(prompt, step, context, limit) for prompt in prompts]
+    both = sample([*meta_requests, *requests], context)
+    meta, solutions = both[: len(prompts)], both[len(prompts) :]
+    considered = decide(prompts, meta_requests, meta, step, context)
+    return judged(considered, requests, solutions, step, context)
 
+
+def consider(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> list[Considered]:
+    """Predict and decide: the first half of `collect` where solutions depend on predictions."""
+    requests = [meta_request(prompt, step, context) for prompt in prompts]
+    return decide(prompts, requests, sample(requests, context), step, context)
+
+
+def solve(
+    considered: Sequence[Considered], step: int, context: RolloutContext
+) -> list[RolloutGroup]:
+    """Solve and judge: the second half, in one batch of the engine for all prompts let through."""
+    hints = context.controller.phase(step).hints
+    requests = [
+        solution_request(
+            one.prompt,
+            step,
+            context,
+            one.plan.max_tokens,
+            hinted(one.predictions) if hints else (),
+            one.plan.cutoff_tokens,
+        )
+        for one in considered
+    ]
+    return judged(considered, requests, sample(requests, context), step, context)
+
+
+def decide(
+    prompts: Sequence[Prompt],
+    requests: Sequence[Request],
+    meta: Sequence[tuple[Completion, ...]],
+    step: int,
+    context: RolloutContext,
+) -> list[Considered]:
+    """What the meta rollouts of each prompt predict, and what the controller makes of it."""
+    phase = context.controller.phase(step)
+    considered = []
+    for prompt, request, completions in zip(prompts, requests, meta, strict=True):
+        predictions = tuple(context.renderer.parse(completion.text) for completion in completions)
+        considered.append(
+            Considered(
+                prompt=prompt,
+                meta_prompt_ids=request.prompt_ids,
+                meta=completions,
+                predictions=predictions,
+                plan=context.controller.decide(prompt, predictions, phase),
+            )
+        )
+    return considered
+
+
+def judged(
+    considered: Sequence[Considered],
+    requests: Sequence[Request],
+    solutions: Sequence[tuple[Completion, ...]],
+    step: int,
+    context: RolloutContext,
+) -> list[RolloutGroup]:
+    """The groups of prompts whose solutions are sampled: verdicts, rewards, advantages."""
+    config = context.config
+    prompts = [one.prompt for one in considered]
     scores = judge(prompts, solutions, context.verify)
     further = context.task_rewards(prompts, solutions, step)
     groups = [
         RolloutGroup(
-            prompt=without_columns(prompts[i], controller.columns),
-            meta_prompt_ids=meta_requests[i].prompt_ids,
-            solution_prompt_ids=solution_requests[i].prompt_ids,
-            plan=plans[i],
-            meta=meta[i],
-            predictions=predictions[i],
+            prompt=without_columns(one.prompt, context.controller.columns),
+            meta_prompt_ids=one.meta_prompt_ids,
+            solution_prompt_ids=requests[i].prompt_ids,
+            plan=one.plan,
+            meta=one.meta,
+            predictions=one.predictions,
             solutions=solutions[i],
             scores=scores[i],
             correct=tuple(score >= context.correct_at for score in scores[i]),
-            uncensored=is_uncensored(solutions[i], plans[i], config.response_limit),
+            uncensored=is_uncensored(solutions[i], one.plan, config.response_limit),
             task_rewards=further[i],
             shaped_scores=tuple(
                 score + context.task_rewards.weighted(rewards)
                 for score, rewards in zip(scores[i], further[i], strict=True)
             ),
         )
-        for i in range(len(prompts))
+        for i, one in enumerate(considered)
     ]
     return [reward(group, config) for group in groups]
 
@@ -160,11 +233,6 @@ def sample(requests: Sequence[Request], context: RolloutContext) -> list[tuple[C
     sampled = context.generate(requests)
     texts = iter(context.renderer.texts([c.token_ids for group in sampled for c in group]))
     return [tuple(replace(c, text=next(texts)) for c in group) for group in sampled]
-
-
-def parse(meta: Sequence[Completion], context: RolloutContext) -> tuple[MetaPrediction, ...]:
-    """The predictions that meta rollouts make."""
-    return tuple(context.renderer.parse(completion.text) for completion in meta)
 
 
 def judge(
@@ -251,6 +319,18 @@ def keep_mixed(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup
         else:
             rest.append(replace(group, kept=False))
     return chosen + rest
+
+
+def keep_places(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup]:
+    """Of a refilled rollout, the prompts that were rolled out first, then the skipped ones.
+
+    A rollout has `target` places. A skipped prompt counts in the loss's mean
+    (`skipped_denominator`) only where no other took its place.
+    """
+    rolled_out = [group for group in groups if not group.skipped]
+    skipped = [group for group in groups if group.skipped]
+    empty = target - len(rolled_out)
+    return rolled_out + [replace(group, kept=i < empty) for i, group in enumerate(skipped)]
 
 
 def training_samples(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[Sample]:

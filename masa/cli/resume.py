@@ -19,6 +19,9 @@ LAYOUT = (
 digits."""
 
 ADDED = {
+    "algorithm.selection.max_draws": 4,
+    "algorithm.selection.max_tokens": None,
+    "algorithm.selection.refill": False,
     "allow_special_tokens": False,
     "optimizer.beta1": 0.9,
     "optimizer.beta2": 0.999,

@@ -162,7 +162,10 @@ class RecordedEngine:
                 f"{where} was skipped in {run}, and is rolled out now: a gate that skips less can "
                 "only be played on a run that skipped nothing (algorithm.gate.enabled=false)"
             )
-        return f"{where} is not in {run}: task, sampler or algorithm.dynamic_sampling differ"
+        return (
+            f"{where} is not in {run}: task, sampler, algorithm.dynamic_sampling or "
+            "algorithm.selection differ"
+        )
 
     def _where(self, request: Request, seed: int) -> str:
         of_training = {

@@ -8,18 +8,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.expert import ExpertPool, expert_of
-from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
+from masa.algorithm.step import (
+    RolloutContext,
+    Verify,
+    collect,
+    keep_mixed,
+    training_samples,
+)
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.errors import ConfigError, EngineError, TrainingError
 from masa.plugins import observe
-from masa.rollout.loader import Draw
+from masa.rollout.loader import Draws
 from masa.rollout.packing import (
     build_update,
     chosen_layout,
@@ -27,6 +33,7 @@ from masa.rollout.packing import (
     rank_shard,
     real_tokens,
 )
+from masa.rollout.refill import refilled
 from masa.rollout.samplers import PromptSampler
 from masa.rollout.start import FirstRollouts
 from masa.tasks.templates import PromptRenderer
@@ -43,6 +50,8 @@ from masa.training.collectives import (
 from masa.training.module import MasaModule
 from masa.training.stopping import StopSignal
 from masa.types import Completion, Engine, Prompt, Request, RolloutGroup, Sample, StepBatch, Update
+
+T = TypeVar("T")
 
 
 class RolloutCallback(L.Callback):
@@ -159,10 +168,10 @@ class RolloutCallback(L.Callback):
             self.engine = None
         self.wait_for_records()
 
-    def __call__(self, prompts: Sequence[Prompt], step: int, draw: Draw) -> StepBatch:
+    def __call__(self, prompts: Sequence[Prompt], step: int, draw: Draws) -> StepBatch:
         """Roll out `prompts`, this rank's share of rollout `step`, from the current policy.
 
-        `draw` gives further prompts where dynamic sampling asks for them.
+        `draw` gives further prompts where refill or dynamic sampling asks for them.
         """
         self._timings = {}
         with self._timed("rollout"):
@@ -177,9 +186,12 @@ class RolloutCallback(L.Callback):
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
             metrics = rollout_metrics(groups, self.algorithm.meta.response_limit)
-            kept = groups
+            kept, target = groups, self.settings.prompts_per_rollout
+            if self.algorithm.selection.refill:
+                metrics["selection/drawn"] = float(len(groups))
+                metrics["selection/kept"] = float(sum(not group.skipped for group in groups))
+                metrics["selection/draws"] = float(draw.made)
             if self.algorithm.dynamic_sampling:
-                target = self.settings.prompts_per_rollout
                 metrics["dynamic_sampling/extra_prompts"] = float(len(groups) - target)
                 kept = keep_mixed(groups, target)
                 metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in kept))
@@ -202,14 +214,15 @@ class RolloutCallback(L.Callback):
         step: int,
         config: AlgorithmConfig,
         split: str,
-        draw: Draw | None = None,
+        draw: Draws | None = None,
         renderer: PromptRenderer | None = None,
         verify: Verify | None = None,
     ) -> list[RolloutGroup]:
         """Groups of all ranks, in the order of the prompts before they were split over the ranks.
 
-        With `draw`, dynamic sampling takes further prompts until enough groups are mixed. The
-        engine samples from the policy as it is now. The rollouts are being written to
+        With `draw`, refill takes further prompts until enough are let through, and dynamic
+        sampling until enough groups are mixed. A refilled rollout has the skipped prompts last.
+        The engine samples from the policy as it is now. The rollouts are being written to
         `rollouts/<split>-<step>.parquet` until `wait_for_records` returns. `renderer` and `verify`
         stand in for the task's.
         """
@@ -230,10 +243,13 @@ class RolloutCallback(L.Callback):
         # validation samples with the same seeds at every step: its curve shows the policy alone
         seeded_by = step if split == "train" else 0
 
+        gate_active = self.controller.phase(seeded_by).gate
+
         def collected(prompts: Sequence[Prompt]) -> list[RolloutGroup]:
-            local = collect(prompts, seeded_by, context)
-            with self._timed("gather"):
-                return interleave_over_ranks(local, self.ranks_per_engine)
+            if draw is None or not (config.selection.refill and gate_active):
+                return self._gathered(collect(prompts, seeded_by, context))
+            places = self.settings.prompts_per_rollout
+            return refilled(prompts, draw, places, seeded_by, context, self._gathered)
 
         groups = collected(prompts)
         # every rank holds the groups of all, so all ranks draw equally often
@@ -250,6 +266,11 @@ class RolloutCallback(L.Callback):
                 groups, step, split, config.meta.response_limit, path, self.settings.record_tokens
             )
         return groups
+
+    def _gathered(self, items: Sequence[T]) -> list[T]:
+        """Those of all ranks, in the order of the prompts before they were split over the ranks."""
+        with self._timed("gather"):
+            return interleave_over_ranks(items, self.ranks_per_engine)
 
     def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Completions of this rank's requests, whichever engine samples them."""

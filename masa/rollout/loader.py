@@ -3,14 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from masa.types import Prompt, StepBatch
 
-Draw = Callable[[], Sequence[Prompt]]
-"""This rank's share of a further batch of prompts."""
-Rollout = Callable[[Sequence[Prompt], int, Draw], StepBatch]
+
+class Draws:
+    """The prompts of one rollout: draw after draw of the sampler, none twice.
+
+    Args:
+        draw: the next draw, over all ranks.
+        rank, world_size: this engine and their number: of what is asked for at a time it takes
+            every `world_size`-th prompt.
+    """
+
+    def __init__(
+        self, draw: Callable[[], Sequence[Prompt]], rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.draw = draw
+        self.rank = rank
+        self.world_size = world_size
+        self.made = 0
+        """Draws so far."""
+        self._seen: set[str] = set()
+        self._left: list[Prompt] = []
+
+    def __call__(self) -> list[Prompt]:
+        """This rank's share of a whole draw; what is left of the one before is left out."""
+        self._left = []
+        return self._share(self._fresh())
+
+    def take(self, count: int, most: int) -> tuple[list[Prompt], int]:
+        """Further prompts: what is left of the last draw, then further draws.
+
+        Args:
+            count: how many are asked for, over all ranks.
+            most: draws of the rollout at most.
+
+        Returns:
+            This rank's share of them, and how many they are over all ranks: fewer than `count`
+            where these draws hold no more.
+        """
+        while len(self._left) < count and self.made < most:
+            self._left += self._fresh()
+        taken, self._left = self._left[:count], self._left[count:]
+        return self._share(taken), len(taken)
+
+    def _fresh(self) -> list[Prompt]:
+        self.made += 1
+        # a second draw may lie in the next epoch
+        fresh = [prompt for prompt in self.draw() if prompt.id not in self._seen]
+        self._seen.update(prompt.id for prompt in fresh)
+        return fresh
+
+    def _share(self, prompts: list[Prompt]) -> list[Prompt]:
+        return prompts[self.rank :: self.world_size]
+
+
+Rollout = Callable[[Sequence[Prompt], int, Draws], StepBatch]
 """(this rank's prompts, rollout number, how to get more prompts) -> what to train on."""
 
 
@@ -52,17 +102,14 @@ class RolloutLoader:
             step = self.completed + 1
             # the draws of a rollout that is given up do not count
             self._drawing = self.drawn
-            draw = partial(self._draw, set())
-            batch = self.rollout(draw(), step, draw)
+            draws = Draws(self._draw, self.rank, self.world_size)
+            batch = self.rollout(draws(), step, draws)
             self.completed, self.drawn = step, self._drawing
             yield batch
 
-    def _draw(self, seen: set[str]) -> list[Prompt]:
+    def _draw(self) -> Sequence[Prompt]:
         self._drawing += 1
-        # a second draw may lie in the next epoch
-        fresh = [prompt for prompt in self.draw(self._drawing) if prompt.id not in seen]
-        seen.update(prompt.id for prompt in fresh)
-        return fresh[self.rank :: self.world_size]
+        return self.draw(self._drawing)
 
     def state_dict(self) -> dict[str, Any]:
         """The cursors: rollouts completed, and draws of prompts."""

@@ -6,7 +6,7 @@ import torch
 from builders import epochs, prompts
 
 from masa.rollout.datamodule import MasaDataModule
-from masa.rollout.loader import RolloutLoader
+from masa.rollout.loader import Draws, RolloutLoader
 from masa.rollout.samplers import ShuffledEpochs
 from masa.types import StepBatch
 
@@ -90,6 +90,32 @@ def test_further_draws_move_the_cursor_and_repeat_no_prompt():
     for (_, whole), (_, one), (_, two) in zip(straight, *shares, strict=True):
         for part, left, right in zip(whole, one, two, strict=True):
             assert part[::2] == left and part[1::2] == right
+
+
+def test_prompts_taken_a_few_at_a_time_are_those_of_the_draws():
+    def run(counts, rank=0, world_size=1):
+        numbers = iter(range(1, 99))
+        draws = Draws(lambda: draw_of(next(numbers)), rank, world_size)
+        parts = [(draws(), 4), *(draws.take(count, 3) for count in counts)]
+        return [[p.id for p in part] for part, _ in parts], [n for _, n in parts], draws.made
+
+    draw_of = epochs(12, 4, seed=0)
+    in_order = [p.id for number in (1, 2, 3) for p in draw_of(number)]
+    parts, counts, made = run([1, 2, 3, 5, 2])
+    assert counts == [4, 1, 2, 3, 2, 0] and made == 3
+    assert [name for part in parts for name in part] == in_order
+    assert run([2])[2] == 2 and run([4])[2] == 2 and run([5])[2] == 3
+    (one, _, _), (two, _, _) = (run([1, 2, 3, 5, 2], rank, 2) for rank in range(2))
+    for whole, left, right in zip(parts, one, two, strict=True):
+        assert whole[::2] == left and whole[1::2] == right
+
+
+def test_a_whole_draw_leaves_out_the_rest_of_the_one_before():
+    numbers = iter(range(1, 99))
+    draws = Draws(lambda: epochs(12, 4, seed=0)(next(numbers)))
+    draws()
+    draws.take(1, 2)
+    assert draws() == epochs(12, 4, seed=0)(3)
 
 
 # --- under Lightning
