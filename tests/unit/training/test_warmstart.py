@@ -5,10 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
+from hydra.utils import instantiate
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from masa.cli.config_store import conf_dir
+from masa.rollout.build import build_task
 from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask
 from masa.training import warmstart as module
 from masa.training.warmstart import cached, fingerprint, own_environment, untrained
@@ -131,3 +135,16 @@ def test_masa_sft_is_no_rank_of_the_run():
     ranks += ["GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "TORCHELASTIC_RUN_ID", "SLURM_PROCID"]
     others = {"PATH": "p", "MASA_CACHE": "c", "OMP_NUM_THREADS": "1", "HOSTNAME": "h"}
     assert own_environment(others | dict.fromkeys(ranks, "1")) == others
+
+
+def test_the_default_model_comes_with_the_package():
+    """`make weights` is due where this fails: the built-in task or its demonstrations changed."""
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("config", ["task=arithmetic", "model.cache_dir=/nowhere"])
+    folder = instantiate(cfg.model).resolve(build_task(cfg.task))
+    assert folder.parent == module.SHIPPED
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.get_vocab() == build_task(cfg.task).tokenizer().get_vocab()
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.dtype == torch.float32 and model.config.vocab_size == len(tokenizer)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2.2e6

@@ -1,0 +1,72 @@
+"""How soon predictions align, and what a gate by them keeps: a table over the seeds of each method.
+
+    python experiments/selection/table.py RUN_DIRECTORY [...] [--at 5 10 20] [--accuracy 20 60]
+
+Predictions and the gate's decisions are those on held-out prompts, whose outcomes are all known.
+Means with 95 % t intervals over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pandas as pd
+
+from masa.analysis.compare_methods import group_runs
+from masa.analysis.load import Run, find_runs, load_run
+from masa.statistics import t_mean
+
+
+def held_out(run: Run, step: int) -> Iterator[tuple[str, float]]:
+    """Alignment and gate on the held-out prompts of a validation."""
+    row = run.metrics[run.metrics["step"] == step].iloc[-1]
+    for name in ("pass_rate_corr", "mixed_corr"):
+        if f"val/{name}" in row:
+            yield f"{name} at {step}", row[f"val/{name}"]
+    prompts = run.held_out(step)
+    mixed = prompts["pass_rate"].between(0, 1, inclusive="neither")
+    skip, tokens = prompts["would_skip"].astype(bool), prompts["tokens"]
+    yield f"would skip at {step}", skip.mean()
+    yield f"precision at {step}", (~mixed[skip]).mean()
+    yield f"recall at {step}", skip[~mixed].mean()
+    yield f"mixed kept at {step}", (~skip[mixed]).mean()
+    yield f"tokens kept at {step}", tokens[~skip].sum() / tokens.sum()
+
+
+def course(run: Run, step: int) -> Iterator[tuple[str, float]]:
+    """Accuracy and cost up to a validation."""
+    metrics = run.metrics
+    row = metrics[metrics["step"] == step].iloc[-1]
+    so_far = metrics[metrics["step"].between(1, step) & metrics["completions/total_tokens"].notna()]
+    yield f"accuracy at {step}", row["val/accuracy"]
+    yield f"kilotokens to {step}", so_far["completions/total_tokens"].sum() / 1000
+    if "gate/fraction" in metrics:
+        active = so_far[so_far["gate/fraction"] > 0]
+        yield f"skipped to {step}, where active", active["gate/fraction"].mean()
+        yield f"meta share to {step}, where active", active["meta/token_share"].mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--at", type=int, nargs="*", default=[5, 10, 20])
+    parser.add_argument("--accuracy", type=int, nargs="*", default=[20, 60])
+    args = parser.parse_args()
+    columns = {}
+    for method in group_runs([load_run(path) for path in find_runs(args.runs)]):
+        cells: dict[str, list[float]] = {}
+        for run in method.runs:
+            steps = set(run.validations["step"])
+            rows = [row for step in args.at if step in steps for row in held_out(run, step)]
+            rows += [row for step in args.accuracy if step in steps for row in course(run, step)]
+            for name, value in rows:
+                cells.setdefault(name, []).append(float(value))
+        columns[f"{method.label} (n={len(method.runs)})"] = {
+            name: str(t_mean(pd.Series(values).dropna())) for name, values in cells.items()
+        }
+    print(pd.DataFrame(columns).fillna("–").to_markdown())
+
+
+if __name__ == "__main__":
+    main()
