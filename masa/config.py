@@ -178,6 +178,18 @@ class ControlConfig:
     audit_fraction: float = 0.05
     """Share of all prompts, drawn at random, that is rolled out at the full response limit whatever
     gate and cutoff decide: unbiased truth about both."""
+    audit_trivial: float = 0.0
+    """Share of the prompts skipped as trivial that is rolled out in full all the same, where it is
+    more than audit_fraction: cheap, and what keeps a mastered skill and shows its loss."""
+    audit_hopeless: float = 0.0
+    """The same of prompts skipped as hopeless, which shows what has become learnable."""
+    alarm: float = 1.0
+    """Trivial or hopeless prompts are let through while the mean pass rate of those that were
+    rolled out all the same is further than this from 1 or 0, by a standard error, over the newest
+    min_evidence of them; 1 is off."""
+    max_skipped: float = 1.0
+    """Largest share of prompts that is skipped in the long run; of what the gate would skip beyond
+    it, a part drawn at random is rolled out in full."""
     window: int = 64
     """Newest outcomes from which precision and loss are measured."""
     min_evidence: int = 16
@@ -187,10 +199,9 @@ class ControlConfig:
 
     def __post_init__(self) -> None:
         require(self.start_step >= 0, f"control.start_step is {self.start_step}, it must be >= 0")
-        require(
-            0 <= self.audit_fraction <= 1,
-            f"control.audit_fraction is {self.audit_fraction}, it must lie in [0, 1]",
-        )
+        for name in ("audit_fraction", "audit_trivial", "audit_hopeless", "alarm", "max_skipped"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"control.{name} is {value}, it must lie in [0, 1]")
         require(
             1 <= self.min_evidence <= self.window,
             "control.min_evidence must lie in [1, control.window]",

@@ -146,8 +146,20 @@ class PromptPlan:
     enforced."""
     max_tokens: int
     """Token limit of the solutions; 0 where they are skipped."""
+    kind: str = ""
+    """Why the gate would skip it: trivial or hopeless, by the pass rate that it expects; empty
+    where it would not, or expects none."""
+    revisited: bool = False
+    """Rolled out in full although the gate is active and would skip it, and not for the audit: to
+    see what becomes of what is skipped, or since too much would be."""
     full_probability: float = 1.0
     """Probability with which a prompt of this decision is rolled out in full."""
+
+    @property
+    def alarmed(self) -> bool:
+        """True where it is let through since prompts of its kind are not what they were judged."""
+        skips = self.gate_active and self.would_skip and self.max_tokens > 0
+        return skips and not self.audited and not self.revisited
 
     @property
     def enforced(self) -> bool:
@@ -225,8 +237,10 @@ class RolloutGroup(ByContent):
     @property
     def skip_evidence(self) -> bool:
         """True where the decision is to skip and can be compared with the truth. A gate in shadow
-        mode is measured on all that it would skip, while the cutoff meets the other prompts."""
-        return bool(self.solutions) and self.plan.would_skip and self.plan.exempt_from_cutoff
+        mode is measured on all that it would skip, while the cutoff meets the other prompts.
+        Revisits are left out, since they are more of one kind than of the other."""
+        measured = self.plan.exempt_from_cutoff and not self.plan.revisited
+        return bool(self.solutions) and self.plan.would_skip and measured
 
     @property
     def cutoff_evidence(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from masa.algorithm.alarm import Alarm, kind_of
 from masa.algorithm.cutoffs import Cutoff
 from masa.algorithm.gates import Gate
 from masa.algorithm.sliding_accuracy import SlidingAccuracy
@@ -23,7 +24,7 @@ from masa.plugins import build_plugin, call, is_finite, observe
 from masa.seeding import uniform
 from masa.types import MetaPrediction, Prompt, PromptPlan, RolloutGroup
 
-STATE = ("gate", "cutoff", "gate_precision", "gate_gain", "cutoff_kept")
+STATE = ("gate", "cutoff", "gate_precision", "gate_gain", "cutoff_kept", "alarm", "skips")
 """What the controller keeps in a checkpoint."""
 
 
@@ -73,6 +74,10 @@ class Controller:
         """Of the gate: signal kept over solution tokens kept."""
         self.cutoff_kept = SlidingAccuracy(window, minimum)
         """Of the cutoff: did the correct solutions end before its limit?"""
+        self.alarm = Alarm(config.control.alarm, minimum)
+        """Kinds of prompts that are let through, as they are not what the gate takes them for."""
+        self.skips = SlidingAccuracy(window, minimum)
+        """Share of prompts that the gate would skip."""
 
     def require_columns(self, prompts: Sequence[Prompt]) -> None:
         """Raise ConfigError where the gate goes by columns that the pool's prompts lack."""
@@ -114,17 +119,23 @@ class Controller:
         self, prompt: Prompt, predictions: Sequence[MetaPrediction], phase: Phase
     ) -> PromptPlan:
         """How to roll out one prompt. Audited prompts are drawn at random, whatever is predicted,
-        and rolled out in full: they measure gate and cutoff without bias."""
+        and rolled out in full: they measure gate and cutoff without bias. Of what is skipped,
+        further ones are."""
         config = self.config
         enforced = phase.gate or phase.cutoff
         would_skip = self._would_skip(prompt, predictions, phase.step)
         cutoff_tokens = self._token_limit(prompt, predictions)
-        drawn = uniform(self.seed, phase.step, prompt.id, "audit") < config.control.audit_fraction
-        audited = drawn and enforced
-        # a gate in shadow mode is measured by all that it would skip, in full
-        measured = config.gate.enabled and would_skip and not phase.gate
-        exempt = audited or measured or not enforced
-        skipped = phase.gate and would_skip and not audited
+        kind = kind_of(self.gate.expected_pass_rate(prompt, predictions)) if would_skip else ""
+        acts = phase.gate and would_skip and kind not in self.alarm.raised
+        draw = uniform(self.seed, phase.step, prompt.id, "audit")
+        audits = config.control.audit_fraction
+        seen = max(audits, self._revisits(kind)) if acts else audits
+        audited = enforced and draw < audits
+        revisited = acts and not audited and draw < seen
+        # a gate that does not act is measured by all that it would skip, in full
+        measured = config.gate.enabled and would_skip and not acts
+        exempt = audited or revisited or measured or not enforced
+        skipped = acts and not audited and not revisited
         full = exempt or not phase.cutoff
         # what is rolled out in full whether it is drawn or not
         certain = measured or not enforced or not (phase.cutoff or would_skip)
@@ -136,8 +147,19 @@ class Controller:
             audited=audited,
             exempt_from_cutoff=exempt,
             max_tokens=0 if skipped else config.response_limit if full else cutoff_tokens,
-            full_probability=1.0 if certain else config.control.audit_fraction,
+            kind=kind,
+            revisited=revisited,
+            full_probability=1.0 if certain else seen,
         )
+
+    def _revisits(self, kind: str) -> float:
+        """Share of what is skipped of a kind that is rolled out all the same."""
+        control = self.config.control
+        of_kind = {"trivial": control.audit_trivial, "hopeless": control.audit_hopeless}
+        share = self.skips.mean
+        # nothing is known before the first step
+        beyond = 1 - control.max_skipped / (1.0 if math.isnan(share) else share or 1.0)
+        return max(of_kind.get(kind, 0.0), beyond)
 
     def _would_skip(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
         return bool(
@@ -172,6 +194,8 @@ class Controller:
         """Measure gate and cutoff on a step's outcomes, over all ranks, and let them learn."""
         self.gate_precision.add(group.zero_variance for group in groups if group.skip_evidence)
         self.gate_gain.add(groups)
+        self.skips.add(group.plan.would_skip for group in groups)
+        self.alarm.add(groups)
         for group in groups:
             lengths = zip(group.lengths, group.correct, strict=True)
             kept = [length <= group.plan.cutoff_tokens for length, right in lengths if right]

@@ -31,6 +31,16 @@ class Gate(Plugin):
     past: Past | None = None
     """Outcomes of like prompts, of a gate that goes by them."""
 
+    def expected_pass_rate(
+        self, prompt: Prompt, predictions: Sequence[MetaPrediction]
+    ) -> float | None:
+        """Pass rate of a prompt by its past or that of like prompts, else by its predictions; None
+        where nothing is known. It tells what is trivial from what is hopeless."""
+        past = self.past.of(prompt) if self.past is not None else ()
+        rates = [outcome.pass_rate for outcome in past]
+        rates = rates or [p.pass_rate for p in predictions if p.pass_rate is not None]
+        return statistics.fmean(rates) if rates else None
+
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """The decision on one prompt.
 
@@ -76,6 +86,7 @@ class GateWithMemory(Gate):
 
     def __post_init__(self) -> None:
         self.streaks: dict[str, int] = {}
+        self.past: Past = Past(["id"], 1)
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """Note the outcomes of prompts whose solutions are uncensored."""
@@ -83,14 +94,16 @@ class GateWithMemory(Gate):
             if group.uncensored:
                 before = self.streaks.get(group.prompt.id, 0)
                 self.streaks[group.prompt.id] = before + 1 if group.zero_variance else 0
+        self.past.add(groups)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Gate.state_dict`."""
-        return {"streaks": dict(self.streaks)}
+        return {"streaks": dict(self.streaks), "past": self.past.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Gate.load_state_dict`."""
         self.streaks = dict(state["streaks"])
+        self.past.load_state_dict(state["past"])
 
 
 @dataclass

@@ -26,7 +26,7 @@ from masa.statistics import (
 )
 
 MODES = ("shadow", "active")
-GAIN = ("mixed groups kept", "solution tokens kept", "gain")
+GAIN = ("mixed groups kept", "solution tokens kept", "gain", "accuracy of skipped")
 _PROMPT = ["step", "prompt_id"]
 
 
@@ -93,19 +93,24 @@ def _gate_quality(rows: pd.DataFrame) -> dict[str, Estimate]:
 
 
 def gain(run: Run, mode: str) -> dict[str, Estimate]:
-    """Cells: what the gate keeps of mixed groups and of solution tokens, and the ratio of the two
-    shares. On prompts rolled out in full, each weighted with the inverse of its chance to be."""
+    """Cells: what the gate keeps of mixed groups and of solution tokens, the ratio of the two
+    shares, and the pass rate of prompts that it would skip.
+
+    On prompts rolled out in full, each weighted with the inverse of its chance to be.
+    """
     rows = _in_mode(run.train_prompts, "gate_active", mode)
     rows = rows[rows["evidence_weight"] > 0]
     mixed = (rows["correct"] > 0) & (rows["correct"] < rows["samples"])
     signal, tokens = mixed * rows["evidence_weight"], rows["tokens"] * rows["evidence_weight"]
     kept, names = ~rows["would_skip"], rows["prompt_id"]
+    skipped = rows["evidence_weight"] * rows["would_skip"]
     if rows.empty:
         return dict.fromkeys(GAIN, Estimate(nan))
     cells = (
         bootstrap_ratio(signal * kept, signal, names),
         bootstrap_ratio(tokens * kept, tokens, names),
         bootstrap_gain((signal * kept, tokens * kept), (signal, tokens), names),
+        bootstrap_ratio(skipped * rows["pass_rate"], skipped, names),
     )
     return dict(zip(GAIN, cells, strict=True))
 

@@ -113,6 +113,10 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         for length, correct in zip(g.lengths, g.correct, strict=True)
         if correct
     ]
+    rolled_out = [g for g in groups if g.plan.would_skip and g.evidence_weight]
+    trivial, hopeless = (
+        [g for g in rolled_out if g.plan.kind == kind] for kind in ("trivial", "hopeless")
+    )
     gain = gain_of(verdicts_on(groups))
     stopped = [not c.finished and not g.uncensored for g in groups for c in g.solutions]
     return {
@@ -123,11 +127,22 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "gate/signal_kept": gain.signal_kept,
         "gate/tokens_kept": gain.tokens_kept,
         "gate/gain": gain.gain,
+        "gate/skipped_accuracy": _weighted_accuracy(rolled_out),
+        "gate/skipped_accuracy/trivial": _weighted_accuracy(trivial),
+        "gate/skipped_accuracy/hopeless": _weighted_accuracy(hopeless),
+        "gate/alarm": _mean(g.plan.alarmed for g in groups),
         "gate/audited": float(sum(g.plan.audited for g in groups)),
         "cutoff/fraction": _mean(stopped),
         "cutoff/mean_limit": _mean(g.plan.cutoff_tokens for g in groups),
         "cutoff/lost_correct": _mean(lost),
     }
+
+
+def _weighted_accuracy(groups: Sequence[RolloutGroup]) -> float:
+    """Mean pass rate, each group counted as the prompts that it stands for."""
+    weights = math.fsum(g.evidence_weight for g in groups)
+    right = math.fsum(g.evidence_weight * g.pass_rate for g in groups)
+    return right / weights if groups else math.nan
 
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> float:

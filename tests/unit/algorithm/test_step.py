@@ -200,9 +200,13 @@ def test_a_group_stopped_by_the_cutoff_is_no_truth():
     assert finished.uncensored and finished.meta_rewards
     assert expert_of(finished, config.bc, world.renderer.rewrite) is not None
 
-    before = world.controller.state_dict()
+    def learned():
+        # all but the share of prompts that the gate would skip, which needs no truth
+        return {k: v for k, v in world.controller.state_dict().items() if k != "skips"}
+
+    before = learned()
     world.controller.observe(groups)
-    assert world.controller.state_dict() == before
+    assert learned() == before
 
 
 def test_the_cutoff_leaves_alone_what_a_gate_in_shadow_mode_would_skip():

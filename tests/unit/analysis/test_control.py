@@ -61,7 +61,9 @@ def test_metrics_equal_the_analysis_of_the_parquet(gate, cutoff, tmp_path):
         assert 0 < estimate.n and not math.isnan(measured[metric])
         assert estimate.value == pytest.approx(measured[metric])
     kept = control.gain(run, "active" if gate else "shadow")
-    for column, metric in zip(control.GAIN, ("signal_kept", "tokens_kept", "gain"), strict=True):
+    for column, metric in zip(
+        control.GAIN, ("signal_kept", "tokens_kept", "gain", "skipped_accuracy"), strict=True
+    ):
         assert kept[column].value == pytest.approx(measured[f"gate/{metric}"])
         assert kept[column].low < kept[column].value < kept[column].high
     skips = run.prompts[run.prompts["skip_evidence"]]
