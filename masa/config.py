@@ -56,6 +56,10 @@ class MetaConfig:
 
     group_size: int = 8
     """M, meta rollouts per prompt; 0 leaves the meta objective out."""
+    first: int | None = None
+    """While the gate is active, it decides by this many of the M predictions, and the others are
+    sampled only for prompts that it lets through; in shadow mode it decides by them as well. null:
+    by all M."""
     coef: float = 1.0
     """Weight of the meta objective in the loss; 0 samples predictions without training them."""
     rewards: dict[str, Any] = field(default_factory=paper_rewards)
@@ -74,6 +78,10 @@ class MetaConfig:
         require(
             self.group_size != 1,
             "meta.group_size is 1, a group of one has no advantage: use 0 or >= 2",
+        )
+        require(
+            self.first is None or 1 <= self.first <= self.group_size,
+            f"meta.first is {self.first}, it must lie in [1, meta.group_size], or be null",
         )
         require(self.coef >= 0, f"meta.coef is {self.coef}, it must be >= 0")
         require(self.min_length >= 1, f"meta.min_length is {self.min_length}, it must be >= 1")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from masa.algorithm.alarm import Alarm, kind_of
@@ -123,7 +123,7 @@ class Controller:
         further ones are."""
         config = self.config
         enforced = phase.gate or phase.cutoff
-        would_skip = self._would_skip(prompt, predictions, phase.step)
+        would_skip = self._would_skip(prompt, predictions[: config.meta.first], phase.step)
         cutoff_tokens = self._token_limit(prompt, predictions)
         kind = kind_of(self.gate.expected_pass_rate(prompt, predictions)) if would_skip else ""
         acts = phase.gate and would_skip and kind not in self.alarm.raised
@@ -201,7 +201,9 @@ class Controller:
             kept = [length <= group.plan.cutoff_tokens for length, right in lengths if right]
             if group.cutoff_evidence and kept:
                 self.cutoff_kept.add([statistics.fmean(kept)])
-        observe("algorithm.gate", self.gate, groups)
+        # a gate learns from what it decides by
+        seen = [replace(g, predictions=g.predictions[: self.config.meta.first]) for g in groups]
+        observe("algorithm.gate", self.gate, seen)
         observe("algorithm.cutoff", self.cutoff, groups)
 
     def state_dict(self) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Gate(Plugin):
 
         Args:
             prompt: the problem.
-            predictions: M of them; fields that could not be read are None.
+            predictions: M of them, or the first `meta.first`; fields that could not be read are
+                None.
             draw: uniform in [0, 1), a function of run seed, step and prompt, for a gate that
                 decides at random.
 

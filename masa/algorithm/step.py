@@ -111,14 +111,38 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
 
 def consider(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> list[Considered]:
     """Predict and decide: the first half of `collect` where solutions depend on predictions."""
-    requests = [meta_request(prompt, step, context) for prompt in prompts]
+    first = slice(first_predictions(step, context))
+    requests = [meta_request(prompt, step, context, first) for prompt in prompts]
     return decide(prompts, requests, sample(requests, context), step, context)
+
+
+def first_predictions(step: int, context: RolloutContext) -> int | None:
+    """How many predictions come before the gate's decision; None: all."""
+    return context.config.meta.first if context.controller.phase(step).gate else None
+
+
+def predict_the_rest(
+    considered: Sequence[Considered], step: int, context: RolloutContext
+) -> Sequence[Considered]:
+    """The other predictions of the prompts let through. The gate does not see them, so these stay
+    let through; cutoff and hints go by all."""
+    first = first_predictions(step, context)
+    if first is None:
+        return considered
+    requests = [
+        meta_request(one.prompt, step, context, slice(first, None if one.let_through else first))
+        for one in considered
+    ]
+    rest = sample(requests, context)
+    meta = [one.meta + more for one, more in zip(considered, rest, strict=True)]
+    return decide([one.prompt for one in considered], requests, meta, step, context)
 
 
 def solve(
     considered: Sequence[Considered], step: int, context: RolloutContext
 ) -> list[RolloutGroup]:
     """Solve and judge: the second half, in one batch of the engine for all prompts let through."""
+    considered = predict_the_rest(considered, step, context)
     hints = context.controller.phase(step).hints
     requests = [
         solution_request(
@@ -200,10 +224,12 @@ def without_columns(prompt: Prompt, but: Sequence[str]) -> Prompt:
     return replace(prompt, columns=kept)
 
 
-def meta_request(prompt: Prompt, step: int, context: RolloutContext) -> Request:
-    """M predictions of one prompt."""
+def meta_request(
+    prompt: Prompt, step: int, context: RolloutContext, which: slice = slice(None)
+) -> Request:
+    """M predictions of one prompt, or some of them."""
     meta = context.config.meta
-    seeds = sampling_seeds(prompt, step, context.seed, "meta", meta.group_size)
+    seeds = sampling_seeds(prompt, step, context.seed, "meta", meta.group_size)[which]
     prompt_ids = context.renderer.meta_prompt(prompt)
     return Request(prompt_ids, seeds, meta.response_limit, prompt_id=prompt.id)
 

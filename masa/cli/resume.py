@@ -19,6 +19,7 @@ LAYOUT = (
 digits."""
 
 ADDED = {
+    "algorithm.meta.first": None,
     "algorithm.selection.max_draws": 4,
     "algorithm.selection.max_tokens": None,
     "algorithm.selection.refill": False,

@@ -83,6 +83,7 @@ class RecordedEngine:
         self.version = -1
         self._completions: dict[tuple[int, bytes], Completion] = {}
         self._prompts: set[str] = set()
+        self._samples = 0
 
     @staticmethod
     def check_available() -> None:
@@ -93,7 +94,7 @@ class RecordedEngine:
         if version == self.version:
             return
         self.version = version
-        self._completions, self._prompts = {}, set()
+        self._completions, self._prompts, self._samples = {}, set(), 0
         for path in sorted((self.recording.run / "rollouts").glob(FILES)):
             split, _, number = path.stem.rpartition("-")
             of_version = int(number) == (version + 1 if split == "train" else version)
@@ -127,6 +128,7 @@ class RecordedEngine:
             *of_rows, *arrays, strict=True
         ):
             self._prompts.add(prompt_id)
+            self._samples = max(self._samples, sample + 1)
             if kind != "none":
                 seed = derive_seed(self.seed, step, prompt_id, kind, sample)
                 self._completions[seed, prompt_ids.tobytes()] = Completion(
@@ -171,7 +173,7 @@ class RecordedEngine:
         of_training = {
             derive_seed(self.seed, self.version + 1, request.prompt_id, kind, i)
             for kind in ("meta", "solution")
-            for i in range(len(request.seeds))
+            for i in range(max(self._samples, len(request.seeds)))
         }
         rollout = f"rollout {self.version + 1}"
         if seed not in of_training:

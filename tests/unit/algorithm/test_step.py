@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masa.algorithm.expert import expert_of
-from masa.algorithm.step import collect, training_samples
+from masa.algorithm.step import collect, sampling_seeds, training_samples
 from masa.config import BCConfig
 from masa.rollout.packing import build_update
 
@@ -370,3 +370,72 @@ def test_masa_without_weight_trains_as_grpo(mean, kl_beta):
         assert torch.equal(one.advantages, other.advantages)
         for name in one.weights:
             assert torch.equal(one.weights[name], other.weights[name])
+
+
+# --- predictions in two parts
+
+
+def test_skipped_prompts_cost_the_first_predictions_alone():
+    config = algorithm(gate=GATE, meta={"first": 1})
+    world, groups = roll_out(config)
+    _, whole = roll_out(algorithm(gate=GATE))
+    kinds = [{decode(r.prompt_ids).partition(":")[0] for r in call} for call in world.engine.calls]
+    assert kinds == [{"meta"}, {"meta"}, {"solve"}]
+    assert world.requested("meta") == [f"problem {i}" for i in (0, 1, 2, 3, 4, 5, 1, 3, 5)]
+    for group, other in zip(groups, whole, strict=True):
+        if group.skipped:
+            assert group.meta == other.meta[:1] and len(group.predictions) == 1
+            assert not group.meta_rewards
+        else:
+            # seeds are by index: nothing differs
+            assert group == other and len(group.meta) == 4
+    assert sum(len(group.meta) for group in groups) == 3 * 1 + 3 * 4
+
+
+def disagree_later(problem, seed):
+    """The first prediction says that every problem is hopeless, those after it one half."""
+    return meta_text(0 if seed in FIRST_SEEDS else 4, 10 if seed in FIRST_SEEDS else 30)
+
+
+FIRST_SEEDS = {
+    seed for p in prompts(6) for seed in sampling_seeds(p, 5, SEED, "meta", 1)
+}  # of roll_out
+
+
+@pytest.mark.parametrize("step_of_control", [0, 99])
+def test_the_gate_decides_by_the_first_predictions_in_shadow_mode_as_well(step_of_control):
+    config = algorithm(gate=GATE, meta={"first": 1}, control={"start_step": step_of_control})
+    _, groups = roll_out(config, meta=disagree_later)
+    assert all(g.plan.would_skip for g in groups)
+    assert {len(g.meta) for g in groups} == ({4} if step_of_control else {1})
+    _, by_all = roll_out(algorithm(gate=GATE), meta=disagree_later)
+    assert not any(g.plan.would_skip for g in by_all)
+
+
+def test_cutoff_and_audit_go_by_all_predictions():
+    config = algorithm(
+        gate=GATE, meta={"first": 1}, cutoff=CUT, control={"audit_fraction": 1.0, "hint": True}
+    )
+    _, groups = roll_out(config, meta=disagree_later)
+    for group in groups:
+        assert group.plan.would_skip and group.plan.audited and group.solutions
+        assert len(group.meta) == 4 and group.meta_rewards
+        assert group.plan.cutoff_tokens == (10 + 3 * 30) / 4
+
+
+def test_a_gate_learns_from_what_it_decides_by():
+    gate = GATE | {"_target_": "masa.algorithm.gates.CombinedGate", "min_evidence": 1}
+    world, groups = roll_out(algorithm(gate=gate, meta={"first": 1}), meta=disagree_later)
+    assert not any(g.skipped for g in groups)
+    world.controller.observe([replace(g, plan=replace(g.plan, audited=True)) for g in groups])
+    assert {cell for cell, _, _ in world.controller.gate.outcomes} == {0}
+
+
+def test_two_predictions_of_which_one_comes_first():
+    config = algorithm(gate=GATE, meta={"group_size": 2, "first": 1})
+    _, groups = roll_out(config)
+    assert [len(g.meta) for g in groups] == [1, 2] * 3
+    rolled_out = [g for g in groups if not g.skipped]
+    assert all(len(g.meta_advantages) == 2 for g in rolled_out)
+    metas = [s for s in training_samples(groups, config) if s.objective == "meta"]
+    assert len(metas) == 6

@@ -84,6 +84,7 @@ def preset(name):
 
 IMPOSSIBLE = [
     (MetaConfig, "group_size", [-1, 1]),
+    (MetaConfig, "first", [0, -1, 9]),
     (MetaConfig, "coef", [-0.1, NAN]),
     (MetaConfig, "rewards", [{}, {"a": 1}]),
     (MetaConfig, "min_length", [0, -5]),

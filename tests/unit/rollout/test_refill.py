@@ -96,6 +96,15 @@ def test_all_solutions_are_one_batch_of_the_engine_after_all_predictions():
     assert sorted(made.requested("meta")) == sorted(g.prompt.problem for g in groups)
 
 
+def test_with_fewer_predictions_first_the_same_prompts_for_fewer_tokens():
+    whole, short = (roll_out(world(meta={"first": first}), draws()) for first in (None, 1))
+    assert [g.prompt for g in short] == [g.prompt for g in whole]
+    assert [g for g in short if g.solutions] == [g for g in whole if g.solutions]
+    skipped = sum(g.skipped for g in whole)
+    assert sum(len(g.meta) for g in whole) == 4 * (PLACES + skipped)
+    assert sum(len(g.meta) for g in short) == 4 * PLACES + skipped
+
+
 def test_a_prompt_is_rolled_out_as_without_refill():
     made = world()
     groups = {g.prompt.id: g for g in roll_out(made, draws())}
@@ -131,15 +140,18 @@ def test_a_gate_that_needs_no_predictions():
 # --- ranks
 
 
+@pytest.mark.parametrize("first", [None, 1])
 @pytest.mark.parametrize("skipped", [0.0, 0.6, 0.95, 1.0])
-def test_two_ranks_roll_out_what_one_does(skipped):
+def test_two_ranks_roll_out_what_one_does(skipped, first):
     """Also where a rank has no share of the last prompts."""
-    (alone,) = on_ranks(1, skipped)
-    left, right = on_ranks(2, skipped)
+    (alone,) = on_ranks(1, skipped, first)
+    left, right = on_ranks(2, skipped, first)
     assert left == right == alone
+    assert {len(group.meta) for group in alone if group.skipped} <= {first or 4}
+    assert {len(group.meta) for group in alone if group.solutions} <= {4}
 
 
-def on_ranks(ranks, skipped):
+def on_ranks(ranks, skipped, first):
     """What each rank returns; they exchange in threads."""
     barrier = threading.Barrier(ranks, timeout=30)
     parts, results = [None] * ranks, [None] * ranks
@@ -153,7 +165,8 @@ def on_ranks(ranks, skipped):
             barrier.wait()
             return joined
 
-        results[rank] = roll_out(world(skipped), draws(rank=rank, ranks=ranks), gather)
+        made = world(skipped, meta={"first": first})
+        results[rank] = roll_out(made, draws(rank=rank, ranks=ranks), gather)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
