@@ -72,6 +72,13 @@ class MetaConfig:
     predict_mixed: bool = False
     """Predictions have a further field `mixed`: the probability, in percent, that some of the G
     solutions are right and some wrong."""
+    extra_updates: int = 0
+    """Further optimizer steps per rollout on its meta rollouts alone, after the ordinary ones, with
+    the same optimizer, loss, clipping and coefficient; 0: none."""
+    extra_until: int | None = None
+    """The last rollout that has them; null: no end."""
+    extra_until_precision: float | None = None
+    """They pause while the gate's measured precision is at least this; null: never."""
 
     def __post_init__(self) -> None:
         require(self.group_size >= 0, f"meta.group_size is {self.group_size}, it must be >= 0")
@@ -86,6 +93,22 @@ class MetaConfig:
         require(self.coef >= 0, f"meta.coef is {self.coef}, it must be >= 0")
         require(self.min_length >= 1, f"meta.min_length is {self.min_length}, it must be >= 1")
         require(self.response_limit >= 1, "meta.response_limit must be >= 1")
+        require(
+            self.extra_updates >= 0, f"meta.extra_updates is {self.extra_updates}, it must be >= 0"
+        )
+        require(
+            self.extra_updates == 0 or (self.coef > 0 and self.group_size > 0),
+            "meta.extra_updates trains predictions, but meta.coef or meta.group_size is 0",
+        )
+        require(
+            self.extra_until is None or self.extra_until >= 1,
+            f"meta.extra_until is {self.extra_until}, it must be >= 1 or null",
+        )
+        require(
+            self.extra_until_precision is None or 0 < self.extra_until_precision <= 1,
+            f"meta.extra_until_precision is {self.extra_until_precision}, it must lie in (0, 1] or "
+            "be null",
+        )
         key = "algorithm.meta.rewards"
         # in an order that does not depend on where a component was added
         self.components = tuple(
@@ -113,8 +136,13 @@ class BCConfig:
     """off, joint (part of the policy's optimizer step) or separate (its own step and optimizer)."""
     coef: float = 0.1
     """beta_bc, weight of L_BC in a joint step."""
+    target: str = "overwritten"
+    """What is cloned per prompt. overwritten: the prediction with the best notion score, its
+    numbers replaced by the truth; best: the one with the best r_meta, as it was sampled."""
     min_notion_score: float = 0.2
-    """Smallest notion score of an expert."""
+    """Smallest notion score of an overwritten expert."""
+    min_reward: float = 0.8
+    """Smallest r_meta of a best one."""
     pool_size: int = 64
     """Sliding window: the newest expert meta-trajectories."""
     learning_rate: float = 1e-6
@@ -122,6 +150,7 @@ class BCConfig:
 
     def __post_init__(self) -> None:
         one_of("bc.mode", self.mode, ("off", "joint", "separate"))
+        one_of("bc.target", self.target, ("overwritten", "best"))
         require(self.coef >= 0, f"bc.coef is {self.coef}, it must be >= 0")
         require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
         require(0 < self.learning_rate < inf, "bc.learning_rate must be > 0 and finite")
@@ -353,9 +382,9 @@ class AlgorithmConfig(ObjectiveConfig):
                 f"algorithm.{name} needs predictions, but meta.group_size is 0",
             )
         require(
-            self.bc.mode == "off" or "notion" in self.meta.rewards,
+            self.bc.mode == "off" or self.bc.target == "best" or "notion" in self.meta.rewards,
             f"algorithm.bc.mode is {self.bc.mode}, which chooses by the reward notion: keep "
-            "algorithm.meta.rewards.notion (weight=0 has it measured only)",
+            "algorithm.meta.rewards.notion (weight=0 has it measured only), or set bc.target=best",
         )
         require(
             self.meta.group_size == 0 or self.meta.min_length <= self.response_limit,

@@ -265,7 +265,8 @@ class RolloutGroup(ByContent):
 
 @dataclass(frozen=True, eq=False)
 class Expert(ByContent):
-    """An expert meta-trajectory: a meta rollout whose numbers were overwritten by the truth."""
+    """An expert meta-trajectory: a meta rollout to clone, its numbers as sampled or overwritten by
+    the truth."""
 
     _arrays = {"prompt_ids": np.int32, "token_ids": np.int32}
 
@@ -379,6 +380,8 @@ class Update:
     """True where no rank has a token to train on: the optimizer step is left out."""
     cloning: bool = False
     """True where the optimizer of separate behaviour cloning takes the step, not the policy's."""
+    extra: bool = False
+    """True for a further step on the meta rollouts alone: measured apart from the ordinary ones."""
 
     def __iter__(self) -> Iterator[MicroBatch]:
         return iter(self.micro_batches)

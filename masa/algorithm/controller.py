@@ -115,6 +115,15 @@ class Controller:
         """True where the measured share of correct answers lost is at most `cutoff.max_lost`."""
         return self.cutoff_kept.at_least(1 - self.config.cutoff.max_lost)
 
+    def extra_updates(self, step: int) -> int:
+        """Optimizer steps on the meta rollouts alone after rollout `step`, by `meta.extra_updates`
+        and its ends."""
+        meta = self.config.meta
+        over = meta.extra_until is not None and step > meta.extra_until
+        enough = meta.extra_until_precision
+        reached = enough is not None and self.gate_precision.at_least(enough)
+        return 0 if over or reached else meta.extra_updates
+
     def decide(
         self, prompt: Prompt, predictions: Sequence[MetaPrediction], phase: Phase
     ) -> PromptPlan:

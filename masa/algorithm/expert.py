@@ -18,6 +18,30 @@ trajectory."""
 
 
 def expert_of(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Expert | None:
+    """The group's meta rollout to clone by `config.target`, None where there is none."""
+    if config.target == "best":
+        return best_expert(group, config)
+    return overwritten_expert(group, config, rewrite)
+
+
+def best_expert(group: RolloutGroup, config: BCConfig) -> Expert | None:
+    """The group's best meta rollout, in the tokens that were sampled.
+
+    The best r_meta wins, the first of equals, among those that ended by themselves. None where
+    there is no truth, or no r_meta of `config.min_reward`.
+    """
+    rewarded = [
+        (reward, completion)
+        for reward, completion in zip(group.meta_rewards, group.meta, strict=False)
+        if completion.finished and reward >= config.min_reward
+    ]
+    if not rewarded:
+        return None
+    _, completion = max(rewarded, key=lambda pair: pair[0])
+    return Expert(group.prompt.id, group.meta_prompt_ids, completion.token_ids)
+
+
+def overwritten_expert(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Expert | None:
     """The group's best meta rollout with its numbers overwritten by the truth.
 
     The best notion score wins, the first of equals. None where there is no truth, no correct

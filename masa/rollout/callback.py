@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -196,7 +197,7 @@ class RolloutCallback(L.Callback):
                 kept = keep_mixed(groups, target)
                 metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in kept))
             with self._timed("pack"):
-                updates = self._updates(kept)
+                updates = self._updates(kept, step)
             metrics |= self._costs(groups, updates)
             if self.algorithm.bc.mode != "off":
                 metrics["bc/pool_size"] = float(len(self.pool))
@@ -289,9 +290,9 @@ class RolloutCallback(L.Callback):
 
         return timed
 
-    def _updates(self, groups: Sequence[RolloutGroup]) -> list[Update]:
-        """This rank's share of the policy updates, prompts split evenly among them, and of a
-        separate cloning step when due."""
+    def _updates(self, groups: Sequence[RolloutGroup], step: int) -> list[Update]:
+        """This rank's share of the policy updates, prompts split evenly among them, of a separate
+        cloning step when due, and of further steps on the meta rollouts alone."""
         cloned = list(self.pool.take())
         separate = self.algorithm.bc.mode == "separate"
         count = self.algorithm.updates_per_rollout
@@ -303,6 +304,11 @@ class RolloutCallback(L.Callback):
             updates.append(self._update(samples))
         if separate and cloned:
             updates.append(self._update(cloned, cloning=True))
+        extra = self.controller.extra_updates(step)
+        if extra:
+            samples = training_samples(groups, self.algorithm)
+            metas = [sample for sample in samples if sample.objective == "meta"]
+            updates += [replace(self._update(metas), extra=True)] * extra
         return updates
 
     def _update(self, samples: Sequence[Sample], cloning: bool = False) -> Update:

@@ -163,7 +163,9 @@ def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> Alg
     return replace(
         algorithm,
         group_size=trainer.val_samples,
-        meta=replace(algorithm.meta, group_size=trainer.val_meta_samples, first=None),
+        meta=replace(
+            algorithm.meta, group_size=trainer.val_meta_samples, first=None, extra_updates=0
+        ),
         bc=replace(algorithm.bc, mode="off"),
         gate=replace(algorithm.gate, enabled=False),
         cutoff=replace(algorithm.cutoff, enabled=False),

@@ -207,6 +207,9 @@ class MasaModule(L.LightningModule):
         optimizer.step()
         if update.cloning:
             return {"bc/loss": measured["loss/bc"], "bc/grad_norm": float(norm)}
+        if update.extra:
+            clipped = measured["clip_ratio/low_mean"] + measured["clip_ratio/high_mean"]
+            return {"meta/extra_clip_ratio": clipped, "meta/extra_grad_norm": float(norm)}
         if not first:
             measured = {k: v for k, v in measured.items() if not k.startswith("sampling/")}
         return measured | {"grad_norm": float(norm)}

@@ -102,6 +102,33 @@ def test_the_best_notion_score_wins():
     assert chosen([0.0, 0.0], minimum=0.0) == 0
 
 
+BEST = BCConfig(mode="separate", target="best", min_reward=0.5)
+
+
+def best(rewards, config=BEST, **fields):
+    """Index of the meta rollout that is cloned, which has as many tokens plus three."""
+    meta = tuple(completion(3 + i) for i in range(len(rewards)))
+    seen = scored([0.0] * len(rewards), (False, False), meta_rewards=rewards, meta=meta)
+    expert = expert_of(type(seen)(**{**vars(seen), **fields}), config, None)
+    if expert is None:
+        return None
+    assert (expert.prompt_id, expert.prompt_ids.tolist()) == ("the-prompt", [4, 5, 6])
+    index = len(expert.token_ids) - 3
+    assert expert.token_ids.tolist() == meta[index].token_ids.tolist()
+    return index
+
+
+def test_the_best_prediction_is_cloned_as_it_was_sampled():
+    """Of a prompt without a right solution too, which a prediction can be right about."""
+    assert best((0.6, 0.9, 0.7)) == 1
+    assert best((0.6, 0.9, 0.9)) == 1  # the first of equals
+    assert best((0.5, 0.2)) == 0  # at the threshold
+    assert best((0.4, 0.2)) is None
+    assert best(()) is None
+    cut = (completion(3, finished=False), completion(4))
+    assert best((0.9, 0.6), meta=cut) == 1  # one that a limit cut would teach no end
+
+
 def test_no_expert_without_truth():
     def never(*args):
         raise AssertionError(args)

@@ -106,6 +106,10 @@ IMPOSSIBLE = [
     (ControlConfig, "window", [0, 15]),
     (SelectionConfig, "max_draws", [0, -1]),
     (SelectionConfig, "max_tokens", [0, -1]),
+    (MetaConfig, "extra_updates", [-1]),
+    (MetaConfig, "extra_until", [0, -1]),
+    (MetaConfig, "extra_until_precision", [0, -0.1, 1.1, NAN]),
+    (BCConfig, "target", ["", "worst"]),
     (AlgorithmConfig, "group_size", [-1, 0, 1]),
     (AlgorithmConfig, "response_limit", [0]),
     (AlgorithmConfig, "temperature", [0, -1, NAN, math.inf]),
@@ -218,6 +222,12 @@ def test_settings_that_contradict_each_other_are_refused():
     refused(lambda: MetaConfig(rewards=none), "meta.group_size=0")
     refused(lambda: MetaConfig(group_size=0, rewards=none), "weight")  # validation may predict
     refused(lambda: AlgorithmConfig(response_limit=100), "min_length", "response_limit")
+    for nothing in ({"group_size": 0}, {"coef": 0}):
+        refused(lambda nothing=nothing: MetaConfig(extra_updates=1, **nothing), "extra_updates")
+    without = {name: entry for name, entry in paper_rewards().items() if name != "notion"}
+    meta = MetaConfig(rewards=without)
+    refused(lambda: AlgorithmConfig(meta=meta, bc=BCConfig(mode="joint")), "bc.target=best")
+    AlgorithmConfig(meta=meta, bc=BCConfig(mode="joint", target="best"))
 
 
 def test_predictions_of_a_mixed_group_need_a_text_that_asks_for_them(tmp_path):

@@ -105,6 +105,20 @@ def test_where_engine_and_trainer_agree_a_correction_changes_nothing():
     assert float((uncorrected - initial).abs().max()) > 1e-4
 
 
+def test_extra_updates_train_and_leave_the_statistics_of_the_ordinary_one():
+    ordinary, other = updates_of(algorithm())
+    alone, (expected,) = train([[ordinary]], algorithm())
+    extra = replace(other, extra=True)
+    trained, (metrics,) = train([[ordinary, extra, extra]], algorithm())
+    own = {"meta/extra_clip_ratio", "meta/extra_grad_norm"}
+    same = {name for name in expected if not name.startswith(("timing_s/", "perf/"))}
+    assert {name: metrics[name] for name in same} == {name: expected[name] for name in same}
+    assert metrics.keys() - expected.keys() == own
+    assert metrics["meta/extra_grad_norm"] > 0 and 0 <= metrics["meta/extra_clip_ratio"] <= 1
+    by_name, _ = train([[ordinary, other, other]], algorithm())
+    assert torch.equal(trained, by_name) and not torch.equal(trained, alone)
+
+
 def test_old_log_probs_are_those_before_the_first_update():
     """An engine that is off by a constant factor: its ratio is undone in both updates."""
     shift = 0.5
