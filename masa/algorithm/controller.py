@@ -132,9 +132,11 @@ class Controller:
         further ones are."""
         config = self.config
         enforced = phase.gate or phase.cutoff
-        would_skip = self._would_skip(prompt, predictions[: config.meta.first], phase.step)
+        # sampling the other predictions must not change what is decided by the first
+        first = predictions[: config.meta.first]
+        would_skip = self._would_skip(prompt, first, phase.step)
         cutoff_tokens = self._token_limit(prompt, predictions)
-        kind = kind_of(self.gate.expected_pass_rate(prompt, predictions)) if would_skip else ""
+        kind = kind_of(self.gate.expected_pass_rate(prompt, first)) if would_skip else ""
         acts = phase.gate and would_skip and kind not in self.alarm.raised
         draw = uniform(self.seed, phase.step, prompt.id, "audit")
         audits = config.control.audit_fraction

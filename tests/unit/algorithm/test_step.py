@@ -423,6 +423,15 @@ def test_cutoff_and_audit_go_by_all_predictions():
         assert group.plan.cutoff_tokens == (10 + 3 * 30) / 4
 
 
+def test_a_revisit_is_decided_by_the_first_predictions():
+    """All together they would say that the prompts are trivial, which are not revisited."""
+    control = {"audit_hopeless": 1.0, "audit_trivial": 0.0, "max_skipped": 1.0}
+    config = algorithm(gate=GATE, meta={"first": 1}, control=control)
+    _, groups = roll_out(config, meta=lambda _, seed: meta_text(0 if seed in FIRST_SEEDS else 8, 9))
+    assert all(g.plan.revisited and g.plan.kind == "hopeless" for g in groups)
+    assert all(len(g.meta) == len(g.solutions) == 4 for g in groups)
+
+
 def test_a_gate_learns_from_what_it_decides_by():
     gate = GATE | {"_target_": "masa.algorithm.gates.CombinedGate", "min_evidence": 1}
     world, groups = roll_out(algorithm(gate=gate, meta={"first": 1}), meta=disagree_later)
