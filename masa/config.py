@@ -227,6 +227,11 @@ class ControlConfig:
     max_skipped: float = 1.0
     """Largest share of prompts that is skipped in the long run; of what the gate would skip beyond
     it, a part drawn at random is rolled out in full."""
+    adaptive: bool = False
+    """Choose sigma and tolerance of gate=prediction while the run goes on: the largest saving whose
+    loss, audited and by a standard error, is at most target_loss."""
+    target_loss: float = 0.05
+    """Largest share of the mixed groups that adaptive settings may have the gate skip."""
     window: int = 64
     """Newest outcomes from which precision and loss are measured."""
     min_evidence: int = 16
@@ -236,7 +241,14 @@ class ControlConfig:
 
     def __post_init__(self) -> None:
         require(self.start_step >= 0, f"control.start_step is {self.start_step}, it must be >= 0")
-        for name in ("audit_fraction", "audit_trivial", "audit_hopeless", "alarm", "max_skipped"):
+        for name in (
+            "audit_fraction",
+            "audit_trivial",
+            "audit_hopeless",
+            "alarm",
+            "max_skipped",
+            "target_loss",
+        ):
             value = getattr(self, name)
             require(0 <= value <= 1, f"control.{name} is {value}, it must lie in [0, 1]")
         require(

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from masa.algorithm.adaptive import AdaptiveTolerance
 from masa.algorithm.alarm import Alarm, kind_of
 from masa.algorithm.cutoffs import Cutoff
-from masa.algorithm.gates import Gate
+from masa.algorithm.gates import Gate, PredictionGate
 from masa.algorithm.sliding_accuracy import SlidingAccuracy
 from masa.algorithm.sliding_gain import SlidingGain
 from masa.config import AlgorithmConfig
@@ -76,6 +77,16 @@ class Controller:
         """Of the cutoff: did the correct solutions end before its limit?"""
         self.alarm = Alarm(config.control.alarm, minimum)
         """Kinds of prompts that are let through, as they are not what the gate takes them for."""
+        self.adaptive: AdaptiveTolerance | None = None
+        """Chooses settings of the gate."""
+        if config.control.adaptive:
+            if not isinstance(self.gate, PredictionGate):
+                raise ConfigError(
+                    "algorithm.control.adaptive chooses settings of gate=prediction, but "
+                    f"the gate is {type(self.gate).__name__}"
+                )
+            target = config.control.target_loss
+            self.adaptive = AdaptiveTolerance(self.gate, target, 4 * window, minimum)
         self.skips = SlidingAccuracy(window, minimum)
         """Share of prompts that the gate would skip."""
 
@@ -215,16 +226,28 @@ class Controller:
         # a gate learns from what it decides by
         seen = [replace(g, predictions=g.predictions[: self.config.meta.first]) for g in groups]
         observe("algorithm.gate", self.gate, seen)
+        if self.adaptive is not None:
+            self.adaptive.add(seen)
         observe("algorithm.cutoff", self.cutoff, groups)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for checkpoints."""
-        return {name: getattr(self, name).state_dict() for name in STATE}
+        state = {name: getattr(self, name).state_dict() for name in STATE}
+        return state | ({"adaptive": self.adaptive.state_dict()} if self.adaptive else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         for name in STATE:
             getattr(self, name).load_state_dict(state[name])
+        if self.adaptive is not None:
+            self.adaptive.load_state_dict(state["adaptive"])
+
+    def metrics(self) -> dict[str, float]:
+        """Settings of the gate that were chosen."""
+        if self.adaptive is None:
+            return {}
+        chosen = self.adaptive.gate
+        return {"gate/sigma": chosen.sigma, "gate/tolerance": chosen.tolerance}
 
 
 def hinted(predictions: Sequence[MetaPrediction]) -> tuple[str, ...]:

@@ -74,11 +74,19 @@ class PredictionGate(Gate):
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
+        spread = self.spread(predictions)
+        return spread is not None and bool(self.extreme(*spread, self.sigma, self.tolerance))
+
+    def spread(self, predictions: Sequence[MetaPrediction]) -> tuple[float, float] | None:
+        """Mean and standard deviation of the predicted pass rates, None where too few parsed."""
         rates = parsed([p.pass_rate for p in predictions], self.min_parsed)
-        if not rates:
-            return False
-        mean = statistics.fmean(rates)
-        return min(mean, 1 - mean) <= self.tolerance and statistics.pstdev(rates) < self.sigma
+        return (statistics.fmean(rates), statistics.pstdev(rates)) if rates else None
+
+    @staticmethod
+    def extreme(mean: Any, deviation: Any, sigma: float, tolerance: float) -> Any:
+        """Whether predictions with this mean and deviation agree on 0 or 1: of numbers or arrays
+        [N]."""
+        return ((mean <= tolerance) | (1 - mean <= tolerance)) & (deviation < sigma)
 
 
 @dataclass

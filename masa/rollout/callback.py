@@ -177,6 +177,7 @@ class RolloutCallback(L.Callback):
         self._timings = {}
         with self._timed("rollout"):
             groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
+            used = self.controller.metrics()
             self.controller.observe(groups)
             observe("sampler", self.sampler, groups)
             if self.is_writer:
@@ -186,7 +187,7 @@ class RolloutCallback(L.Callback):
                     expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
-            metrics = rollout_metrics(groups, self.algorithm.meta.response_limit)
+            metrics = rollout_metrics(groups, self.algorithm.meta.response_limit) | used
             kept, target = groups, self.settings.prompts_per_rollout
             if self.algorithm.selection.refill:
                 metrics["selection/drawn"] = float(len(groups))

@@ -101,6 +101,7 @@ IMPOSSIBLE = [
     (ControlConfig, "audit_hopeless", [-0.1, 1.1, NAN]),
     (ControlConfig, "alarm", [-0.1, 1.1, NAN]),
     (ControlConfig, "max_skipped", [-0.1, 1.1, NAN]),
+    (ControlConfig, "target_loss", [-0.1, 1.1, NAN]),
     (ControlConfig, "audit_fraction", [-0.1, 1.1, NAN]),
     (ControlConfig, "min_evidence", [0, 65]),
     (ControlConfig, "window", [0, 15]),
@@ -508,7 +509,12 @@ def test_presets_hold_the_papers_numbers(name):
     assert a.bc.min_notion_score == 0.2
     assert a.control.start_step == (0 if name in ("greso", "grpo_counts") else 80)
     controller = Controller(a, seed=0)
-    gates = {"greso": HistoryGate(), "grpo_counts": CountsGate(), "masa_combined": CombinedGate()}
+    gates = {
+        "greso": HistoryGate(),
+        "grpo_counts": CountsGate(),
+        "masa_combined": CombinedGate(),
+        "masa_calibrated": ValueGate(),
+    }
     assert controller.gate == gates.get(name, PredictionGate(0.1, 1 / 16, 0.5))
     assert (a.control.audit_fraction, controller.cutoff) == (0.05, MeanLengthCutoff(2.0, 0.5))
     assert (config.trainer.prompts_per_rollout, config.trainer.max_rollouts) == (128, 314)
@@ -531,7 +537,7 @@ def test_presets_switch_on_what_they_say():
         "grpo_counts": (False, "off", True, False, False),
         "masa_dapo": (True, "off", True, True, False),
         "masa": (True, "off", False, False, False),
-        "masa_calibrated": (True, "off", True, True, False),
+        "masa_calibrated": (True, "off", True, False, False),
         "masa_combined": (True, "off", True, True, False),
         "masa_efficient": (True, "off", True, True, False),
         "masa_v1": (True, "joint", True, True, False),

@@ -89,7 +89,14 @@ def test_the_page_counts_the_jobs_of_every_sweep():
 def test_gates_are_compared_over_five_epochs():
     jobs = [compose(*job) for job in sweep.combinations("config", ["+sweep=gates", "seed=0"])]
     names = {cfg.algorithm.name for cfg in jobs}
-    assert names == {"grpo", "greso", "grpo_counts", "masa_efficient", "masa_combined"}
+    assert names == {
+        "grpo",
+        "greso",
+        "grpo_counts",
+        "masa_efficient",
+        "masa_combined",
+        "masa_calibrated",
+    }
     for cfg in jobs:
         seen = cfg.trainer.max_rollouts * cfg.trainer.prompts_per_rollout
         assert (cfg.name, seen) == ("arithmetic_epochs", 5 * cfg.task.config.train_size)

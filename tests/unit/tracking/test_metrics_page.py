@@ -57,7 +57,8 @@ def emitted():
 
 
 MEASURING = (
-    "algorithm/diagnostics.py", "algorithm/mismatch.py", "tracking/cost.py",
+    "algorithm/controller.py", "algorithm/diagnostics.py", "algorithm/mismatch.py",
+    "tracking/cost.py",
     "rollout/loader.py", "tracking/metrics.py", "training/module.py", "rollout/callback.py",
     "rollout/validation.py", "rollout/demonstrations.py",
 )  # fmt: skip
