@@ -37,11 +37,11 @@ def mixed_share(sampler, draws, pool=POOL, count=COUNT, rates=RATES):
 
 
 @pytest.mark.parametrize(
-    ("cls", "least"), [(GresoSampler, 0.5), (MoppsSampler, 0.8), (DpsSampler, 0.9)]
+    ("cls", "least"), [(GresoSampler, 0.75), (MoppsSampler, 0.9), (DpsSampler, 0.95)]
 )
 def test_what_can_be_learned_is_found(cls, least):
     shares = mixed_share(cls(), range(1, 101))
-    assert np.mean(shares[60:]) > least > 0.45  # 1/3 where prompts are drawn at random
+    assert np.mean(shares[60:]) > least  # 1/3 where prompts are drawn at random
 
 
 @pytest.mark.parametrize("cls", SAMPLERS)
