@@ -114,13 +114,11 @@ class GresoSampler(PromptSampler):
         self.p = dict(zip((True, False), state["p"], strict=True))
 
 
-@dataclass
 class BestOfCandidates(PromptSampler):
     """Takes those candidates of a draw that score highest; a subclass gives the scores."""
 
-    candidates: int = 32
-    """Prompts that a draw chooses from, as a multiple of those that it takes: this many draws of
-    shuffled epochs. At most the pool."""
+    candidates: int
+    """Prompts that a draw chooses from, as a multiple of those that it takes."""
 
     required = "scores"
 
@@ -163,7 +161,8 @@ class MoppsSampler(BestOfCandidates):
     """
 
     candidates: int = 16
-    """See `BestOfCandidates.candidates`."""
+    """Prompts that a draw chooses from, as a multiple of those that it takes: this many draws of
+    shuffled epochs. At most the pool."""
     target: float = 0.5
     """Pass rate of the most useful prompt."""
     decay: float = 0.5
@@ -216,6 +215,9 @@ class DpsSampler(BestOfCandidates):
     seen are multiplied by `decay`.
     """
 
+    candidates: int = 32
+    """Prompts that a draw chooses from, as a multiple of those that it takes: this many draws of
+    shuffled epochs. At most the pool."""
     prior: float = 1.0
     """Parameter of the Dirichlet distribution for each transition."""
     decay: float = 0.7
