@@ -229,6 +229,11 @@ class RolloutGroup(ByContent):
         return len(set(self.correct)) == 2
 
     @property
+    def trainable(self) -> bool:
+        """True where a solution has an advantage: there is something to learn from them."""
+        return any(self.solution_advantages)
+
+    @property
     def gate_evidence(self) -> bool:
         """True where the gate's decision, skip or not, can be compared with the truth: the prompt
         was rolled out in full whatever the decision."""

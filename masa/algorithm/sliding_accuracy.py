@@ -29,6 +29,9 @@ class SlidingAccuracy:
             return True
         return len(self._verdicts) >= self.minimum and self.mean >= level
 
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
     @property
     def mean(self) -> float:
         """Mean of the verdicts kept, NaN where there is none."""

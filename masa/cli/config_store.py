@@ -29,11 +29,14 @@ from masa.config import (
     TrainerConfig,
 )
 from masa.evaluation.eval_config import EvaluationConfig
+from masa.rollout.outcome_samplers import DpsSampler, GresoSampler, MoppsSampler
 from masa.rollout.samplers import ShuffledEpochs
 
 NAME_LENGTH = 80
 """Characters of a directory's name that say what a command changed."""
 
+# used in conf/sweep/samplers.yaml
+OmegaConf.register_new_resolver("class_of", lambda target: target.rpartition(".")[2], replace=True)
 # used in conf/sft.yaml
 OmegaConf.register_new_resolver("share_of", lambda share, n: round(share * n), replace=True)
 
@@ -86,6 +89,9 @@ store("optimizer", "adamw", defaults(OptimizerConfig))
 store("trainer", "default", defaults(TrainerConfig))
 store("strategy", "single", defaults(StrategyConfig))
 store("sampler", "shuffled_epochs", plugin(ShuffledEpochs))
+store("sampler", "greso", plugin(GresoSampler))
+store("sampler", "mopps", plugin(MoppsSampler))
+store("sampler", "dps", plugin(DpsSampler))
 store("cutoff", "mean_length", plugin(MeanLengthCutoff, CutoffConfig), "algorithm.cutoff")
 store("gate", "prediction", plugin(PredictionGate, GateConfig), "algorithm.gate")
 store("gate", "history", plugin(HistoryGate, GateConfig), "algorithm.gate")

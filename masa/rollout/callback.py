@@ -26,6 +26,7 @@ from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.errors import ConfigError, EngineError, TrainingError
 from masa.plugins import observe
+from masa.rollout.health import RunHealth
 from masa.rollout.loader import Draws
 from masa.rollout.packing import (
     build_update,
@@ -36,7 +37,6 @@ from masa.rollout.packing import (
 )
 from masa.rollout.refill import refilled
 from masa.rollout.samplers import PromptSampler
-from masa.rollout.start import FirstRollouts
 from masa.tasks.templates import PromptRenderer
 from masa.tracking import records
 from masa.tracking.cost import CostMeter
@@ -103,7 +103,7 @@ class RolloutCallback(L.Callback):
         self.controller = Controller(algorithm, seed)
         self.pool = ExpertPool(algorithm.bc)
         self.cost = CostMeter()
-        self.first = FirstRollouts(algorithm, trainer.max_rollouts)
+        self.health = RunHealth(algorithm, trainer.max_rollouts)
         self.engine: Engine | None = None
         self.records = records.RecordWriter()
         self._writing = 0.0
@@ -181,7 +181,7 @@ class RolloutCallback(L.Callback):
             self.controller.observe(groups)
             observe("sampler", self.sampler, groups)
             if self.is_writer:
-                self.first.observe(groups, step)
+                self.health.observe(groups, step, len(self.controller.gate_precision))
             if self.algorithm.bc.mode != "off":
                 experts = [
                     expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups

@@ -50,12 +50,13 @@ class ShuffledEpochs(PromptSampler):
     def draw(self, prompts: Sequence[Prompt], count: int, number: int, seed: int) -> list[Prompt]:
         """See `PromptSampler.draw`."""
         epoch, index = divmod(number - 1, len(prompts) // count)
-        order = _shuffled(len(prompts), seed, epoch)
+        order = shuffled(len(prompts), seed, epoch)
         return [prompts[i] for i in order[index * count : (index + 1) * count]]
 
 
 @lru_cache(maxsize=1)
-def _shuffled(size: int, seed: int, epoch: int) -> list[int]:
+def shuffled(size: int, seed: int, epoch: int) -> list[int]:
+    """The order of `size` prompts in an epoch, from 0."""
     order = list(range(size))
     random.Random(f"{seed}/{epoch}").shuffle(order)
     return order

@@ -29,7 +29,7 @@ SETTINGS = {
     "audit": 3,
 }  # fmt: skip
 """Settings of each sweep with which every value comes up; `control` sweeps two, so has four."""
-SEVERAL_PRESETS = {"methods": 5, "gates": 3, "lr": 2, "alignment": 3}
+SEVERAL_PRESETS = {"methods": 5, "gates": 3, "lr": 2, "alignment": 3, "samplers": 3}
 """Sweeps over presets, which have names of their own, and their seeds."""
 
 

@@ -3,14 +3,27 @@
 import logging
 from dataclasses import replace
 
+import builders
 import pytest
-from builders import algorithm, completion, group, prediction
+from builders import algorithm, completion, prediction
 
-from masa.rollout.start import FirstRollouts, problems
+from masa.algorithm.step import reward
+from masa.rollout import health
+from masa.rollout.health import RunHealth
 from masa.types import MetaPrediction
 
 CONFIG = algorithm()
 RIGHT, WRONG, MIXED = (True,) * 4, (False,) * 4, (True, False, False, True)
+
+
+def group(correct, **fields):
+    """A group with its advantages."""
+    scores = fields.get("scores", tuple(map(float, correct)))
+    return reward(builders.group(correct, shaped_scores=scores, **fields), CONFIG)
+
+
+def problems(groups, config):
+    return [line for line in health.problems(groups, config).values() if line]
 
 
 def predicting(parsed, errors, text="I think so", cut=0):
@@ -84,26 +97,63 @@ def test_solutions_that_are_cut():
     assert problems([cut_at(20, 4)], CONFIG) == []
 
 
-def said(caplog, rollouts, steps, prompts):
+def said(caplog, rollouts, steps, prompts, sampled=lambda step: WRONG):
     """Steps after which a line was logged."""
     caplog.clear()
-    first, after = FirstRollouts(CONFIG, rollouts), []
+    run, after = RunHealth(CONFIG, rollouts), []
     with caplog.at_level(logging.WARNING, "masa"):
         for step in steps:
             before = len(caplog.records)
-            first.observe([group(WRONG)] * prompts, step)
+            run.observe([group(sampled(step))] * prompts, step, 0)
             after += [step] * (len(caplog.records) - before)
     return after
 
 
-def test_it_is_said_once_and_early(caplog):
+def test_it_is_said_early_and_once_in_a_hundred_rollouts(caplog):
     assert said(caplog, 100, range(1, 9), prompts=6) == [3]
     assert said(caplog, 100, range(1, 9), prompts=32) == [2]
     assert said(caplog, 100, range(1, 9), prompts=128) == [1]
     assert said(caplog, 1, [1], prompts=6) == [1]
-    assert said(caplog, 100, range(3, 9), prompts=6) == [3]  # resumed
-    assert said(caplog, 100, range(4, 9), prompts=6) == []
     assert said(caplog, 100, [1, 2], prompts=6) == []
+    assert said(caplog, 100, range(3, 9), prompts=6) == [5]  # resumed
+    assert said(caplog, 300, range(1, 301), prompts=6) == [3, 103, 203]
+
+
+def test_what_goes_wrong_later_is_said_when_it_does(caplog):
+    later = said(caplog, 300, range(1, 60), 6, lambda step: MIXED if step < 40 else RIGHT)
+    assert later == [42]  # 6 of 18 prompts are mixed in rollout 41
+    (line,) = caplog.messages
+    assert line.startswith("rollout 42, there is little to learn: no prompt of 18 has")
+    assert line.endswith("choose harder problems")
+
+
+@pytest.mark.parametrize(("mixed", "said"), [(0, True), (1, True), (2, True), (3, False)])
+def test_a_tenth_of_the_prompts_is_little_to_learn_from(mixed, said):
+    lines = problems([group(RIGHT)] * (20 - mixed) + [group(MIXED)] * mixed, CONFIG)
+    assert len(lines) == said
+    if mixed == 2:
+        assert lines[0].startswith("2 prompts of 20 have right and wrong solutions (18 with all")
+        assert lines[0].endswith("little to learn from the verdicts: choose harder problems")
+
+
+def test_a_gate_without_evidence_names_what_it_needs(caplog):
+    gated = algorithm(gate={"enabled": True, "min_precision": 0.7}, control={"start_step": 5})
+    for config, verdicts, steps in ((gated, 1, [16]), (gated, 2, []), (CONFIG, 0, [])):
+        run, after = RunHealth(config, 100), []
+        for step in range(1, 30):
+            caplog.clear()
+            run.observe([group(MIXED)] * 6, step, verdicts)
+            after += [step] * len(caplog.records)
+            assert not caplog.messages or "algorithm.control.min_evidence=2" in caplog.messages[0]
+        assert after == steps
+
+
+@pytest.mark.parametrize("prompts", [6, 64, 200])
+def test_large_rollouts_are_not_kept(prompts):
+    run = RunHealth(CONFIG, 100)
+    for step in range(1, 9):
+        run.observe([group(MIXED)] * prompts, step, 0)
+    assert len(run._newest) == (3 if prompts == 6 else 1)
 
 
 def test_dynamic_sampling_leaves_out_what_differs_in_score_alone():

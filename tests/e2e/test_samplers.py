@@ -1,0 +1,23 @@
+"""A sampler that goes by outcomes, over two epochs of a small pool."""
+
+import pandas as pd
+import pytest
+import runs
+
+TWO_EPOCHS = ["engine=hf", "algorithm=grpo", "sampler=dps", "task.config.train_size=18"]
+TWO_EPOCHS += ["trainer.max_rollouts=6", "trainer.val_every=6"]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_repeats_the_draws(cache, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    runs.masa_train(whole, cache, *TWO_EPOCHS)
+    runs.masa_train(parts, cache, *TWO_EPOCHS, "trainer.max_rollouts=4", "trainer.val_every=6")
+    runs.masa_train(parts, cache, *TWO_EPOCHS, "ckpt=last")
+    drawn, again = (
+        runs.rollouts(run).drop_duplicates(["step", "prompt_id"]) for run in (whole, parts)
+    )
+    columns = ["step", "prompt_id"]
+    pd.testing.assert_frame_equal(drawn[columns], again[columns])
+    counts = drawn.prompt_id.value_counts()
+    assert counts.sum() == 36 and counts.max() > counts.min()
