@@ -336,7 +336,7 @@ def test_comparison_from_the_command_line(
     report, printed = tmp_path / "report.md", capsys.readouterr()
     text = report.read_text()
     assert str(report) in printed.out and "accuracy, end" in printed.out
-    names = ["overview", "accuracy", "levels", "calibration"]
+    names = ["overview", "accuracy", "levels", "pass_rates", "calibration"]
     names += ["length_calibration", "alignment", "gate", "control", "lengths", "gains", "shapley"]
     assert _links(report) == [f"figures/{name}.png" for name in names]
     assert all((tmp_path / link).stat().st_size > 5000 for link in _links(report))
