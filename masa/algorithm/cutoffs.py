@@ -7,16 +7,17 @@ module of yours. Where its fields are a dataclass's, their types are checked.
 from __future__ import annotations
 
 import statistics
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from masa.algorithm.gates import parsed
 from masa.errors import require
 from masa.plugins import Plugin
 
 if TYPE_CHECKING:  # PyTorch comes with them
-    from masa.types import MetaPrediction, Prompt
+    from masa.types import MetaPrediction, Prompt, RolloutGroup
 
 
 class Cutoff(Plugin):
@@ -60,3 +61,57 @@ class MeanLengthCutoff(Cutoff):
         """See `Cutoff.tokens`."""
         lengths = parsed([p.length for p in predictions], self.min_parsed)
         return statistics.fmean(lengths) * self.margin if lengths else None
+
+
+@dataclass
+class QuantileCutoff(Cutoff):
+    """Mean predicted length times the margin that would have lost a given share of right answers.
+
+    The margin is chosen from the newest right answers of prompts that ran in full: how many times
+    the predicted length each took.
+    """
+
+    lost: float = 0.01
+    """Share of the right answers that may be lost."""
+    window: int = 1024
+    """Newest right answers that the margin is chosen from."""
+    min_evidence: int = 256
+    """Right answers that must be known; there is no limit before."""
+    min_parsed: float = 0.5
+    """Share of the M predictions that must have parsed."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.lost < 1, f"lost is {self.lost}, it must lie in (0, 1)")
+        require(0 <= self.min_parsed <= 1, "min_parsed must lie in [0, 1]")
+        require(
+            1 <= self.min_evidence <= self.window,
+            f"min_evidence is {self.min_evidence}, it must lie in [1, window]",
+        )
+        self.ratios: deque[float] = deque(maxlen=self.window)
+
+    def tokens(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> float | None:
+        """See `Cutoff.tokens`."""
+        lengths = parsed([p.length for p in predictions], self.min_parsed)
+        if not lengths or len(self.ratios) < self.min_evidence:
+            return None
+        longest_first = sorted(self.ratios, reverse=True)
+        # the share of ratios above it is at most `lost`
+        return statistics.fmean(lengths) * longest_first[int(self.lost * len(longest_first))]
+
+    def observe(self, groups: Sequence[RolloutGroup]) -> None:
+        """See `Plugin.observe`."""
+        for group in groups:
+            lengths = parsed([p.length for p in group.predictions], self.min_parsed)
+            if group.cutoff_evidence and lengths:
+                predicted = statistics.fmean(lengths)
+                both = zip(group.lengths, group.correct, strict=True)
+                self.ratios.extend(n / predicted for n, right in both if right)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Plugin.state_dict`."""
+        return {"ratios": list(self.ratios)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Plugin.load_state_dict`."""
+        self.ratios.clear()
+        self.ratios.extend(state["ratios"])

@@ -337,7 +337,8 @@ def _add_cost(metrics: pd.DataFrame, timings: Path, rollouts: pd.DataFrame) -> p
     flops: pd.Series | float = np.nan
     if "cost/flops" in metrics:
         flops = metrics["cost/flops"].ffill().fillna(0)
-    return metrics.assign(tokens=total.ffill().fillna(0), flops=flops, seconds=seconds)
+    # a run with many metrics comes as many blocks of columns
+    return metrics.copy().assign(tokens=total.ffill().fillna(0), flops=flops, seconds=seconds)
 
 
 def _read_rollouts(folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:

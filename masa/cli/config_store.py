@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from masa.algorithm.cutoffs import MeanLengthCutoff
+from masa.algorithm.cutoffs import MeanLengthCutoff, QuantileCutoff
 from masa.algorithm.gates import CombinedGate, CountsGate, HistoryGate, PredictionGate
 from masa.algorithm.value_gate import ValueGate
 from masa.config import (
@@ -93,6 +93,7 @@ store("sampler", "greso", plugin(GresoSampler))
 store("sampler", "mopps", plugin(MoppsSampler))
 store("sampler", "dps", plugin(DpsSampler))
 store("cutoff", "mean_length", plugin(MeanLengthCutoff, CutoffConfig), "algorithm.cutoff")
+store("cutoff", "quantile", plugin(QuantileCutoff, CutoffConfig), "algorithm.cutoff")
 store("gate", "prediction", plugin(PredictionGate, GateConfig), "algorithm.gate")
 store("gate", "history", plugin(HistoryGate, GateConfig), "algorithm.gate")
 store("gate", "counts", plugin(CountsGate, GateConfig), "algorithm.gate")

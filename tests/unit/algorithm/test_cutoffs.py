@@ -1,11 +1,17 @@
+import json
 import math
+import random
+from dataclasses import replace
 from fractions import Fraction
 
+import pytest
 from builders import algorithm, group, plan, prediction, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
 from masa.algorithm.controller import Controller
+from masa.algorithm.cutoffs import QuantileCutoff
+from masa.errors import ConfigError
 
 LONGEST = 64
 SHORTEST = 8
@@ -96,3 +102,51 @@ def test_state_round_trip():
     assert other.state_dict() == state
     assert state["cutoff_kept"] == {"verdicts": [0.5] * 3}
     assert other.cutoff_proved == measured.cutoff_proved is False
+
+
+def outcomes(rng, count):
+    """Groups whose right answers take a lognormal multiple of the predicted length."""
+    for _ in range(count):
+        predicted = rng.randint(20, 80)
+        lengths = [max(1, round(predicted * rng.lognormvariate(-0.2, 0.3))) for _ in range(8)]
+        correct = [rng.random() < 0.5 for _ in range(8)]
+        # what is wrong is longer, and must not count
+        lengths = [n if right else 10 * n for n, right in zip(lengths, correct, strict=True)]
+        yield group(correct, lengths, predictions=[prediction(4, predicted)] * 2)
+
+
+def test_a_quantile_cutoff_loses_the_share_asked_for_and_saves_the_rest():
+    rng, cutoff = random.Random(0), QuantileCutoff(lost=0.05)
+    cutoff.observe(list(outcomes(rng, 400)))
+    lost, right, saved, total = 0, 0, 0, 0
+    for g in outcomes(rng, 2000):
+        limit = cutoff.tokens(g.prompt, g.predictions)
+        for n, is_right in zip(g.lengths, g.correct, strict=True):
+            lost += is_right and n > limit
+            right += is_right
+            saved += max(0, n - limit)
+            total += n
+    assert lost / right == pytest.approx(0.05, abs=0.015)
+    assert saved / total > 0.7
+
+
+def test_a_quantile_cutoff_knows_nothing_before_its_evidence_and_only_from_what_ran_in_full():
+    rng, cutoff = random.Random(0), QuantileCutoff(min_evidence=64, window=128)
+    asked = [prediction(4, 30)]
+    cut = plan(cutoff_active=True)
+    cutoff.observe([replace(g, plan=cut) for g in outcomes(rng, 400)])
+    assert cutoff.tokens(prompt("a"), asked) is None
+    cutoff.observe(list(outcomes(rng, 40)))
+    limit = cutoff.tokens(prompt("a"), asked)
+    assert limit is not None and cutoff.tokens(prompt("a"), [prediction(4, None)]) is None
+    again = QuantileCutoff(min_evidence=64, window=128)
+    again.load_state_dict(json.loads(json.dumps(cutoff.state_dict())))
+    assert again.tokens(prompt("a"), asked) == limit
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lost": 0}, {"lost": 1}, {"min_parsed": 2}, {"window": 10, "min_evidence": 11}]
+)
+def test_impossible_settings_of_a_quantile_cutoff_are_refused(settings):
+    with pytest.raises(ConfigError, match=list(settings)[-1]):
+        QuantileCutoff(**settings)
