@@ -34,12 +34,13 @@ train: $(RUNS)/report.md
 	@cat $(VENV)/times.txt $(RUNS)/times.txt
 	@echo "picture: $(RUNS)/figures/overview.png   report: $(RUNS)/report.md"
 
-$(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_efficient/report.md
+$(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_calibrated/report.md
 	@sh scripts/timed.sh $(RUNS) "report" $(BIN)/masa-report $(^D) --out $(RUNS)
 
 $(RUNS)/%/report.md: $(READY)
 	@mkdir -p $(RUNS)
-	@sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train experiment=arithmetic algorithm=$* \
+	@sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train \
+		experiment=$(if $(filter masa_calibrated,$*),arithmetic_calibrated,arithmetic) algorithm=$* \
 		ckpt=auto hydra.run.dir=$(RUNS)/$*
 
 # The claim: every method over five seeds, about 6 minutes a run on 2 cores; what is done is skipped. `make -j2 reproduce`

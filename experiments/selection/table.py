@@ -1,6 +1,6 @@
 """How soon predictions align, and what a gate by them keeps: a table over the seeds of each method.
 
-    python experiments/selection/table.py RUN_DIRECTORY [...] [--at 5 10 20] [--accuracy 20 60]
+    python experiments/selection/table.py RUN_DIRECTORY [...] [--at 10 20] [--accuracy 20 60]
 
 Predictions and the gate's decisions are those on held-out prompts, whose outcomes are all known.
 Means with 95 % t intervals over seeds.
@@ -47,11 +47,24 @@ def course(run: Run, step: int) -> Iterator[tuple[str, float]]:
         yield f"meta share to {step}, where active", active["meta/token_share"].mean()
 
 
+def evidence(run: Run, after: int) -> Iterator[tuple[str, float]]:
+    """What the gate keeps of training prompts that were rolled out whatever it said, each weighted
+    with the inverse of its chance to be."""
+    rows = run.train_prompts
+    rows = rows[(rows["step"] > after) & (rows["evidence_weight"] > 0)]
+    mixed = rows["pass_rate"].between(0, 1, inclusive="neither") * rows["evidence_weight"]
+    tokens = rows["tokens"] * rows["evidence_weight"]
+    kept = ~rows["would_skip"].astype(bool)
+    yield f"mixed kept after {after}, audited", mixed[kept].sum() / mixed.sum()
+    yield f"tokens kept after {after}, audited", tokens[kept].sum() / tokens.sum()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+")
-    parser.add_argument("--at", type=int, nargs="*", default=[5, 10, 20])
+    parser.add_argument("--at", type=int, nargs="*", default=[10, 20])
     parser.add_argument("--accuracy", type=int, nargs="*", default=[20, 60])
+    parser.add_argument("--after", type=int, default=14)
     args = parser.parse_args()
     columns = {}
     for method in group_runs([load_run(path) for path in find_runs(args.runs)]):
@@ -60,6 +73,7 @@ def main() -> None:
             steps = set(run.validations["step"])
             rows = [row for step in args.at if step in steps for row in held_out(run, step)]
             rows += [row for step in args.accuracy if step in steps for row in course(run, step)]
+            rows += evidence(run, args.after)
             for name, value in rows:
                 cells.setdefault(name, []).append(float(value))
         columns[f"{method.label} (n={len(method.runs)})"] = {
