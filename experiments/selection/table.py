@@ -44,7 +44,8 @@ def course(run: Run, step: int) -> Iterator[tuple[str, float]]:
     if "gate/fraction" in metrics:
         active = so_far[so_far["gate/fraction"] > 0]
         yield f"skipped to {step}, where active", active["gate/fraction"].mean()
-        yield f"meta share to {step}, where active", active["meta/token_share"].mean()
+        if "meta/token_share" in metrics:
+            yield f"meta share to {step}, where active", active["meta/token_share"].mean()
 
 
 def evidence(run: Run, after: int) -> Iterator[tuple[str, float]]:

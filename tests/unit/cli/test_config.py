@@ -504,7 +504,7 @@ def test_presets_hold_the_papers_numbers(name):
     }  # fmt: skip
     assert a.meta.predict_mixed == bool(mixed)
     assert a.meta.min_length == 128
-    papers = {"masa_v1": 16, "greso": 0, "grpo_counts": 0}
+    papers = {"masa_v1": 16, "masa_calibrated": 2, "greso": 0, "grpo_counts": 0}
     assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
     assert a.bc.min_notion_score == 0.2
     assert a.control.start_step == (0 if name in ("greso", "grpo_counts") else 80)
