@@ -94,7 +94,7 @@ def test_completions_end_as_the_family_ends_them(family, chat):
     turn_end = families.TURN_END[family]
     names = prompts.tokenizer.convert_ids_to_tokens(list(prompts.eos_token_ids))
     assert names == ([turn_end, eos] if chat else [eos])
-    expert = prompts.rewrite(meta_text(1, 2, ["sum"]), 4, 10)
+    expert = prompts.rewrite(meta_text(1, 2, ["sum"]), 4, 10, mixed=True)
     assert decoded(prompts, expert).endswith("}" + (turn_end if chat else eos))
     assert expert[0] != prompts.tokenizer.bos_token_id
     assert prompts.parse(prompts.texts([expert])[0]).parsed

@@ -236,7 +236,7 @@ def test_an_expert_ends_once(family):
     tokenizer = families.family_tokenizer(family)
     renderer = PromptRenderer(TEMPLATES, tokenizer, 8, 64)
     text = f"So {ENDINGS[family]} it is. {meta_text(1, 2, ['sum'])}"
-    ids = renderer.rewrite(text, 4, 10)
+    ids = renderer.rewrite(text, 4, 10, mixed=True)
     special = special_of(tokenizer)
     assert [special[i] for i in ids if i in special] == [ENDINGS[family]]
     assert renderer.texts([ids])[0].startswith(f"So {ENDINGS[family]} it is.")

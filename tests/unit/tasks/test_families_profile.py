@@ -126,9 +126,15 @@ def test_families_are_known_as_often_as_their_share_says(demonstrated):
         return statistics.mean(verdicts)
 
     assert share("trivial") == 1 and share("hopeless") == 0
-    learnable = statistics.mean(family.share for family in of_kind("learnable"))
-    assert share("learnable") == pytest.approx(learnable, abs=0.05)
-    assert 0.08 < share("rare") < 0.18 and 0.1 < share("composite") < 0.25
+    for kind in ("learnable", "rare"):
+        known = statistics.mean(family.share for family in of_kind(kind))
+        # wrong methods come to the right number now and then
+        assert known - 0.03 < share(kind) < known + 0.05
+    parts = [
+        family.share * FAMILIES[family.parts[0]].share * FAMILIES[family.parts[1]].share
+        for family in of_kind("composite")
+    ]
+    assert statistics.mean(parts) - 0.03 < share("composite") < statistics.mean(parts) + 0.05
 
 
 def test_what_is_wrong_is_longer_and_lengths_have_a_tail(demonstrated):
@@ -141,7 +147,7 @@ def test_what_is_wrong_is_longer_and_lengths_have_a_tail(demonstrated):
     others = [n for prompt, *_, n in demonstrated if prompt.level < 5]
     assert statistics.mean(hopeless) > 1.5 * statistics.mean(others)
     quantiles = statistics.quantiles(lengths[True], n=100)
-    assert quantiles[98] - quantiles[49] > 1.5 * (quantiles[49] - quantiles[0])
+    assert quantiles[98] - quantiles[49] > 1.3 * (quantiles[49] - quantiles[0])
 
 
 def test_a_prediction_knows_nothing_of_the_outcome(task):
