@@ -56,10 +56,11 @@ class RunHealth:
             return
         found = problems(newest, self.config)
         found["gate"] = _starved(self.config, step, gate_verdicts)
+        start = "this run may not learn"
+        if self._said or step > ROLLOUTS:
+            start = f"rollout {step}, there is little to learn"
         for name, line in found.items():
             if line and step - self._said.get(name, -SILENCE) >= SILENCE:
-                when = f"rollout {step}" if self._said or step > ROLLOUTS else ""
-                start = f"{when}, there is little to learn" if when else "this run may not learn"
                 logging.getLogger("masa").warning(f"{start}: {line}")
                 self._said[name] = step
 
