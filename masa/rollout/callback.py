@@ -15,13 +15,7 @@ import lightning as L
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.expert import ExpertPool, expert_of
-from masa.algorithm.step import (
-    RolloutContext,
-    Verify,
-    collect,
-    keep_mixed,
-    training_samples,
-)
+from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.errors import ConfigError, EngineError, TrainingError

