@@ -36,6 +36,7 @@ RENAMED_OPTIONS = {"engine/replay": "engine/gold_answers"}
 """Options of groups, likewise."""
 
 
+ADVANTAGES = ("grpo", "dr_grpo", "rloo")
 MIXED_REWARD = "masa.algorithm.meta_rewards.mixed"
 """The component that needs `MetaConfig.predict_mixed`."""
 
@@ -72,9 +73,17 @@ class MetaConfig:
     predict_mixed: bool = False
     """Predictions have a further field `mixed`: the probability, in percent, that some of the G
     solutions are right and some wrong."""
+    advantage: str | None = None
+    """Advantages of predictions, as algorithm.advantage, which null stands for. Where rewards are a
+    proper score, dividing by the standard deviation makes them improper: of two predictions the
+    better one gets the same advantage however little better it is, so that the more frequent
+    outcome is predicted as certain."""
     extra_updates: int = 0
     """Further optimizer steps per rollout on its meta rollouts alone, after the ordinary ones, with
-    the same optimizer, loss, clipping and coefficient; 0: none."""
+    the same loss, clipping and coefficient; 0: none."""
+    extra_lr: float | None = None
+    """Their learning rate, with an AdamW of their own; null: they are steps of the policy's, whose
+    momentum, which is mostly of the solutions, they carry on."""
     extra_until: int | None = None
     """The last rollout that has them; null: no end."""
     extra_until_precision: float | None = None
@@ -108,6 +117,12 @@ class MetaConfig:
             self.extra_until_precision is None or 0 < self.extra_until_precision <= 1,
             f"meta.extra_until_precision is {self.extra_until_precision}, it must lie in (0, 1] or "
             "be null",
+        )
+        if self.advantage is not None:
+            one_of("algorithm.meta.advantage", self.advantage, ADVANTAGES)
+        require(
+            self.extra_lr is None or 0 < self.extra_lr < inf,
+            f"meta.extra_lr is {self.extra_lr}, it must be > 0 and finite, or null",
         )
         key = "algorithm.meta.rewards"
         # in an order that does not depend on where a component was added
@@ -325,7 +340,7 @@ class ObjectiveConfig:
     """Bounds of that ratio; mismatch_low = 0 is none. IcePop proposes 0.5 and 5."""
 
     def __post_init__(self) -> None:
-        one_of("algorithm.advantage", self.advantage, ("grpo", "dr_grpo", "rloo"))
+        one_of("algorithm.advantage", self.advantage, ADVANTAGES)
         one_of("algorithm.loss", self.loss, ("grpo", "dapo", "dr_grpo", "gspo", "cispo"))
         require(0 <= self.eps_low <= 1, "algorithm.eps_low must lie in [0, 1]")
         require(self.eps_high >= 0, "algorithm.eps_high must be >= 0")

@@ -38,7 +38,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from masa.algorithm.losses import total_loss  # noqa: E402
-from masa.config import AlgorithmConfig, conf_dir  # noqa: E402
+from masa.cli.config_store import conf_dir  # noqa: E402
+from masa.config import AlgorithmConfig  # noqa: E402
 from masa.engine.hf import HfEngine  # noqa: E402
 from masa.rollout.packing import build_update, padding_share  # noqa: E402
 from masa.training.logprobs import head_logprobs, token_logprobs  # noqa: E402

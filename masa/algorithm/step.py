@@ -314,7 +314,7 @@ def reward(group: RolloutGroup, config: AlgorithmConfig) -> RolloutGroup:
         group,
         meta_scores=scores,
         meta_rewards=rewards,
-        meta_advantages=group_advantages(rewards, config.advantage),
+        meta_advantages=group_advantages(rewards, config.meta.advantage or config.advantage),
     )
 
 
