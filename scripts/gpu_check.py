@@ -387,11 +387,12 @@ def finish(*processes: Any) -> None:
 
 
 WAYS = {
-    "packed rows, flex_attention": ("packed", "flex_attention", False),
     "padded rows, sdpa": ("padded", "sdpa", False),
     "padded rows, sdpa, gradient checkpointing": ("padded", "sdpa", True),
+    "packed rows, flex_attention": ("packed", "flex_attention", False),
 }
-"""Layout of the micro-batches, attention, and whether activations are computed anew."""
+"""Layout of the micro-batches, attention, and whether activations are computed anew. The last one
+compiles for minutes, which may take the rest of the time."""
 
 
 def shapes(figures: Figures, quick: bool, sizes: Sequence[str] = tuple(SHAPES)) -> None:
@@ -465,6 +466,10 @@ def one_shape(figures: Figures, name: str, shape: Qwen3Config, flops: float, qui
         for n in map(sum, lengths)
     )
     work_flops = 6 * parameters * tokens + scores
+    with figures.attempt(f"{name}, optimizer", may_lack_memory=True):
+        optimizer(figures, name, policy)
+    with figures.attempt(f"{name}, engine=hf"):
+        generation(figures, name, shape, policy, quick)
     for way, (layout, attention, checkpointing) in WAYS.items():
         if attention == "flex_attention" and DEVICE == "cpu":
             continue
@@ -475,6 +480,9 @@ def one_shape(figures: Figures, name: str, shape: Qwen3Config, flops: float, qui
             if checkpointing:
                 policy.gradient_checkpointing_enable({"use_reentrant": False})
                 policy.train()
+            else:
+                policy.gradient_checkpointing_disable()
+                policy.eval()
 
             def work(update: Update = update) -> None:
                 policy.zero_grad(set_to_none=True)
@@ -488,11 +496,6 @@ def one_shape(figures: Figures, name: str, shape: Qwen3Config, flops: float, qui
             figures.add(f"{what}, MFU", work_flops / duration / flops, "of the matrix product")
             figures.add(f"{what}, memory of weights, gradients, activations", memory, "GiB")
         policy.zero_grad(set_to_none=True)
-    policy.set_attn_implementation("sdpa")
-    with figures.attempt(f"{name}, optimizer", may_lack_memory=True):
-        optimizer(figures, name, policy)
-    with figures.attempt(f"{name}, engine=hf"):
-        generation(figures, name, shape, policy, quick)
 
 
 def optimizer(figures: Figures, name: str, policy: Any) -> None:

@@ -34,7 +34,7 @@ DIGESTED = 300
 CONSOLE = "console.txt"
 _RANK_VARIABLES = re.compile(
     r"(LOCAL_|GROUP_|ROLE_|NODE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)"
-    r"|(TORCHELASTIC|SLURM|PL|PMI|PMIX|OMPI)_.*"
+    r"|(TORCHELASTIC|SLURM|PL|PMI|PMIX)_.*|OMPI_(?!MCA_).*"
 )
 """Variables by which a process takes itself for a rank."""
 
@@ -160,9 +160,11 @@ def cached(path: Path, build: Callable[[Path], None]) -> Path:
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables of a process that is no rank of this run."""
-    return {
-        name: value for name, value in environment.items() if not _RANK_VARIABLES.fullmatch(name)
-    }
+    kept = {n: v for n, v in environment.items() if not _RANK_VARIABLES.fullmatch(n)}
+    if "OMPI_COMM_WORLD_SIZE" in environment:
+        # mpirun hands its settings on as variables; elsewhere they are the user's, for any MPI_Init
+        kept = {n: v for n, v in kept.items() if not n.startswith("OMPI_MCA_")}
+    return kept
 
 
 def _masa_sft(overrides: list[str], folder: Path) -> None:

@@ -135,6 +135,11 @@ def test_masa_sft_is_no_rank_of_the_run():
     ranks += ["GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "TORCHELASTIC_RUN_ID", "SLURM_PROCID"]
     others = {"PATH": "p", "MASA_CACHE": "c", "OMP_NUM_THREADS": "1", "HOSTNAME": "h"}
     assert own_environment(others | dict.fromkeys(ranks, "1")) == others
+    # without it MPI_Init fails where a user had to set it, with mpirun's the process joins the run
+    agent = {"OMPI_MCA_plm_rsh_agent": "false"}
+    assert own_environment(others | agent) == others | agent
+    mpirun = dict.fromkeys(["OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMIX_RANK"], "2")
+    assert own_environment(others | agent | mpirun) == others
 
 
 def test_the_default_model_comes_with_the_package():
