@@ -132,6 +132,7 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
                 config.min_length,
                 config.max_tokens,
                 config.allow_special_tokens,
+                config.mixed_of,
             ),
             config,
             store,
@@ -170,9 +171,13 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
     """The settings that the samples depend on, without the questions."""
     model = OmegaConf.to_container(cfg.model, resolve=True)
     assert isinstance(model, dict)
-    # left out where false, as older samples do not have it
-    special = {"allow_special_tokens": True} if config.allow_special_tokens else {}
-    return special | {
+    # left out where false, as older samples do not have them
+    added: dict[str, Any] = {}
+    if config.allow_special_tokens:
+        added["allow_special_tokens"] = True
+    if config.predict_mixed:
+        added["group_size"] = config.group_size
+    return added | {
         "model": model["name"] or f"{cfg.engine.answers} answers",
         "revision": model.get("revision"),
         "engine": cfg.engine._target_,
@@ -183,7 +188,7 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
         "allow_unsafe_execution": config.allow_unsafe_execution,
         "min_length": config.min_length,
         "meta_max_tokens": config.meta_max_tokens,
-        "meta_template": OmegaConf.to_container(cfg.templates)["meta"],  # type: ignore[index,call-overload]
+        "meta_template": cfg.templates.get("meta_mixed" if config.predict_mixed else "meta"),
     }
 
 

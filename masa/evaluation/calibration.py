@@ -76,6 +76,47 @@ def calibration(
     }
 
 
+def mixed_calibration(
+    solutions: pd.DataFrame, predictions: pd.DataFrame, group_size: int, min_mixed: float
+) -> dict[str, Any]:
+    """The field `mixed` of one benchmark's predictions against its solutions.
+
+    Both are means over a question: of its predictions, and over all groups of G of its n
+    solutions, which makes each number the unbiased one of a group of G.
+
+    Args:
+        solutions, predictions: samples of kind solution and meta.
+        group_size: G, at most the number of solutions per question.
+        min_mixed: a gate skips where the prediction is below it.
+
+    Returns:
+        predicted and true, the mean chances of a mixed group; brier, the mean squared error of the
+        prediction from 1 of a mixed group and 0 of another, and corr, its correlation with the
+        chance, both with intervals; the gate as of `gating`, and its min_mixed. Questions without
+        a prediction are left out; the gate skips none of them.
+    """
+    by_question = predictions.groupby("id")
+    q = by_question["predicted_mixed"].mean()
+    solved = solutions.groupby("id")
+    verdicts = solved["correct"].agg(["sum", "count"]).loc[q.index].astype(int)
+    p = pd.Series([chance_of_mixed(c, n, group_size) for c, n in verdicts.to_numpy()], q.index)
+    clusters = list(solved["cluster"].first()[q.index])
+    return {
+        "group_size": group_size,
+        "predicted": float(q.mean()),
+        "true": float(p[q.notna()].mean()),
+        "brier": _with_bounds(bootstrap_mean(p * (1 - q) ** 2 + (1 - p) * q**2, clusters)),
+        "corr": _with_bounds(bootstrap_correlation(q, p, clusters)),
+        "gate": gating(list(q < min_mixed), list(1 - p), clusters) | {"min_mixed": min_mixed},
+    }
+
+
+def chance_of_mixed(right: int, n: int, group_size: int) -> float:
+    """Share of the groups of G of n solutions, of which some are right, that are mixed."""
+    alike = math.comb(right, group_size) + math.comb(n - right, group_size)
+    return 1 - alike / math.comb(n, group_size)
+
+
 def reliability(pairs: Sequence[tuple[float, float]]) -> list[dict[str, float]]:
     """Questions by predicted pass rate, in bins centred on eighths; empty bins are left out.
 
@@ -105,20 +146,20 @@ def expected_calibration_error(curve: Sequence[Mapping[str, float]]) -> float:
 
 
 def gating(
-    skips: Sequence[bool], zero_variance: Sequence[bool], clusters: Sequence[Any]
+    skips: Sequence[bool], zero_variance: Sequence[float], clusters: Sequence[Any]
 ) -> dict[str, Any]:
     """The gate's decisions against questions whose solutions are all correct or all wrong.
 
     Args:
         skips: whether the gate would skip, [questions].
-        zero_variance: whether all solutions have the same verdict, [questions].
+        zero_variance: whether all solutions have the same verdict, or the probability, [questions].
         clusters: context of each, [questions].
 
     Returns:
         precision, recall (Wilson at the effective size over clusters) and f1 (bootstrap over
         clusters), each as value and 95 % interval; would_skip and zero_variance, plain shares.
     """
-    skipped, constant = pd.Series(skips, dtype=int), pd.Series(zero_variance, dtype=int)
+    skipped, constant = pd.Series(skips, dtype=float), pd.Series(zero_variance, dtype=float)
     counts = pd.DataFrame({"hit": skipped * constant, "skipped": skipped, "constant": constant})
     sums = counts.groupby(list(clusters)).sum()
     precision = clustered_wilson(sums["hit"], sums["skipped"])

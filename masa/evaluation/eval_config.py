@@ -124,8 +124,17 @@ class EvaluationConfig:
     """Largest meta rollout (tokens); default as for `max_tokens`."""
     min_length: int = 128
     """Smallest solution length that may be predicted (tokens); default as for `max_tokens`."""
+    predict_mixed: bool = False
+    """Ask for the field `mixed` as well (`algorithm.meta.predict_mixed`); default as for
+    `max_tokens`, and false for any other model."""
+    group_size: int = 16
+    """G: that field is the probability that of G solutions some are right and some wrong; default
+    as for `max_tokens`."""
     sigma: float = 0.1
     """The gate whose precision and recall are reported."""
+    min_mixed: float = 0.12
+    """A gate by the field `mixed` whose precision and recall are reported: it skips where the mean
+    prediction is below this."""
     allow_unsafe_execution: bool = False
     """Run generated programs where there is no sandbox."""
     allow_special_tokens: bool = False
@@ -139,7 +148,7 @@ class EvaluationConfig:
                 len(self.compare) == 2, f"compare takes two directories, not {len(self.compare)}"
             )
             return
-        for name in ("n", "max_tokens", "batch", "meta_max_tokens", "min_length"):
+        for name in ("n", "max_tokens", "batch", "meta_max_tokens", "min_length", "group_size"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be >= 1")
         require(
             self.limit is None or self.limit >= 1, f"limit is {self.limit}, it must be >= 1 or null"
@@ -152,6 +161,7 @@ class EvaluationConfig:
             f"pass@{max(self.k)} needs n >= {max(self.k)} samples per question, n is {self.n}",
         )
         require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
+        require(0 <= self.min_mixed <= 1, f"min_mixed is {self.min_mixed}, it must lie in [0, 1]")
         if self.meta:
             require(
                 self.n >= 2 and self.meta_samples >= 2,
@@ -161,9 +171,19 @@ class EvaluationConfig:
                 self.min_length <= self.max_tokens,
                 f"min_length {self.min_length} is over max_tokens {self.max_tokens}",
             )
+            require(
+                self.mixed_of is None or 2 <= self.mixed_of <= self.n,
+                f"predict_mixed is about groups of group_size={self.group_size} solutions, which "
+                f"must lie in [2, n], and n is {self.n}: set n or predict_mixed=false",
+            )
         require(
             bool(self.benchmark), "name what to evaluate, as in benchmark=aime25,math500 or math"
         )
+
+    @property
+    def mixed_of(self) -> int | None:
+        """G, where predictions are asked for the field `mixed`; else None."""
+        return self.group_size if self.meta and self.predict_mixed else None
 
 
 def is_run(model: str) -> bool:
@@ -175,14 +195,15 @@ def is_run(model: str) -> bool:
 
 
 def of_run(model: str | None, setting: str, default: int) -> int:
-    """A setting of the evaluated run; `default` where the model is no run."""
+    """A setting of the evaluated run, a number or true or false; `default` where the model is no
+    run, or one of before there was the setting."""
     if model is None or not is_run(model):
         return default
     cfg = OmegaConf.load(Path(model).expanduser() / "config.yaml")
-    value = OmegaConf.select(cfg, setting)
-    if value is None:
-        raise ConfigError(f"{model}/config.yaml has no {setting}: it is no run of masa-train")
-    return int(value)
+    section = setting.partition(".")[0]
+    if section not in cfg:
+        raise ConfigError(f"{model}/config.yaml has no {section}: it is no run of masa-train")
+    return type(default)(OmegaConf.select(cfg, setting, default=default))
 
 
 def file_name(model: str | None) -> str:

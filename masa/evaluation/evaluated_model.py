@@ -41,10 +41,17 @@ class EvaluatedModel:
         min_length: int,
         max_length: int,
         allow_special_tokens: bool = False,
+        mixed_of: int | None = None,
     ) -> PromptRenderer:
         """Templates over the model's tokenizer; see `PromptRenderer`."""
         return PromptRenderer(
-            templates, self.tokenizer, min_length, max_length, self.eos, allow_special_tokens
+            templates,
+            self.tokenizer,
+            min_length,
+            max_length,
+            self.eos,
+            allow_special_tokens,
+            mixed_of,
         )
 
     def engine(self, config: DictConfig, longest: int, temperature: float) -> Engine:

@@ -84,4 +84,6 @@ def _reply(sampler: Sampler, kind: str, item: Item, answers: str) -> TokenIds:
     rate = PASS_RATE_SCALE if gold else 0
     length = max(sampler.config.min_length, len(reply))
     fields = {"math_notion": [], "pass_rate": rate, "solution_length": length}
+    if sampler.config.mixed_of is not None:
+        fields["mixed"] = 0
     return sampler.renderer.assistant_turn(f"<meta></meta>{json.dumps(fields)}")

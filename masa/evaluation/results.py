@@ -12,7 +12,7 @@ import pandas as pd
 
 from masa.errors import ConfigError
 from masa.evaluation.benchmarks import Benchmark
-from masa.evaluation.calibration import calibration, measuring_config
+from masa.evaluation.calibration import calibration, measuring_config, mixed_calibration
 from masa.evaluation.eval_config import EvaluationConfig
 from masa.evaluation.pass_at_k import macro_average, pass_at_k, std_over_samples, summarise
 from masa.evaluation.store import Store, write_json
@@ -76,6 +76,10 @@ def summarise_all(
                 "sigma": config.sigma,
                 **calibration(solved, metas, prompts, algorithm),
             }
+            if config.mixed_of is not None:
+                score["meta"]["mixed"] = mixed_calibration(
+                    solved, metas, config.mixed_of, config.min_mixed
+                )
         scores[benchmark.name] = {**score, **benchmark.origin, "limit": config.limit}
         add_to_averages(benchmark.domain, correct, clusters)
     averages = {
@@ -198,8 +202,8 @@ def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> st
 
 
 def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
-    gate = meta["gate"]
-    return {
+    gate, mixed = meta["gate"], meta.get("mixed")
+    row = {
         "predictions": name,
         "parsed": _number(meta["parse_rate"]),
         "pass-rate MAE": _bracketed(*meta["pass_rate_mae"]),
@@ -211,6 +215,13 @@ def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
             if key.startswith("reward/")
         },
         **{f"gate {part}": _bracketed(*gate[part]) for part in ("precision", "recall", "f1")},
+    }
+    if mixed is None:
+        return row
+    return row | {
+        f"mixed {part}": _bracketed(*values[part])
+        for values, parts in ((mixed, ("brier", "corr")), (mixed["gate"], ("precision", "recall")))
+        for part in parts
     }
 
 

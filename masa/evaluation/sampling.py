@@ -161,6 +161,7 @@ class Sampler:
                     "predicted_pass_rate": prediction.pass_rate,
                     "predicted_length": prediction.length,
                     "predicted_notions": prediction.notions,
+                    "predicted_mixed": prediction.mixed,
                     "parse_error": prediction.error,
                 }
             rows.append(row)

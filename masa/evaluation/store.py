@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         ("predicted_pass_rate", pa.float64()),
         ("predicted_length", pa.int32()),
         ("predicted_notions", pa.list_(pa.string())),
+        ("predicted_mixed", pa.float64()),
         ("parse_error", pa.string()),
         ("digest", pa.string()),
     ]

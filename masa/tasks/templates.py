@@ -200,8 +200,9 @@ class Templates:
         """
         if self.meta_mixed is None:
             raise ConfigError(
-                "algorithm.meta.predict_mixed and sft.mixed_predictions need a text that asks for "
-                "it: the task's templates have no meta_mixed (conf/templates/boxed.yaml has one)"
+                "algorithm.meta.predict_mixed, sft.mixed_predictions and predict_mixed of "
+                "masa-eval need a text that asks for it: the task's templates have no meta_mixed "
+                "(conf/templates/boxed.yaml has one)"
             )
         return self.meta_mixed
 

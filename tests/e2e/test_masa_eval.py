@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import runs
 
+from masa.training.warmstart import SHIPPED
+
 SAME = ["train_size=600", "validation_size_per_level=2"]
 ARITHMETIC = [
     "benchmark=arithmetic",
@@ -114,3 +116,22 @@ def test_a_run_is_evaluated_as_it_was_trained_and_compared(run, cache, tmp_path)
     assert "| arithmetic | 12 " in printed
     compared = json.loads((tmp_path / "ab" / "comparison.json").read_text())["arithmetic"]
     assert compared["first"] == scores["benchmarks"]["arithmetic"]["pass_at"]["1"]["value"]
+
+
+def test_the_field_mixed_is_asked_for_and_judged(cache, tmp_path):
+    """The first weights of the package know the form with the field and without."""
+    (model,) = SHIPPED.glob("warmstart-*")
+    overrides = [
+        f"model={model}", "engine=hf", *ARITHMETIC, *FEW, "limit=4", "max_tokens=160",
+        "meta_max_tokens=60", "min_length=8", "temperature=1",
+    ]  # fmt: skip
+    asked = ["predict_mixed=true", "group_size=4"]
+    printed, results = masa_eval(tmp_path / "asked", cache, *overrides, *asked)
+    meta = json.loads(results)["benchmarks"]["arithmetic"]["meta"]
+    assert meta["parse_rate"] > 0.5 and 0 <= meta["mixed"]["brier"][0] <= 1
+    assert "mixed brier" in printed
+    printed, results = masa_eval(tmp_path / "plain", cache, *overrides)
+    meta = json.loads(results)["benchmarks"]["arithmetic"]["meta"]
+    assert meta["parse_rate"] > 0.5 and "mixed" not in meta and "mixed brier" not in printed
+    other = masa_eval(tmp_path / "plain", cache, *overrides, *asked, code=2)[0]
+    assert "error: group_size is 4, but" in other and "was sampled with None" in other

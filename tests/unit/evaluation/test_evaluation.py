@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from dataclasses import replace
 
 import hydra
@@ -10,12 +11,14 @@ import pandas as pd
 import pytest
 from builders import byte_tokenizer
 from filelock import FileLock
+from omegaconf import OmegaConf
 from scripted_engine import ScriptedEngine
 
 from masa.cli import app
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.evaluate import arguments, run
+from masa.evaluation import eval_config
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.compare import compare
 from masa.evaluation.eval_config import EvaluationConfig, file_name
@@ -28,7 +31,12 @@ from masa.statistics import clustered_wilson
 from masa.tasks.templates import PromptRenderer, Templates
 from masa.types import Prompt
 
-TEMPLATES = Templates(solution="{problem}", meta="meta {problem}", hint="{problem}{hint}")
+TEMPLATES = Templates(
+    solution="{problem}",
+    meta="meta {problem}",
+    hint="{problem}{hint}",
+    meta_mixed="meta of {group_size} {problem}",
+)
 TOKENIZER = byte_tokenizer()
 EOS = TOKENIZER.eos_token_id
 
@@ -89,7 +97,8 @@ class LetterEngine:
 
 def evaluate(out, engine, config, *benchmarks):
     store = Store(out)
-    renderer = PromptRenderer(TEMPLATES, TOKENIZER, config.min_length, config.max_tokens)
+    lengths = config.min_length, config.max_tokens
+    renderer = PromptRenderer(TEMPLATES, TOKENIZER, *lengths, mixed_of=config.mixed_of)
     samplers = [Sampler(b, renderer, config, store) for b in benchmarks]
     sample_all(samplers, lambda longest: engine)
     return store
@@ -361,6 +370,79 @@ def test_a_perfect_predictor_is_perfectly_calibrated(tmp_path):
     assert gate["precision"] == gate["recall"] == [1, share.low, 1]
 
 
+class MixedPredictor(LetterEngine):
+    """Right and wrong on even questions, always right on odd ones, and predicts it where it is
+    asked for."""
+
+    def script(self, prompt_ids, seed):
+        question = TOKENIZER.decode(list(prompt_ids))
+        even = int(question[-1]) % 2 == 0
+        text = "ab"[even and seed % 2]
+        if question.startswith("meta"):
+            fields = {"math_notion": ["aa"], "pass_rate": 8 - 4 * even, "solution_length": 3}
+            if question.startswith("meta of 3"):
+                fields["mixed"] = 90 if even else 10
+            text = "<meta></meta>" + json.dumps(fields)
+        return (*TOKENIZER(text)["input_ids"], EOS)
+
+
+def test_predictions_of_mixed_groups_are_asked_for_and_judged(tmp_path):
+    mixed = META | {"n": 32, "batch": 100, "predict_mixed": True, "group_size": 3}
+    both = benchmark(questions=8), benchmark("c")
+    store = finish(tmp_path / "asked", MixedPredictor(), settings(**mixed), *both)
+    assert set(store.read("b").query("kind == 'meta'")["predicted_mixed"]) == {0.1, 0.9}
+    meta = json.loads((tmp_path / "asked" / "results.json").read_text())["benchmarks"]["b"]["meta"]
+    # an even question has half of its solutions right, and three of four groups of 3 mixed
+    assert meta["parse_rate"] == 1 and meta["mixed"]["group_size"] == 3
+    assert meta["mixed"]["true"] == pytest.approx(0.75 / 2, abs=0.05)
+    brier = (0.01 + 0.75 * 0.01 + 0.25 * 0.81) / 2
+    assert meta["mixed"]["brier"][0] == pytest.approx(brier, abs=0.05)
+    assert meta["mixed"]["corr"][0] > 0.9
+    assert meta["mixed"]["gate"]["precision"][0] == 1
+    assert meta["mixed"]["gate"]["recall"][0] == pytest.approx(0.8, abs=0.05)
+    table = (tmp_path / "asked" / "results.md").read_text()
+    assert re.search(r"mixed brier +\| mixed corr +\| mixed precision +\| mixed recall", table)
+    plain = settings(**META | {"n": 32, "batch": 100})
+    finish(tmp_path / "plain", MixedPredictor(), plain, both[0])
+    score = json.loads((tmp_path / "plain" / "results.json").read_text())["benchmarks"]["b"]
+    assert "mixed" not in (tmp_path / "plain" / "results.md").read_text()
+    assert score["meta"] == {k: v for k, v in meta.items() if k != "mixed"}
+
+
+def test_samples_of_before_there_was_a_field_are_read(tmp_path):
+    config = settings(**META)
+    store = finish(tmp_path, LetterEngine(), config, benchmark())
+    before = (tmp_path / "results.json").read_bytes()
+    for path in (tmp_path / "samples" / "b").iterdir():
+        pd.read_parquet(path).drop(columns="predicted_mixed").to_parquet(path)
+    assert store.read("b")["predicted_mixed"].isna().all()
+    finish(tmp_path, LetterEngine(calls=0), config, benchmark())
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_a_run_is_asked_what_it_was_trained_to_predict(tmp_path):
+    def composed(**algorithm):
+        section = {"response_limit": 9, "group_size": 8}
+        section["meta"] = {"response_limit": 9, "min_length": 1} | algorithm
+        OmegaConf.save({"algorithm": section}, tmp_path / "config.yaml")
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return eval_config.load(
+                hydra.compose(
+                    "evaluate",
+                    [f"model.name={tmp_path}", "benchmark=aime25", "output_dir=o", "meta=true"],
+                )
+            )
+
+    assert composed(predict_mixed=True).mixed_of == 8
+    assert composed(predict_mixed=False).mixed_of is None
+    assert composed().mixed_of is None  # a run of before
+    OmegaConf.save({"name": "x"}, tmp_path / "config.yaml")
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("evaluate", [f"model.name={tmp_path}", "output_dir=o"])
+        with pytest.raises(Exception, match="has no algorithm: it is no run of masa-train"):
+            eval_config.load(cfg)
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -371,6 +453,9 @@ def test_a_perfect_predictor_is_perfectly_calibrated(tmp_path):
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"meta": True, "n": 1, "k": [1]}, "needs n >= 2"),
         ({"meta": True, "min_length": 99}, "min_length 99 is over max_tokens 40"),
+        ({**META, "predict_mixed": True, "group_size": 8}, "of group_size=8 .* and n is 4"),
+        ({**META, "predict_mixed": True, "group_size": 1}, "group_size=1"),
+        ({"min_mixed": 1.5}, "min_mixed is 1.5"),
         ({"benchmark": {}}, "benchmark=aime25,math500"),
         ({"compare": ["a"]}, "compare takes two directories, not 1"),
         ({"limit": 0}, "limit is 0"),
