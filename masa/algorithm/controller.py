@@ -122,6 +122,28 @@ class Controller:
         return precise and self.gate_gain.above(self.config.gate.min_gain)
 
     @property
+    def gate_lacks(self) -> str:
+        """The evidence without which the gate cannot act, and how to need less, for a console line;
+        empty where there is enough."""
+        needs, minimum = self.config.gate, self.config.control.min_evidence
+        needed = f"algorithm.control.min_evidence={minimum} are needed: lower that"
+        sooner = "let the gate skip sooner with its own settings"
+        verdicts, mixed, skips = self.gate_gain.evidence
+        if self.gate.lacks:
+            return self.gate.lacks
+        if needs.min_precision > 0 and (seen := len(self.gate_precision)) < minimum:
+            return f"{seen} prompts that it would skip have been rolled out and {needed}, {sooner}"
+        if needs.min_gain > 0 and verdicts < minimum:
+            audits = "raise algorithm.control.audit_fraction"
+            return f"its gain is measured on {verdicts} prompts and {needed}, {audits}"
+        if needs.min_gain > 0 and not (mixed and skips):
+            return (
+                f"its gain is not known: of the {verdicts} newest prompts {mixed} are mixed, and "
+                f"it would skip {skips}: {sooner if mixed else 'choose problems in between'}"
+            )
+        return ""
+
+    @property
     def cutoff_proved(self) -> bool:
         """True where the measured share of correct answers lost is at most `cutoff.max_lost`."""
         return self.cutoff_kept.at_least(1 - self.config.cutoff.max_lost)

@@ -31,6 +31,12 @@ class Gate(Plugin):
     past: Past | None = None
     """Outcomes of like prompts, of a gate that goes by them."""
 
+    @property
+    def lacks(self) -> str:
+        """The evidence that it needs before it skips anything, and how to need less, for a console
+        line; empty where it has enough."""
+        return ""
+
     def expected_pass_rate(
         self, prompt: Prompt, predictions: Sequence[MetaPrediction]
     ) -> float | None:

@@ -88,6 +88,12 @@ class SlidingGain:
         """Append the verdicts on a step's groups."""
         self._verdicts.extend(verdicts_on(groups))
 
+    @property
+    def evidence(self) -> tuple[int, int, int]:
+        """Verdicts kept, those on mixed groups, and those to skip."""
+        mixed = sum(verdict.mixed for verdict in self._verdicts)
+        return len(self._verdicts), mixed, sum(not verdict.kept for verdict in self._verdicts)
+
     def above(self, level: float) -> bool:
         """True where the gain less its standard error is above `level`; 0 needs no proof."""
         if level <= 0:

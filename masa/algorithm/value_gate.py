@@ -103,6 +103,18 @@ class ValueGate(Gate):
         self.threshold = 0.0
         """Mixed groups per token below which a prompt is skipped."""
 
+    @property
+    def lacks(self) -> str:
+        """See `Gate.lacks`."""
+        mixed = sum(known.mixed for known in self.known)
+        if mixed >= self.min_evidence:
+            return ""
+        return (
+            f"{mixed} of the {len(self.known)} newest outcomes are of mixed groups and "
+            f"algorithm.gate.min_evidence={self.min_evidence} are needed: lower that, raise "
+            "algorithm.gate.window"
+        )
+
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
         forecast = self._forecast(prompt, predictions)

@@ -175,7 +175,7 @@ class RolloutCallback(L.Callback):
             self.controller.observe(groups)
             observe("sampler", self.sampler, groups)
             if self.is_writer:
-                self.health.observe(groups, step, len(self.controller.gate_precision))
+                self.health.observe(groups, step, self.controller.gate_lacks)
             if self.algorithm.bc.mode != "off":
                 experts = [
                     expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups

@@ -39,13 +39,13 @@ class RunHealth:
         self._newest: deque[Sequence[RolloutGroup]] = deque(maxlen=ROLLOUTS)
         self._said: dict[str, int] = {}
 
-    def observe(self, groups: Sequence[RolloutGroup], step: int, gate_verdicts: int) -> None:
+    def observe(self, groups: Sequence[RolloutGroup], step: int, gate_lacks: str) -> None:
         """Take in the groups of all ranks of rollout `step`, from 1.
 
         Args:
             groups: what was rolled out.
             step: number of the rollout.
-            gate_verdicts: outcomes that the gate's precision is measured on so far.
+            gate_lacks: as of the controller.
         """
         self._newest.append(groups)
         # the groups of large rollouts are not kept for longer than they are needed
@@ -55,7 +55,7 @@ class RunHealth:
         if len(newest) < PROMPTS and len(self._newest) < ROLLOUTS and step < self.rollouts:
             return
         found = problems(newest, self.config)
-        found["gate"] = _starved(self.config, step, gate_verdicts)
+        found["gate"] = _starved(self.config, step, gate_lacks)
         start = "this run may not learn"
         if self._said or step > ROLLOUTS:
             start = f"rollout {step}, there is little to learn"
@@ -75,16 +75,11 @@ def problems(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> dict[st
     }
 
 
-def _starved(config: AlgorithmConfig, step: int, verdicts: int) -> str:
-    control, gate = config.control, config.gate
-    waiting = gate.enabled and gate.min_precision > 0 and verdicts < control.min_evidence
-    if not waiting or step <= control.start_step + SILENCE // 10:
+def _starved(config: AlgorithmConfig, step: int, lacks: str) -> str:
+    waiting = config.gate.enabled and lacks
+    if not waiting or step <= config.control.start_step + SILENCE // 10:
         return ""
-    return (
-        f"the gate cannot act, as {verdicts} prompts that it would skip have been rolled out and "
-        f"algorithm.control.min_evidence={control.min_evidence} are needed: lower that, let the "
-        "gate skip sooner with its own settings, or set algorithm.gate.enabled=false"
-    )
+    return f"the gate cannot act, as {lacks}, or set algorithm.gate.enabled=false"
 
 
 def _form(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> str:

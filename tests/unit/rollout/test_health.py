@@ -1,12 +1,14 @@
 """What is said of a model that cannot start, and of one that can."""
 
 import logging
+import re
 from dataclasses import replace
 
 import builders
 import pytest
-from builders import algorithm, completion, prediction
+from builders import algorithm, completion, plan, prediction, prompt
 
+from masa.algorithm.controller import Controller
 from masa.algorithm.step import reward
 from masa.rollout import health
 from masa.rollout.health import RunHealth
@@ -104,7 +106,7 @@ def said(caplog, rollouts, steps, prompts, sampled=lambda step: WRONG):
     with caplog.at_level(logging.WARNING, "masa"):
         for step in steps:
             before = len(caplog.records)
-            run.observe([group(sampled(step))] * prompts, step, 0)
+            run.observe([group(sampled(step))] * prompts, step, "")
             after += [step] * (len(caplog.records) - before)
     return after
 
@@ -138,21 +140,49 @@ def test_a_tenth_of_the_prompts_is_little_to_learn_from(mixed, said):
 
 def test_a_gate_without_evidence_names_what_it_needs(caplog):
     gated = algorithm(gate={"enabled": True, "min_precision": 0.7}, control={"start_step": 5})
-    for config, verdicts, steps in ((gated, 1, [16]), (gated, 2, []), (CONFIG, 0, [])):
+    for config, lacks, steps in ((gated, "it needs", [16]), (gated, "", []), (CONFIG, "it", [])):
         run, after = RunHealth(config, 100), []
         for step in range(1, 30):
             caplog.clear()
-            run.observe([group(MIXED)] * 6, step, verdicts)
+            run.observe([group(MIXED)] * 6, step, lacks)
             after += [step] * len(caplog.records)
-            assert not caplog.messages or "algorithm.control.min_evidence=2" in caplog.messages[0]
+            said = "the gate cannot act, as it needs, or set algorithm.gate.enabled=false"
+            assert not caplog.messages or caplog.messages[0].endswith(said)
         assert after == steps
+
+
+SKIP = plan(would_skip=True)
+KEPT, SKIPPED = group(MIXED), group(RIGHT, decided=SKIP)
+BY_VALUE = {"_target_": "masa.algorithm.value_gate.ValueGate", "min_evidence": 3}
+
+
+@pytest.mark.parametrize(
+    ("gate", "groups", "lacks"),
+    [
+        ({}, [], ""),
+        ({"min_precision": 0.7}, [KEPT] * 4, "0 prompts that it would skip .*min_evidence=2 are"),
+        ({"min_precision": 0.7}, [SKIPPED] * 2, ""),
+        ({"min_gain": 1}, [KEPT], "measured on 1 prompts and algorithm.control.min_evidence=2 are"),
+        ({"min_gain": 1}, [KEPT] * 9, "of the 9 newest .* would skip 0: let the gate skip sooner"),
+        ({"min_gain": 1}, [SKIPPED] * 9, "newest prompts 0 are mixed, .* problems in between"),
+        ({"min_gain": 1}, [KEPT, SKIPPED], ""),
+        (BY_VALUE, [group(MIXED, predictions=[prediction()])] * 2 + [group(RIGHT)], "2 of the 2"),
+        (BY_VALUE, [group(MIXED, predictions=[prediction()])] * 3, ""),
+        (BY_VALUE | {"min_precision": 0.7}, [], "algorithm.gate.min_evidence=3 are needed"),
+    ],
+)
+def test_what_a_gate_waits_for(gate, groups, lacks):
+    controller = Controller(algorithm(gate={"enabled": True} | gate), seed=0)
+    controller.observe(groups)
+    assert re.search(lacks, controller.gate_lacks) if lacks else controller.gate_lacks == ""
+    assert not (lacks and controller.phase(1).gate and controller.gate.skips(prompt(), (), 0))
 
 
 @pytest.mark.parametrize("prompts", [6, 64, 200])
 def test_large_rollouts_are_not_kept(prompts):
     run = RunHealth(CONFIG, 100)
     for step in range(1, 9):
-        run.observe([group(MIXED)] * prompts, step, 0)
+        run.observe([group(MIXED)] * prompts, step, "")
     assert len(run._newest) == (3 if prompts == 6 else 1)
 
 
