@@ -335,16 +335,10 @@ def overlong_penalty(length: int, config: AlgorithmConfig) -> float:
 
 def keep_mixed(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup]:
     """DAPO's dynamic sampling: solutions are trained on in the first `target` groups of mixed
-    verdicts, which are returned first. The other groups keep their meta rollouts: predictions have
-    to be right about trivial and hopeless prompts as well."""
-    chosen: list[RolloutGroup] = []
-    rest: list[RolloutGroup] = []
-    for group in groups:
-        if group.mixed and len(chosen) < target:
-            chosen.append(group)
-        else:
-            rest.append(replace(group, kept=False))
-    return chosen + rest
+    verdicts. The other groups, marked as not kept, keep their meta rollouts: predictions have to be
+    right about trivial and hopeless prompts as well."""
+    chosen = [i for i, group in enumerate(groups) if group.mixed][:target]
+    return [g if i in chosen else replace(g, kept=False) for i, g in enumerate(groups)]
 
 
 def keep_places(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup]:

@@ -189,8 +189,9 @@ class RolloutCallback(L.Callback):
                 metrics["selection/draws"] = float(draw.made)
             if self.algorithm.dynamic_sampling:
                 metrics["dynamic_sampling/extra_prompts"] = float(len(groups) - target)
-                kept = keep_mixed(groups, target)
-                metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in kept))
+                metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in groups))
+                # so that each update has as many of those that are trained on
+                kept = sorted(groups, key=lambda group: not group.kept)
             with self._timed("pack"):
                 updates = self._updates(kept, step)
             metrics |= self._costs(groups, updates)
@@ -254,6 +255,8 @@ class RolloutCallback(L.Callback):
             if draw is None or mixed >= self.settings.prompts_per_rollout:
                 break
             groups += collected(draw())
+        if draw is not None and config.dynamic_sampling:
+            groups = keep_mixed(groups, self.settings.prompts_per_rollout)
         with self._engine_at_work():
             self.engine.sleep()
         if self.is_writer:

@@ -28,6 +28,16 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
     )
     assert (prompts_per_step.to_numpy() == 6 + extra.to_numpy()).all()
 
+    # the column says which were trained on: the first mixed ones
+    solved = runs.rollouts(one).query("kind == 'solution'")
+    prompts = solved.groupby(["step", "prompt_id"], sort=False)
+    prompts = prompts.agg(kept=("kept", "all"), right=("correct", "mean")).reset_index()
+    mixed = prompts["right"].between(0, 1, inclusive="neither")
+    expected = mixed & (mixed.groupby(prompts["step"]).cumsum() <= 6)
+    assert prompts["kept"].tolist() == expected.tolist() and not expected.all()
+    counted = prompts.groupby("step")["kept"].sum()
+    assert counted.tolist() == metrics["dynamic_sampling/kept_prompts"].tolist()
+
     shutil.copytree(one, resumed)
     (resumed / "checkpoints" / "step-000003.ckpt").unlink()
     runs.masa_train(resumed, cache, *DAPO, "ckpt=last")
