@@ -32,6 +32,8 @@ SHIPPED = Path(__file__).parent / "first_weights"
 DIGESTED = 300
 """Demonstrations of which the text is part of the cache's key."""
 CONSOLE = "console.txt"
+_NOT_IN_KEY = re.compile(r"task\..*|sft\.table|trainer\.(val_\w+|log_every|checkpoint_every)")
+"""Settings of `masa-sft` that change no weight, and the task's, for its demonstrations count."""
 _RANK_VARIABLES = re.compile(
     r"(LOCAL_|GROUP_|ROLE_|NODE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)"
     r"|(TORCHELASTIC|SLURM|PL|PMI|PMIX)_.*|OMPI_(?!MCA_).*"
@@ -124,7 +126,7 @@ def fingerprint(architecture: Mapping[str, Any], task: Any, settings: Mapping[st
     solutions = task.demonstrations(DIGESTED, settings.get("seed", 0)).solutions
     facts = {
         "architecture": dict(architecture),
-        "settings": {name: value for name, value in settings.items() if name != "task"},
+        "settings": sorted(s for s in _overrides(settings, "") if not _NOT_IN_KEY.match(s)),
         "solutions": [[prompt.problem, text] for prompt, text in solutions],
         "predictions": [
             task.prediction(prompt, rng, mixed)

@@ -9,6 +9,7 @@ import hydra
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from masa.cli.config_store import conf_dir
@@ -61,8 +62,21 @@ def test_the_key_covers_what_the_weights_depend_on(task):
         fingerprint({**TINY, "hidden_size": 32}, task, SETTINGS),
         fingerprint(TINY, task, {**SETTINGS, "sft": {"steps": 4}}),
         fingerprint(TINY, task, {**SETTINGS, "seed": 1}),
+        fingerprint(TINY, task, {**SETTINGS, "optimizer": {"beta2": 0.9}}),
+        fingerprint(TINY, task, {**SETTINGS, "trainer": {"packing": "padded"}}),
     }
-    assert len(others | {base}) == 5
+    assert len(others | {base}) == 7
+    measured = {"val_every": 7, "val_samples": 3, "log_every": 2, "checkpoint_every": 5}
+    shown = {**SETTINGS, "sft": {"steps": 3, "table": True}, "trainer": measured}
+    assert fingerprint(TINY, task, shown) == base
+
+
+def test_the_key_covers_what_masa_sft_is_given_for_the_task():
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        warmstart = hydra.compose("config", ["model.warmstart.sft.steps=7"]).model.warmstart
+    of_task = OmegaConf.load(conf_dir() / "task" / "sft" / "arithmetic.yaml")
+    of_task.sft.steps = 7
+    assert OmegaConf.merge(warmstart, of_task) == warmstart and len(of_task) == 3
 
 
 def test_the_key_does_not_depend_on_the_pools(task):
