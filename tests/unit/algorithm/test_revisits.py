@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from builders import algorithm, group, plan, prediction, prompt
-from pools import families, play
+from pools import Family, families, play
 
 from masa.algorithm.alarm import Alarm
 from masa.algorithm.controller import Controller
@@ -106,6 +106,45 @@ def test_hopeless_prompts_that_become_learnable_are_let_through():
 
     steps = list(play(controller(alarm=0.15), learns, 60, knows_the_kind))
     assert {g.plan.kind for g in groups(steps[50:]) if g.plan.alarmed} == {"hopeless"}
+
+
+BY_FAMILY = {
+    "counts": {"_target_": "masa.algorithm.gates.CountsGate", "key": ["family"]},
+    "value": {
+        "_target_": "masa.algorithm.value_gate.ValueGate", "key": ["family"], "group_size": G,
+        "min_evidence": 12, "window": 64,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("gate", BY_FAMILY)
+@pytest.mark.parametrize(("name", "rate"), [("trivial0", 0.66), ("hopeless0", 0.4)])
+def test_what_changes_for_one_value_of_the_key_alone_is_let_through_by_its_past(gate, name, rate):
+    """One family of eight is too little for the alarm of its kind. The predictions stay as they
+    were."""
+
+    def changes(step):
+        fresh = families()
+        if step > 25:
+            fresh = [f if f.name != name else Family(name, rate, 20) for f in fresh]
+        return fresh
+
+    control = {"alarm": 0.15, "audit_trivial": 0.2, "audit_hopeless": 0.2}
+    steps = list(play(controller(gate=BY_FAMILY[gate], **control), changes, 65, knows_the_kind))
+
+    def skipped(steps, like):
+        chosen = [r for step in steps for r in step if like(r.family.name)]
+        return np.mean([r.group.plan.would_skip for r in chosen])
+
+    others = [f.name for f in families() if f.name != name and f.name[0] == name[0]]
+    assert skipped(steps[15:25], name.__eq__) > 0.9
+    assert skipped(steps[45:], name.__eq__) < 0.1
+    assert skipped(steps[15:], others.__contains__) > 0.9
+    assert not any(g.plan.alarmed for g in groups(steps))
+    of_family = [r.group for step in steps[25:] for r in step if r.family.name == name]
+    let_through = next(i for i, g in enumerate(of_family) if not g.plan.would_skip)
+    # the alarm waits for min_evidence=12 outcomes
+    assert sum(not g.skipped for g in of_family[:let_through]) <= 4
 
 
 def test_the_alarm_by_hand():
