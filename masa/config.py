@@ -80,10 +80,8 @@ class MetaConfig:
     outcome is predicted as certain."""
     extra_updates: int = 0
     """Further optimizer steps per rollout on its meta rollouts alone, after the ordinary ones, with
-    the same loss, clipping and coefficient; 0: none."""
-    extra_lr: float | None = None
-    """Their learning rate, with an AdamW of their own; null: they are steps of the policy's, whose
-    momentum, which is mostly of the solutions, they carry on."""
+    the same optimizer, loss, clipping and coefficient; 0: none. They carry its momentum on, which
+    is mostly of the solutions."""
     extra_until: int | None = None
     """The last rollout that has them; null: no end."""
     extra_until_precision: float | None = None
@@ -120,10 +118,6 @@ class MetaConfig:
         )
         if self.advantage is not None:
             one_of("algorithm.meta.advantage", self.advantage, ADVANTAGES)
-        require(
-            self.extra_lr is None or 0 < self.extra_lr < inf,
-            f"meta.extra_lr is {self.extra_lr}, it must be > 0 and finite, or null",
-        )
         key = "algorithm.meta.rewards"
         # in an order that does not depend on where a component was added
         self.components = tuple(
@@ -153,7 +147,8 @@ class BCConfig:
     """beta_bc, weight of L_BC in a joint step."""
     target: str = "overwritten"
     """What is cloned per prompt. overwritten: the prediction with the best notion score, its
-    numbers replaced by the truth; best: the one with the best r_meta, as it was sampled."""
+    numbers replaced by the truth; best: the one with the best r_meta, as it was sampled; outcome:
+    one that says what came out, reasoning and numbers in the form of the task's demonstrations."""
     min_notion_score: float = 0.2
     """Smallest notion score of an overwritten expert."""
     min_reward: float = 0.8
@@ -165,7 +160,7 @@ class BCConfig:
 
     def __post_init__(self) -> None:
         one_of("bc.mode", self.mode, ("off", "joint", "separate"))
-        one_of("bc.target", self.target, ("overwritten", "best"))
+        one_of("bc.target", self.target, ("overwritten", "best", "outcome"))
         require(self.coef >= 0, f"bc.coef is {self.coef}, it must be >= 0")
         require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
         require(0 < self.learning_rate < inf, "bc.learning_rate must be > 0 and finite")

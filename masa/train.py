@@ -70,6 +70,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         build_renderer,
         build_task,
         build_task_rewards,
+        build_writer,
         longest_sequence,
     )
     from masa.rollout.callback import RolloutCallback
@@ -104,6 +105,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     model_path = model.resolve(task)
     special = config.allow_special_tokens
     renderer = build_renderer(task.templates, model, model_path, algorithm, special)
+    write = build_writer(task, renderer)
     task = LimitedTask(task, renderer, algorithm.prompt_limit)
     require_enough_prompts(task, config)
     held_out = [HeldOut("", task.validation, renderer, task.verify)]
@@ -135,6 +137,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         task.verify,
         build_task_rewards(config, task, renderer),
         config.task.correct_at,
+        write,
         sampler,
         engine,
         config.seed,

@@ -270,8 +270,7 @@ class RolloutGroup(ByContent):
 
 @dataclass(frozen=True, eq=False)
 class Expert(ByContent):
-    """An expert meta-trajectory: a meta rollout to clone, its numbers as sampled or overwritten by
-    the truth."""
+    """An expert meta-trajectory: a prediction to clone, as sampled or made from the outcome."""
 
     _arrays = {"prompt_ids": np.int32, "token_ids": np.int32}
 

@@ -10,17 +10,23 @@ from typing import Any
 import numpy as np
 
 from masa.config import BCConfig
-from masa.types import Expert, RolloutGroup, Sample, TokenIds
+from masa.types import Expert, MetaPrediction, Prompt, RolloutGroup, Sample, TokenIds
 
 Rewrite = Callable[[str, int, int, bool], TokenIds | None]
 """(text of a meta rollout, pass rate 0..8, length, mixed) -> token ids of the corrected
 trajectory."""
+Write = Callable[[Prompt, MetaPrediction], TokenIds]
+"""(prompt, what is true of its group) -> token ids of the prediction that says so."""
 
 
-def expert_of(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Expert | None:
-    """The group's meta rollout to clone by `config.target`, None where there is none."""
+def expert_of(
+    group: RolloutGroup, config: BCConfig, rewrite: Rewrite, write: Write
+) -> Expert | None:
+    """The prediction to clone of a group by `config.target`, None where there is none."""
     if config.target == "best":
         return best_expert(group, config)
+    if config.target == "outcome":
+        return outcome_expert(group, write)
     return overwritten_expert(group, config, rewrite)
 
 
@@ -61,6 +67,27 @@ def overwritten_expert(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) 
     if token_ids is None:
         return None
     return Expert(group.prompt.id, group.meta_prompt_ids, token_ids)
+
+
+def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
+    """The prediction that came true, reasoning and numbers as the task writes them.
+
+    Cloning it is maximum likelihood of the outcomes, a proper score of all that could have been
+    predicted and not only of what was sampled. Its length is the mean of the right solutions, of
+    all where none is right; its notions are those of the meta rollout with the best notion score.
+    None where there is no truth, or no meta rollout.
+    """
+    if not (group.meta and group.solutions and group.uncensored):
+        return None
+    right = [n for n, correct in zip(group.lengths, group.correct, strict=True) if correct]
+    scores = [score.get("notion", 0.0) for score in group.meta_scores]
+    truth = MetaPrediction(
+        group.pass_rate,
+        round(statistics.fmean(right or group.lengths)),
+        group.predictions[scores.index(max(scores))].notions or (),
+        float(group.mixed),
+    )
+    return Expert(group.prompt.id, group.meta_prompt_ids, write(group.prompt, truth))
 
 
 class ExpertPool:

@@ -52,6 +52,8 @@ class Known:
     mixed: bool
     tokens: int
     """Of its solutions."""
+    predicting: int
+    """Tokens of its predictions."""
     weight: float
     """Prompts that it stands for: `RolloutGroup.evidence_weight`."""
 
@@ -65,8 +67,8 @@ class ValueGate(Gate):
     probability it is 1 - p^G - (1 - p)^G of their mean pass rate p. Tokens are predicted lengths,
     recalibrated likewise. Outcomes of like prompts join in: predictions weigh as much as `prior` of
     them. The threshold is the one at which, on the newest outcomes, the share of mixed groups kept
-    over the share of tokens kept is largest, among those that keep at least `min_kept` of the mixed
-    groups. The newest outcomes are weighted by the inverse of the chance to be seen, as audits see
+    is largest over the tokens spent, predictions included, among those that keep at least
+    `min_kept` of the mixed groups. The newest outcomes are weighted by the inverse of the chance to be seen, as audits see
     few of the skipped prompts.
     """
 
@@ -127,8 +129,9 @@ class ValueGate(Gate):
         for group in groups:
             forecast = self._forecast(group.prompt, group.predictions)
             if group.evidence_weight and forecast is not None:
-                tokens = sum(group.lengths)
-                self.known.append(Known(forecast, group.mixed, tokens, group.evidence_weight))
+                predicting = sum(len(completion.token_ids) for completion in group.meta)
+                counts = sum(group.lengths), predicting
+                self.known.append(Known(forecast, group.mixed, *counts, group.evidence_weight))
         self.past.add(groups)
         self._learn()
 
@@ -159,20 +162,26 @@ class ValueGate(Gate):
             return
         forecasts = [known.forecast for known in self.known]
         tokens = np.array([known.tokens for known in self.known], float)
+        predicting = np.array([known.predicting for known in self.known], float)
         weights = np.array([known.weight for known in self.known])
         self.calibration = Calibration.of(forecasts, mixed, tokens, self.prior)
         values = self.calibration.values(forecasts)
-        self.threshold = best_threshold(values, weights * mixed, weights * tokens, self.min_kept)
+        overhead = float(weights @ predicting / (weights @ tokens))
+        self.threshold = best_threshold(
+            values, weights * mixed, weights * tokens, self.min_kept, overhead
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """See `Gate.state_dict`."""
-        known = [(*astuple(k.forecast), k.mixed, k.tokens, k.weight) for k in self.known]
+        known = [
+            (*astuple(k.forecast), k.mixed, k.tokens, k.predicting, k.weight) for k in self.known
+        ]
         return {"known": known, "past": self.past.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Gate.load_state_dict`."""
         self.known.clear()
-        self.known.extend(Known(Forecast(*k[:-3]), *k[-3:]) for k in state["known"])
+        self.known.extend(Known(Forecast(*k[:-4]), *k[-4:]) for k in state["known"])
         self.past.load_state_dict(state["past"])
         self._learn()
 
@@ -252,7 +261,9 @@ def _linear(x: Floats, y: Floats, expected: Floats) -> Floats:
     return expected + solved.astype(np.float64)
 
 
-def best_threshold(values: Floats, signal: Floats, tokens: Floats, min_kept: float) -> float:
+def best_threshold(
+    values: Floats, signal: Floats, tokens: Floats, min_kept: float, overhead: float = 0.0
+) -> float:
     """The value below which prompts are best skipped.
 
     Args:
@@ -260,9 +271,10 @@ def best_threshold(values: Floats, signal: Floats, tokens: Floats, min_kept: flo
         signal: what came of each prompt, [N], not all 0.
         tokens: what each cost, [N], > 0.
         min_kept: smallest share of the signal that is kept, less a standard error.
+        overhead: tokens spent on every prompt whatever comes of it, over all of `tokens`.
 
     Returns:
-        The one of the values with the largest share of signal kept over share of tokens kept.
+        The one of the values with the largest share of signal kept over share of tokens spent.
     """
     order = np.argsort(-values, kind="stable")
     kept = np.minimum(np.cumsum(signal[order]) / signal.sum(), 1.0)
@@ -272,4 +284,4 @@ def best_threshold(values: Floats, signal: Floats, tokens: Floats, min_kept: flo
     # all kept is always allowed
     allowed = last_of_equals & (kept - error >= min_kept)
     allowed[-1] = True
-    return float(values[order][np.argmax(np.where(allowed, kept / cost, 0.0))])
+    return float(values[order][np.argmax(np.where(allowed, kept / (cost + overhead), 0.0))])

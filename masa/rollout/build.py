@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from masa.algorithm.expert import Write
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, RunConfig, TaskConfig, with_settings
 from masa.tasks.base import Task
+from masa.tasks.demonstrations import write_prediction
 from masa.tasks.templates import PromptRenderer, Templates
 from masa.training.models import Model, generation_eos, load_tokenizer, require_context
-from masa.types import Engine
+from masa.types import Engine, MetaPrediction, Prompt, TokenIds
 
 
 def build_task(node: DictConfig) -> Task:
@@ -35,6 +38,18 @@ def build_task_rewards(config: RunConfig, task: Task, renderer: PromptRenderer) 
         config.task.reward_seconds,
         config.trainer.max_rollouts,
     )
+
+
+def build_writer(task: Task, renderer: PromptRenderer) -> Write:
+    """Token ids of a given prediction, in the form of the task and within the limits of parsing."""
+
+    def write(prompt: Prompt, prediction: MetaPrediction) -> TokenIds:
+        length = min(max(prediction.length or 0, renderer.min_length), renderer.max_length)
+        mixed = None if renderer.mixed_of is None else prediction.mixed
+        asked = replace(prediction, length=length, mixed=mixed)
+        return renderer.assistant_turn(write_prediction(task, prompt, asked))
+
+    return write
 
 
 def build_renderer(

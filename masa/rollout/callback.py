@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import lightning as L
 
 from masa.algorithm.controller import Controller
-from masa.algorithm.expert import ExpertPool, expert_of
+from masa.algorithm.expert import ExpertPool, Write, expert_of
 from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, TrainerConfig
@@ -59,6 +59,7 @@ class RolloutCallback(L.Callback):
         verify: scores of (prompt, text) pairs.
         task_rewards: further rewards of solutions in training.
         correct_at: smallest score of a correct solution.
+        write: writes predictions that came true; see masa/algorithm/expert.py.
         sampler: chose the prompts, and learns from their outcomes.
         build_engine: makes the engine, once per rank, when the fit starts.
         seed: run seed.
@@ -75,6 +76,7 @@ class RolloutCallback(L.Callback):
         verify: Verify,
         task_rewards: TaskRewards,
         correct_at: float,
+        write: Write,
         sampler: PromptSampler,
         build_engine: Callable[[], Engine],
         seed: int,
@@ -88,6 +90,7 @@ class RolloutCallback(L.Callback):
         self.verify = verify
         self.task_rewards = task_rewards
         self.correct_at = correct_at
+        self.write = write
         self.sampler = sampler
         self.build_engine = build_engine
         self.seed = seed
@@ -178,7 +181,8 @@ class RolloutCallback(L.Callback):
                 self.health.observe(groups, step, self.controller.gate_lacks)
             if self.algorithm.bc.mode != "off":
                 experts = [
-                    expert_of(group, self.algorithm.bc, self.renderer.rewrite) for group in groups
+                    expert_of(group, self.algorithm.bc, self.renderer.rewrite, self.write)
+                    for group in groups
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
             metrics = rollout_metrics(groups, self.algorithm.meta.response_limit) | used

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import random
 import re
@@ -15,8 +14,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from masa.algorithm.meta_rewards import stands_in
 from masa.errors import ConfigError, require
 from masa.tasks.base import Task
-from masa.tasks.templates import MIXED_SCALE, PASS_RATE_SCALE, Templates
-from masa.types import Prompt
+from masa.tasks.templates import MIXED_SCALE, PASS_RATE_SCALE, Templates, fields_json
+from masa.types import MetaPrediction, Prompt
 from masa.verifiers.extract import answer_boxes
 
 T = TypeVar("T")
@@ -57,7 +56,9 @@ class Demonstrated:
 class Demonstrator(Protocol):
     """A task with solutions of its own. It may also have `notions`, a list of words, and
     `prediction(prompt, rng)`, the text of a prediction that knows nothing of the outcome. Where
-    predictions are to have the field `mixed` it is called with `mixed=True` as well."""
+    predictions are to have the field `mixed` it is called with `mixed=True` as well.
+    `write_prediction(prompt, prediction)` is the text of a given `MetaPrediction` in the same
+    form, for `algorithm.bc.target=outcome`."""
 
     def demonstrations(self, count: int, seed: int) -> Demonstrated:
         """Solutions to prompts that are not held out; `accepted` leaves out wrong ones.
@@ -153,21 +154,46 @@ class PredictionForm:
         notions = self.hint(prompt, rng)
         pass_rate = rng.randint(0, PASS_RATE_SCALE)
         length = rng.choice(self.lengths)
-        reasoning = (
-            f"Ideas that may matter: {', '.join(notions) or 'none'}. "
-            f"I expect {pass_rate} of {PASS_RATE_SCALE} attempts to be right, "
-            f"and about {length} tokens for a right one."
-        )
-        fields = {"math_notion": notions, "pass_rate": pass_rate, "solution_length": length}
-        if mixed:
-            fields["mixed"] = rng.randint(0, MIXED_SCALE)
-            reasoning += f" The chance that some are right and some wrong is {fields['mixed']} %."
-        return f"<meta>{reasoning}</meta>\n{json.dumps(fields, ensure_ascii=False)}"
+        percent = rng.randint(0, MIXED_SCALE) if mixed else None
+        return general_form(notions, pass_rate, length, percent)
 
     def hint(self, prompt: Prompt, rng: random.Random) -> list[str]:
         """One to three notions that the problem does not mention, fewer where there are fewer."""
         words = [notion for notion in self.notions if not stands_in(prompt.problem, notion)]
         return rng.sample(words, min(len(words), rng.randint(1, 3)))
+
+
+def general_form(
+    notions: Sequence[str], pass_rate: int, length: int, percent: int | None = None
+) -> str:
+    """The text of a prediction whose reasoning says what its fields say."""
+    reasoning = (
+        f"Ideas that may matter: {', '.join(notions) or 'none'}. "
+        f"I expect {pass_rate} of {PASS_RATE_SCALE} attempts to be right, "
+        f"and about {length} tokens for a right one."
+    )
+    if percent is not None:
+        reasoning += f" The chance that some are right and some wrong is {percent} %."
+    return f"<meta>{reasoning}</meta>\n{fields_json(notions, pass_rate, length, percent)}"
+
+
+def write_prediction(task: Any, prompt: Prompt, prediction: MetaPrediction) -> str:
+    """The text of a prediction as the task itself writes them, else in the general form.
+
+    Args:
+        task: with `write_prediction`, or without.
+        prompt: what it is about.
+        prediction: with all fields; without `mixed` where that is not asked for.
+    """
+    own = getattr(task, "write_prediction", None)
+    if own is not None:
+        return str(own(prompt, prediction))
+    rate, length, mixed = prediction.pass_rate, prediction.length, prediction.mixed
+    assert rate is not None and length is not None
+    percent = None if mixed is None else round(MIXED_SCALE * mixed)
+    return general_form(
+        prediction.notions or (), round(PASS_RATE_SCALE * rate), length, percent
+    )
 
 
 def frequent_words(texts: Sequence[str]) -> list[str]:

@@ -95,16 +95,30 @@ def rewrite_meta(text: str, pass_rate: int, length: int, mixed: bool | None = No
     prediction = parse_meta(text)
     if isinstance(parsed, str) or prediction.notions is None:
         return None
-    start = parsed[1]
-    fields = {
-        "math_notion": list(prediction.notions),
+    percent = None if mixed is None else MIXED_SCALE * mixed
+    return text[: parsed[1]] + fields_json(prediction.notions, pass_rate, length, percent)
+
+
+def fields_json(
+    notions: Sequence[str], pass_rate: int, length: int, percent: int | None = None
+) -> str:
+    """The fields of a prediction as they are written.
+
+    Args:
+        notions: any texts.
+        pass_rate: 0..8.
+        length: tokens.
+        percent: chance of a mixed group, 0..100; None where it is not asked for.
+    """
+    fields: dict[str, Any] = {
+        "math_notion": list(notions),
         "pass_rate": pass_rate,
         "solution_length": length,
     }
-    if mixed is not None:
-        fields["mixed"] = MIXED_SCALE * mixed
+    if percent is not None:
+        fields["mixed"] = percent
     # a notion must not contain another end of the reasoning
-    return text[:start] + json.dumps(fields, ensure_ascii=False).replace("</", "<\\/")
+    return json.dumps(fields, ensure_ascii=False).replace("</", "<\\/")
 
 
 def _find_object(text: str) -> tuple[dict[str, Any], int] | str:

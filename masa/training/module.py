@@ -95,19 +95,10 @@ class MasaModule(L.LightningModule):
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
         policy = build_adamw(parameters, self.optimizer)
         schedule = build_schedule(policy, self.optimizer, self.settings.max_rollouts)
-        others = {
-            name: build_adamw(parameters, self.optimizer, rate)
-            for name, rate in self._further_optimizers().items()
-        }
-        return [policy, *others.values()], [schedule]
-
-    def _further_optimizers(self) -> dict[str, float]:
-        """Updates that have an AdamW of their own, with its learning rate."""
-        meta, bc = self.algorithm.meta, self.algorithm.bc
-        rates = {"cloning": bc.learning_rate} if bc.mode == "separate" else {}
-        if meta.extra_updates and meta.extra_lr is not None:
-            rates["extra"] = meta.extra_lr
-        return rates
+        if self.algorithm.bc.mode != "separate":
+            return [policy], [schedule]
+        cloning = build_adamw(parameters, self.optimizer, self.algorithm.bc.learning_rate)
+        return [policy, cloning], [schedule]
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Full parameters under their Hugging Face names, for the engine."""
@@ -188,10 +179,7 @@ class MasaModule(L.LightningModule):
     def _update(self, update: Update, first: bool) -> dict[str, float]:
         """One optimizer step; skipped, without metrics, where it would not be finite."""
         optimizers = self.optimizers()
-        names = ["policy", *self._further_optimizers()]
-        kind = "cloning" if update.cloning else "extra" if update.extra else "policy"
-        index = names.index(kind) if kind in names else 0
-        optimizer = optimizers[index] if isinstance(optimizers, list) else optimizers
+        optimizer = optimizers[update.cloning] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
         assert self.policy is not None
         totals = _Totals()

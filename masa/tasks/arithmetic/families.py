@@ -17,7 +17,6 @@ takes long, while trivial and hopeless prompts stay what they are.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from masa.tasks.arithmetic.config import ArithmeticConfig
-from masa.tasks.templates import Templates
+from masa.tasks.arithmetic.words import nearest
+from masa.tasks.templates import Templates, fields_json
+from masa.types import MetaPrediction
 
 TEMPLATES = Templates(
     solution="Solve step by step, answer in \\boxed{}.\n{problem}\nSolution:",
@@ -302,16 +303,30 @@ def prediction(text: str, rng: random.Random, mixed: bool = False) -> str:
         rng: source of the random words.
         mixed: whether it predicts the chance of a mixed group.
     """
-    problem = Problem.parse(text)
     (word,) = rng.choices(tuple(RATE_WORDS), weights=(2, 2, 2, 2, 4))
     size = rng.choice(tuple(LENGTH_WORDS))
     rates, chances = RATE_WORDS[word]
-    fields = {
-        "math_notion": rng.sample(NOTIONS, rng.randint(1, 2)),
-        "pass_rate": rng.choice(rates),
-        "solution_length": rng.choice(LENGTH_WORDS[size]),
-    }
-    if mixed:
-        fields["mixed"] = rng.choice(chances)
-    reasoning = f"{problem.family.name}: {word}; lines {len(problem.names)}: {size}"
-    return f"<meta>{reasoning}</meta>{json.dumps(fields)}"
+    notions = rng.sample(NOTIONS, rng.randint(1, 2))
+    rate, length = rng.choice(rates), rng.choice(LENGTH_WORDS[size])
+    percent = rng.choice(chances) if mixed else None
+    reasoning = _reasoning(text, word, size)
+    return f"<meta>{reasoning}</meta>{fields_json(notions, rate, length, percent)}"
+
+
+def write_prediction(text: str, prediction: MetaPrediction) -> str:
+    """A prediction of these numbers, as precise as words are: its length and its chance of a mixed
+    group are the middle ones of their words. What is beyond a word is noise of a single group."""
+    rate, length = round(8 * (prediction.pass_rate or 0)), prediction.length or 0
+    word = nearest({word: rates for word, (rates, _) in RATE_WORDS.items()}, rate)
+    chances = RATE_WORDS[word][1]
+    percent = None if prediction.mixed is None else chances[len(chances) // 2]
+    size = nearest(LENGTH_WORDS, length)
+    length = LENGTH_WORDS[size][len(LENGTH_WORDS[size]) // 2]
+    reasoning = _reasoning(text, word, size)
+    fields = fields_json(prediction.notions or (), rate, length, percent)
+    return f"<meta>{reasoning}</meta>{fields}"
+
+
+def _reasoning(text: str, word: str, size: str) -> str:
+    problem = Problem.parse(text)
+    return f"{problem.family.name}: {word}; lines {len(problem.names)}: {size}"

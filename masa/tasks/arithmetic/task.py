@@ -16,7 +16,7 @@ from masa.tasks.arithmetic import families, uniform
 from masa.tasks.arithmetic.config import LARGEST_POOL, ArithmeticConfig
 from masa.tasks.demonstrations import Demonstrated
 from masa.tasks.templates import Templates
-from masa.types import Prompt
+from masa.types import MetaPrediction, Prompt
 
 _HELD_OUT_SHARE = 10  # one problem in ten, by its hash, may only serve for validation
 _SPECIALS = ("<pad>", "<eos>", "<unk>")
@@ -47,6 +47,10 @@ class Profile(Protocol):
 
     def prediction(self, text: str, rng: random.Random, mixed: bool = False) -> str:
         """A demonstrated prediction on a problem."""
+        ...
+
+    def write_prediction(self, text: str, prediction: MetaPrediction) -> str:
+        """The text of a given prediction on a problem."""
         ...
 
 
@@ -168,6 +172,10 @@ class ArithmeticTask:
         """A demonstrated prediction on a problem, which knows nothing of the outcome; in the
         profile families with the field `mixed`, where that is wanted."""
         return self.profile.prediction(prompt.problem, rng, mixed)
+
+    def write_prediction(self, prompt: Prompt, prediction: MetaPrediction) -> str:
+        """The text of a given prediction on a problem."""
+        return self.profile.write_prediction(prompt.problem, prediction)
 
 
 def is_held_out(problem: str) -> bool:

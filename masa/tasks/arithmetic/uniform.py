@@ -9,14 +9,15 @@ Reinforcement learning has to find that careful steps pay, and to predict when t
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from typing import Any
 
 from masa.tasks.arithmetic.chains import LABELS, Operation, Problem, draw_problem, work_out
 from masa.tasks.arithmetic.config import ArithmeticConfig
-from masa.tasks.templates import Templates
+from masa.tasks.arithmetic.words import nearest
+from masa.tasks.templates import Templates, fields_json
+from masa.types import MetaPrediction
 
 TEMPLATES = Templates(
     solution="Solve step by step, answer in \\boxed{}.\n{problem}\nSolution: ",
@@ -145,14 +146,23 @@ def prediction(text: str, rng: random.Random, mixed: bool = False) -> str:
     Of the problem it depends only on the counts in its reasoning: operations, and those of them
     with a two-digit factor. The words after the counts are random.
     """
-    operations = Problem.parse(text).operations
-    steps, large = len(operations), sum(operation.hopeless for operation in operations)
     (rate_word,) = rng.choices(tuple(PASS_RATE_WORDS), weights=(45, 25, 15, 15))
     length_word = rng.choice(tuple(LENGTH_WORDS))
-    reasoning = f"{steps} steps, {large} large: {rate_word}; {steps} steps: {length_word}"
-    fields = {
-        "math_notion": rng.sample(NOTIONS, rng.randint(1, 3)),
-        "pass_rate": rng.choice(PASS_RATE_WORDS[rate_word]),
-        "solution_length": rng.choice(LENGTH_WORDS[length_word]),
-    }
-    return f"<meta>{reasoning}</meta>{json.dumps(fields)}"
+    notions = rng.sample(NOTIONS, rng.randint(1, 3))
+    rate = rng.choice(PASS_RATE_WORDS[rate_word])
+    length = rng.choice(LENGTH_WORDS[length_word])
+    reasoning = _reasoning(text, rate_word, length_word)
+    return f"<meta>{reasoning}</meta>{fields_json(notions, rate, length)}"
+
+
+def write_prediction(text: str, prediction: MetaPrediction) -> str:
+    """A prediction of these numbers, without the field `mixed`."""
+    rate, length = round(8 * (prediction.pass_rate or 0)), prediction.length or 0
+    reasoning = _reasoning(text, nearest(PASS_RATE_WORDS, rate), nearest(LENGTH_WORDS, length))
+    return f"<meta>{reasoning}</meta>{fields_json(prediction.notions or (), rate, length)}"
+
+
+def _reasoning(text: str, rate_word: str, length_word: str) -> str:
+    operations = Problem.parse(text).operations
+    steps, large = len(operations), sum(operation.hopeless for operation in operations)
+    return f"{steps} steps, {large} large: {rate_word}; {steps} steps: {length_word}"

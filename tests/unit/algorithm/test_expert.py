@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from masa.algorithm.expert import ExpertPool, expert_of
 from masa.config import BCConfig
 from masa.tasks.templates import PromptRenderer, Templates
-from masa.types import Expert
+from masa.types import Expert, MetaPrediction
 
 TEMPLATES = Templates("{problem}", "{problem}", "{problem}{hint}")
 
@@ -37,7 +37,7 @@ def scored(notion_scores, correct=(True, False), lengths=(10, 30), **fields):
 def test_the_numbers_are_the_truth(renderer):
     # 3 of 8 right, of 10, 20 and 33 tokens; the wrong ones' lengths do not count
     seen = scored([0.5], (True, True, True) + (False,) * 5, (10, 20, 33, 60, 60, 60, 60, 60))
-    expert = expert_of(seen, BCConfig(mode="joint"), renderer.rewrite)
+    expert = expert_of(seen, BCConfig(mode="joint"), renderer.rewrite, None)
     assert expert.prompt_id == "the-prompt"
     assert expert.prompt_ids.tolist() == [4, 5, 6]
     assert expert.token_ids[-1] == renderer.tokenizer.eos_token_id
@@ -52,11 +52,11 @@ def test_mixed_is_overwritten_where_it_is_asked_for(renderer):
     templates = Templates("{problem}", "{problem}", "{problem}{hint}", "{problem} of {group_size}")
     asking = PromptRenderer(templates, byte_tokenizer(), 8, 64, mixed_of=2)
     for correct, percent in (((True, False), 100), ((True, True), 0)):
-        expert = expert_of(scored([0.5], correct), BCConfig(mode="joint"), asking.rewrite)
+        expert = expert_of(scored([0.5], correct), BCConfig(mode="joint"), asking.rewrite, None)
         (text,) = asking.texts([expert.token_ids])
         assert json.loads(text.partition("</meta>")[2])["mixed"] == percent
         assert asking.parse(text).mixed == percent / 100
-        expert = expert_of(scored([0.5], correct), BCConfig(mode="joint"), renderer.rewrite)
+        expert = expert_of(scored([0.5], correct), BCConfig(mode="joint"), renderer.rewrite, None)
         (text,) = renderer.texts([expert.token_ids])
         assert "mixed" not in json.loads(text.partition("</meta>")[2])
 
@@ -64,7 +64,8 @@ def test_mixed_is_overwritten_where_it_is_asked_for(renderer):
 @given(st.lists(st.tuples(st.booleans(), st.integers(8, 64)), min_size=2, max_size=16))
 def test_truth_of_any_group(renderer, solutions):
     correct, lengths = zip(*solutions, strict=True)
-    expert = expert_of(scored([1.0], correct, lengths), BCConfig(mode="joint"), renderer.rewrite)
+    config = BCConfig(mode="joint")
+    expert = expert_of(scored([1.0], correct, lengths), config, renderer.rewrite, None)
     if not any(correct):
         assert expert is None
         return
@@ -76,7 +77,7 @@ def test_truth_of_any_group(renderer, solutions):
 
 def test_a_mean_length_outside_the_range_is_clipped(renderer):
     seen = scored([1.0], (True, True), (3, 4))
-    expert = expert_of(seen, BCConfig(mode="joint"), renderer.rewrite)
+    expert = expert_of(seen, BCConfig(mode="joint"), renderer.rewrite, None)
     (text,) = renderer.texts([expert.token_ids])
     assert renderer.parse(text).length == 8
 
@@ -89,7 +90,8 @@ def chosen(scores, minimum=0.2):
         texts.append(text)
         return (1, 0)
 
-    expert = expert_of(scored(scores), BCConfig(mode="joint", min_notion_score=minimum), rewrite)
+    config = BCConfig(mode="joint", min_notion_score=minimum)
+    expert = expert_of(scored(scores), config, rewrite, None)
     assert (expert is None) == (not texts)
     return int(texts[0].partition("</meta>")[0].removeprefix("<meta>n")) if texts else None
 
@@ -109,7 +111,7 @@ def best(rewards, config=BEST, **fields):
     """Index of the meta rollout that is cloned, which has as many tokens plus three."""
     meta = tuple(completion(3 + i) for i in range(len(rewards)))
     seen = scored([0.0] * len(rewards), (False, False), meta_rewards=rewards, meta=meta)
-    expert = expert_of(type(seen)(**{**vars(seen), **fields}), config, None)
+    expert = expert_of(type(seen)(**{**vars(seen), **fields}), config, None, None)
     if expert is None:
         return None
     assert (expert.prompt_id, expert.prompt_ids.tolist()) == ("the-prompt", [4, 5, 6])
@@ -129,14 +131,48 @@ def test_the_best_prediction_is_cloned_as_it_was_sampled():
     assert best((0.9, 0.6), meta=cut) == 1  # one that a limit cut would teach no end
 
 
+def outcome(correct, lengths, **fields):
+    """What is said of a group's outcome, None where nothing is cloned."""
+    seen = scored([0.1, 0.7, 0.7], correct, lengths, **fields)
+    written = []
+
+    def write(prompt, truth):
+        written.append((prompt.id, truth))
+        return (7, 0)
+
+    expert = expert_of(seen, BCConfig(mode="joint", target="outcome"), None, write)
+    assert bool(written) == (expert is not None)
+    if expert is None:
+        return None
+    assert expert == Expert("the-prompt", (4, 5, 6), (7, 0))
+    ((name, truth),) = written
+    assert name == "the-prompt"
+    return truth
+
+
+def test_the_outcome_is_what_came_out():
+    """With the notions of the best notion score, the first of equals."""
+    three = (True, True, True) + (False,) * 5
+    truth = outcome(three, (10, 20, 33, 60, 60, 60, 60, 60))
+    assert truth == MetaPrediction(3 / 8, 21, ("n1",), 1.0)
+    # overwritten experts exist only for prompts with a right solution
+    assert outcome((False, False), (10, 30)) == MetaPrediction(0.0, 20, ("n1",), 0.0)
+    assert outcome((True, True), (10, 31)) == MetaPrediction(1.0, 20, ("n1",), 0.0)
+
+
+def test_no_outcome_is_cloned_where_none_is_known():
+    assert outcome((True, False), (10, 30), meta=(), meta_scores=()) is None
+    assert outcome((True, False), (10, 30), uncensored=False) is None
+
+
 def test_no_expert_without_truth():
     def never(*args):
         raise AssertionError(args)
 
     config = BCConfig(mode="joint")
-    assert expert_of(scored([]), config, never) is None
-    assert expert_of(scored([1.0], (False, False)), config, never) is None
-    assert expert_of(scored([1.0]), config, lambda *args: None) is None
+    assert expert_of(scored([]), config, never, never) is None
+    assert expert_of(scored([1.0], (False, False)), config, never, never) is None
+    assert expert_of(scored([1.0]), config, lambda *args: None, never) is None
 
 
 def experts(*names):

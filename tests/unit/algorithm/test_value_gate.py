@@ -134,22 +134,25 @@ def test_the_threshold_by_hand():
     assert best_threshold(values, signal, tokens, 0.9) == 2  # all of the signal at 3 of 12
     assert best_threshold(values, signal, tokens, 0.0) == 4  # half of it at 1 of 12
     assert best_threshold(np.ones(4), signal, tokens, 0.9) == 1  # equal values are kept together
+    # half of it at 1 + 6 of 12, all of it at 3 + 6 of 12
+    assert best_threshold(values, signal, tokens, 0.0, 6 / 12) == 2
 
 
+@pytest.mark.parametrize("overhead", [0.0, 0.2])
 @pytest.mark.parametrize("min_kept", [0.0, 0.5, 0.9, 1.0])
-def test_the_threshold_against_all_others(min_kept):
+def test_the_threshold_against_all_others(min_kept, overhead):
     rng = np.random.default_rng(0)
     for _ in range(50):
         values, tokens = rng.integers(1, 9, 30).astype(float), rng.integers(1, 99, 30).astype(float)
         signal = (rng.random(30) < values / 9) * 1.0 + np.eye(30)[0]
-        best = best_threshold(values, signal, tokens, min_kept)
+        best = best_threshold(values, signal, tokens, min_kept, overhead)
         gains = {}
         for threshold in values:
             keeps = values >= threshold
             share = signal[keeps].sum() / signal.sum()
             error = math.sqrt(share * (1 - share) * (signal**2).sum()) / signal.sum()
             if share - error >= min_kept - 1e-12:
-                gains[threshold] = share / (tokens[keeps].sum() / tokens.sum())
+                gains[threshold] = share / (tokens[keeps].sum() / tokens.sum() + overhead)
         assert gains[best] == pytest.approx(max(gains.values()))
 
 

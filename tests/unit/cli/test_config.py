@@ -638,7 +638,7 @@ def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(tmp_path):
         raise RuntimeError("Free memory on device\nis less than desired")
 
     rollout = RolloutCallback(
-        AlgorithmConfig(), TrainerConfig(), None, None, None, 1.0, None, build, 0, tmp_path, 1, None
+        AlgorithmConfig(), TrainerConfig(), *5 * [None], None, build, 0, tmp_path, 1, None
     )
     module = MasaModule(
         None, AlgorithmConfig(), OptimizerConfig(), TrainerConfig(), StrategyConfig()

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 from builders import prompt
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from test_gym import task_of as gym_task
 from test_hub import task_of as hub_task
@@ -22,9 +24,11 @@ from masa.tasks.demonstrations import (
     frequent_words,
     require_demonstrations,
     uniform_lengths,
+    write_prediction,
 )
 from masa.tasks.templates import Templates, parse_meta
 from masa.tasks.worked_solutions import WORKED
+from masa.types import MetaPrediction
 
 BOXED = Templates("{problem} \\boxed{}", "{problem}", "{problem} {hint}")
 TAGGED = Templates("{problem} <answer>", "{problem}", "{problem} {hint}")
@@ -312,3 +316,47 @@ def test_the_built_in_task_writes_its_own_predictions():
     lengths = [prediction.length for prediction in parsed]
     assert abs(stats.spearmanr(levels, rates).statistic) < 0.12
     assert abs(stats.spearmanr(levels, lengths).statistic) < 0.12
+
+
+# --- predictions of what came out
+
+
+@pytest.mark.parametrize("task", [ArithmeticTask(), None], ids=["families", "general form"])
+@given(eighths=st.integers(0, 8), length=st.integers(8, 400), mixed=st.none() | st.booleans())
+def test_what_came_out_can_be_read_back(task, eighths, length, mixed):
+    notions = ("up", 'a "</meta>" b') if task is None else ("up",)
+    truth = MetaPrediction(eighths / 8, length, notions, None if mixed is None else float(mixed))
+    one = ArithmeticTask().train[length]
+    read = parse_meta(write_prediction(task, one, truth), mixed=mixed is not None)
+    assert (read.error, read.pass_rate, read.notions) == (None, eighths / 8, notions)
+    if task is None:
+        assert read.length == length and read.mixed == mixed
+    else:
+        assert abs(read.length - min(max(length, 16), 160)) <= 28
+
+
+def test_the_built_in_task_says_what_came_out_in_its_own_words():
+    """One mixed group does not make the next one certain, one without variance nearly does."""
+    task = ArithmeticTask()
+    one = next(one for one in task.train if one.level == 3)
+    texts = {
+        eighths: task.write_prediction(
+            one, MetaPrediction(eighths / 8, 40, ("up",), float(0 < eighths < 8))
+        )
+        for eighths in range(9)
+    }
+    assert f"{one.columns['family']}: never; lines" in texts[0] and ": short<" in texts[0]
+    chances = [parse_meta(text, mixed=True).mixed for text in texts.values()]
+    assert max(chances[0], chances[8]) < 0.05 < 0.2 < chances[1] < chances[7] < chances[4] < 1
+    known = set(task.tokenizer().get_vocab().values())
+    unknown = task.tokenizer().unk_token_id
+    for text in texts.values():
+        ids = task.tokenizer().encode(text, add_special_tokens=False)
+        assert unknown not in ids and known.issuperset(ids)
+        assert task.tokenizer().decode(ids) == text
+
+
+def test_each_profile_writes_what_came_out():
+    uniform = ArithmeticTask(ArithmeticConfig(profile="uniform"))
+    text = uniform.write_prediction(uniform.train[0], MetaPrediction(1.0, 20, ("carry",), 0.0))
+    assert "easy" in text and "tiny" in text and parse_meta(text).pass_rate == 1
