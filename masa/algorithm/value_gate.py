@@ -68,8 +68,8 @@ class ValueGate(Gate):
     recalibrated likewise. Outcomes of like prompts join in: predictions weigh as much as `prior` of
     them. The threshold is the one at which, on the newest outcomes, the share of mixed groups kept
     is largest over the tokens spent, predictions included, among those that keep at least
-    `min_kept` of the mixed groups. The newest outcomes are weighted by the inverse of the chance to be seen, as audits see
-    few of the skipped prompts.
+    `min_kept` of the mixed groups. The newest outcomes are weighted by the inverse of the chance to
+    be seen, as audits see few of the skipped prompts.
     """
 
     group_size: int = 16

@@ -191,9 +191,7 @@ def write_prediction(task: Any, prompt: Prompt, prediction: MetaPrediction) -> s
     rate, length, mixed = prediction.pass_rate, prediction.length, prediction.mixed
     assert rate is not None and length is not None
     percent = None if mixed is None else round(MIXED_SCALE * mixed)
-    return general_form(
-        prediction.notions or (), round(PASS_RATE_SCALE * rate), length, percent
-    )
+    return general_form(prediction.notions or (), round(PASS_RATE_SCALE * rate), length, percent)
 
 
 def frequent_words(texts: Sequence[str]) -> list[str]:
