@@ -165,7 +165,7 @@ class BCConfig:
 
     def __post_init__(self) -> None:
         one_of("bc.mode", self.mode, ("off", "joint", "separate"))
-        one_of("bc.target", self.target, ("overwritten", "best"))
+        one_of("bc.target", self.target, ("overwritten", "best", "outcome"))
         require(self.coef >= 0, f"bc.coef is {self.coef}, it must be >= 0")
         require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
         require(0 < self.learning_rate < inf, "bc.learning_rate must be > 0 and finite")

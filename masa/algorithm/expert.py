@@ -21,6 +21,20 @@ def expert_of(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Expert
     """The group's meta rollout to clone by `config.target`, None where there is none."""
     if config.target == "best":
         return best_expert(group, config)
+    if config.target == "outcome":
+        import json, random, statistics
+        from masa.tasks.arithmetic.families import Problem, RATE_WORDS, LENGTH_WORDS
+        if not group.correct or not group.uncensored: return None
+        rng = random.Random(group.prompt.id + str(sum(group.lengths)))
+        k = round(8 * group.pass_rate); n = round(statistics.fmean(group.lengths)); n = min(max(n, 16), 160)
+        word = next(w for w, (r, _) in RATE_WORDS.items() if k in r)
+        size = next(w for w, r in LENGTH_WORDS.items() if n in r)
+        problem = Problem.parse(group.prompt.problem)
+        notions = list(group.predictions[0].notions or ["up"])
+        fields = {"math_notion": notions, "pass_rate": k, "solution_length": n, "mixed": rng.choice(RATE_WORDS[word][1])}
+        text = f"<meta>{problem.family.name}: {word}; lines {len(problem.names)}: {size}</meta>{json.dumps(fields)}"
+        ids = rewrite.__self__.assistant_turn(text)
+        return Expert(group.prompt.id, group.meta_prompt_ids, ids)
     return overwritten_expert(group, config, rewrite)
 
 
