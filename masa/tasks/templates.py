@@ -304,10 +304,10 @@ class PromptRenderer:
 
     def meta_prompt(self, prompt: Prompt, recent: Recent = ()) -> TokenIds:
         """Token ids of q_meta, with as many of the newest outcomes as there is room for."""
-        problems, mixed = zip(*recent, strict=True) if recent else ((), ())
-        (problem, *problems), marks = self._encoder.protect([prompt.problem, *problems])
+        earlier = [problem for problem, _ in recent]
+        (problem, *earlier), marks = self._encoder.protect([prompt.problem, *earlier])
         limits = self.min_length, self.max_length
-        shown = list(zip(problems, mixed, strict=True))
+        shown = [(text, mixed) for text, (_, mixed) in zip(earlier, recent, strict=True)]
         ids = self._prompt(self.templates.meta_text(problem, *limits, self.mixed_of, shown), marks)
         fits = not recent or len(ids) <= self.room
         return ids if fits else self.meta_prompt(prompt, recent[1:])
