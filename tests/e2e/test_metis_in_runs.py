@@ -10,8 +10,8 @@ from masa.tasks.arithmetic import ArithmeticTask
 
 METIS = [
     "engine=hf", "algorithm=metis", "algorithm.control.start_step=0", "algorithm.meta.recent=3",
-    "algorithm.gate.threshold=1", "algorithm.control.audit_fraction=0.3", "trainer.val_every=4", "trainer.checkpoint_every=1",
-    "trainer.record_tokens=true",
+    "algorithm.gate.threshold=1", "algorithm.control.audit_fraction=0.3", "trainer.val_every=4",
+    "trainer.checkpoint_every=1", "trainer.record_tokens=true",
 ]  # fmt: skip
 COLUMNS = ["step", "prompt_id", "kind", "sample", "text", "kept", "skipped", "prompt_tokens"]
 
