@@ -73,6 +73,9 @@ class MetaConfig:
     predict_mixed: bool = False
     """Predictions have a further field `mixed`: the probability, in percent, that some of the G
     solutions are right and some wrong."""
+    recent: int = 0
+    """Newest outcomes that q_meta shows, as many as `algorithm.prompt_limit` leaves room for:
+    problems of the run's own rollouts, and whether their groups were mixed; 0: none."""
     advantage: str | None = None
     """Advantages of predictions, as algorithm.advantage, which null stands for. Where rewards are a
     proper score, dividing by the standard deviation makes them improper: of two predictions the
@@ -118,6 +121,12 @@ class MetaConfig:
         )
         if self.advantage is not None:
             one_of("algorithm.meta.advantage", self.advantage, ADVANTAGES)
+        require(self.recent >= 0, f"meta.recent is {self.recent}, it must be >= 0")
+        require(
+            self.predict_mixed or not self.recent,
+            f"meta.recent={self.recent} shows whether groups were mixed, which predictions are not "
+            "asked for: set algorithm.meta.predict_mixed=true",
+        )
         key = "algorithm.meta.rewards"
         # in an order that does not depend on where a component was added
         self.components = tuple(

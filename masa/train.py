@@ -36,6 +36,8 @@ def check(cfg: DictConfig) -> RunConfig:
         fitting.check_parts(cfg, task)
         if config.algorithm.meta.predict_mixed:
             task.templates.asking_for_mixed()
+        if config.algorithm.meta.recent:
+            task.templates.showing_recent()
     Controller(config.algorithm, config.seed).require_columns(task.train)
     build_plugin("sampler", config.sampler, PromptSampler)
     require_enough_prompts(task, config)

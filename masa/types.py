@@ -19,6 +19,9 @@ TokenIds = npt.NDArray[np.int32]
 Logprobs = npt.NDArray[np.float32]
 """[T] log-probs (nats). `Completion` and `Sample` make one of any sequence of numbers."""
 
+Recent = Sequence[tuple[str, bool]]
+"""Problems that were rolled out, newest last, and whether their groups were mixed."""
+
 Objective = Literal["solution", "meta", "bc"]
 OBJECTIVES: tuple[Objective, ...] = ("solution", "meta", "bc")
 
@@ -407,8 +410,8 @@ class StepBatch:
 class Renderer(Protocol):
     """How a prompt is put to the model and its words are read."""
 
-    def meta_prompt(self, prompt: Prompt) -> TokenIds:
-        """Token ids of q_meta."""
+    def meta_prompt(self, prompt: Prompt, recent: Recent = ()) -> TokenIds:
+        """Token ids of q_meta, which shows recent outcomes."""
         ...
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> TokenIds:

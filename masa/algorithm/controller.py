@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,6 +69,11 @@ class Controller:
                 not enabled or not plugin.needs_predictions or config.meta.group_size > 0,
                 f"algorithm.{name}.enabled needs predictions, but meta.group_size is 0",
             )
+        require(
+            not (config.gate.enabled and self.gate.needs_mixed) or config.meta.predict_mixed,
+            f"algorithm.gate.enabled: {type(self.gate).__name__} goes by a field that predictions "
+            "are not asked for: set algorithm.meta.predict_mixed=true",
+        )
         window, minimum = config.control.window, config.control.min_evidence
         self.gate_precision = SlidingAccuracy(window, minimum)
         """Of the gate: did the prompts that it would skip have zero variance?"""
@@ -89,6 +95,8 @@ class Controller:
             self.adaptive = AdaptiveTolerance(self.gate, target, 4 * window, minimum)
         self.skips = SlidingAccuracy(window, minimum)
         """Share of prompts that the gate would skip."""
+        self.recent: deque[tuple[str, bool]] = deque(maxlen=config.meta.recent)
+        """The newest outcomes, which predictions are shown: see `Recent`."""
 
     def require_columns(self, prompts: Sequence[Prompt]) -> None:
         """Raise ConfigError where the gate goes by columns that the pool's prompts lack."""
@@ -240,6 +248,7 @@ class Controller:
         self.gate_gain.add(groups)
         self.skips.add(group.plan.would_skip for group in groups)
         self.alarm.add(groups)
+        self.recent.extend((g.prompt.problem, g.mixed) for g in groups if g.uncensored)
         for group in groups:
             lengths = zip(group.lengths, group.correct, strict=True)
             kept = [length <= group.plan.cutoff_tokens for length, right in lengths if right]
@@ -254,13 +263,17 @@ class Controller:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for checkpoints."""
-        state = {name: getattr(self, name).state_dict() for name in STATE}
+        state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in STATE}
+        state["recent"] = list(self.recent)
         return state | ({"adaptive": self.adaptive.state_dict()} if self.adaptive else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         for name in STATE:
             getattr(self, name).load_state_dict(state[name])
+        self.recent.clear()
+        # runs of before showed none
+        self.recent.extend(map(tuple, state.get("recent", ())))
         if self.adaptive is not None:
             self.adaptive.load_state_dict(state["adaptive"])
 

@@ -28,6 +28,8 @@ class Gate(Plugin):
 
     required = "skips"
     needs_predictions: ClassVar[bool] = True
+    needs_mixed: ClassVar[bool] = False
+    """True where they must have the field `mixed` of `algorithm.meta.predict_mixed`."""
     past: Past | None = None
     """Outcomes of like prompts, of a gate that goes by them."""
 
@@ -93,6 +95,25 @@ class PredictionGate(Gate):
         """Whether predictions with this mean and deviation agree on 0 or 1: of numbers or arrays
         [N]."""
         return ((mean <= tolerance) | (1 - mean <= tolerance)) & (deviation < sigma)
+
+
+@dataclass
+class JudgedGate(Gate):
+    """Skips a prompt whose group is judged not to be mixed: by the predicted probability, taken as
+    it is (after METIS, arXiv 2605.11235). Where none could be read it is not skipped."""
+
+    threshold: float = 0.5
+    """Skip where the mean predicted probability of a mixed group is below it."""
+
+    needs_mixed = True
+
+    def __post_init__(self) -> None:
+        require_shares(threshold=self.threshold)
+
+    def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
+        """See `Gate.skips`."""
+        judged = [p.mixed for p in predictions if p.mixed is not None]
+        return bool(judged) and statistics.fmean(judged) < self.threshold
 
 
 @dataclass

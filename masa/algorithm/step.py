@@ -230,7 +230,7 @@ def meta_request(
     """M predictions of one prompt, or some of them."""
     meta = context.config.meta
     seeds = sampling_seeds(prompt, step, context.seed, "meta", meta.group_size)[which]
-    prompt_ids = context.renderer.meta_prompt(prompt)
+    prompt_ids = context.renderer.meta_prompt(prompt, tuple(context.controller.recent))
     return Request(prompt_ids, seeds, meta.response_limit, prompt_id=prompt.id)
 
 

@@ -15,7 +15,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from masa.algorithm.cutoffs import MeanLengthCutoff, QuantileCutoff
-from masa.algorithm.gates import CombinedGate, CountsGate, HistoryGate, PredictionGate
+from masa.algorithm.gates import (
+    CombinedGate,
+    CountsGate,
+    HistoryGate,
+    JudgedGate,
+    PredictionGate,
+)
 from masa.algorithm.value_gate import ValueGate
 from masa.config import (
     AlgorithmConfig,
@@ -95,6 +101,7 @@ store("sampler", "dps", plugin(DpsSampler))
 store("cutoff", "mean_length", plugin(MeanLengthCutoff, CutoffConfig), "algorithm.cutoff")
 store("cutoff", "quantile", plugin(QuantileCutoff, CutoffConfig), "algorithm.cutoff")
 store("gate", "prediction", plugin(PredictionGate, GateConfig), "algorithm.gate")
+store("gate", "judged", plugin(JudgedGate, GateConfig), "algorithm.gate")
 store("gate", "history", plugin(HistoryGate, GateConfig), "algorithm.gate")
 store("gate", "counts", plugin(CountsGate, GateConfig), "algorithm.gate")
 store(

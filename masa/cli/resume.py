@@ -20,6 +20,7 @@ digits."""
 
 ADDED = {
     "algorithm.meta.first": None,
+    "algorithm.meta.recent": 0,
     "algorithm.selection.max_draws": 4,
     "algorithm.selection.max_tokens": None,
     "algorithm.selection.refill": False,

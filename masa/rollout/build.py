@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,13 @@ from masa.config import AlgorithmConfig, RunConfig, TaskConfig, with_settings
 from masa.tasks.base import Task
 from masa.tasks.demonstrations import write_prediction
 from masa.tasks.templates import PromptRenderer, Templates
-from masa.training.models import Model, generation_eos, load_tokenizer, require_context
+from masa.training.models import (
+    Model,
+    context_of,
+    generation_eos,
+    load_tokenizer,
+    require_context,
+)
 from masa.types import Engine, MetaPrediction, Prompt, TokenIds
 
 
@@ -68,7 +75,17 @@ def build_renderer(
         generation_eos(model_path),
         allow_special_tokens,
         algorithm.group_size if algorithm.meta.predict_mixed else None,
+        room_for_recent(model, model_path, algorithm),
     )
+
+
+def room_for_recent(model: Model, model_path: Path, algorithm: AlgorithmConfig) -> int:
+    """Tokens of the longest q_meta with recent outcomes; 0 where none are shown."""
+    if not algorithm.meta.recent:
+        return 0
+    response = max(algorithm.response_limit, algorithm.meta.response_limit)
+    room = (context_of(model_path, model.trust_remote_code) or math.inf) - response
+    return int(min(algorithm.prompt_limit, room))
 
 
 def build_engine(
@@ -105,6 +122,7 @@ def longest_sequence(
     if algorithm.control.hint:
         # whatever the meta rollouts may say can come back as a hint
         prompt += algorithm.meta.response_limit
+    prompt = max(prompt, room_for_recent(model, model_path, algorithm))
     needed = prompt + max(algorithm.response_limit, algorithm.meta.response_limit)
     require_context(
         model_path,

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -17,7 +17,7 @@ from masa.errors import ConfigError
 from masa.tasks.chat import chat_prompt, ending_tokens, leading_token
 from masa.tasks.decoding import Decoder
 from masa.tasks.encoding import Encoder, Marks
-from masa.types import MetaPrediction, Prompt, TokenIds
+from masa.types import MetaPrediction, Prompt, Recent, TokenIds
 
 END_OF_REASONING = "</meta>"
 PASS_RATE_SCALE = 8
@@ -26,7 +26,7 @@ MIXED_SCALE = 100
 """The probability of a mixed group is written in percent: .03 and .3 are different words."""
 MAX_BRACES = 16
 """Opening braces that are tried as the start of the JSON object: \\boxed{5} may precede it."""
-_PLACEHOLDER = re.compile(r"\{(problem|hint|min_length|max_length|group_size)\}")
+_PLACEHOLDER = re.compile(r"\{(problem|hint|min_length|max_length|group_size|mixed)\}")
 
 
 def parse_meta(
@@ -168,6 +168,10 @@ class Templates:
     meta_mixed: str | None = None
     """q_meta that also asks for `mixed`, the percent chance that of {group_size} solutions some are
     right and some wrong; None: the task has none."""
+    # not in the repr, by which first weights are named: no demonstration shows outcomes
+    recent: str | None = field(default=None, repr=False)
+    """A recent outcome, of {problem} and {mixed} (100 or 0), in front of `meta_mixed`; None: the
+    task has none."""
 
     def __post_init__(self) -> None:
         for name, needed in (
@@ -176,6 +180,8 @@ class Templates:
             ("hint", "{problem}"),
             ("hint", "{hint}"),
             ("meta_mixed", "{problem}"),
+            ("recent", "{problem}"),
+            ("recent", "{mixed}"),
         ):
             text = getattr(self, name)
             if text is not None and needed not in text:
@@ -188,7 +194,12 @@ class Templates:
         return _fill(self.solution, problem=problem)
 
     def meta_text(
-        self, problem: str, min_length: int, max_length: int, mixed_of: int | None = None
+        self,
+        problem: str,
+        min_length: int,
+        max_length: int,
+        mixed_of: int | None = None,
+        recent: Recent = (),
     ) -> str:
         """q_meta of a problem.
 
@@ -196,6 +207,7 @@ class Templates:
             problem: its text.
             min_length, max_length: range of lengths that may be predicted (tokens).
             mixed_of: G, where the probability of a mixed group is asked for as well.
+            recent: outcomes that are shown before it.
 
         Raises:
             ConfigError: that is asked for, and there is no such text.
@@ -204,7 +216,11 @@ class Templates:
         if mixed_of is None:
             return _fill(self.meta, problem=problem, **numbers)
         numbers["group_size"] = str(mixed_of)
-        return _fill(self.asking_for_mixed(), problem=problem, **numbers)
+        shown = [
+            _fill(self.showing_recent(), problem=earlier, mixed=str(MIXED_SCALE * mixed))
+            for earlier, mixed in recent
+        ]
+        return "".join(shown) + _fill(self.asking_for_mixed(), problem=problem, **numbers)
 
     def asking_for_mixed(self) -> str:
         """`meta_mixed`.
@@ -220,6 +236,19 @@ class Templates:
             )
         return self.meta_mixed
 
+    def showing_recent(self) -> str:
+        """`recent`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.recent is None:
+            raise ConfigError(
+                "algorithm.meta.recent needs a text that shows an outcome: the task's templates "
+                "have no recent (conf/templates/boxed.yaml has one)"
+            )
+        return self.recent
+
 
 class PromptRenderer:
     """The templates for a tokenizer: in its chat template where it has one, else as plain text.
@@ -231,6 +260,7 @@ class PromptRenderer:
         eos_token_ids: more tokens that end a completion, from the model's generation config.
         allow_special_tokens: read special tokens in problems and notions as such; else as text.
         mixed_of: G, where predictions also say how probable a mixed group of G solutions is.
+        room: tokens of the longest q_meta with recent outcomes.
 
     Raises:
         ConfigError: `mixed_of` is given, and the templates have no text for it.
@@ -245,10 +275,12 @@ class PromptRenderer:
         eos_token_ids: Sequence[int] = (),
         allow_special_tokens: bool = False,
         mixed_of: int | None = None,
+        room: int = 0,
     ) -> None:
         if mixed_of is not None:
             templates.asking_for_mixed()
         self.mixed_of = mixed_of
+        self.room = room
         self.eos_token_ids = ending_tokens(tokenizer, eos_token_ids)
         self.templates = templates
         self.tokenizer = tokenizer
@@ -285,12 +317,15 @@ class PromptRenderer:
             frame = f"plain after {self.tokenizer.bos_token}, as the tokenizer has no chat template"
         return f"prompts: {frame}; completions end with {' or '.join(map(str, names))}"
 
-    def meta_prompt(self, prompt: Prompt) -> TokenIds:
-        """Token ids of q_meta."""
-        (problem,), marks = self._encoder.protect([prompt.problem])
+    def meta_prompt(self, prompt: Prompt, recent: Recent = ()) -> TokenIds:
+        """Token ids of q_meta, with as many of the newest outcomes as there is room for."""
+        earlier = [problem for problem, _ in recent]
+        (problem, *earlier), marks = self._encoder.protect([prompt.problem, *earlier])
         limits = self.min_length, self.max_length
-        text = self.templates.meta_text(problem, *limits, self.mixed_of)
-        return self._prompt(text, marks)
+        shown = [(text, mixed) for text, (_, mixed) in zip(earlier, recent, strict=True)]
+        ids = self._prompt(self.templates.meta_text(problem, *limits, self.mixed_of, shown), marks)
+        fits = not recent or len(ids) <= self.room
+        return ids if fits else self.meta_prompt(prompt, recent[1:])
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> TokenIds:
         """Token ids of q_sol, with the hints appended to the problem."""

@@ -353,6 +353,12 @@ def model_size(model: torch.nn.Module) -> ModelSize:
     )
 
 
+def context_of(path: Path, trust_remote_code: bool) -> int | None:
+    """Tokens that the model in `path` can read; None where its config does not say."""
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def require_context(
     path: Path, trust_remote_code: bool, needed: int, sequences: str, settings: str
 ) -> None:
@@ -365,8 +371,7 @@ def require_context(
         sequences: what they consist of, for the message.
         settings: those that shorten them, for the message.
     """
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    context = getattr(config.get_text_config(), "max_position_embeddings", None) or needed
+    context = context_of(path, trust_remote_code) or needed
     if needed > context:
         raise ConfigError(
             f"{sequences} need {needed} tokens, the model's context holds {context}: lower "

@@ -20,7 +20,15 @@ from masa.algorithm.step import RolloutContext
 from masa.config import AlgorithmConfig
 from masa.rollout.samplers import ShuffledEpochs
 from masa.tasks.templates import parse_meta
-from masa.types import Completion, MetaPrediction, Prompt, PromptPlan, RolloutGroup, Sample
+from masa.types import (
+    Completion,
+    MetaPrediction,
+    Prompt,
+    PromptPlan,
+    Recent,
+    RolloutGroup,
+    Sample,
+)
 
 EOS = 0
 
@@ -154,8 +162,9 @@ class CharRenderer:
         self.max_length = max_length
         self.mixed = mixed
 
-    def meta_prompt(self, prompt: Prompt) -> tuple[int, ...]:
-        return encode(f"meta:{prompt.problem}")
+    def meta_prompt(self, prompt: Prompt, recent: Recent = ()) -> tuple[int, ...]:
+        shown = "".join(f"{problem}={int(mixed)};" for problem, mixed in recent)
+        return encode(f"meta:{shown}{prompt.problem}")
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> tuple[int, ...]:
         hint = f"#{','.join(hints)}" if hints else ""

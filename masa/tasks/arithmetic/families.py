@@ -34,6 +34,7 @@ TEMPLATES = Templates(
     hint="{problem}\nHint: {hint}",
     meta_mixed="Predict how solving this will go and whether attempts will differ.\n{problem}\n"
     "Prediction: ",
+    recent='{problem}, "mixed": {mixed}',
 )
 
 METHODS: Mapping[str, Callable[[int], int]] = {

@@ -22,7 +22,14 @@ from transformers import AutoConfig
 from masa import train
 from masa.algorithm.controller import Controller
 from masa.algorithm.cutoffs import MeanLengthCutoff
-from masa.algorithm.gates import CombinedGate, CountsGate, Gate, HistoryGate, PredictionGate
+from masa.algorithm.gates import (
+    CombinedGate,
+    CountsGate,
+    Gate,
+    HistoryGate,
+    JudgedGate,
+    PredictionGate,
+)
 from masa.algorithm.value_gate import ValueGate
 from masa.cli import app, config_store
 from masa.cli.config_store import conf_dir
@@ -49,7 +56,7 @@ from masa.engine.settings import check_engine
 from masa.engine.vllm import VllmEngine
 from masa.errors import ConfigError, TrainingError
 from masa.plugins import build_plugin
-from masa.rollout.build import longest_sequence
+from masa.rollout.build import longest_sequence, room_for_recent
 from masa.rollout.callback import RolloutCallback
 from masa.rollout.validation import validation_config
 from masa.training.devices import check_devices
@@ -231,15 +238,16 @@ def test_settings_that_contradict_each_other_are_refused():
     AlgorithmConfig(meta=meta, bc=BCConfig(mode="joint", target="best"))
 
 
-def test_predictions_of_a_mixed_group_need_a_text_that_asks_for_them(tmp_path):
+@pytest.mark.parametrize("preset, field", [("masa_calibrated", "meta_mixed"), ("metis", "recent")])
+def test_texts_that_predictions_need_are_there_or_the_run_is_refused(preset, field, tmp_path):
     rows = [{"problem": f"{i} + {i}", "answer": str(2 * i)} for i in range(200)]
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    command = ["task=hub", f"task.path={tmp_path}/sums.jsonl", "algorithm=masa_calibrated"]
+    command = ["task=hub", f"task.path={tmp_path}/sums.jsonl", f"algorithm={preset}"]
     command += ["engine=hf", "model=hub", f"model.name={model_folder(tmp_path / 'model')}"]
     train.check(compose(*command))
     refused(
-        lambda: train.check(compose(*command, "~task.templates.meta_mixed")),
-        "predict_mixed", "meta_mixed",
+        lambda: train.check(compose(*command, f"~task.templates.{field}")),
+        "algorithm.meta.", f"have no {field}",
     )  # fmt: skip
 
 
@@ -452,6 +460,19 @@ def test_the_papers_limits_fit_into_the_context_of_every_preset(name, experiment
         assert (algorithm.response_limit, algorithm.meta.response_limit) == (8192, 8192)
 
 
+@pytest.mark.parametrize("context, room", [(400, 300), (250, 150), (90, -10)])
+def test_recent_outcomes_are_shown_within_prompt_limit_and_context(context, room, tmp_path):
+    shape = AutoConfig.for_model("qwen3", max_position_embeddings=context)
+    shape.save_pretrained(tmp_path)
+    cfg = compose("algorithm=metis", "algorithm.prompt_limit=300", "algorithm.response_limit=100")
+    model, algorithm = hydra.utils.instantiate(cfg.model), load(cfg).algorithm
+    assert room_for_recent(model, tmp_path, algorithm) == room
+    longest = longest_sequence(50, model, tmp_path, algorithm) if room > 50 else None
+    assert longest in (None, room + 100)
+    none = replace(algorithm, meta=replace(algorithm.meta, recent=0))
+    assert room_for_recent(model, tmp_path, none) == 0
+
+
 def test_a_task_brings_its_own_settings():
     """`masa-train model=hub model.name=X task=gsm8k` is all that it takes."""
     other = load(compose("model=hub", "model.name=x", "task=gsm8k", "algorithm=masa"))
@@ -478,7 +499,7 @@ def test_defaults_come_from_the_dataclasses():
 
 
 @pytest.mark.parametrize(
-    "plugin", [PredictionGate, HistoryGate, CombinedGate, CountsGate, ValueGate]
+    "plugin", [PredictionGate, HistoryGate, CombinedGate, CountsGate, JudgedGate, ValueGate]
 )
 def test_defaults_of_a_gate_come_from_its_class(plugin):
     name = plugin.__name__.removesuffix("Gate").lower()
@@ -496,24 +517,25 @@ def test_presets_hold_the_papers_numbers(name):
     assert (a.eps_low, a.eps_high) == bounds
     assert (a.dual_clip, a.kl_beta, a.entropy_coef, a.mismatch) == (10, 0, 0, "none")
     settings = {c.name: (c.weight, dict(c.function.keywords)) for c in a.meta.components}
-    of_paper = 0.2 if name == "masa_calibrated" else 1
-    mixed = {} if name != "masa_calibrated" else {"mixed": (1, {})}
+    of_paper = {"masa_calibrated": 0.2, "metis": 0}.get(name, 1)
+    mixed = {"mixed": (1, {})} if name in ("masa_calibrated", "metis") else {}
     assert settings == mixed | {
         "difficulty": (of_paper, {"base": 0.01}), "length": (of_paper, {"strict": False}),
         "notion": (of_paper, {}),
     }  # fmt: skip
     assert a.meta.predict_mixed == bool(mixed)
     assert a.meta.min_length == 128
-    papers = {"masa_v1": 16, "masa_calibrated": 2, "greso": 0, "grpo_counts": 0}
+    papers = {"masa_v1": 16, "masa_calibrated": 2, "metis": 2, "greso": 0, "grpo_counts": 0}
     assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
     assert a.bc.min_notion_score == 0.2
-    assert a.control.start_step == (0 if name in ("greso", "grpo_counts") else 80)
+    assert a.control.start_step == (0 if name in ("greso", "grpo_counts", "metis") else 80)
     controller = Controller(a, seed=0)
     gates = {
         "greso": HistoryGate(),
         "grpo_counts": CountsGate(),
         "masa_combined": CombinedGate(),
         "masa_calibrated": ValueGate(),
+        "metis": JudgedGate(),
     }
     assert controller.gate == gates.get(name, PredictionGate(0.1, 1 / 16, 0.5))
     assert (a.control.audit_fraction, controller.cutoff) == (0.05, MeanLengthCutoff(2.0, 0.5))
@@ -539,6 +561,7 @@ def test_presets_switch_on_what_they_say():
         "masa": (True, "off", False, False, False),
         "masa_calibrated": (True, "off", True, False, False),
         "masa_combined": (True, "off", True, True, False),
+        "metis": (True, "off", True, False, False),
         "masa_efficient": (True, "off", True, True, False),
         "masa_v1": (True, "joint", True, True, False),
     }

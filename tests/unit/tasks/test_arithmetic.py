@@ -284,6 +284,9 @@ def _texts(task):
         yield task.templates.solution_text(prompt.problem)
         yield task.templates.solution_text(prompt.problem, rng.sample(task.notions, 3))
         yield task.templates.meta_text(prompt.problem, 8, 192)
+        if task.templates.recent:
+            outcomes = [(prompt.problem, True), (prompt.problem, False)]
+            yield task.templates.meta_text(prompt.problem, 8, 192, 8, outcomes)
         yield task.prediction(prompt, rng)
 
 

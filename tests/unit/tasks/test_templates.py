@@ -252,6 +252,36 @@ def test_templates_without_that_text_are_refused(tokenizer):
         replace(TEMPLATES, meta_mixed="{group_size}")
 
 
+RECENT = replace(TEMPLATES, meta_mixed="Of {problem}:", recent="{problem} was {mixed}; ")
+
+
+def test_recent_outcomes_stand_first_as_many_as_there_is_room_for(tokenizer):
+    question, recent = prompt(problem="1+1"), (("2+{mixed}", True), ("3+3", False))
+    whole = "2+{mixed} was 100; 3+3 was 0; Of 1+1:"
+    for room, shown in (
+        (len(whole), whole), (len(whole) - 1, "3+3 was 0; Of 1+1:"), (0, "Of 1+1:"),
+    ):  # fmt: skip
+        renderer = PromptRenderer(RECENT, tokenizer, 8, 64, mixed_of=4, room=room)
+        assert text_of(renderer, renderer.meta_prompt(question, recent)) == shown
+        assert text_of(renderer, renderer.meta_prompt(question)) == "Of 1+1:"
+
+
+def test_special_tokens_in_a_recent_problem_stay_text(tokenizer):
+    renderer = PromptRenderer(RECENT, tokenizer, 8, 64, mixed_of=4, room=99)
+    ids = renderer.meta_prompt(prompt(), [("<eos>", True)])
+    assert tokenizer.eos_token_id not in ids
+
+
+def test_templates_without_a_text_for_recent_outcomes_are_refused(tokenizer):
+    asking = replace(RECENT, recent=None)
+    renderer = PromptRenderer(asking, tokenizer, 8, 64, mixed_of=4, room=99)
+    with pytest.raises(ConfigError, match="the task's templates have no recent"):
+        renderer.meta_prompt(prompt(), [("2+2", True)])
+    for missing in ("{problem}", "{mixed}"):
+        with pytest.raises(ValueError, match=f"template recent has no {missing}"):
+            replace(RECENT, recent=RECENT.recent.replace(missing, ""))
+
+
 pieces = st.sampled_from(
     ["{problem}", "{hint}", "{min_length}", "{max_length}", "{group_size}", "{", "}", "{x}"]
 )
