@@ -315,15 +315,13 @@ def prediction(text: str, rng: random.Random, mixed: bool = False) -> str:
 
 
 def write_prediction(text: str, prediction: MetaPrediction) -> str:
-    """A prediction of these numbers, as precise as words are: its length and its chance of a mixed
-    group are the middle ones of their words. What is beyond a word is noise of a single group."""
+    """A prediction of these numbers. Its chance of a mixed group is the middle one of the word for
+    its pass rate, as a single group tells little of it."""
     rate, length = round(8 * (prediction.pass_rate or 0)), prediction.length or 0
     word = nearest({word: rates for word, (rates, _) in RATE_WORDS.items()}, rate)
     chances = RATE_WORDS[word][1]
     percent = None if prediction.mixed is None else chances[len(chances) // 2]
-    size = nearest(LENGTH_WORDS, length)
-    length = LENGTH_WORDS[size][len(LENGTH_WORDS[size]) // 2]
-    reasoning = _reasoning(text, word, size)
+    reasoning = _reasoning(text, word, nearest(LENGTH_WORDS, length))
     fields = fields_json(prediction.notions or (), rate, length, percent)
     return f"<meta>{reasoning}</meta>{fields}"
 

@@ -151,13 +151,13 @@ def outcome(correct, lengths, **fields):
 
 
 def test_the_outcome_is_what_came_out():
-    """With the notions of the best notion score, the first of equals."""
+    """With the notions of the first prediction, of which no truth is known."""
     three = (True, True, True) + (False,) * 5
     truth = outcome(three, (10, 20, 33, 60, 60, 60, 60, 60))
-    assert truth == MetaPrediction(3 / 8, 21, ("n1",), 1.0)
+    assert truth == MetaPrediction(3 / 8, 21, ("n0",), 1.0)
     # overwritten experts exist only for prompts with a right solution
-    assert outcome((False, False), (10, 30)) == MetaPrediction(0.0, 20, ("n1",), 0.0)
-    assert outcome((True, True), (10, 31)) == MetaPrediction(1.0, 20, ("n1",), 0.0)
+    assert outcome((False, False), (10, 30)) == MetaPrediction(0.0, 20, ("n0",), 0.0)
+    assert outcome((True, True), (10, 31)) == MetaPrediction(1.0, 20, ("n0",), 0.0)
 
 
 def test_no_outcome_is_cloned_where_none_is_known():

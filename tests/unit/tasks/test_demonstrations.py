@@ -328,11 +328,10 @@ def test_what_came_out_can_be_read_back(task, eighths, length, mixed):
     truth = MetaPrediction(eighths / 8, length, notions, None if mixed is None else float(mixed))
     one = ArithmeticTask().train[length]
     read = parse_meta(write_prediction(task, one, truth), mixed=mixed is not None)
-    assert (read.error, read.pass_rate, read.notions) == (None, eighths / 8, notions)
+    assert (read.error, read.pass_rate, read.length) == (None, eighths / 8, length)
+    assert read.notions == notions
     if task is None:
-        assert read.length == length and read.mixed == mixed
-    else:
-        assert abs(read.length - min(max(length, 16), 160)) <= 28
+        assert read.mixed == mixed
 
 
 def test_the_built_in_task_says_what_came_out_in_its_own_words():
