@@ -1,4 +1,8 @@
-"""`masa-report`: one run, several side by side or a sweep, as report.md and report.html."""
+"""`masa-report`: one run, several side by side or a sweep, as report.md and report.html.
+
+With `--forecast`, what gate, cutoff and refill could save on a run, as forecast.md, forecast.html
+and forecast.json.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from masa.analysis import report
 from masa.analysis.compare_methods import baseline_index, group_runs
+from masa.analysis.forecast import Assumed, RunForecast
+from masa.analysis.forecast_page import write_forecast
 from masa.analysis.load import RunError, find_runs, load_finished, load_run
 from masa.analysis.page import write_page
 
@@ -58,6 +65,35 @@ def _write(runs: Sequence[Path], out: Path, baseline: str | None) -> tuple[Path,
     return write_page(parts, out), headline.replace("**", "")
 
 
+def _forecast(runs: Sequence[Path], out: Path, assumed: Assumed) -> tuple[Path, str]:
+    """Path of the forecast, and what the terminal shows of it."""
+    if len(runs) != 1:
+        raise RunError(f"a forecast is of one run, these are {len(runs)}: name one")
+    return write_forecast(RunForecast(load_run(runs[0]), assumed), out)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Numbers in (0, 1], with commas between them."""
+    shares = tuple(map(float, text.split(",")))
+    if not all(0 < share <= 1 for share in shares):
+        raise argparse.ArgumentTypeError(f"{text} must lie in (0, 1]")
+    return shares
+
+
+def _overhead(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < inf:
+        raise argparse.ArgumentTypeError(f"{text} must be >= 0 and finite")
+    return value
+
+
+def _rollouts(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be >= 1")
+    return value
+
+
 def _default_out(runs: Sequence[Path]) -> Path:
     """The run's own directory, or for several the one that holds them all."""
     common = Path(os.path.commonpath([path.resolve() for path in runs]))
@@ -79,15 +115,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--baseline", metavar="METHOD",
                         help="method to compare with (default: the sweep's, grpo, or the "
                         "first)")  # fmt: skip
+    parser.add_argument("--forecast", action="store_true",
+                        help="say what gate, cutoff and refill could save on a run of any method, "
+                        "from its first rollouts")  # fmt: skip
+    about = parser.add_argument_group("with --forecast")
+    about.add_argument("--precision", dest="precisions", type=_shares, metavar="P,P,...",
+                       help="of gates: share of zero variance among what they skip (default: "
+                       "0.7,0.8,0.9,0.95)")  # fmt: skip
+    about.add_argument("--recall", dest="recalls", type=_shares, metavar="R,R,...",
+                       help="share of the zero-variance groups that they skip (default: "
+                       "0.5,0.7,0.9)")  # fmt: skip
+    about.add_argument("--overhead", type=_overhead, metavar="O",
+                       help="tokens of predictions over the solution tokens of all prompts "
+                       "(default: as in the run, 0.1 in one without predictions)")  # fmt: skip
+    about.add_argument("--rollouts", type=_rollouts, metavar="N",
+                       help="first rollouts that are read (default: 10)")  # fmt: skip
     args = parser.parse_args(argv)
+    names = ("precisions", "recalls", "overhead", "rollouts")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if given and not args.forecast:
+        parser.error("--precision, --recall, --overhead and --rollouts go with --forecast")
+    if args.forecast and args.baseline is not None:
+        parser.error("--baseline does not go with --forecast")
     try:
         paths = find_runs(args.runs)
-        path, headline = _write(paths, args.out or _default_out(paths), args.baseline)
+        out = args.out or _default_out(paths)
+        if args.forecast:
+            path, headline = _forecast(paths, out, Assumed(**given))
+        else:
+            path, headline = _write(paths, out, args.baseline)
     except (RunError, OSError) as error:
         print(f"masa-report: {error}", file=sys.stderr)
         return 2
     print(headline)
-    print(f"\n{path}\n{path.with_suffix('.html')}")
+    files = (path.with_suffix(end) for end in (".md", ".html", ".json"))
+    print("", *(file for file in files if file.is_file()), sep="\n")
     return 0
 
 

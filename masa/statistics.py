@@ -127,8 +127,16 @@ def resampled_moments(
 ) -> Floats:
     """Sums of the outer products of the rows [N, K] in each cluster resample, [B, K, K]."""
     products = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
-    sums = _resampled_sums(_cluster_sums(products, clusters), resamples, seed)
-    return np.concatenate(list(sums)).reshape(resamples, rows.shape[1], -1)
+    sums = resampled_sums(products, clusters, resamples, seed)
+    return sums.reshape(resamples, rows.shape[1], -1)
+
+
+def resampled_sums(
+    columns: Floats, clusters: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+) -> Floats:
+    """Sums of the columns [N, K] in each cluster resample, [B, K]."""
+    sums = _cluster_sums(columns, clusters)
+    return np.concatenate(list(_resampled_sums(sums, resamples, seed)))
 
 
 def percentiles(draws: Floats) -> tuple[float, float]:

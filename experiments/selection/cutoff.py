@@ -11,31 +11,12 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 import pandas as pd
 
-from masa.analysis.load import Run, find_runs, load_run
+from masa.analysis.cutoff_savings import cut_solutions, margin, saving
+from masa.analysis.load import find_runs, load_run
 
 LOSSES = (0.0, 0.01, 0.05, 0.1)
-
-
-def solutions(run: Run, after: int) -> pd.DataFrame:
-    """Rows (tokens, correct, predicted) of solutions that no limit but the response's stopped."""
-    rows = run.rollouts[(run.rollouts["split"] == "train") & (run.rollouts["step"] > after)]
-    key = ["step", "prompt_id"]
-    lengths = rows[rows["kind"] == "meta"].groupby(key)["predicted_length"].mean()
-    full = rows[(rows["kind"] == "solution") & (rows["evidence_weight"] > 0)]
-    table = full[[*key, "tokens"]].assign(correct=full["correct"].astype(bool))
-    table["predicted"] = pd.MultiIndex.from_frame(table[key]).map(lengths)
-    longest = table[table["correct"]].groupby(key)["tokens"].max()
-    # where no answer is right, nothing is lost by any limit
-    table["longest"] = pd.MultiIndex.from_frame(table[key]).map(longest)
-    return table.dropna(subset=["predicted"])
-
-
-def saving(table: pd.DataFrame, limits: pd.Series) -> float:
-    """Share of the tokens that lie beyond the limits."""
-    return float((table["tokens"] - limits).clip(lower=0).sum() / table["tokens"].sum())
 
 
 def main() -> None:
@@ -45,15 +26,16 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     for run in (load_run(path) for path in find_runs(args.runs)):
-        table = solutions(run, args.after)
-        right = table[table["correct"]]
+        groups = run.train_prompts
+        groups = groups[(groups["step"] > args.after) & (groups["evidence_weight"] > 0)]
+        table = cut_solutions(run, groups[["step", "prompt_id"]].assign(weight=1.0))
+        table = table.dropna(subset=["predicted"])
         row: dict[str, object] = {"run": run.name, "solutions": len(table)}
         for loss in LOSSES:
-            margin = float(np.quantile(right["tokens"] / right["predicted"], 1 - loss))
-            saved = saving(table, table["predicted"] * margin)
-            row[f"{loss:.0%} lost"] = f"margin {margin:.2f}: {saved:.1%} saved"
-        bound = table["longest"].fillna(0)
-        row["bound"] = f"{saving(table, bound):.1%}"
+            factor = margin(table, table["predicted"], loss)
+            saved = saving(table, table["predicted"] * factor)
+            row[f"{loss:.0%} lost"] = f"margin {factor:.2f}: {saved:.1%} saved"
+        row["bound"] = f"{saving(table, table['longest']):.1%}"
         rows.append(row)
     print(pd.DataFrame(rows).to_markdown(index=False))
 

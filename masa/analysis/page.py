@@ -38,20 +38,22 @@ td:first-child,th:first-child{white-space:normal;max-width:8rem}}
 """
 
 
-def write_page(parts: Iterable[str], out: Path) -> Path:
+def write_page(parts: Iterable[str], out: Path, name: str = "report") -> Path:
     """Write report.md and report.html into `out`, where the figures lie already.
 
     Args:
         parts: blocks of Markdown, empty ones are left out; the first is the title.
+        out: made where missing.
+        name: of the files.
 
     Returns:
-        The path of report.md.
+        The path of the Markdown file.
     """
     text = "\n\n".join(part for part in parts if part) + "\n"
-    path = out / "report.md"
+    path = out / f"{name}.md"
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    (out / "report.html").write_text(to_html(text, out), encoding="utf-8")
+    path.with_suffix(".html").write_text(to_html(text, out), encoding="utf-8")
     return path
 
 

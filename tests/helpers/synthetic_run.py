@@ -33,8 +33,15 @@ def prompt_rows(
     cutoff_active: bool | None = None,
     skipped: bool = False,
     cutoff_tokens: int | None = 120,
+    scored: Sequence[float] | None = None,
+    rewards: Sequence[float] | None = None,
 ) -> Rows:
-    """The rollouts of one prompt: one solution per verdict, one meta rollout per prediction."""
+    """The rollouts of one prompt: one solution per verdict, one meta rollout per prediction.
+
+    Scores are the verdicts and rewards the scores where none are given.
+    """
+    scored = [float(ok) for ok in correct] if scored is None else scored
+    rewards = scored if rewards is None else rewards
     lengths = [tokens] * len(correct) if isinstance(tokens, int) else list(tokens)
     shared = {
         "step": step, "split": split, "prompt_id": prompt_id, "level": level,
@@ -55,7 +62,8 @@ def prompt_rows(
     solutions = [
         shared | {
             "kind": "solution", "sample": i, "text": f"step by step ```{i}``` \\boxed{{7}}",
-            "tokens": n, "reward": float(ok), "advantage": 0.0, "correct": bool(ok),
+            "tokens": n, "reward": rewards[i], "score": scored[i], "advantage": 0.0,
+            "correct": bool(ok),
             "finish_reason": "stop", "predicted_pass_rate": None, "predicted_length": None,
             "predicted_notions": None, "predicted_mixed": None, "parse_error": None,
             "meta_rewards": None,
