@@ -233,7 +233,9 @@ def commit() -> str:
     """The checkout's commit."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     folder = Path(__file__).parent
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def machine() -> str:
@@ -278,10 +280,10 @@ def page(found: Mapping[str, Any]) -> str:
         f"Profile {found['profile']}, a pool of {found['pool']:,} prompts, {found['seeds']} seeds; "
         f"{found['machine']}; commit {found['commit']}. Brackets: 95 % intervals over seeds.",
         table(claim, HEADS),
-        f"Ratios: cost of grpo over cost of the method until {FRACTION:.0%} of grpo's gain, above 1 "
-        "is cheaper. Precision and recall: on prompts rolled out whatever the gate said, each "
-        "weighted with the inverse of its chance to be. Had groups of zero variance cost nothing, "
-        f"grpo's ratio in tokens would be {bound}.",
+        f"Ratios: cost of grpo over cost of the method until {FRACTION * 100:.0f} % of grpo's "
+        "gain, above 1 is cheaper. Precision and recall: on prompts rolled out whatever the gate "
+        "said, each weighted with the inverse of its chance to be. Had groups of zero variance "
+        f"cost nothing, grpo's ratio in tokens would be {bound}.",
         "What the ratios are made of:",
         table(found["factors"], factors),
         "Zero variance: share of the prompts that were drawn (those of a sampler: that it chose). "
@@ -289,7 +291,10 @@ def page(found: Mapping[str, Any]) -> str:
         "without a gate, s / (c + o) is how much more signal a token buys.",
     ]
     if versus:
-        parts += ["Beside methods that predict nothing, paired by seed:", table(versus, DIFFERENCES)]
+        parts += [
+            "Beside methods that predict nothing, paired by seed:",
+            table(versus, DIFFERENCES),
+        ]
     return "\n\n".join(parts)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import hydra
 import pytest
 import yaml
-from experiments.claim import oracle, results
 from synthetic_run import prompt_rows, write_run
 
+from experiments.claim import oracle, results
 from masa.algorithm.gates import Gate
 from masa.analysis import load_sweep
 from masa.analysis.compare_methods import speedups
@@ -109,7 +109,9 @@ def run(
     rows = []
     for step in range(max(rights) + 1):
         if step:
-            rows += prompt_rows("train", step, f"t{step}", MIXED, tokens=tokens, **acting(step, gate))
+            rows += prompt_rows(
+                "train", step, f"t{step}", MIXED, tokens=tokens, **acting(step, gate)
+            )
             for i, (correct, settings) in enumerate([*kept, *(acts if step > 1 else ())]):
                 rows += prompt_rows("train", step, f"t{step}-{i}", correct, **settings)
         for i in range(4) if step in rights else ():
@@ -221,7 +223,9 @@ def test_methods_that_predict_are_set_beside_those_that_do_not(tmp_path):
         run(tmp_path, "counts", seed, {0: 2, 5: 4, 10: 5}, tokens=50 + seed)
     (run(tmp_path, "oracle", 0, RISING, gate=True))
     numbers = found(tmp_path)
-    assert set(numbers["differences"]) == {"ours"} and set(numbers["differences"]["ours"]) == {"counts"}
+    assert set(numbers["differences"]) == {"ours"} and set(numbers["differences"]["ours"]) == {
+        "counts"
+    }
     cells = numbers["differences"]["ours"]["counts"]
     # counts does not come to 90 % of grpo's gain
     assert cells["tokens_ratio"] is None
@@ -248,7 +252,11 @@ def test_the_program_writes_its_file_and_its_part_of_a_page(tmp_path):
     assert set(numbers["methods"]) == {"masa", "masa_efficient"} and numbers["seeds"] == 2
     for method in numbers["methods"].values():
         assert list(method) == list(results.HEADS)
-        assert method["meta_share"]["low"] <= method["meta_share"]["mean"] <= method["meta_share"]["high"]
+        assert (
+            method["meta_share"]["low"]
+            <= method["meta_share"]["mean"]
+            <= method["meta_share"]["high"]
+        )
     text = page.read_text()
     assert results.page(numbers) in text and "old" not in text and text.endswith("end\n")
 
