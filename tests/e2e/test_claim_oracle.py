@@ -16,7 +16,7 @@ def test_the_oracle_rolls_out_what_is_neither_trivial_nor_hopeless(tmp_path):
     command = [
         sys.executable, "-m", "masa.train", "experiment=claim/families/oracle", "engine=hf",
         "algorithm.group_size=2", "trainer.prompts_per_rollout=12", "trainer.max_rollouts=2",
-        "trainer.val_every=2", "trainer.val_samples=1", "trainer.val_meta_samples=0",
+        "trainer.val_every=2", "trainer.val_samples=2", "trainer.val_meta_samples=0",
         "task.config.validation_size_per_level=1", "algorithm.control.audit_trivial=0",
         f"hydra.run.dir={tmp_path}",
     ]  # fmt: skip
