@@ -221,15 +221,18 @@ def test_methods_that_predict_are_set_beside_those_that_do_not(tmp_path):
         run(tmp_path, "grpo", seed, RISING)
         run(tmp_path, "ours", seed, RISING, tokens=25, gate=True, acts=ACTS[3:])
         run(tmp_path, "counts", seed, {0: 2, 5: 4, 10: 5}, tokens=50 + seed)
-    (run(tmp_path, "oracle", 0, RISING, gate=True))
+        run(tmp_path, "late", seed, {0: 2, 5: 4, 10: 7})
+    run(tmp_path, "oracle", 0, RISING, gate=True)
     numbers = found(tmp_path)
-    assert set(numbers["differences"]) == {"ours"} and set(numbers["differences"]["ours"]) == {
-        "counts"
-    }
+    assert set(numbers["differences"]) == {"ours"}
+    assert set(numbers["differences"]["ours"]) == {"counts", "late"}
     cells = numbers["differences"]["ours"]["counts"]
     # counts does not come to 90 % of grpo's gain
     assert cells["tokens_ratio"] is None
     assert cells["accuracy_difference"] == {"mean": 0.125, "low": 0.125, "high": 0.125}
+    # where 90 % of grpo's gain is: ours at rollout 9, late, of a larger gain, at 5 + 8 / 3
+    late = numbers["differences"]["ours"]["late"]["tokens_ratio"]["mean"]
+    assert late == pytest.approx(200 * (5 + 8 / 3) / (9 * 50 + 8 * 55), rel=1e-4)
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
