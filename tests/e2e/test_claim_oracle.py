@@ -32,4 +32,4 @@ def test_the_oracle_rolls_out_what_is_neither_trivial_nor_hopeless(tmp_path):
         by_prompt = step.groupby("prompt_id").first()
         # nothing is counted yet between the levels that it knows
         assert (by_prompt["skipped"] == ~by_prompt["level"].isin([3, 4])).all()
-        assert (~by_prompt["skipped"]).sum() == 12
+        assert len(by_prompt) == 12 and not by_prompt["skipped"].all()

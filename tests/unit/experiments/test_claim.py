@@ -58,6 +58,7 @@ def test_runs_of_one_pool_differ_in_the_method_alone():
         base, config = compose(f"{name.split('/')[0]}/grpo"), compose(name)
         assert (config.optimizer, config.trainer) == (base.optimizer, base.trainer)
         assert (config.task, config.model) == (base.task, base.model)
+        assert config.algorithm.selection == base.algorithm.selection
 
 
 def made(*arguments):
