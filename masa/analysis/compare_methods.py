@@ -331,13 +331,22 @@ def _target(base: Sequence[Run], fraction: float) -> float:
     return float(y[0] + fraction * (y[-1] - y[0]))
 
 
-def speedup(pairs: Sequence[tuple[Run, Run]], cost: str, fraction: float) -> Estimate:
-    """Baseline's cost over the method's at one target; pairs are (method, baseline) per seed."""
+def speedup(
+    pairs: Sequence[tuple[Run, Run]],
+    cost: str,
+    fraction: float,
+    goal_of: Sequence[Run] | None = None,
+) -> Estimate:
+    """The other method's cost over the method's at one target, from pairs (method, other) per seed.
+
+    The target is `fraction` of the gain of the runs `goal_of`, in the order of the pairs, where
+    they are named; else the other method is the baseline whose gain it is.
+    """
 
     def log_ratio(seeds: Sequence[int]) -> float:
         chosen = [pairs[i] for i in seeds]
         mine, theirs = ([pair[side] for pair in chosen] for side in (0, 1))
-        goal = _target(theirs, fraction)
+        goal = _target(theirs if goal_of is None else [goal_of[i] for i in seeds], fraction)
         spent = [crossing(*mean_curve(runs, cost), goal) for runs in (theirs, mine)]
         return log(spent[0] / spent[1]) if min(spent) > 0 else nan
 
