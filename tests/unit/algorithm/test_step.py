@@ -118,7 +118,7 @@ def test_skipped_prompts_earn_no_reward_and_no_gradient():
         assert group.meta_scores == group.meta_rewards == group.meta_advantages == ()
         assert group.solution_advantages == () and math.isnan(group.pass_rate)
         assert not group.uncensored
-        assert expert_of(group, BCConfig(mode="joint"), lambda *args: (1,)) is None
+        assert expert_of(group, BCConfig(mode="joint"), *2 * [lambda *args: (1,)]) is None
     assert training_samples(groups, config)
 
 
@@ -194,11 +194,11 @@ def test_a_group_stopped_by_the_cutoff_is_no_truth():
 
     assert not stopped.uncensored
     assert stopped.meta_scores == stopped.meta_rewards == stopped.meta_advantages == ()
-    assert expert_of(stopped, config.bc, world.renderer.rewrite) is None
+    assert expert_of(stopped, config.bc, world.renderer.rewrite, None) is None
     assert {s.objective for s in training_samples([stopped], config)} == {"solution"}
 
     assert finished.uncensored and finished.meta_rewards
-    assert expert_of(finished, config.bc, world.renderer.rewrite) is not None
+    assert expert_of(finished, config.bc, world.renderer.rewrite, None) is not None
 
     def learned():
         # all but the share of prompts that the gate would skip, which needs no truth

@@ -534,7 +534,7 @@ def test_presets_hold_the_papers_numbers(name):
         "greso": HistoryGate(),
         "grpo_counts": CountsGate(),
         "masa_combined": CombinedGate(),
-        "masa_calibrated": ValueGate(),
+        "masa_calibrated": ValueGate(min_kept=0.75),
         "metis": JudgedGate(),
     }
     assert controller.gate == gates.get(name, PredictionGate(0.1, 1 / 16, 0.5))
@@ -559,7 +559,7 @@ def test_presets_switch_on_what_they_say():
         "grpo_counts": (False, "off", True, False, False),
         "masa_dapo": (True, "off", True, True, False),
         "masa": (True, "off", False, False, False),
-        "masa_calibrated": (True, "off", True, False, False),
+        "masa_calibrated": (True, "joint", True, False, False),
         "masa_combined": (True, "off", True, True, False),
         "metis": (True, "off", True, False, False),
         "masa_efficient": (True, "off", True, True, False),
