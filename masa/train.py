@@ -29,6 +29,7 @@ def check(cfg: DictConfig) -> RunConfig:
     from masa.algorithm.task_rewards import TaskRewards
     from masa.evaluation.benchmarks import check_benchmarks
     from masa.rollout.build import build_task
+    from masa.tasks.demonstrations import check_written_predictions
 
     check_recording(cfg, config)
     with refusing():
@@ -38,6 +39,8 @@ def check(cfg: DictConfig) -> RunConfig:
             task.templates.asking_for_mixed()
         if config.algorithm.meta.recent:
             task.templates.showing_recent()
+        if config.algorithm.bc.mode != "off" and config.algorithm.bc.target == "outcome":
+            check_written_predictions(task, config.algorithm.meta.predict_mixed)
     Controller(config.algorithm, config.seed).require_columns(task.train)
     build_plugin("sampler", config.sampler, PromptSampler)
     require_enough_prompts(task, config)
@@ -107,6 +110,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     model_path = model.resolve(task)
     special = config.allow_special_tokens
     renderer = build_renderer(task.templates, model, model_path, algorithm, special)
+    # of the task itself, as a limited one has no form of its own
     write = build_writer(task, renderer)
     task = LimitedTask(task, renderer, algorithm.prompt_limit)
     require_enough_prompts(task, config)

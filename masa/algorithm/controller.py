@@ -272,8 +272,7 @@ class Controller:
         for name in STATE:
             getattr(self, name).load_state_dict(state[name])
         self.recent.clear()
-        # runs of before showed none
-        self.recent.extend(map(tuple, state.get("recent", ())))
+        self.recent.extend(map(tuple, state["recent"]))
         if self.adaptive is not None:
             self.adaptive.load_state_dict(state["adaptive"])
 

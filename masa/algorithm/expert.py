@@ -74,16 +74,17 @@ def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
 
     Cloning it is maximum likelihood of the outcomes, a proper score of all that could have been
     predicted and not only of what was sampled. Its length is the mean of the right solutions, of
-    all where none is right; its notions are those of the first meta rollout, as of notions no truth
-    is known. None where there is no truth, or no meta rollout.
+    all where none is right; its notions are those of the first meta rollout that names any, as of
+    notions no truth is known. None where there is no truth, or no such meta rollout.
     """
-    if not (group.meta and group.solutions and group.uncensored):
+    notions = next((p.notions for p in group.predictions if p.notions), None)
+    if notions is None or not (group.solutions and group.uncensored):
         return None
     right = [n for n, correct in zip(group.lengths, group.correct, strict=True) if correct]
     truth = MetaPrediction(
         group.pass_rate,
         round(statistics.fmean(right or group.lengths)),
-        group.predictions[0].notions or (),
+        notions,
         float(group.mixed),
     )
     return Expert(group.prompt.id, group.meta_prompt_ids, write(group.prompt, truth))

@@ -14,7 +14,13 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from masa.algorithm.meta_rewards import stands_in
 from masa.errors import ConfigError, require
 from masa.tasks.base import Task
-from masa.tasks.templates import MIXED_SCALE, PASS_RATE_SCALE, Templates, fields_json
+from masa.tasks.templates import (
+    MIXED_SCALE,
+    PASS_RATE_SCALE,
+    Templates,
+    fields_json,
+    parse_meta,
+)
 from masa.types import MetaPrediction, Prompt
 from masa.verifiers.extract import answer_boxes
 
@@ -192,6 +198,18 @@ def write_prediction(task: Any, prompt: Prompt, prediction: MetaPrediction) -> s
     assert rate is not None and length is not None
     percent = None if mixed is None else round(MIXED_SCALE * mixed)
     return general_form(prediction.notions or (), round(PASS_RATE_SCALE * rate), length, percent)
+
+
+def check_written_predictions(task: Any, mixed: bool) -> None:
+    """Raise ConfigError where what the task writes cannot be read as a prediction."""
+    truth = MetaPrediction(0.5, 100, ("notion",), 1.0 if mixed else None)
+    text = write_prediction(task, task.train[0], truth)
+    error = parse_meta(text, mixed=mixed).error
+    require(
+        error is None,
+        f"algorithm.bc.target=outcome: {type(task).__name__}.write_prediction writes a text that "
+        f"is no prediction ({error}): {text[:100]!r}",
+    )
 
 
 def frequent_words(texts: Sequence[str]) -> list[str]:

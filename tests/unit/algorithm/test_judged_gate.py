@@ -111,12 +111,6 @@ def test_a_state_repeats_the_judgements():
     assert set(shown) == {12}
 
 
-def test_a_run_of_before_that_showed_none_goes_on():
-    state = Controller(settings(), 0).state_dict()
-    del state["recent"]
-    Controller(settings(), 0).load_state_dict(state)
-
-
 def test_only_outcomes_that_are_known_are_shown():
     controller = Controller(settings(2), 0)
     known = [group(c, prompt=prompt(problem=n)) for n, c in zip("abc", [(1, 1), (1, 0), (0, 0)],

@@ -19,6 +19,7 @@ from masa.tasks.demonstrations import (
     PredictionForm,
     accepted,
     check_mixed_predictions,
+    check_written_predictions,
     draw_prediction,
     dressed,
     frequent_words,
@@ -359,3 +360,27 @@ def test_each_profile_writes_what_came_out():
     uniform = ArithmeticTask(ArithmeticConfig(profile="uniform"))
     text = uniform.write_prediction(uniform.train[0], MetaPrediction(1.0, 20, ("carry",), 0.0))
     assert "easy" in text and "tiny" in text and parse_meta(text).pass_rate == 1
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("half of them", "no </meta>"),
+        ('<meta></meta>{"math_notion": [], "pass_rate": 9, "solution_length": 9}', "pass_rate"),
+        ('<meta></meta>{"math_notion": [], "pass_rate": 4, "solution_length": 9}', "mixed"),
+    ],
+)
+def test_a_task_that_writes_no_predictions_is_refused(text, says):
+    class Own:
+        train = ArithmeticTask().train[:1]
+
+        def write_prediction(self, prompt, prediction):
+            return text
+
+    with pytest.raises(ConfigError, match=f"Own.write_prediction writes .*{says}"):
+        check_written_predictions(Own(), mixed=True)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_tasks_write_can_be_read(mixed):
+    check_written_predictions(ArithmeticTask(), mixed)
