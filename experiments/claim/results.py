@@ -266,26 +266,27 @@ def table(rows: Mapping[str, Mapping[str, Any]], heads: Mapping[str, str]) -> st
     return markdown_table(lines)
 
 
-def page(found: Mapping[str, Any]) -> str:
+def page(numbers: Mapping[str, Any]) -> str:
     """The results as Markdown."""
-    claim = dict(found["methods"]) | ({ORACLE: found["oracle"]} if found["oracle"] else {})
+    claim = dict(numbers["methods"]) | ({ORACLE: numbers["oracle"]} if numbers["oracle"] else {})
     versus = {
         f"{mine}, {other}": row
-        for mine, others in found["differences"].items()
+        for mine, others in numbers["differences"].items()
         for other, row in others.items()
     }
     factors = {"seeds": "seeds"} | {name: head for name, (head, _) in FACTORS.items()}
-    bound = cell(found["without_zero_variance"]["tokens_ratio"])
+    bound = cell(numbers["without_zero_variance"]["tokens_ratio"])
     parts = [
-        f"Profile {found['profile']}, a pool of {found['pool']:,} prompts, {found['seeds']} seeds; "
-        f"{found['machine']}; commit {found['commit']}. Brackets: 95 % intervals over seeds.",
+        f"Profile {numbers['profile']}, a pool of {numbers['pool']:,} prompts, "
+        f"{numbers['seeds']} seeds; "
+        f"{numbers['machine']}; commit {numbers['commit']}. Brackets: 95 % intervals over seeds.",
         table(claim, HEADS),
         f"Ratios: cost of grpo over cost of the method until {FRACTION * 100:.0f} % of grpo's "
         "gain, above 1 is cheaper. Precision and recall: on prompts rolled out whatever the gate "
         "said, each weighted with the inverse of its chance to be. Had groups of zero variance "
         f"cost nothing, grpo's ratio in tokens would be {bound}.",
         "What the ratios are made of:",
-        table(found["factors"], factors),
+        table(numbers["factors"], factors),
         "Zero variance: share of the prompts that were drawn (those of a sampler: that it chose). "
         "The rest but the tokens: while the gate acts; c and o are shares of the solution tokens "
         "without a gate, s / (c + o) is how much more signal a token buys.",
@@ -318,10 +319,10 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="page with the marks of the file's name")
     args = parser.parse_args()
     try:
-        found = results(load_sweep(*args.runs))
+        numbers = results(load_sweep(*args.runs))
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
-        text = page(found)
+        args.out.write_text(json.dumps(numbers, indent=1) + "\n")
+        text = page(numbers)
         print(text)
         if args.page:
             put(args.page, args.out.stem, text)
