@@ -33,6 +33,8 @@ MASA = [
     "algorithm.meta.group_size=4",
     "algorithm.bc.mode=joint",
     "algorithm.bc.pool_size=8",
+    # AdamW makes a whole step of what a smaller one leaves of a gradient, rounding included
+    "algorithm.bc.coef=0.1",
     "algorithm.control.start_step=2",
     "algorithm.gate.sigma=1",
     "algorithm.gate.tolerance=0.3",
