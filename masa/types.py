@@ -282,6 +282,8 @@ class Expert(ByContent):
     """Token ids of q_meta."""
     token_ids: TokenIds
     """Token ids of the trajectory, end-of-sequence included."""
+    weight: float = 1.0
+    """Prompts that it stands for in the mean of what is cloned."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain form for checkpoints."""
@@ -289,12 +291,13 @@ class Expert(ByContent):
             "prompt_id": self.prompt_id,
             "prompt_ids": self.prompt_ids.tolist(),
             "token_ids": self.token_ids.tolist(),
+            "weight": self.weight,
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Expert:
         """Inverse of `as_dict`."""
-        return cls(plain["prompt_id"], plain["prompt_ids"], plain["token_ids"])
+        return cls(**plain)
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,8 @@ def overwritten_expert(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) 
 def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
     """The prediction that came true, reasoning and numbers as the task writes them.
 
-    Cloning it is maximum likelihood of the outcomes, a proper score of all that could have been
+    A prompt that was drawn for an audit stands for others that were skipped, which weighs
+    accordingly: else what is cloned would be of the prompts that a gate lets through. Cloning it is maximum likelihood of the outcomes, a proper score of all that could have been
     predicted and not only of what was sampled. Its length is the mean of the right solutions, of
     all where none is right; its notions are those of the first meta rollout that names any, as of
     notions no truth is known. None where there is no truth, or no such meta rollout.
@@ -87,7 +88,10 @@ def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
         notions,
         float(group.mixed),
     )
-    return Expert(group.prompt.id, group.meta_prompt_ids, write(group.prompt, truth))
+    # under a cutoff, one that was not audited stands for itself
+    weight = group.evidence_weight or 1.0
+    token_ids = write(group.prompt, truth)
+    return Expert(group.prompt.id, group.meta_prompt_ids, token_ids, weight)
 
 
 class ExpertPool:
@@ -110,10 +114,7 @@ class ExpertPool:
             return []
         if self.config.mode == "separate" and len(self._experts) < self.config.pool_size:
             return []
-        samples = [
-            Sample(e.prompt_ids, e.token_ids, np.zeros(len(e.token_ids), np.float32), 0.0, "bc")
-            for e in self._experts
-        ]
+        samples = [_sample(expert) for expert in self._experts]
         if self.config.mode == "separate":
             self._experts.clear()
         return samples
@@ -126,3 +127,16 @@ class ExpertPool:
         """Inverse of `state_dict`."""
         self._experts.clear()
         self._experts.extend(Expert.from_dict(plain) for plain in state["experts"])
+
+
+def _sample(expert: Expert) -> Sample:
+    tokens = len(expert.token_ids)
+    return Sample(
+        expert.prompt_ids,
+        expert.token_ids,
+        np.zeros(tokens, np.float32),
+        0.0,
+        "bc",
+        weight=expert.weight,
+        own_denominator=expert.weight * tokens,
+    )

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from builders import byte_tokenizer, completion, group, meta_text, prediction, prompt
+from builders import byte_tokenizer, completion, group, meta_text, plan, prediction, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,6 +167,28 @@ def test_no_outcome_is_cloned_where_none_is_known():
     assert outcome((True, False), (10, 30), predictions=unread) is None
     named = (*unread, prediction(1, 50, ("late",)))
     assert outcome((True, False), (10, 30), predictions=named).notions == ("late",)
+
+
+def test_an_audited_prompt_stands_for_the_skipped_ones():
+    """Cloned as if nothing had been skipped: its tokens weigh more, in the mean as well."""
+    weights = {}
+    for name, decided in {
+        "let through": plan(gate_active=True, exempt_from_cutoff=False),
+        "audited": plan(gate_active=True, audited=True, full_probability=0.1),
+        "ended before the cutoff": plan(enforced=True),
+    }.items():
+        seen = scored([0.1], (False, False), plan=decided)
+        config = BCConfig(mode="joint", target="outcome")
+        expert = expert_of(seen, config, None, lambda prompt, truth: (7, 0))
+        pool = ExpertPool(config)
+        pool.add([Expert.from_dict(json.loads(json.dumps(expert.as_dict())))])
+        (sample,) = pool.take()
+        weights[name] = sample.weight, sample.denominator
+    assert weights == {
+        "let through": (1.0, 2.0),
+        "audited": (10.0, 20.0),
+        "ended before the cutoff": (1.0, 2.0),
+    }
 
 
 def test_no_expert_without_truth():
