@@ -1,4 +1,4 @@
-# make setup | train | reproduce | ablations | test | test-slow | test-resume | bench | bench-env | lint | docs | docs-serve | weights.
+# make setup | train | reproduce | map | ablations | test | test-slow | test-resume | bench | bench-env | lint | docs | docs-serve | weights.
 # Each does what it needs, and nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,6 +8,8 @@ CLAIM ?= runs/claim
 # files of conf/experiment/claim: families/grpo ...
 METHODS ?= $(patsubst conf/experiment/claim/%.yaml,%,$(sort $(wildcard conf/experiment/claim/*/[!_]*.yaml)))
 SEEDS ?= 0 1 2 3 4
+# mixes of the task: when does it pay?
+MAP := $(patsubst conf/experiment/claim/%.yaml,%,$(sort $(wildcard conf/experiment/claim/map/*/*.yaml)))
 # test files that run at a time; each takes a core and up to 4 GB
 WORKERS ?= 2
 ABLATIONS ?= components bc start_step gating cutoff control audit hints
@@ -19,7 +21,7 @@ space := $() $()
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train reproduce ablations claim-left test test-slow test-resume bench bench-env lint docs docs-serve clean-train weights
+.PHONY: setup train reproduce map ablations claim-left test test-slow test-resume bench bench-env lint docs docs-serve clean-train weights
 
 setup: $(READY)
 
@@ -49,6 +51,9 @@ CLAIM_RUNS := $(foreach seed,$(SEEDS),$(foreach method,$(METHODS),$(CLAIM)/$(met
 CLAIM_RESULTS := $(patsubst %,$(CLAIM)/%results.json,$(sort $(dir $(METHODS))))
 
 reproduce: claim-left $(CLAIM_RESULTS)
+
+map:
+	@$(MAKE) --no-print-directory reproduce SEEDS="0 1" METHODS="$(MAP)"
 
 claim-left: $(READY)
 	@$(BIN)/python scripts/remaining_runs.py --minutes 4 $(CLAIM_RUNS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
 PROFILES = ("uniform", "families")
@@ -27,6 +27,9 @@ class ArithmeticConfig:
     """Levels 1..levels are used."""
     train_size: int = 12_000
     """Problems to train on, over all levels."""
+    mix: list[int] = field(default_factory=list)
+    """How many problems of each level there are in turn among those to train on, as many numbers as
+    levels; empty: one of each. Those held out are of all levels alike."""
     validation_size_per_level: int = 30
     """Held-out problems per level."""
     held_out: str = "validation"
@@ -55,15 +58,28 @@ class ArithmeticConfig:
             raise ValueError(f"modulus must be one of {MODULI}, got {self.modulus}")
         if not 1 <= self.levels <= LEVELS:
             raise ValueError(f"levels must be 1..{LEVELS}, got {self.levels}")
-        if not self.levels <= self.train_size <= LARGEST_TRAIN_SIZE * self.levels:
-            limits = f"{self.levels}..{LARGEST_TRAIN_SIZE * self.levels} with {self.levels} levels"
+        if self.mix and (len(self.mix) != self.levels or min(self.mix) < 0 or not any(self.mix)):
+            raise ValueError(
+                f"mix must be {self.levels} whole numbers from 0, not all of them 0, got {self.mix}"
+            )
+        most = max(map(self.turn.count, self.turn))
+        largest = LARGEST_TRAIN_SIZE * len(self.turn) // most
+        if not len(self.turn) <= self.train_size <= largest:
+            limits = f"{len(self.turn)}..{largest} with {self.levels} levels"
+            limits += f" and mix={self.mix}" if self.mix else ""
             raise ValueError(f"train_size must be {limits}, got {self.train_size}")
         if not 1 <= self.validation_size_per_level <= LARGEST_POOL:
             size = self.validation_size_per_level
             raise ValueError(f"validation_size_per_level must be 1..{LARGEST_POOL}, got {size}")
         if self.held_out not in HELD_OUT:
             raise ValueError(f"held_out must be one of {HELD_OUT}, got {self.held_out!r}")
-        for field in fields(self):
-            share = getattr(self, field.name)
-            if field.type == "float" and not 0.0 <= share <= 1.0:
-                raise ValueError(f"{field.name} must be within 0..1, got {share}")
+        for each in fields(self):
+            share = getattr(self, each.name)
+            if each.type == "float" and not 0.0 <= share <= 1.0:
+                raise ValueError(f"{each.name} must be within 0..1, got {share}")
+
+    @property
+    def turn(self) -> list[int]:
+        """Levels of the problems to train on, in the order in which they come again and again."""
+        mix = self.mix or [1] * self.levels
+        return [level for level, count in enumerate(mix, 1) for _ in range(count)]

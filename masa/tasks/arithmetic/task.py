@@ -69,7 +69,7 @@ class ArithmeticTask:
     @cached_property
     def train(self) -> list[Prompt]:
         """The finite pool to train on, levels in turn, the same on every call and machine."""
-        return self._pool("train", self.config.train_size, held_out=False)
+        return self._pool("train", self.config.train_size, False, turn=self.config.turn)
 
     @cached_property
     def validation(self) -> list[Prompt]:
@@ -87,11 +87,13 @@ class ArithmeticTask:
         held_out: bool,
         excluded: Collection[str] = (),
         seen: bool = True,
+        turn: Sequence[int] = (),
     ) -> list[Prompt]:
+        turn = turn or range(1, self.config.levels + 1)
         rng = random.Random(f"{name}-{self.config.seed}")
         pool: dict[str, Prompt] = {}
         while len(pool) < size:
-            prompt = self.draw(1 + len(pool) % self.config.levels, rng, held_out, seen)
+            prompt = self.draw(turn[len(pool) % len(turn)], rng, held_out, seen)
             if prompt.problem not in excluded:
                 pool.setdefault(prompt.problem, prompt)
         return list(pool.values())

@@ -2,6 +2,7 @@ import json
 import random
 import re
 import statistics
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,10 @@ def demos(task):
         {"train_size": 5},
         {"held_out": "test"},
         {"train_size": 10**6},
+        {"mix": [1, 2]},
+        {"mix": [0] * 6},
+        {"mix": [1, 1, 1, 1, 1, -1]},
+        {"train_size": 12_000, "mix": [6, 1, 1, 1, 1, 1]},
         {"validation_size_per_level": 0},
         {"careful": 1.2},
         {"scrambled": -0.1},
@@ -69,6 +74,18 @@ def test_impossible_settings_are_refused_in_one_line(settings):
     with pytest.raises(ValueError, match=next(iter(settings))) as error:
         ArithmeticConfig(**settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_mix_concerns_the_training_problems_alone(profile):
+    plain = ArithmeticTask(ArithmeticConfig(profile=profile, train_size=120))
+    alike = ArithmeticTask(ArithmeticConfig(profile=profile, train_size=120, mix=[1] * 6))
+    mixed = ArithmeticTask(
+        ArithmeticConfig(profile=profile, train_size=120, mix=[1, 0, 3, 4, 0, 2])
+    )
+    assert alike.train == plain.train
+    assert Counter(prompt.level for prompt in mixed.train) == {1: 12, 3: 36, 4: 48, 6: 24}
+    assert mixed.validation == plain.validation and mixed.unseen == plain.unseen
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,0 +1,151 @@
+"""When the gate pays: its gain over the share of zero variance and over the length of learning.
+
+    python experiments/claim/map.py RUNS [...] --out FIGURE.png [--page README.md]
+
+Each RUNS holds runs of GRPO and of one method with a gate on one mix of the task: a point. With
+`--page` the table also replaces what that page has between `<!-- map -->` and `<!-- /map -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from results import BASE, FRACTION, against, cell, of_run, put
+
+from masa.analysis.compare_methods import Method, load_sweep, mean_curve
+from masa.analysis.forecast import signal_kept
+from masa.analysis.load import RunError
+from masa.analysis.tables import crossing
+from masa.analysis.theme import canvas, look, save, title
+from masa.markdown import markdown_table
+from masa.statistics import Floats
+
+METHOD = "masa_calibrated_family"
+GATE = ("gate_precision", "gate_recall", "prediction_cost")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One mix of the task."""
+
+    name: str
+    seeds: int
+    zero_variance: float
+    """Share of GRPO's groups."""
+    learning: float
+    """Rollouts until GRPO has made `FRACTION` of its gain."""
+    gate: dict[str, float]
+    """Precision, recall, and the tokens of predictions over all solution tokens, where it acts."""
+    ratio: dict[str, float | None]
+    """Tokens of GRPO over those of the method until there, and its interval."""
+
+    @property
+    def expected(self) -> float:
+        """The gain by the formula."""
+        precision, recall, overhead = (self.gate[name] for name in GATE)
+        return float(formula(np.array([self.zero_variance]), precision, recall, overhead)[0])
+
+
+def formula(zero: Floats, precision: float, recall: float, overhead: float) -> Floats:
+    """Signal kept over cost kept at these shares of zero variance [N], where each prompt costs as
+    much as any other; see `masa.analysis.forecast`."""
+    skipped = recall * zero / precision
+    return signal_kept(skipped, precision, 1 - zero) / (1 - skipped + overhead)
+
+
+def point(folder: Path) -> Point:
+    """The runs of one folder.
+
+    Raises:
+        RunError: GRPO or the method is not among them, or there is no ratio.
+    """
+    methods = {method.label: method for method in load_sweep(folder)}
+    if not {BASE, METHOD} <= set(methods):
+        raise RunError(f"{folder} has runs of {', '.join(methods)}, not of {BASE} and {METHOD}")
+    base, mine = methods[BASE], methods[METHOD]
+    ratio = against(mine, base, base)["tokens_ratio"]
+    if ratio is None:
+        raise RunError(f"{folder}: one of them never reaches {FRACTION:.0%} of the gain of {BASE}")
+    steps, accuracy = mean_curve(base.runs, "step")
+    goal = float(accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0]))
+    return Point(
+        folder.name,
+        len(base.runs),
+        _mean(base, "zero_variance_share"),
+        crossing(steps, accuracy, goal),
+        {name: _mean(mine, name) for name in GATE},
+        ratio,
+    )
+
+
+def _mean(method: Method, name: str) -> float:
+    return float(np.mean([of_run(run)[name] for run in method.runs]))
+
+
+def table(points: Sequence[Point]) -> str:
+    """One row per mix."""
+    heads = [
+        "mix", "seeds", "zero variance", f"rollouts to {FRACTION:.0%} of grpo's gain",
+        "gate precision", "gate recall", "predictions, o", "by the formula",
+        "tokens, grpo / method",
+    ]  # fmt: skip
+    rows = [
+        [
+            p.name, str(p.seeds), f"{p.zero_variance:.2f}", f"{p.learning:.0f}",
+            *(f"{p.gate[name]:.2f}" for name in GATE), f"{p.expected:.2f}", cell(p.ratio),
+        ]
+        for p in points
+    ]  # fmt: skip
+    return markdown_table([heads, *rows])
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    """Both axes of the map."""
+    with look():
+        figure = canvas(3.2)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, xs in ((left, "zero_variance"), (right, "learning")):
+            for p in points:
+                x, ratio = getattr(p, xs), p.ratio
+                axes.plot([x], [ratio["mean"]], "o", color="C0")
+                if ratio["low"] is not None:
+                    axes.plot([x, x], [ratio["low"], ratio["high"]], "-", color="C0")
+                axes.annotate(
+                    p.name.replace("_", " "), (x, ratio["mean"]), (5, 4), fontsize=7,
+                    textcoords="offset points",
+                )  # fmt: skip
+            axes.axhline(1, color="0.6", lw=0.8)
+            axes.margins(x=0.2)
+        shares = np.linspace(0.05, 0.95, 181)
+        gate = [float(np.mean([p.gate[name] for p in points])) for name in GATE]
+        left.plot(shares, formula(shares, *gate), "--", color="0.4", label="the formula")
+        left.legend(frameon=False)
+        title(left, "Tokens, grpo / method")
+        left.set_xlabel("share of zero variance under grpo")
+        right.set_xlabel(f"rollouts until {FRACTION:.0%} of grpo's gain")
+        save(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="a directory with runs per mix")
+    parser.add_argument("--out", type=Path, required=True, help="figure")
+    parser.add_argument("--page", type=Path, help="page with the marks of the table")
+    args = parser.parse_args()
+    try:
+        points = sorted(map(point, args.runs), key=lambda p: p.zero_variance)
+        text = table(points)
+        print(text)
+        draw(points, args.out)
+        if args.page:
+            put(args.page, "map", text)
+    except RunError as error:
+        parser.exit(1, f"map.py: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
