@@ -72,11 +72,12 @@ def overwritten_expert(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) 
 def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
     """The prediction that came true, reasoning and numbers as the task writes them.
 
-    A prompt that was drawn for an audit stands for others that were skipped, which weighs
-    accordingly: else what is cloned would be of the prompts that a gate lets through. Cloning it is maximum likelihood of the outcomes, a proper score of all that could have been
-    predicted and not only of what was sampled. Its length is the mean of the right solutions, of
-    all where none is right; its notions are those of the first meta rollout that names any, as of
-    notions no truth is known. None where there is no truth, or no such meta rollout.
+    Cloning it is maximum likelihood of the outcomes, a proper score of all that could have been
+    predicted and not only of what was sampled. A prompt that was drawn for an audit stands for
+    those that were skipped, and weighs as many: else what is cloned would be of the prompts that
+    the gate lets through. Its length is the mean of the right solutions, of all where none is
+    right; its notions are those of the first meta rollout that names any, as of notions no truth is
+    known. None where there is no truth, or no such meta rollout.
     """
     notions = next((p.notions for p in group.predictions if p.notions), None)
     if notions is None or not (group.solutions and group.uncensored):
