@@ -22,8 +22,8 @@ def held_out(run: Run, step: int) -> Iterator[tuple[str, float]]:
     """Alignment and gate on the held-out prompts of a validation."""
     row = run.metrics[run.metrics["step"] == step].iloc[-1]
     for name in ("pass_rate_corr", "mixed_corr"):
-        if f"val/{name}" in row:
-            yield f"{name} at {step}", row[f"val/{name}"]
+        if f"val/meta/{name}" in row:
+            yield f"{name} at {step}", row[f"val/meta/{name}"]
     prompts = run.held_out(step)
     mixed = prompts["pass_rate"].between(0, 1, inclusive="neither")
     skip, tokens = prompts["would_skip"].astype(bool), prompts["tokens"]
