@@ -29,8 +29,9 @@ $(READY): requirements.txt pyproject.toml scripts/setup.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/timed.sh $(VENV) "setup" sh scripts/setup.sh
 	@touch $@
 
-# The built-in experiment end to end. A part that is done is not done again: `make clean-train` forgets.
-train: $(RUNS)/report.md
+# The built-in experiment end to end, both runs at a time. A part that is done is not done again: `make clean-train` forgets.
+train: $(READY)
+	@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j2) $(RUNS)/report.md
 	@awk '/^## /{show=/^## Results/} show' $(RUNS)/report.md
 	@cat $(VENV)/times.txt $(RUNS)/times.txt
 	@echo "picture: $(RUNS)/figures/overview.png   report: $(RUNS)/report.md"
@@ -40,7 +41,7 @@ $(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_calibrated/report.md
 
 $(RUNS)/%/report.md: $(READY)
 	@mkdir -p $(RUNS)
-	@sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train \
+	@OMP_NUM_THREADS=1 TQDM_POSITION=$(if $(filter grpo,$*),0,1) sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train \
 		experiment=$(if $(filter masa_calibrated,$*),arithmetic_calibrated,arithmetic) algorithm=$* \
 		ckpt=auto hydra.run.dir=$(RUNS)/$*
 

@@ -70,8 +70,8 @@ def test_runs_of_one_pool_differ_in_the_method_alone():
         assert config.algorithm.selection == base.algorithm.selection
 
 
-def made(*arguments):
-    command = ["make", "-n", "reproduce", *arguments]
+def made(*arguments, target="reproduce"):
+    command = ["make", "-n", target, *arguments]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     return process.stdout
@@ -89,6 +89,20 @@ def test_make_reproduce_lists_every_run():
     assert printed.count("results.py x/families --out x/families/results.json") == 1
 
 
+def test_make_train_has_both_runs_share_the_cores():
+    """With as many threads as cores each, two runs at a time take ten times as long."""
+    printed = made("RUNS=x", target="train")
+    assert printed.count("-j2 x/report.md") == 1 and "-j2" not in made("-j4", target="train")
+    assert sorted(re.findall(r"OMP_NUM_THREADS=1 .* algorithm=(\w+)", flat(printed))) == [
+        "grpo",
+        "masa_calibrated",
+    ]
+
+
+def flat(printed):
+    return printed.replace("\\\n", " ")
+
+
 def test_make_reproduce_lists_a_part():
     printed = made("CLAIM=x", "SEEDS=3", "METHODS=uniform/grpo families/oracle")
     listed = re.findall(r"experiment=claim/(\S+) seed=(\d)", printed)
@@ -97,9 +111,7 @@ def test_make_reproduce_lists_a_part():
 
 
 def test_the_map_is_two_seeds_of_each_mix():
-    printed = subprocess.run(
-        ["make", "-n", "map", "CLAIM=x"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    printed = made("CLAIM=x", target="map")
     listed = re.findall(r"experiment=claim/(\S+) seed=(\d)", printed)
     assert sorted(listed) == sorted((name, seed) for name in MAP for seed in "01")
     assert "train_size=12000" not in printed and "claim/families" not in printed
