@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
@@ -58,15 +59,18 @@ class ArithmeticConfig:
             raise ValueError(f"modulus must be one of {MODULI}, got {self.modulus}")
         if not 1 <= self.levels <= LEVELS:
             raise ValueError(f"levels must be 1..{LEVELS}, got {self.levels}")
-        if self.mix and (len(self.mix) != self.levels or min(self.mix) < 0 or not any(self.mix)):
+        counts = isinstance(self.mix, Sequence) and all(
+            isinstance(count, int) and count >= 0 for count in self.mix
+        )
+        if self.mix and not (counts and len(self.mix) == self.levels and any(self.mix)):
             raise ValueError(
                 f"mix must be {self.levels} whole numbers from 0, not all of them 0, got {self.mix}"
             )
-        most = max(map(self.turn.count, self.turn))
-        largest = LARGEST_TRAIN_SIZE * len(self.turn) // most
-        if not len(self.turn) <= self.train_size <= largest:
-            limits = f"{len(self.turn)}..{largest} with {self.levels} levels"
-            limits += f" and mix={self.mix}" if self.mix else ""
+        mix = self.mix or [1] * self.levels
+        # whole turns, so that every level that is asked for comes up
+        least, most = sum(mix), LARGEST_TRAIN_SIZE * sum(mix) // max(mix)
+        if not least <= self.train_size <= most:
+            limits = f"{least}..{most} with {self.levels} levels and mix={self.mix}"
             raise ValueError(f"train_size must be {limits}, got {self.train_size}")
         if not 1 <= self.validation_size_per_level <= LARGEST_POOL:
             size = self.validation_size_per_level
