@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 MODULI = (83, 89, 97)  # two-digit primes above 9 * 9, so that one wrap is always enough
 PROFILES = ("uniform", "families")
@@ -28,9 +28,9 @@ class ArithmeticConfig:
     """Levels 1..levels are used."""
     train_size: int = 12_000
     """Problems to train on, over all levels."""
-    mix: list[int] = field(default_factory=list)
+    mix: Sequence[int] | None = None
     """How many problems of each level there are in turn among those to train on, as many numbers as
-    levels; empty: one of each. Those held out are of all levels alike."""
+    levels; null: one of each. Those held out are of all levels alike."""
     validation_size_per_level: int = 30
     """Held-out problems per level."""
     held_out: str = "validation"
@@ -77,10 +77,10 @@ class ArithmeticConfig:
             raise ValueError(f"validation_size_per_level must be 1..{LARGEST_POOL}, got {size}")
         if self.held_out not in HELD_OUT:
             raise ValueError(f"held_out must be one of {HELD_OUT}, got {self.held_out!r}")
-        for each in fields(self):
-            share = getattr(self, each.name)
-            if each.type == "float" and not 0.0 <= share <= 1.0:
-                raise ValueError(f"{each.name} must be within 0..1, got {share}")
+        for field in fields(self):
+            share = getattr(self, field.name)
+            if field.type == "float" and not 0.0 <= share <= 1.0:
+                raise ValueError(f"{field.name} must be within 0..1, got {share}")
 
     @property
     def turn(self) -> list[int]:
