@@ -88,24 +88,31 @@ class RubricScorer:
             raise
 
     async def _score(self, groups: Sequence[Rollouts]) -> list[list[Any]]:
-        return await asyncio.gather(*map(self._score_group, groups))
+        with self._left_once():
+            return await asyncio.gather(*map(self._score_group, groups))
+        return []
 
     async def _score_group(self, group: Rollouts) -> list[Any]:
         _scored.set(group.prompt.id)
+        states: list[Any] = []
         try:
-            states = [
-                await self._state(group.prompt.columns, response) for response in group.responses
-            ]
-            await self.environment.rubric.score_group(states)
-        except _Failure:
-            if self._closing:
-                # it has left the loop before, by the task of another function
-                return []
-            raise
+            with self._left_once():
+                for response in group.responses:
+                    states.append(await self._state(group.prompt.columns, response))
+                await self.environment.rubric.score_group(states)
         # an environment is a program, which may raise anything
         except Exception as error:
             raise self._error(group.prompt.id, str(error), error) from error
         return states
+
+    @contextmanager
+    def _left_once(self) -> Iterator[None]:
+        """A failure that has left the loop is not raised again in the tasks that wait for it."""
+        try:
+            yield
+        except _Failure:
+            if not self._closing:
+                raise
 
     async def _state(self, row: Mapping[str, Any], response: str) -> Any:
         """The state that the environment would have after a model's `response`."""
