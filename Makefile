@@ -12,16 +12,17 @@ SEEDS ?= 0 1 2 3 4
 MAP := $(patsubst conf/experiment/claim/%.yaml,%,$(sort $(wildcard conf/experiment/claim/map/*/*.yaml)))
 # test files that run at a time; each takes a core and up to 4 GB
 WORKERS ?= 2
-ABLATIONS ?= components bc start_step gating cutoff control audit hints
-ABLATION_SEEDS ?= 0,1,2
-ABLATION_ARGS ?= trainer.max_rollouts=50 trainer.val_every=10 algorithm.meta.group_size=4
+ABLATION ?= runs/ablation
+# files of conf/experiment/ablation: family alone ...
+ABLATIONS ?= $(basename $(notdir $(wildcard conf/experiment/ablation/[!_]*.yaml)))
+ABLATION_SEEDS ?= 0 1 2
 
 comma := ,
 space := $() $()
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 
-.PHONY: setup train reproduce map ablations claim-left test test-slow test-resume bench bench-env lint docs docs-serve clean-train weights
+.PHONY: setup train reproduce map ablations claim-left ablations-left test test-slow test-resume bench bench-env lint docs docs-serve clean-train weights
 
 setup: $(READY)
 
@@ -56,6 +57,9 @@ reproduce: claim-left $(CLAIM_RESULTS)
 map:
 	@$(MAKE) --no-print-directory reproduce SEEDS="0 1" METHODS="$(MAP)"
 
+# METHOD-seedSEED of conf/experiment/$(1)
+one-run = OMP_NUM_THREADS=1 $(BIN)/masa-train experiment=$(1)/$(subst -seed, seed=,$*) ckpt=auto hydra.run.dir=$(@D)
+
 claim-left: $(READY)
 	@$(BIN)/python scripts/remaining_runs.py --minutes 4 $(CLAIM_RUNS)
 
@@ -64,16 +68,18 @@ $(CLAIM_RESULTS): $(CLAIM_RUNS)
 	$(BIN)/python experiments/claim/results.py $(@D) --out $@
 
 $(CLAIM)/%/report.md: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/masa-train experiment=claim/$(subst -seed, seed=,$*) ckpt=auto hydra.run.dir=$(CLAIM)/$*
+	$(call one-run,claim)
 
-# One sweep after the other, each with its report; a job that fails stops nothing, and is tried again the next time.
-# Two of these at a time, with different ABLATIONS, share two cores well.
-ablations: $(READY)
-	@$(BIN)/python scripts/remaining_runs.py --sweeps $(subst $(space),$(comma),$(strip $(ABLATIONS))) seed=$(ABLATION_SEEDS)
-	@failed=; for sweep in $(ABLATIONS); do \
-		$(BIN)/masa-train -m +sweep=$$sweep seed=$(ABLATION_SEEDS) $(ABLATION_ARGS) sweep.resume=true || failed="$$failed $$sweep"; \
-		$(BIN)/masa-report outputs/arithmetic/$$sweep || failed="$$failed $$sweep"; \
-	done; [ -z "$$failed" ] || { echo "not finished:$$failed" >&2; exit 1; }
+# Two at a time with -j2. The page takes all of them.
+ABLATION_RUNS := $(foreach seed,$(ABLATION_SEEDS),$(foreach method,$(ABLATIONS),$(ABLATION)/$(method)-seed$(seed)/report.md))
+
+ablations: ablations-left $(ABLATION_RUNS)
+
+ablations-left: $(READY)
+	@$(BIN)/python scripts/remaining_runs.py --minutes 1 $(ABLATION_RUNS)
+
+$(ABLATION)/%/report.md: $(READY)
+	$(call one-run,ablation)
 
 # The first weights that come with the package, after a change of the built-in task: about 8 minutes.
 weights: $(READY)

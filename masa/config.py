@@ -65,7 +65,7 @@ class MetaConfig:
     """Weight of the meta objective in the loss; 0 samples predictions without training them."""
     rewards: dict[str, Any] = field(default_factory=paper_rewards)
     """Components of r_meta by name: `_target_`, a function of (prediction, group) and of its other
-    settings; `weight` in the mean, where 0 has it measured only."""
+    settings; `weight` in the mean, where 0 has it measured only. null leaves one out."""
     min_length: int = 128
     """Smallest solution length that may be predicted (tokens)."""
     response_limit: int = 8192
@@ -128,17 +128,13 @@ class MetaConfig:
             "asked for: set algorithm.meta.predict_mixed=true",
         )
         key = "algorithm.meta.rewards"
-        # in an order that does not depend on where a component was added
-        self.components = tuple(
-            WeightedFunction.from_entry(key, name, entry, ("prediction", "group"))
-            for name, entry in sorted(self.rewards.items())
-        )
+        self.components = WeightedFunction.from_entries(key, self.rewards, ("prediction", "group"))
         require(
             sum(component.weight for component in self.components) > 0,
             "algorithm.meta.rewards.*.weight are all 0: use meta.group_size=0 to leave the meta "
             "objective out",
         )
-        scored = [n for n, e in self.rewards.items() if (e or {}).get("_target_") == MIXED_REWARD]
+        scored = [c.name for c in self.components if c.target == MIXED_REWARD]
         require(
             self.predict_mixed or not scored,
             f"{key}.{'/'.join(scored)} scores a field that predictions are not asked for: set "

@@ -120,6 +120,25 @@ class WeightedFunction:
     """What the function is called with."""
 
     @classmethod
+    def from_entries(
+        cls,
+        group: str,
+        entries: Mapping[str, Any],
+        arguments: tuple[str, ...],
+        by_name: bool = False,
+    ) -> tuple[WeightedFunction, ...]:
+        """The functions of a setting, by name; an entry that is null is left out.
+
+        Args and Raises: as `from_entry`.
+        """
+        # in an order that does not depend on where an entry was added
+        return tuple(
+            cls.from_entry(group, name, entry, arguments, by_name)
+            for name, entry in sorted(entries.items())
+            if entry is not None
+        )
+
+    @classmethod
     def from_entry(
         cls,
         group: str,
@@ -146,7 +165,7 @@ class WeightedFunction:
         require(
             isinstance(entry, Mapping) and isinstance(entry.get("_target_"), str),
             f"{key} is {entry!r}, it must be {{_target_: MODULE.FUNCTION, weight: NUMBER, ...}}; "
-            f"~{key} leaves it out",
+            "null leaves it out",
         )
         settings = dict(entry)
         require("weight" in settings, f"{key}.weight is missing, it must be a number >= 0")

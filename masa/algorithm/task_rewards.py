@@ -61,11 +61,7 @@ class TaskRewards:
         self.columns = sorted(columns - {*ARGUMENTS, *OF_THE_TRAINER, "self"})
         self.of_prompts = [name for name in OF_PROMPTS if name not in columns]
         names = (*ARGUMENTS, *OF_THE_TRAINER, *self.of_prompts, *self.columns)
-        # in an order that does not depend on where an entry was added
-        self.functions = [
-            WeightedFunction.from_entry("task.rewards", name, entry, names, by_name=True)
-            for name, entry in sorted(entries.items())
-        ]
+        self.functions = WeightedFunction.from_entries("task.rewards", entries, names, by_name=True)
         for function in self.functions:
             require(
                 bool(set(function.arguments) & {*ARGUMENTS})

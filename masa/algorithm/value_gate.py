@@ -81,7 +81,7 @@ class ValueGate(Gate):
     """Newest outcomes of like prompts that count."""
     prior: float = 4.0
     """Outcomes of like prompts that the predictions weigh as much as."""
-    min_kept: float = 0.9
+    min_kept: float = 0.75
     """Smallest share of mixed groups kept on the newest outcomes, less a standard error."""
     min_parsed: float = 0.5
     """Share of the M predictions that must have parsed."""

@@ -8,7 +8,6 @@ the others.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import signal
@@ -51,7 +50,7 @@ def combinations(config_name: str, arguments: Sequence[str]) -> list[list[str]]:
     job = _job(config_name, arguments)
     jobs = [[_line(override) for override in job]]
     for i, override in enumerate(job):
-        for value in range(1, _count(override)):
+        for value in range(1, len(_values(override))):
             jobs.append([_line(other, value if j == i else 0) for j, other in enumerate(job)])
     return jobs
 
@@ -69,22 +68,6 @@ def _job(config_name: str, arguments: Sequence[str]) -> list[Override]:
     # of Hydra's settings, where to look for groups decides what the others mean
     searchpath = (o for o in overrides if o.get_key_element() == "hydra.searchpath")
     return [*job, *own, *searchpath]
-
-
-def _count(override: Override) -> int:
-    return max(1, len(_values(override)))
-
-
-def job_directories(config_name: str, arguments: Sequence[str]) -> list[Path]:
-    """Where each job of a sweep goes, in the order in which they run; arguments as above.
-
-    To be called with Hydra initialised.
-    """
-    job = _job(config_name, arguments)
-    combined = itertools.product(*([_line(o, i) for i in range(_count(o))] for o in job))
-    jobs = [_parse(lines) for lines in combined]
-    hydras = [_compose(config_name, lines).hydra for lines in jobs]
-    return [Path(settings.sweep.dir) / settings.sweep.subdir for settings in hydras]
 
 
 def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:

@@ -289,6 +289,11 @@ def test_a_component_that_fails_is_named_with_the_prompt():
     assert "\n" not in str(caught.value)
 
 
+def test_null_leaves_a_component_out():
+    config = MetaConfig(rewards=paper_rewards() | {"length": None})
+    assert [component.name for component in config.components] == ["difficulty", "notion"]
+
+
 FUNCTION = "masa.algorithm.meta_rewards.notion"
 
 
@@ -302,7 +307,7 @@ FUNCTION = "masa.algorithm.meta_rewards.notion"
         ({"_target_": 3, "weight": 1}, ["_target_: MODULE.FUNCTION"]),
         ({"weight": 1}, ["_target_: MODULE.FUNCTION"]),
         (3, ["is 3", "_target_: MODULE.FUNCTION"]),
-        (None, ["is None", "~algorithm.meta.rewards.own"]),
+        ([], ["is []", "null leaves it out"]),
         ({"_target_": f"{__name__}.no_group", "weight": 1}, ["(prediction, group)", "positional"]),
         ({"_target_": f"{__name__}.returns", "weight": 1}, ["(prediction, group)", "'value'"]),
         ({"_target_": FUNCTION, "weight": 1, "sigma": 2}, ["(prediction, group, sigma)", "sigma"]),

@@ -347,8 +347,11 @@ def test_what_is_accepted_can_be_validated(name, changes):
         (["algorithm.meta.rewards=5"], ["algorithm", "int"]),
         (["algorithm.meta.rewards=null"], ["meta.rewards"]),
         (["algorithm.meta.rewards.length.weight=-1"], ["rewards.length.weight is -1"]),
-        (["algorithm.meta.rewards.length=null"], ["rewards.length is None"]),
-        (["algorithm=masa_v1", "~algorithm.meta.rewards.notion"], ["bc.mode", "rewards.notion"]),
+        (["algorithm.meta.rewards.length=3"], ["rewards.length is 3"]),
+        *(
+            (["algorithm=masa_v1", without], ["bc.mode", "rewards.notion"])
+            for without in ("~algorithm.meta.rewards.notion", "algorithm.meta.rewards.notion=null")
+        ),
         (["seed=abc"], ["seed", "abc"]),
         (["~engine"], ["missing key engine"]),
         (["task=hub"], ["task.path: there is no default, give a value"]),
@@ -534,7 +537,7 @@ def test_presets_hold_the_papers_numbers(name):
         "greso": HistoryGate(),
         "grpo_counts": CountsGate(),
         "masa_combined": CombinedGate(),
-        "masa_calibrated": ValueGate(min_kept=0.75),
+        "masa_calibrated": ValueGate(),
         "metis": JudgedGate(),
     }
     assert controller.gate == gates.get(name, PredictionGate(0.1, 1 / 16, 0.5))

@@ -35,15 +35,16 @@ MAP = {
     for mix in ("mostly_hopeless", "mostly_mixed", "mostly_trivial")
     for method in ("grpo", "masa_calibrated_family")
 }
+ABLATIONS = {path.stem for path in (conf_dir() / "experiment" / "ablation").glob("[!_]*.yaml")}
 MIXED, RIGHT = [True, False], [True, True]
 
 
 # --- the runs
 
 
-def compose(name):
+def compose(name, folder="claim"):
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return load(hydra.compose("config", [f"experiment=claim/{name}", "++output_dir=."]))
+        return load(hydra.compose("config", [f"experiment={folder}/{name}", "++output_dir=."]))
 
 
 @pytest.mark.parametrize("name", sorted(RUNS | MAP))
@@ -68,6 +69,24 @@ def test_runs_of_one_pool_differ_in_the_method_alone():
         assert config.trainer == base.trainer
         assert (config.task, config.model) == (base.task, base.model)
         assert config.algorithm.selection == base.algorithm.selection
+
+
+def test_ablations_differ_from_one_method_in_the_algorithm_alone():
+    base = compose("family", "ablation")
+    assert base.task.settings["config"]["held_out"] == "tuning"
+    described = set()
+    for name in ABLATIONS:
+        config = compose(name, "ablation")
+        assert config.name == "ablation" and config.algorithm.name == name
+        build_plugin("algorithm.gate", config.algorithm.gate.settings, Gate)
+        assert replace(config, algorithm=base.algorithm) == base
+        described.add(repr(replace(config.algorithm, name="family")))
+    assert len(described) == len(ABLATIONS)
+
+
+def test_the_page_names_every_ablation():
+    page = (ROOT / "experiments" / "ablations" / "README.md").read_text()
+    assert {name for name in ABLATIONS if f"| `{name}` |" not in page} == set()
 
 
 def made(*arguments, target="reproduce"):
@@ -115,6 +134,14 @@ def test_the_map_is_two_seeds_of_each_mix():
     listed = re.findall(r"experiment=claim/(\S+) seed=(\d)", printed)
     assert sorted(listed) == sorted((name, seed) for name in MAP for seed in "01")
     assert "train_size=12000" not in printed and "claim/families" not in printed
+
+
+def test_make_ablations_lists_every_run():
+    printed = made("ABLATION=x", target="ablations")
+    line = r"OMP_NUM_THREADS=1 \S+masa-train experiment=ablation/(\S+) seed=(\d) ckpt=auto (\S+)"
+    listed = re.findall(line, printed)
+    assert {(name, seed) for name, seed, _ in listed} == {(n, s) for n in ABLATIONS for s in "012"}
+    assert all(f"hydra.run.dir=x/{name}-seed{seed}" == out for name, seed, out in listed)
 
 
 def test_the_oracle_knows_levels_and_counts_between_them():
