@@ -410,7 +410,9 @@ class AlgorithmConfig(ObjectiveConfig):
                 f"algorithm.{name} needs predictions, but meta.group_size is 0",
             )
         require(
-            self.bc.mode == "off" or self.bc.target == "best" or "notion" in self.meta.rewards,
+            self.bc.mode == "off"
+            or self.bc.target == "best"
+            or "notion" in (component.name for component in self.meta.components),
             f"algorithm.bc.mode is {self.bc.mode}, which chooses by the reward notion: keep "
             "algorithm.meta.rewards.notion (weight=0 has it measured only), or set bc.target=best",
         )
