@@ -56,7 +56,7 @@ class MetaConfig:
     """The meta group: predict before solving."""
 
     group_size: int = 8
-    """M, meta rollouts per prompt; 0 leaves the meta objective out."""
+    """M, meta rollouts per prompt; 0 leaves the meta objective out, 1 needs coef=0."""
     first: int | None = None
     """While the gate is active, it decides by this many of the M predictions, and the others are
     sampled only for prompts that it lets through; in shadow mode it decides by them as well. null:
@@ -93,8 +93,8 @@ class MetaConfig:
     def __post_init__(self) -> None:
         require(self.group_size >= 0, f"meta.group_size is {self.group_size}, it must be >= 0")
         require(
-            self.group_size != 1,
-            "meta.group_size is 1, a group of one has no advantage: use 0 or >= 2",
+            self.group_size != 1 or self.coef == 0,
+            "meta.group_size is 1, a group of one has no advantage: use 0 or >= 2, or meta.coef=0",
         )
         require(
             self.first is None or 1 <= self.first <= self.group_size,

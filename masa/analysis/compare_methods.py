@@ -81,11 +81,16 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
     Raises:
         RunError: two runs have the same settings and the same seed.
     """
-    alike: dict[str, list[Run]] = {}
+    alike: list[tuple[dict[str, Any], list[Run]]] = []
     for run in runs:
-        alike.setdefault(repr(sorted(_settings(run).items())), []).append(run)
+        settings = _settings(run)
+        same = next((same for theirs, same in alike if theirs == settings), None)
+        if same is None:
+            alike.append((settings, [run]))
+        else:
+            same.append(run)
     methods = []
-    for same in alike.values():
+    for _, same in alike:
         same.sort(key=lambda run: run.seed)
         for one, other in pairwise(same):
             if one.seed == other.seed:
@@ -131,7 +136,7 @@ def baseline_index(methods: Sequence[Method], name: str | None = None) -> int:
 
 def varied(methods: Sequence[Method]) -> pd.DataFrame:
     """The settings in which the methods differ, one row per method; columns are shortened keys."""
-    table = pd.DataFrame([_settings(method.runs[0]) for method in methods]).astype(object)
+    table = pd.DataFrame([_settings(method.runs[0]) for method in methods], dtype=object)
     table = table.drop(columns="algorithm.name", errors="ignore")
     differing = [name for name in table if table[name].map(repr).nunique() > 1]
     tails = pd.Series([name.rpartition(".")[2] for name in differing], dtype=object)
@@ -143,8 +148,10 @@ def varied(methods: Sequence[Method]) -> pd.DataFrame:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Flat settings that make a method, without the seed."""
-    return _flat({section: run.config.get(section) for section in _SETTINGS})
+    """Flat settings that make a method, without the seed, and without those that are null: a
+    setting that came later is null where it changes nothing."""
+    flat = _flat({section: run.config.get(section) for section in _SETTINGS})
+    return {name: value for name, value in flat.items() if value is not None}
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

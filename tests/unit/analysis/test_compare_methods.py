@@ -82,6 +82,16 @@ def test_runs_are_grouped_by_settings(tmp_path: Path) -> None:
         load_sweep(tmp_path, twice)
 
 
+def test_a_setting_that_came_later_makes_no_other_method(tmp_path: Path) -> None:
+    for seed, setting in enumerate(({}, {"came": None, "number": 1}, {"number": 1.0})):
+        path = curve(tmp_path, "masa", seed, {0: 1, 2: 4})
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        config["algorithm"]["later"] = {"number": 1} | setting
+        (path / "config.yaml").write_text(yaml.safe_dump(config))
+    (method,) = load_sweep(tmp_path)
+    assert (method.label, method.seeds) == ("masa", [0, 1, 2])
+
+
 def planned(path: Path, rollouts: int) -> Path:
     config = yaml.safe_load((path / "config.yaml").read_text())
     config["trainer"] = {"max_rollouts": rollouts}

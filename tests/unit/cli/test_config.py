@@ -342,6 +342,7 @@ def test_what_is_accepted_can_be_validated(name, changes):
         (["trainer.max_rollouts=many"], ["trainer", "many"]),
         (["algorithm.gate.enabled=perhaps"], ["algorithm", "perhaps"]),
         (["algorithm.bc.mode=often"], ["bc.mode", "often", "joint"]),
+        (["algorithm=masa", "algorithm.meta.group_size=1"], ["no advantage", "meta.coef=0"]),
         (["algorithm.group_size=1"], ["group_size"]),
         (["algorithm=masa_efficient", "trainer.max_rollouts=5"], ["start_step"]),
         (["algorithm.meta.rewards=5"], ["algorithm", "int"]),
