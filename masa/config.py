@@ -656,7 +656,7 @@ class FitConfig:
             type(self.seed) is int and self.seed >= 0,
             f"seed is {self.seed!r}, it must be an integer >= 0",
         )
-        for name in ("allow_unsafe_execution", "allow_special_tokens"):
+        for name in ("allow_unsafe_execution", "allow_special_tokens", "plan"):
             value = getattr(self, name, False)
             require(type(value) is bool, f"{name} is {value!r}, it must be true or false")
         for name in ("output_dir", "name", "ckpt"):
@@ -702,6 +702,8 @@ class RunConfig(FitConfig):
     """Benchmarks of `conf/benchmark` that validation asks as well, by name."""
     allow_unsafe_execution: bool = False
     """Run programs that a benchmark of `benchmark` asks for where there is no sandbox."""
+    plan: bool = False
+    """Print the memory per device and the tokens per step that the run would take, and end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

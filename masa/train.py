@@ -58,6 +58,22 @@ def require_enough_prompts(task: Task, config: RunConfig) -> None:
         )
 
 
+def describe(cfg: DictConfig) -> str | None:
+    """The plan of the run, where `plan` asks for it."""
+    config = load(cfg)
+    if not config.plan:
+        return None
+    from hydra.utils import instantiate
+
+    from masa.rollout.build import build_task
+    from masa.rollout.plan import described, plan
+
+    fitting.settle_model(cfg, Path(config.output_dir))
+    model = instantiate(cfg.model)
+    path = Path(cfg.model.name) if "name" in cfg.model else model.resolve(build_task(cfg.task))
+    return described(plan(config, model, path))
+
+
 def run(cfg: DictConfig) -> None:
     """One training run."""
     config = load(cfg)
@@ -208,7 +224,7 @@ def report(out: Path) -> bool:
 
 def main() -> None:
     """Console script."""
-    app.hydra_main("masa-train", "config", check, run)
+    app.hydra_main("masa-train", "config", check, run, describe=describe)
 
 
 if __name__ == "__main__":

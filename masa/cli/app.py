@@ -28,6 +28,7 @@ from masa.errors import ConfigError, TrainingError
 from masa.plugins import import_from_working_directory
 
 Check = Callable[[DictConfig], object]
+Describe = Callable[[DictConfig], str | None]
 Arguments = Callable[[Sequence[str]], list[str]]
 
 
@@ -37,6 +38,7 @@ def hydra_main(
     check: Check,
     run: Callable[[DictConfig], object],
     arguments: Arguments = path_arguments,
+    describe: Describe = lambda cfg: None,
 ) -> None:
     """Run a Hydra application on `conf/`.
 
@@ -47,6 +49,7 @@ def hydra_main(
             multirun before the first job starts.
         run: one job.
         arguments: makes of a command line one that Hydra takes.
+        describe: text that is printed in place of a run; None where there is to be one.
     """
     # threads that spin for long while waiting stop each other where something else runs as well:
     # 30 times slower was seen; threads that never spin lose half of the speed on small operators
@@ -66,7 +69,11 @@ def hydra_main(
             with hydra.initialize_config_dir(folder, version_base="1.3"):
                 for combination in sweep.combinations(config_name, overrides):
                     # only a job has a directory; what lies there is checked when it starts
-                    check(hydra.compose(config_name, [*combination, "++output_dir=."]))
+                    cfg = hydra.compose(config_name, [*combination, "++output_dir=."])
+                    if (text := describe(cfg)) is not None:
+                        print(text)
+                        return
+                    check(cfg)
                 if sweeps:
                     directory = sweep.sweep_directory(config_name, overrides)
                     sys.argv.append(f"hydra.sweep.dir={quoted_path(str(directory))}")

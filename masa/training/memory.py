@@ -36,23 +36,24 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any] | None) -> str:
     weights, trained = local_bytes(policy), local_bytes(policy, trained=True)
     dtype = str(next(policy.parameters()).dtype).removeprefix("torch.")
     moments = 2 * (2 if module.algorithm.bc.mode == "separate" else 1)
-    parts = [f"policy {_size(weights)} ({dtype})", f"gradients {_size(trained)}"]
-    parts.append(f"AdamW {_size(moments * trained)}")
+    parts = [f"policy {size_text(weights)} ({dtype})", f"gradients {size_text(trained)}"]
+    parts.append(f"AdamW {size_text(moments * trained)}")
     if module.reference is not None:
-        parts.append(f"reference {_size(local_bytes(module.reference))}")
+        parts.append(f"reference {size_text(local_bytes(module.reference))}")
     if engine is None:
         return f"memory per device: {', '.join(parts)}"
     itemsize = torch.empty((), dtype=getattr(torch, engine["dtype"])).itemsize
     engine_weights = sum(p.numel() for p in policy.parameters()) * itemsize
     engine_weights //= engine.get("tensor_parallel_size", 1)
-    parts.append(f"engine {_size(engine_weights)} ({engine['dtype']})")
+    parts.append(f"engine {size_text(engine_weights)} ({engine['dtype']})")
     if "gpu_memory_utilization" in engine and torch.cuda.is_available():
         gpu_share = int(engine["gpu_memory_utilization"] * torch.cuda.mem_get_info()[1])
-        parts.append(f"KV cache {_size(gpu_share - engine_weights)} (freed while training)")
+        parts.append(f"KV cache {size_text(gpu_share - engine_weights)} (freed while training)")
     elif "kv_cache_gib" in engine:
         parts.append(f"KV cache {engine['kv_cache_gib']} GiB")
     return f"memory per device: {', '.join(parts)}"
 
 
-def _size(count: int) -> str:
+def size_text(count: float) -> str:
+    """Bytes in GiB, or in MiB where that is less than one."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,233 @@
+"""What a run needs, before it starts: memory per device and tokens per step (`plan=true`).
+
+The model is built without weights and without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from masa.config import RunConfig
+from masa.markdown import markdown_table
+from masa.rollout.packing import chosen_layout
+from masa.training.logprobs import CHUNK_ELEMENTS
+from masa.training.memory import size_text
+from masa.training.models import Model
+
+GPUS = (24, 48, 80, 141)
+"""GiB of common GPUs."""
+PROBED = 256
+"""Tokens of the shorter of the two forward passes from which the bytes of any are told."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Of a policy: parameters, and the bytes that its forward pass keeps for the backward pass."""
+
+    parameters: int
+    trained: int
+    layers: int
+    largest_layer: int
+    """Parameters of the decoder layer that has most; FSDP2 gathers one layer at a time."""
+    root: int
+    """Parameters outside the decoder layers."""
+    vocabulary: int
+    hidden: int
+    kept: tuple[float, float]
+    """Bytes of all layers: per token, and per token squared."""
+    checkpointing: bool
+    """Layers keep their input alone and are recomputed."""
+    cache: int
+    """Elements per token of the engine's KV cache."""
+    attention: str
+
+    def activations(self, rows: int, tokens: int, size: int) -> float:
+        """Bytes for `rows` of `tokens` each, of `size` bytes per element of a layer's input."""
+        kept = self.kept[0] * tokens + self.kept[1] * tokens**2
+        if not self.checkpointing:
+            return rows * kept
+        # of the layer that is recomputed there are gradients as well
+        return rows * (self.layers * self.hidden * size * tokens + 2 * kept / self.layers)
+
+
+def shapes_of(policy: Any, compute: torch.dtype) -> Shapes:
+    """Shapes of a causal LM on the device `meta`, which is used up.
+
+    Args:
+        policy: causal LM of transformers, also with an adapter.
+        compute: dtype of the forward pass.
+    """
+    decoder, config = policy.get_decoder(), policy.config.get_text_config()
+    layers = list(decoder.layers)
+    sizes = [sum(p.numel() for p in layer.parameters()) for layer in layers]
+    count = sum(p.numel() for p in policy.parameters())
+    trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    checkpointing = policy.is_gradient_checkpointing
+    policy.gradient_checkpointing_disable()
+    # shapes on a device with the attention kernels of a real one, which `meta` lacks
+    with FakeTensorMode():
+        _move(decoder, compute)
+        short, long = _kept(decoder, PROBED), _kept(decoder, 2 * PROBED)
+    quadratic = (long - 2 * short) / (2 * PROBED**2)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shapes(
+        parameters=count,
+        trained=trained,
+        layers=len(layers),
+        largest_layer=max(sizes),
+        root=count - sum(sizes),
+        vocabulary=config.vocab_size,
+        hidden=config.hidden_size,
+        kept=(short / PROBED - quadratic * PROBED, quadratic),
+        checkpointing=checkpointing,
+        cache=2 * len(layers) * heads * head_dim,
+        attention=policy.config._attn_implementation or "",
+    )
+
+
+def _move(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Have the tensors of a model on the device `meta` on the CPU, without values."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            empty = torch.nn.Parameter(
+                torch.empty(parameter.shape, dtype=dtype), parameter.requires_grad
+            )
+            setattr(module, name, empty)
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+
+
+def _kept(decoder: Any, tokens: int) -> int:
+    """Bytes that a forward pass over one row saves; parameters are left out, views counted once."""
+    own = {id(parameter) for parameter in decoder.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        whole = tensor if tensor._base is None else tensor._base
+        if id(whole) not in own:
+            saved[id(whole)] = whole
+        return tensor
+
+    dtype = next(decoder.parameters()).dtype
+    width = decoder.config.get_text_config().hidden_size
+    embedded = torch.empty(1, tokens, width, dtype=dtype, requires_grad=True)
+    positions = torch.arange(tokens)[None]
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False)
+    return sum(tensor.nbytes for tensor in saved.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes per device, by what holds them, and the largest number of tokens."""
+
+    always: Mapping[str, float]
+    """There all the time."""
+    update: Mapping[str, float]
+    """On top of that in an update, when the engine has given its memory back (on a GPU)."""
+    rollout: Mapping[str, float]
+    """On top of that during a rollout."""
+    longest: int
+    """Tokens of the longest sequence."""
+    cache: float
+    """The engine's cache for one of these."""
+    share: float
+    """Of a GPU's memory that the engine takes, weights included."""
+    tokens: Mapping[str, int]
+
+    def on(self, memory: float) -> tuple[bool, int]:
+        """Whether an update fits into `memory`, and how many of the longest sequences fit into the
+        engine at once, none where its share is not free."""
+        always = sum(self.always.values())
+        engine = self.share * memory - sum(self.rollout.values())
+        sequences = int(engine // self.cache) if always + self.share * memory < memory else 0
+        return always + sum(self.update.values()) < memory, max(0, sequences)
+
+
+def plan(config: RunConfig, model: Model, path: Path) -> Plan:
+    """The plan of a run of the model in `path`, a folder or the name of a repository."""
+    strategy, algorithm, trainer = config.strategy, config.algorithm, config.trainer
+    attention = getattr(model, "attn_implementation", None) or ""
+    probed = copy(model)
+    if attention not in ("", "eager", "sdpa"):
+        # kernels that run on a GPU alone keep as much as those of sdpa
+        probed.attn_implementation = "sdpa"  # type: ignore[attr-defined]
+    policy = probed.load(path, weights=False)
+    dtype = policy.dtype
+    compute = torch.bfloat16 if trainer.precision == "bf16-mixed" else dtype
+    shapes = shapes_of(policy, compute)
+    longest = algorithm.prompt_limit + max(
+        algorithm.response_limit, algorithm.meta.response_limit * bool(algorithm.meta.group_size)
+    )
+    shards = strategy.shards
+    always = {"weights": shapes.parameters * dtype.itemsize / shards}
+    if strategy.distributed:
+        # the next layer is gathered while one computes
+        always["gathered"] = (2 * shapes.largest_layer + shapes.root) * compute.itemsize
+    elif compute != dtype:
+        always[f"copy in {str(compute).removeprefix('torch.')}"] = (
+            shapes.parameters * compute.itemsize
+        )
+    moments = 4 if algorithm.bc.mode == "separate" else 2
+    always["AdamW"] = moments * shapes.trained * dtype.itemsize / shards
+    if algorithm.kl_beta > 0 and shapes.trained == shapes.parameters:
+        always["KL reference"] = always["weights"]
+    micro_batch = max(trainer.micro_batch_tokens, longest)
+    packed = chosen_layout(trainer.packing, attention) == "packed"
+    row = micro_batch if packed else longest
+    if shapes.attention != "eager" and (not packed or attention not in ("", "sdpa")):
+        # such rows need no mask
+        shapes = replace(shapes, kept=(shapes.kept[0], 0.0))
+    training = {
+        "gradients": shapes.trained * dtype.itemsize / shards,
+        "activations": shapes.activations(micro_batch // row, row, compute.itemsize),
+        "logits": _logits(shapes, micro_batch),
+    }
+    engine, parts = config.engine or {}, config.ranks_per_engine
+    element = getattr(torch, engine.get("dtype", "float32")).itemsize
+    rollout = {"engine's weights": shapes.parameters * element / parts}
+    sequence = longest * shapes.cache * element / parts
+    share = engine.get("gpu_memory_utilization", 1.0)
+    return Plan(always, training, rollout, longest, sequence, share, _tokens(config))
+
+
+def _logits(shapes: Shapes, tokens: int) -> float:
+    """Logits of a chunk of tokens and their gradient, and the head's gradient, in float32."""
+    rows = min(tokens, max(1, CHUNK_ELEMENTS // shapes.vocabulary))
+    head = shapes.hidden if shapes.trained == shapes.parameters else 0
+    return 4.0 * shapes.vocabulary * (2 * rows + head)
+
+
+def _tokens(config: RunConfig) -> dict[str, int]:
+    algorithm, prompts = config.algorithm, config.trainer.prompts_per_rollout
+    return {
+        "solutions": prompts * algorithm.group_size * algorithm.response_limit,
+        "predictions": prompts * algorithm.meta.group_size * algorithm.meta.response_limit,
+    }
+
+
+def described(made: Plan) -> str:
+    """The plan as text: tables in Markdown."""
+    lines = [["memory per device", "when", "size"]]
+    phases = {"always": made.always, "update": made.update, "rollout": made.rollout}
+    for phase, parts in phases.items():
+        lines += [[name, phase, size_text(size)] for name, size in parts.items()]
+    lines.append([f"KV cache of {made.longest:,} tokens", "rollout", size_text(made.cache)])
+    together = sum(made.always.values()) + sum(made.update.values())
+    lines.append(["**always and update**", "", size_text(together)])
+    gpus = [["memory of a GPU", "an update fits", "longest sequences at once"]]
+    for memory in GPUS:
+        fits, sequences = made.on(memory * 2**30)
+        gpus.append([f"{memory} GiB", "yes" if fits else "no", f"{sequences:,}"])
+    tokens = [["tokens per step", "at most, all devices"]]
+    tokens += [[name, f"{count:,}"] for name, count in made.tokens.items() if count]
+    return "\n\n".join(map(markdown_table, (lines, gpus, tokens)))

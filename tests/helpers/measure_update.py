@@ -1,0 +1,39 @@
+"""Peak memory of two updates of a policy: `measure_update.py FOLDER TOKENS CHECKPOINTING`.
+
+Prints bytes above what the process held before it loaded the policy.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from masa.config import OptimizerConfig
+from masa.training.logprobs import token_logprobs
+from masa.training.models import HubModel
+from masa.training.optimizer import build_adamw
+from masa.types import MicroBatch
+
+folder, tokens, checkpointing = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1"
+torch.set_num_threads(1)
+resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+policy = HubModel(str(folder), gradient_checkpointing=checkpointing).load(folder).train()
+optimizer = build_adamw(policy.parameters(), OptimizerConfig(lr=1e-5))
+one = torch.ones(1, tokens)
+batch = MicroBatch(
+    input_ids=torch.randint(0, 1000, (1, tokens)),
+    attention_mask=one.long(),
+    position_ids=torch.arange(tokens)[None] % 512,
+    behaviour_logprobs=-one,
+    advantages=one,
+    weights={"solution": one / tokens, "meta": 0 * one},
+)
+for _ in range(2):
+    logprobs, _ = token_logprobs(policy, batch, 1.0)
+    (-logprobs.mean()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+status = Path("/proc/self/status").read_text().splitlines()
+peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+print(peak - resident)

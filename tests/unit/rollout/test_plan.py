@@ -1,0 +1,164 @@
+"""What a run would take, told without weights: beside real models and closed forms."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from builders import model_folder
+from families import TURN_END, save_family
+from hydra import compose, initialize_config_dir
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from masa.cli.config_store import conf_dir
+from masa.config import load
+from masa.rollout.plan import Plan, Shapes, described, plan, shapes_of
+from masa.training.lora import LoraConfig
+from masa.training.models import HubModel
+
+GIB = 2**30
+
+
+def config(*overrides):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return load(compose("config", ["++output_dir=.", *overrides]))
+
+
+def kept_by(model, tokens):
+    """Bytes that a real forward pass saves beside the parameters."""
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    saved = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    embedded = torch.randn(1, tokens, model.config.hidden_size, requires_grad=True)
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.get_decoder()(
+            inputs_embeds=embedded, position_ids=torch.arange(tokens)[None] % 50, use_cache=False
+        )
+    return sum(size for size, _ in saved.values())
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("family", sorted(TURN_END))
+def test_what_a_forward_pass_keeps(tmp_path, family, rank):
+    folder = save_family(tmp_path, family)
+    model = HubModel(str(folder), lora=LoraConfig(rank=rank))
+    real = model.load(folder).train()
+    shapes = shapes_of(model.load(folder, weights=False), torch.float32)
+    assert shapes.parameters == sum(p.numel() for p in real.parameters())
+    assert shapes.trained == sum(p.numel() for p in real.parameters() if p.requires_grad)
+    assert shapes.activations(1, 700, 4) == pytest.approx(kept_by(real, 700), rel=0.03)
+
+
+def test_recomputed_layers_keep_their_input():
+    made = Shapes(0, 0, 10, 0, 0, 0, 8, (1000.0, 0.5), True, 0, "sdpa")
+    whole = 1000.0 * 60 + 0.5 * 60**2
+    assert replace(made, checkpointing=False).activations(2, 60, 2) == 2 * whole
+    assert made.activations(2, 60, 2) == 2 * (10 * 8 * 2 * 60 + 2 * whole / 10)
+
+
+def test_shards_lora_and_a_reference(tmp_path):
+    folder = model_folder(tmp_path)
+    model = HubModel(str(folder))
+    count = sum(p.numel() for p in model.load(folder).parameters())
+    one = plan(config("algorithm=grpo"), model, folder)
+    assert one.always == {"weights": 4 * count, "AdamW": 8 * count}
+    assert one.update["gradients"] == 4 * count
+    sharded = ["strategy=fsdp", "strategy.devices=4", "algorithm.kl_beta=.1"]
+    four = plan(config("algorithm=grpo", *sharded), model, folder)
+    assert four.always["weights"] == four.always["KL reference"] == count
+    assert four.always["gathered"] > 0 and four.update["gradients"] == count
+    copies = plan(config("algorithm=grpo", "strategy=ddp", "strategy.devices=4"), model, folder)
+    assert copies.always["weights"] == 4 * count
+    half = plan(config("trainer.precision=bf16-mixed"), model, folder)
+    assert half.always["copy in bfloat16"] == 2 * count
+    assert half.update["activations"] < one.update["activations"]
+    adapter = plan(config("algorithm=grpo"), HubModel(str(folder), lora=LoraConfig(rank=2)), folder)
+    assert adapter.always["AdamW"] < 8 * count / 4
+    assert adapter.update["logits"] < one.update["logits"]
+
+
+def test_attention_kernels_of_a_gpu_alone(tmp_path):
+    folder = model_folder(tmp_path)
+    flash = plan(config(), HubModel(str(folder), attn_implementation="flash_attention_2"), folder)
+    packed = plan(config("trainer.packing=packed"), HubModel(str(folder)), folder)
+    padded = plan(config(), HubModel(str(folder)), folder)
+    # a packed row needs a mask of its square, unless the kernel knows variable lengths
+    assert padded.update["activations"] < 1.1 * flash.update["activations"]
+    assert flash.update["activations"] < packed.update["activations"]
+
+
+def test_the_cache_of_the_longest_sequence(tmp_path):
+    folder = model_folder(tmp_path)
+    model = HubModel(str(folder))
+    limits = ["algorithm.prompt_limit=30", "algorithm.response_limit=200"]
+    made = plan(config("algorithm=grpo", *limits), model, folder)
+    shape = model.load(folder).config
+    elements = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim
+    assert (made.longest, made.cache) == (230, 230 * elements * 4)
+    half = plan(config("algorithm=grpo", *limits, "engine.dtype=bfloat16"), model, folder)
+    assert half.cache == made.cache / 2
+
+
+def test_what_fits():
+    made = Plan(
+        {"weights": 10 * GIB}, {"gradients": 9 * GIB}, {"engine": 2 * GIB}, 100, GIB, 0.5, {}
+    )
+    assert made.on(18 * GIB) == (False, 0)
+    assert made.on(19.5 * GIB) == (True, 0)
+    assert made.on(24 * GIB) == (True, 10)
+    text = " ".join(described(made).split())
+    assert "| **always and update** | | 19.0 GiB |" in text
+    assert "| 24 GiB | yes | 10 |" in text and "| 141 GiB | yes | 68 |" in text
+
+
+def planned(tmp_path, *overrides):
+    command = [sys.executable, "-m", "masa.train", *overrides]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+
+def test_a_plan_needs_no_weights_and_leaves_no_directory(tmp_path):
+    folder = model_folder(tmp_path)
+    (folder / "model.safetensors").unlink()
+    before = sorted(tmp_path.rglob("*"))
+    made = planned(tmp_path, "plan=true", "model=hub", f"model.name={folder}", "task=gsm8k")
+    assert made.returncode == 0, made.stderr
+    assert "| weights " in made.stdout and "| solutions " in made.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_plan_of_nothing_is_refused_in_one_line(tmp_path):
+    made = planned(tmp_path, "plan=true", "model=hub", f"model.name={tmp_path / 'nowhere'}")
+    assert made.returncode == 2 and made.stderr.count("\n") == 1
+    assert made.stderr.startswith("masa-train: error: ") and "nowhere" in made.stderr
+
+
+MEASURE = Path(__file__).parents[2] / "helpers" / "measure_update.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_measured_memory(tmp_path, checkpointing):
+    shape = AutoConfig.for_model(
+        "qwen3", hidden_size=512, num_hidden_layers=12, num_attention_heads=8,
+        num_key_value_heads=4, head_dim=64, intermediate_size=1536, vocab_size=8192,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path)
+    model, folder = HubModel(str(tmp_path), gradient_checkpointing=checkpointing), tmp_path
+    limits = ["trainer.micro_batch_tokens=2048", "trainer.packing=packed", "algorithm=grpo"]
+    made = plan(config(*limits), model, folder)
+    expected = sum(made.always.values()) + sum(made.update.values())
+    run = subprocess.run(
+        [sys.executable, MEASURE, folder, "2048", str(int(checkpointing))],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert expected == pytest.approx(float(run.stdout.split()[-1]), rel=0.15)
