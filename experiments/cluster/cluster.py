@@ -1,0 +1,265 @@
+"""A step of a run on many GPUs, simulated: its seconds, idle share, and what would shorten it.
+
+    python experiments/cluster/cluster.py RUN [--gpus 8 64 512]        # lengths of a run's rollouts
+    python experiments/cluster/cluster.py --median 2000 --sigma 1      # log-normal, cut at --limit
+    python experiments/cluster/cluster.py --check RUN                  # against the run's own steps
+
+Decoding one token for each of b sequences takes `latency + b * each` seconds on one engine, all
+sequences of a rollout start at once as far as `--at-once` lets them, and every rank waits for the
+last. An update takes `train` seconds per token, over the ranks evenly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from masa.analysis.load import Run, load_run
+from masa.markdown import markdown_table
+
+Floats = npt.NDArray[np.float64]
+Group = npt.NDArray[np.int64]
+"""Lengths of the solutions of one prompt, [G]."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of one engine and one rank."""
+
+    latency: float
+    """Seconds of a decoding step, whatever it decodes."""
+    each: float
+    """Seconds more per sequence in it."""
+    train: float
+    """Seconds of an update per token."""
+    fixed: float
+    """Seconds of a step that depend on nothing: weight sync, gathering, writing."""
+    at_once: int = 256
+    """Sequences that an engine decodes at a time; others wait."""
+
+    def decoding(self, lengths: Iterable[int]) -> float:
+        """Seconds of one engine for sequences of these lengths, which begin in this order."""
+        waiting = list(lengths)[::-1]
+        active: list[int] = []
+        seconds, done = 0.0, 0
+        while waiting or active:
+            while waiting and len(active) < self.at_once:
+                heapq.heappush(active, done + waiting.pop())
+            end = active[0]
+            seconds += (end - done) * (self.latency + self.each * len(active))
+            done = end
+            while active and active[0] == end:
+                heapq.heappop(active)
+        return seconds
+
+
+@dataclass(frozen=True)
+class Step:
+    """A simulated step."""
+
+    seconds: float
+    idle: float
+    """Share of the ranks' time in which they wait."""
+    mixed: float
+    """Groups with a gradient."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is done beside the plain step."""
+
+    kept_mixed: float = 1.0
+    """Share of the mixed groups that the gate keeps."""
+    kept_tokens: float = 1.0
+    """Share of the prompts that it keeps; they cost as much as the others."""
+    predictions: float = 0.0
+    """Tokens of predictions over solution tokens without a gate."""
+    cut: float = 1.0
+    """Quantile of the lengths at which solutions are stopped."""
+    refill: bool = False
+    """Other prompts take the places of skipped ones."""
+    balanced: bool = False
+    """Prompts go to engines by their tokens, the longest first, as if these were known."""
+    off_policy: bool = False
+    """Some GPUs sample while the others train on the solutions of the step before, in the best of
+    seven splits."""
+
+
+def simulate(
+    groups: Sequence[Group], ranks: int, speed: Speed, method: Method, mixed: float,
+    rng: np.random.Generator,
+) -> Step:  # fmt: skip
+    """One step.
+
+    Args:
+        groups: the prompts of the step, before the gate.
+        ranks: GPUs, each with an engine of its own.
+        speed: of one of them.
+        method: what is done.
+        mixed: share of the groups that have a gradient.
+        rng: chooses what is kept.
+    """
+    keep = 1.0 if method.refill else method.kept_tokens
+    kept = [group for group in groups if rng.random() < keep] or [groups[0]]
+    limit = np.quantile(np.concatenate(list(groups)), method.cut)
+    lengths = [np.minimum(group, limit).astype(int) for group in kept]
+    if method.balanced:
+        lengths.sort(key=lambda group: -group.mean())
+    tokens = sum(int(group.sum()) for group in lengths)
+    # a prediction is short beside a solution: what it costs is its tokens, evenly
+    asked = method.predictions * sum(int(group.sum()) for group in groups)
+    if method.refill:
+        asked /= method.kept_tokens
+
+    def sampling(engines: int) -> Floats:
+        decoding = [speed.decoding(share) for share in shares(lengths, engines, method.balanced)]
+        return np.array(decoding) + asked / engines * (speed.each + speed.latency / speed.at_once)
+
+    def training(trainers: int) -> float:
+        return speed.train * (tokens + asked) / trainers
+
+    sampled, trained = sampling(ranks), training(ranks)
+    seconds = float(sampled.max()) + trained
+    busy = float(sampled.sum()) + ranks * trained
+    if method.off_policy:
+        for engines in {ranks * n // 8 for n in range(1, 8)} - {0}:
+            sampled, trained = sampling(engines), training(ranks - engines)
+            if (longer := max(float(sampled.max()), trained)) < seconds:
+                seconds, busy = longer, float(sampled.sum()) + (ranks - engines) * trained
+    seconds += speed.fixed
+    signal = method.kept_mixed / (method.kept_tokens if method.refill else 1.0)
+    return Step(seconds, 1 - busy / (ranks * seconds), mixed * signal * len(groups))
+
+
+def shares(groups: Sequence[Group], engines: int, balanced: bool) -> list[list[int]]:
+    """Lengths per engine: in turn, or to the one that has least. A group goes to several engines
+    where there are more engines than groups."""
+    parts = [part for g in groups for part in np.array_split(g, max(1, engines // len(groups)))]
+    taken: list[list[int]] = [[] for _ in range(engines)]
+    load = np.zeros(engines)
+    for i, part in enumerate(parts):
+        to = int(load.argmin()) if balanced else i % engines
+        taken[to] += part.tolist()
+        load[to] += part.sum()
+    return taken
+
+
+METHODS = {
+    "plain": Method(),
+    "gate": Method(kept_mixed=0.79, kept_tokens=0.47, predictions=0.045),
+    "gate, refill": Method(kept_mixed=0.79, kept_tokens=0.47, predictions=0.045, refill=True),
+    "cutoff": Method(cut=0.98),
+    "balanced": Method(balanced=True),
+    "one step off": Method(off_policy=True),
+    "gate, cutoff, balanced, one step off": Method(
+        kept_mixed=0.79, kept_tokens=0.47, predictions=0.045, cut=0.98, refill=True,
+        balanced=True, off_policy=True,
+    ),
+}  # fmt: skip
+"""The gate is that of experiments/claim: masa_calibrated_family."""
+
+
+def groups_of(run: Run) -> list[list[Group]]:
+    """Solution lengths per prompt of every training step."""
+    rows = run.rollouts[(run.rollouts["split"] == "train") & (run.rollouts["kind"] == "solution")]
+    return [
+        [g["tokens"].to_numpy() for _, g in step.groupby("prompt_id", sort=False)]
+        for _, step in rows.groupby("step")
+    ]
+
+
+def drawn(args: argparse.Namespace, rng: np.random.Generator) -> list[list[Group]]:
+    """Steps of log-normal lengths; half of the variance of their logarithm is the prompt's."""
+    spread = args.sigma / np.sqrt(2)
+    steps = []
+    for _ in range(args.steps):
+        medians = args.median * np.exp(rng.normal(0, spread, args.prompts))
+        lengths = medians[:, None] * np.exp(rng.normal(0, spread, (args.prompts, args.group)))
+        steps.append(list(np.clip(lengths, 1, args.limit).astype(np.int64)))
+    return steps
+
+
+def table(steps: Sequence[Sequence[Group]], gpus: Sequence[int], speed: Speed, mixed: float) -> str:
+    """Step time, idle share, and seconds per mixed group beside the plain step."""
+    lines = [["GPUs", "", "seconds", "idle", "seconds per mixed group, plain / this"]]
+    for ranks in gpus:
+        plain = None
+        for name, method in METHODS.items():
+            rng = np.random.default_rng(0)
+            made = [simulate(step, ranks, speed, method, mixed, rng) for step in steps]
+            seconds = float(np.mean([step.seconds for step in made]))
+            each = seconds / float(np.mean([step.mixed for step in made]))
+            plain = plain or each
+            idle = np.mean([step.idle for step in made])
+            lines.append([f"{ranks}", name, f"{seconds:.3g}", f"{idle:.2f}", f"{plain / each:.2f}"])
+    return markdown_table(lines)
+
+
+def check(run: Run, ranks: int) -> str:
+    """Speeds from the odd steps of a run, and the error on the even ones."""
+    metrics = pd.read_csv(run.path / "timings.csv").groupby("step").last()
+    steps = groups_of(run)
+    rows = []
+    for number, groups in enumerate(steps, 1):
+        sizes = [sum(map(len, groups[i::ranks])) for i in range(ranks)]
+        longest = [max(int(g.max()) for g in groups[i::ranks]) for i in range(ranks)]
+        tokens = [sum(int(g.sum()) for g in groups[i::ranks]) for i in range(ranks)]
+        at = int(np.argmax(tokens))
+        time = metrics.loc[number]
+        rows.append([longest[at], tokens[at], time["timing_s/generate"],
+                     time["timing_s/update"], time["timing_s/step"], sizes[at]])  # fmt: skip
+    data = np.array(rows)
+    odd, even = data[::2], data[1::2]
+    fit = np.linalg.lstsq(odd[:, :2], odd[:, 2], rcond=None)[0]
+    train = float((odd[:, 3] * odd[:, 1]).sum() / (odd[:, 1] ** 2).sum())
+    fixed = float((odd[:, 4] - odd[:, 2] - odd[:, 3]).mean())
+    speed = Speed(float(fit[0]), float(fit[1]), train, fixed, int(data[:, 5].max()))
+    expected = even[:, :2] @ fit + train * even[:, 1] + fixed
+    error = expected.sum() / even[:, 4].sum() - 1
+    typical = np.median(np.abs(expected / even[:, 4] - 1))
+    return (
+        f"{speed}\n{ranks} ranks, {len(even)} steps: {even[:, 4].mean():.3f} s measured, "
+        f"{expected.mean():.3f} s simulated ({error:+.1%}; median error of a step {typical:.1%})"
+    )
+
+
+def main() -> None:
+    """Print the table, or the check."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", type=Path, help="whose lengths are taken")
+    parser.add_argument("--check", action="store_true", help="against the run's own steps")
+    parser.add_argument("--ranks", type=int, default=1, help="of the run, with --check")
+    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
+    parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--group", type=int, default=16)
+    parser.add_argument("--median", type=float, default=2000)
+    parser.add_argument("--sigma", type=float, default=1.0)
+    parser.add_argument("--limit", type=int, default=8192)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--mixed", type=float, default=0.3, help="share of mixed groups")
+    parser.add_argument("--latency", type=float, default=0.012, help="of a decoding step (s)")
+    parser.add_argument("--each", type=float, default=5e-5, help="more per sequence (s)")
+    parser.add_argument("--train", type=float, default=1.6e-4, help="of an update per token (s)")
+    parser.add_argument("--fixed", type=float, default=5.0, help="of a step (s)")
+    parser.add_argument("--at-once", type=int, default=256, help="sequences per engine")
+    args = parser.parse_args()
+    run = load_run(args.run) if args.run else None
+    if args.check:
+        if run is None:
+            parser.error("--check needs a run")
+        print(check(run, args.ranks))
+        return
+    steps = groups_of(run) if run else drawn(args, np.random.default_rng(0))
+    speed = Speed(args.latency, args.each, args.train, args.fixed, args.at_once)
+    print(table(steps, args.gpus, speed, args.mixed))
+
+
+if __name__ == "__main__":
+    main()

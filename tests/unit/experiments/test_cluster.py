@@ -1,0 +1,94 @@
+"""The simulated cluster beside closed forms."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.cluster.cluster import METHODS, Method, Speed, simulate
+
+SPEED = Speed(latency=0.01, each=0.001, train=1e-4, fixed=2.0)
+ROOT = Path(__file__).parents[3]
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_sequences_that_start_together():
+    assert SPEED.decoding([]) == 0
+    assert SPEED.decoding([50] * 8) == pytest.approx(50 * (0.01 + 0.001 * 8))
+    # each decoding step costs its latency once, and every token its share
+    lengths = np.random.default_rng(1).integers(1, 500, 40).tolist()
+    together = 0.01 * max(lengths) + 0.001 * sum(lengths)
+    assert SPEED.decoding(lengths) == pytest.approx(together)
+    assert SPEED.decoding(lengths[::-1]) == pytest.approx(together)
+
+
+def test_sequences_that_wait_for_others():
+    lengths = [30, 10, 20, 40]
+    alone = replace(SPEED, at_once=1)
+    assert alone.decoding(lengths) == pytest.approx(sum(lengths) * (0.01 + 0.001))
+    # 30 and 10, then 20 beside the rest of 30, then 40
+    two = replace(SPEED, at_once=2)
+    steps = [(10, 2), (20, 2), (40, 1)]
+    assert two.decoding(lengths) == pytest.approx(sum(n * (0.01 + 0.001 * b) for n, b in steps))
+
+
+GROUPS = [np.full(4, 100), np.full(4, 200), np.full(4, 300), np.full(4, 400)]
+
+
+def step(ranks, method=METHODS["plain"], groups=GROUPS, speed=SPEED):
+    return simulate(groups, ranks, speed, method, 0.5, rng())
+
+
+def test_a_plain_step():
+    one = step(1)
+    assert one.seconds == pytest.approx(0.01 * 400 + 0.001 * 4000 + 1e-4 * 4000 + 2)
+    assert one.mixed == 2 and one.idle == pytest.approx(2 / one.seconds)
+    four = step(4)
+    assert four.seconds == pytest.approx(0.01 * 400 + 0.001 * 1600 + 1e-4 * 1000 + 2)
+    busy = 0.01 * 250 + 0.001 * 1000 + 1e-4 * 1000
+    assert four.idle == pytest.approx(1 - busy / four.seconds)
+    # more engines than prompts: a group is split
+    assert step(8).seconds == pytest.approx(0.01 * 400 + 0.001 * 800 + 1e-4 * 500 + 2)
+
+
+def test_what_each_method_saves():
+    plain = step(2)
+    # 100 + 300 and 200 + 400, or 100 + 400 and 200 + 300
+    assert step(2, Method(balanced=True)).seconds < plain.seconds
+    halved = step(2, Method(cut=0.5))
+    assert halved.seconds < plain.seconds and halved.mixed == plain.mixed
+    split = step(2, Method(off_policy=True), speed=replace(SPEED, train=2e-3)).seconds
+    assert split == pytest.approx(max(0.01 * 400 + 0.001 * 4000, 2e-3 * 4000) + 2)
+    # a single GPU cannot be split
+    assert step(1, Method(off_policy=True)) == step(1)
+    asked = step(2, Method(predictions=0.1))
+    assert asked.seconds - plain.seconds == pytest.approx(200 * (0.001 + 0.01 / 256 + 1e-4))
+
+
+def test_a_gate_and_what_takes_the_place_of_skipped_prompts():
+    groups = [np.full(4, 100)] * 2000
+    plain = step(1, groups=groups)
+    gate = step(1, Method(kept_mixed=0.8, kept_tokens=0.5), groups)
+    assert gate.mixed == pytest.approx(0.8 * plain.mixed)
+    assert gate.seconds / plain.seconds == pytest.approx(0.5, rel=0.05)
+    refill = step(1, Method(kept_mixed=0.8, kept_tokens=0.5, refill=True), groups)
+    assert refill.seconds == pytest.approx(plain.seconds)
+    assert refill.mixed == pytest.approx(1.6 * plain.mixed)
+
+
+@pytest.mark.parametrize("arguments", [["--steps", "2", "--prompts", "16"], ["--check"]])
+def test_the_command(arguments):
+    script = ROOT / "experiments" / "cluster" / "cluster.py"
+    stored = ROOT / "experiments" / "stored" / "grpo-seed0"
+    run = [stored] if "--check" in arguments else []
+    made = subprocess.run(
+        [sys.executable, script, *run, *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    assert made.returncode == 0, made.stderr
+    assert ("simulated" if run else "| 512  | plain") in made.stdout
