@@ -109,17 +109,20 @@ def draw(points: Sequence[Point], path: Path) -> None:
         figure = canvas(3.2)
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, xs in ((left, "zero_variance"), (right, "learning")):
-            for p in points:
+            for i, p in enumerate(sorted(points, key=lambda p: float(getattr(p, xs)))):
                 x, ratio = getattr(p, xs), p.ratio
                 axes.plot([x], [ratio["mean"]], "o", color="C0")
                 if ratio["low"] is not None:
                     axes.plot([x, x], [ratio["low"], ratio["high"]], "-", color="C0")
                 axes.annotate(
-                    p.name.replace("_", " "), (x, ratio["mean"]), (5, 4), fontsize=7,
+                    # points lie close together
+                    p.name.replace("_", " "), (x, 2.9), (-3, -10 * i), fontsize=7, ha="right",
                     textcoords="offset points",
                 )  # fmt: skip
             axes.axhline(1, color="0.6", lw=0.8)
-            axes.margins(x=0.2)
+            axes.margins(x=0.25)
+            # intervals of two seeds go far beyond
+            axes.set_ylim(0, 3)
         shares = np.linspace(0.05, 0.95, 181)
         gate = [float(np.mean([p.gate[name] for p in points])) for name in GATE]
         left.plot(shares, formula(shares, *gate), "--", color="0.4", label="the formula")
