@@ -112,7 +112,7 @@ BY_FAMILY = {
     "counts": {"_target_": "masa.algorithm.gates.CountsGate", "key": ["family"]},
     "value": {
         "_target_": "masa.algorithm.value_gate.ValueGate", "key": ["family"], "group_size": G,
-        "min_evidence": 12, "window": 64,
+        "min_evidence": 12, "window": 64, "min_kept": 0.9,
     },
 }  # fmt: skip
 

@@ -20,7 +20,10 @@ PREDICTIONS = {
 
 def controller(min_gain=0.0, **settings):
     target = "masa.algorithm.value_gate.ValueGate"
-    node = {"enabled": True, "_target_": target, "group_size": G, "min_gain": min_gain, **settings}
+    node = {
+        "enabled": True, "_target_": target, "group_size": G, "min_gain": min_gain,
+        "min_kept": 0.9, **settings,
+    }  # fmt: skip
     config = algorithm(
         group_size=G, response_limit=400, gate=node,
         control={"audit_fraction": 0.05, "start_step": 5, "window": 64, "min_evidence": 16},
