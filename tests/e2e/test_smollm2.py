@@ -45,20 +45,24 @@ def test_it_knows_what_the_model_knows(folder):
 
 
 def test_a_rollout_and_its_update(folder, tmp_path):
+    # untrained it solves nothing in so few tokens
+    reward = "def brevity(completions, **columns):\n    return [-len(c) for c in completions]\n"
+    (tmp_path / "brief.py").write_text(reward)
     settings = """model=hub model.gradient_checkpointing=true model.lora.rank=8 optimizer.lr=1e-4
         task=gym task.datasets=[{name:chain_sum}] task.train_size=64 task.validation_size=4
         algorithm=masa algorithm.group_size=4 algorithm.meta.group_size=2
         algorithm.response_limit=96 algorithm.meta.response_limit=96 algorithm.meta.min_length=8
         trainer.prompts_per_rollout=4 trainer.max_rollouts=2 trainer.val_every=2
-        trainer.val_samples=1 trainer.val_meta_samples=0 trainer.precision=bf16-mixed
+        trainer.val_samples=2 trainer.val_meta_samples=0 trainer.precision=bf16-mixed
         trainer.logprob_tolerance=5 trainer.logprob_mean_tolerance=0.05
-        engine.dtype=bfloat16 engine.max_num_seqs=32""".split()
+        engine.dtype=bfloat16 engine.max_num_seqs=32 task.reward_format=text
+        +task.rewards.brevity={_target_:brief.brevity,weight:0.001}""".split()
     command = [sys.executable, "-m", "masa.train", *settings, f"model.name={folder}"]
     made = subprocess.run(
-        [*command, f"hydra.run.dir={tmp_path}"], cwd=ROOT, capture_output=True, text=True
+        [*command, "hydra.run.dir=run"], cwd=tmp_path, capture_output=True, text=True
     )
     assert made.returncode == 0, made.stderr
-    metrics = pd.read_csv(tmp_path / "metrics.csv")
+    metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert (metrics["step"] == 2).any() and metrics["completions/total_tokens"].max() > 100
     differ = metrics["sampling/sampling_logp_difference/mean"].dropna()
     assert len(differ) and differ.max() < 0.05
