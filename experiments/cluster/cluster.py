@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.optimize import nnls
 
 from masa.analysis.load import Run, load_run
 from masa.markdown import markdown_table
@@ -77,7 +78,7 @@ class Method:
 
     kept_mixed: float = 1.0
     """Share of the mixed groups that the gate keeps."""
-    kept_tokens: float = 1.0
+    kept_prompts: float = 1.0
     """Share of the prompts that it keeps; they cost as much as the others."""
     predictions: float = 0.0
     """Tokens of predictions over solution tokens without a gate."""
@@ -106,7 +107,7 @@ def simulate(
         mixed: share of the groups that have a gradient.
         rng: chooses what is kept.
     """
-    keep = 1.0 if method.refill else method.kept_tokens
+    keep = 1.0 if method.refill else method.kept_prompts
     kept = [group for group in groups if rng.random() < keep] or [groups[0]]
     limit = np.quantile(np.concatenate(list(groups)), method.cut)
     lengths = [np.minimum(group, limit).astype(int) for group in kept]
@@ -116,7 +117,7 @@ def simulate(
     # a prediction is short beside a solution: what it costs is its tokens, evenly
     asked = method.predictions * sum(int(group.sum()) for group in groups)
     if method.refill:
-        asked /= method.kept_tokens
+        asked /= method.kept_prompts
 
     def sampling(engines: int) -> Floats:
         decoding = [speed.decoding(share) for share in shares(lengths, engines, method.balanced)]
@@ -134,7 +135,7 @@ def simulate(
             if (longer := max(float(sampled.max()), trained)) < seconds:
                 seconds, busy = longer, float(sampled.sum()) + (ranks - engines) * trained
     seconds += speed.fixed
-    signal = method.kept_mixed / (method.kept_tokens if method.refill else 1.0)
+    signal = method.kept_mixed / (method.kept_prompts if method.refill else 1.0)
     return Step(seconds, 1 - busy / (ranks * seconds), mixed * signal * len(groups))
 
 
@@ -151,28 +152,28 @@ def shares(groups: Sequence[Group], engines: int, balanced: bool) -> list[list[i
     return taken
 
 
+GATE = Method(kept_mixed=0.79, kept_prompts=0.47, predictions=0.045)
+"""That of experiments/claim: masa_calibrated_family."""
 METHODS = {
     "plain": Method(),
-    "gate": Method(kept_mixed=0.79, kept_tokens=0.47, predictions=0.045),
-    "gate, refill": Method(kept_mixed=0.79, kept_tokens=0.47, predictions=0.045, refill=True),
+    "gate": GATE,
+    "gate, refill": replace(GATE, refill=True),
     "cutoff": Method(cut=0.98),
     "balanced": Method(balanced=True),
     "one step off": Method(off_policy=True),
-    "gate, cutoff, balanced, one step off": Method(
-        kept_mixed=0.79, kept_tokens=0.47, predictions=0.045, cut=0.98, refill=True,
-        balanced=True, off_policy=True,
+    "gate, refill, cutoff, balanced, one step off": replace(
+        GATE, refill=True, cut=0.98, balanced=True, off_policy=True
     ),
-}  # fmt: skip
-"""The gate is that of experiments/claim: masa_calibrated_family."""
+}
 
 
-def groups_of(run: Run) -> list[list[Group]]:
+def groups_of(run: Run) -> dict[int, list[Group]]:
     """Solution lengths per prompt of every training step."""
     rows = run.rollouts[(run.rollouts["split"] == "train") & (run.rollouts["kind"] == "solution")]
-    return [
-        [g["tokens"].to_numpy() for _, g in step.groupby("prompt_id", sort=False)]
-        for _, step in rows.groupby("step")
-    ]
+    return {
+        int(step): [g["tokens"].to_numpy() for _, g in part.groupby("prompt_id", sort=False)]
+        for step, part in rows.groupby("step")
+    }
 
 
 def drawn(args: argparse.Namespace, rng: np.random.Generator) -> list[list[Group]]:
@@ -202,31 +203,31 @@ def table(steps: Sequence[Sequence[Group]], gpus: Sequence[int], speed: Speed, m
     return markdown_table(lines)
 
 
+def fitted(steps: Sequence[Sequence[Group]], times: pd.DataFrame, ranks: int) -> Speed:
+    """The speeds under which simulated steps are nearest to measured ones, none below 0."""
+    slowest = [max(shares(groups, ranks, False), key=sum) for groups in steps]
+    work = np.array([[max(share), sum(share)] for share in slowest], float)
+    trained = np.array([sum(int(g.sum()) for g in groups) / ranks for groups in steps])
+    latency, each = nnls(work, times["timing_s/generate"].to_numpy())[0].tolist()
+    (train,) = nnls(trained[:, None], times["timing_s/update"].to_numpy())[0].tolist()
+    rest = times["timing_s/step"] - times["timing_s/generate"] - times["timing_s/update"]
+    return Speed(latency, each, train, float(rest.mean()), max(map(len, slowest)))
+
+
 def check(run: Run, ranks: int) -> str:
-    """Speeds from the odd steps of a run, and the error on the even ones."""
-    metrics = pd.read_csv(run.path / "timings.csv").groupby("step").last()
+    """Speeds from the odd steps of a run of plain GRPO, and the error of simulated even ones."""
+    times = pd.read_csv(run.path / "timings.csv").groupby("step").last()
     steps = groups_of(run)
-    rows = []
-    for number, groups in enumerate(steps, 1):
-        sizes = [sum(map(len, groups[i::ranks])) for i in range(ranks)]
-        longest = [max(int(g.max()) for g in groups[i::ranks]) for i in range(ranks)]
-        tokens = [sum(int(g.sum()) for g in groups[i::ranks]) for i in range(ranks)]
-        at = int(np.argmax(tokens))
-        time = metrics.loc[number]
-        rows.append([longest[at], tokens[at], time["timing_s/generate"],
-                     time["timing_s/update"], time["timing_s/step"], sizes[at]])  # fmt: skip
-    data = np.array(rows)
-    odd, even = data[::2], data[1::2]
-    fit = np.linalg.lstsq(odd[:, :2], odd[:, 2], rcond=None)[0]
-    train = float((odd[:, 3] * odd[:, 1]).sum() / (odd[:, 1] ** 2).sum())
-    fixed = float((odd[:, 4] - odd[:, 2] - odd[:, 3]).mean())
-    speed = Speed(float(fit[0]), float(fit[1]), train, fixed, int(data[:, 5].max()))
-    expected = even[:, :2] @ fit + train * even[:, 1] + fixed
-    error = expected.sum() / even[:, 4].sum() - 1
-    typical = np.median(np.abs(expected / even[:, 4] - 1))
+    odd, even = list(steps)[::2], list(steps)[1::2]
+    speed = fitted([steps[n] for n in odd], times.loc[odd], ranks)
+    rng = np.random.default_rng(0)
+    made = [simulate(steps[n], ranks, speed, Method(), 0.0, rng).seconds for n in even]
+    measured = times.loc[even, "timing_s/step"].to_numpy()
+    error = sum(made) / measured.sum() - 1
+    typical = np.median(np.abs(made / measured - 1))
     return (
-        f"{speed}\n{ranks} ranks, {len(even)} steps: {even[:, 4].mean():.3f} s measured, "
-        f"{expected.mean():.3f} s simulated ({error:+.1%}; median error of a step {typical:.1%})"
+        f"{speed}\n{ranks} ranks, {len(even)} steps: {measured.mean():.3f} s measured, "
+        f"{np.mean(made):.3f} s simulated ({error:+.1%}; median error of a step {typical:.1%})"
     )
 
 
@@ -256,7 +257,7 @@ def main() -> None:
             parser.error("--check needs a run")
         print(check(run, args.ranks))
         return
-    steps = groups_of(run) if run else drawn(args, np.random.default_rng(0))
+    steps = list(groups_of(run).values()) if run else drawn(args, np.random.default_rng(0))
     speed = Speed(args.latency, args.each, args.train, args.fixed, args.at_once)
     print(table(steps, args.gpus, speed, args.mixed))
 

@@ -137,7 +137,7 @@ def baseline_index(methods: Sequence[Method], name: str | None = None) -> int:
 def varied(methods: Sequence[Method]) -> pd.DataFrame:
     """The settings in which the methods differ, one row per method; columns are shortened keys."""
     table = pd.DataFrame([_settings(method.runs[0]) for method in methods], dtype=object)
-    table = table.drop(columns="algorithm.name", errors="ignore")
+    table = table.where(table.notna(), None).drop(columns="algorithm.name", errors="ignore")
     differing = [name for name in table if table[name].map(repr).nunique() > 1]
     tails = pd.Series([name.rpartition(".")[2] for name in differing], dtype=object)
     short = [

@@ -67,13 +67,17 @@ def hydra_main(
     if not {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
         try:
             with hydra.initialize_config_dir(folder, version_base="1.3"):
+                described = False
                 for combination in sweep.combinations(config_name, overrides):
                     # only a job has a directory; what lies there is checked when it starts
                     cfg = hydra.compose(config_name, [*combination, "++output_dir=."])
                     if (text := describe(cfg)) is not None:
-                        print(text)
-                        return
+                        described = True
+                        print(f"{' '.join(combination)}\n\n{text}\n" if sweeps else text)
+                        continue
                     check(cfg)
+                if described:
+                    return
                 if sweeps:
                     directory = sweep.sweep_directory(config_name, overrides)
                     sys.argv.append(f"hydra.sweep.dir={quoted_path(str(directory))}")

@@ -19,7 +19,7 @@ from masa.config import RunConfig
 from masa.markdown import markdown_table
 from masa.rollout.packing import chosen_layout
 from masa.training.logprobs import CHUNK_ELEMENTS
-from masa.training.memory import size_text
+from masa.training.memory import moments, size_text
 from masa.training.models import Model
 
 GPUS = (24, 48, 80, 141)
@@ -33,12 +33,17 @@ class Shapes:
     """Of a policy: parameters, and the bytes that its forward pass keeps for the backward pass."""
 
     parameters: int
+    weights: int
+    """Bytes of the parameters."""
     trained: int
+    """Bytes of those of them with a gradient."""
     layers: int
     largest_layer: int
     """Parameters of the decoder layer that has most; FSDP2 gathers one layer at a time."""
     root: int
     """Parameters outside the decoder layers."""
+    head: int
+    """Parameters of the output head, where they have a gradient; else 0."""
     vocabulary: int
     hidden: int
     kept: tuple[float, float]
@@ -68,8 +73,10 @@ def shapes_of(policy: Any, compute: torch.dtype) -> Shapes:
     decoder, config = policy.get_decoder(), policy.config.get_text_config()
     layers = list(decoder.layers)
     sizes = [sum(p.numel() for p in layer.parameters()) for layer in layers]
-    count = sum(p.numel() for p in policy.parameters())
-    trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    parameters = list(policy.parameters())
+    count, weights = sum(p.numel() for p in parameters), sum(p.nbytes for p in parameters)
+    trained = sum(p.nbytes for p in parameters if p.requires_grad)
+    head = [p for p in policy.get_output_embeddings().parameters() if p.requires_grad]
     checkpointing = policy.is_gradient_checkpointing
     policy.gradient_checkpointing_disable()
     # shapes on a device with the attention kernels of a real one, which `meta` lacks
@@ -81,10 +88,12 @@ def shapes_of(policy: Any, compute: torch.dtype) -> Shapes:
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shapes(
         parameters=count,
+        weights=weights,
         trained=trained,
         layers=len(layers),
         largest_layer=max(sizes),
         root=count - sum(sizes),
+        head=sum(p.numel() for p in head),
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
         kept=(short / PROBED - quadratic * PROBED, quadratic),
@@ -140,17 +149,17 @@ class Plan:
     """Tokens of the longest sequence."""
     cache: float
     """The engine's cache for one of these."""
-    share: float
-    """Of a GPU's memory that the engine takes, weights included."""
+    share: float | None
+    """Of a GPU's memory that the engine takes, weights included; null: what is free."""
     tokens: Mapping[str, int]
 
     def on(self, memory: float) -> tuple[bool, int]:
         """Whether an update fits into `memory`, and how many of the longest sequences fit into the
         engine at once, none where its share is not free."""
-        always = sum(self.always.values())
-        engine = self.share * memory - sum(self.rollout.values())
-        sequences = int(engine // self.cache) if always + self.share * memory < memory else 0
-        return always + sum(self.update.values()) < memory, max(0, sequences)
+        free = memory - sum(self.always.values())
+        taken = free if self.share is None else self.share * memory
+        room = taken - sum(self.rollout.values()) if taken <= free else 0.0
+        return sum(self.update.values()) < free, max(0, int(room // self.cache))
 
 
 def plan(config: RunConfig, model: Model, path: Path) -> Plan:
@@ -169,17 +178,14 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
         algorithm.response_limit, algorithm.meta.response_limit * bool(algorithm.meta.group_size)
     )
     shards = strategy.shards
-    always = {"weights": shapes.parameters * dtype.itemsize / shards}
+    always = {"weights": shapes.weights / shards}
     if strategy.distributed:
         # the next layer is gathered while one computes
         always["gathered"] = (2 * shapes.largest_layer + shapes.root) * compute.itemsize
     elif compute != dtype:
-        always[f"copy in {str(compute).removeprefix('torch.')}"] = (
-            shapes.parameters * compute.itemsize
-        )
-    moments = 4 if algorithm.bc.mode == "separate" else 2
-    always["AdamW"] = moments * shapes.trained * dtype.itemsize / shards
-    if algorithm.kl_beta > 0 and shapes.trained == shapes.parameters:
+        always["copy in bfloat16"] = shapes.parameters * compute.itemsize
+    always["AdamW"] = moments(algorithm.bc) * shapes.trained / shards
+    if algorithm.kl_beta > 0 and shapes.trained == shapes.weights:
         always["KL reference"] = always["weights"]
     micro_batch = max(trainer.micro_batch_tokens, longest)
     packed = chosen_layout(trainer.packing, attention) == "packed"
@@ -188,23 +194,25 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
         # such rows need no mask
         shapes = replace(shapes, kept=(shapes.kept[0], 0.0))
     training = {
-        "gradients": shapes.trained * dtype.itemsize / shards,
+        "gradients": shapes.trained / shards,
         "activations": shapes.activations(micro_batch // row, row, compute.itemsize),
         "logits": _logits(shapes, micro_batch),
     }
     engine, parts = config.engine or {}, config.ranks_per_engine
     element = getattr(torch, engine.get("dtype", "float32")).itemsize
+    share = engine.get("gpu_memory_utilization")
     rollout = {"engine's weights": shapes.parameters * element / parts}
+    if share is None:
+        # this engine keeps them while the policy is trained
+        always, rollout = always | rollout, {}
     sequence = longest * shapes.cache * element / parts
-    share = engine.get("gpu_memory_utilization", 1.0)
     return Plan(always, training, rollout, longest, sequence, share, _tokens(config))
 
 
 def _logits(shapes: Shapes, tokens: int) -> float:
     """Logits of a chunk of tokens and their gradient, and the head's gradient, in float32."""
     rows = min(tokens, max(1, CHUNK_ELEMENTS // shapes.vocabulary))
-    head = shapes.hidden if shapes.trained == shapes.parameters else 0
-    return 4.0 * shapes.vocabulary * (2 * rows + head)
+    return 4.0 * (2 * rows * shapes.vocabulary + shapes.head)
 
 
 def _tokens(config: RunConfig) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from masa.config import BCConfig
 from masa.training.module import MasaModule
 from masa.training.sharding import local_bytes
 
@@ -35,9 +36,8 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any] | None) -> str:
     assert policy is not None
     weights, trained = local_bytes(policy), local_bytes(policy, trained=True)
     dtype = str(next(policy.parameters()).dtype).removeprefix("torch.")
-    moments = 2 * (2 if module.algorithm.bc.mode == "separate" else 1)
     parts = [f"policy {size_text(weights)} ({dtype})", f"gradients {size_text(trained)}"]
-    parts.append(f"AdamW {size_text(moments * trained)}")
+    parts.append(f"AdamW {size_text(moments(module.algorithm.bc) * trained)}")
     if module.reference is not None:
         parts.append(f"reference {size_text(local_bytes(module.reference))}")
     if engine is None:
@@ -52,6 +52,11 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any] | None) -> str:
     elif "kv_cache_gib" in engine:
         parts.append(f"KV cache {engine['kv_cache_gib']} GiB")
     return f"memory per device: {', '.join(parts)}"
+
+
+def moments(cloning: BCConfig) -> int:
+    """Numbers that AdamW keeps per trained parameter."""
+    return 4 if cloning.mode == "separate" else 2
 
 
 def size_text(count: float) -> str:

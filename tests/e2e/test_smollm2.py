@@ -28,7 +28,7 @@ def test_it_is_not_written_over(folder):
     again = subprocess.run(
         [sys.executable, ROOT / "scripts" / "smollm2.py", folder], capture_output=True, text=True
     )
-    assert again.returncode == 1 and "holds a model already" in again.stderr
+    assert again.returncode == 1 and "exists already" in again.stderr
 
 
 def test_it_knows_what_the_model_knows(folder):

@@ -36,7 +36,7 @@ def curve(
     seed: int,
     rights: dict[int, int],
     tokens: int = 100,
-    setting: float = 0.0,
+    setting: float | None = 0.0,
 ) -> Path:
     """Held-out accuracy `rights[step]` / 8, two training solutions of `tokens` tokens a step."""
     rows: Rows = []
@@ -90,6 +90,13 @@ def test_a_setting_that_came_later_makes_no_other_method(tmp_path: Path) -> None
         (path / "config.yaml").write_text(yaml.safe_dump(config))
     (method,) = load_sweep(tmp_path)
     assert (method.label, method.seeds) == ("masa", [0, 1, 2])
+
+
+def test_null_is_named_beside_other_values(tmp_path: Path) -> None:
+    for setting in (None, 5):
+        curve(tmp_path, "masa", 0, {0: 1, 2: 4}, setting=setting)
+    labels = [method.label for method in load_sweep(tmp_path)]
+    assert sorted(labels) == ["masa, coef=5", "masa, coef=None"]
 
 
 def planned(path: Path, rollouts: int) -> Path:

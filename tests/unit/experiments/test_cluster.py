@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from experiments.cluster.cluster import METHODS, Method, Speed, simulate
+from experiments.cluster.cluster import METHODS, Method, Speed, fitted, simulate
 
 SPEED = Speed(latency=0.01, each=0.001, train=1e-4, fixed=2.0)
 ROOT = Path(__file__).parents[3]
@@ -74,12 +75,30 @@ def test_what_each_method_saves():
 def test_a_gate_and_what_takes_the_place_of_skipped_prompts():
     groups = [np.full(4, 100)] * 2000
     plain = step(1, groups=groups)
-    gate = step(1, Method(kept_mixed=0.8, kept_tokens=0.5), groups)
+    gate = step(1, Method(kept_mixed=0.8, kept_prompts=0.5), groups)
     assert gate.mixed == pytest.approx(0.8 * plain.mixed)
     assert gate.seconds / plain.seconds == pytest.approx(0.5, rel=0.05)
-    refill = step(1, Method(kept_mixed=0.8, kept_tokens=0.5, refill=True), groups)
+    refill = step(1, Method(kept_mixed=0.8, kept_prompts=0.5, refill=True), groups)
     assert refill.seconds == pytest.approx(plain.seconds)
     assert refill.mixed == pytest.approx(1.6 * plain.mixed)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_speeds_are_told_from_steps(ranks):
+    lengths = np.random.default_rng(2)
+    steps = [[lengths.integers(1, 400, 4) for _ in range(6)] for _ in range(40)]
+    rows = []
+    for groups in steps:
+        total = step(ranks, groups=groups).seconds
+        update = SPEED.train * sum(int(g.sum()) for g in groups) / ranks
+        rows.append({"timing_s/generate": total - update - 2, "timing_s/update": update,
+                     "timing_s/step": total})  # fmt: skip
+    made = fitted(steps, pd.DataFrame(rows), ranks)
+    assert made.train == pytest.approx(SPEED.train) and made.fixed == pytest.approx(SPEED.fixed)
+    # the engine that takes longest need not be the one with most tokens
+    assert made.each == pytest.approx(SPEED.each, rel=0.25)
+    again = [step(ranks, groups=groups, speed=made).seconds for groups in steps]
+    assert np.mean(again) == pytest.approx(np.mean([r["timing_s/step"] for r in rows]), rel=0.03)
 
 
 @pytest.mark.parametrize("arguments", [["--steps", "2", "--prompts", "16"], ["--check"]])

@@ -54,12 +54,16 @@ def test_what_a_forward_pass_keeps(tmp_path, family, rank):
     real = model.load(folder).train()
     shapes = shapes_of(model.load(folder, weights=False), torch.float32)
     assert shapes.parameters == sum(p.numel() for p in real.parameters())
-    assert shapes.trained == sum(p.numel() for p in real.parameters() if p.requires_grad)
+    assert shapes.weights == sum(p.nbytes for p in real.parameters())
+    assert shapes.trained == sum(p.nbytes for p in real.parameters() if p.requires_grad)
     assert shapes.activations(1, 700, 4) == pytest.approx(kept_by(real, 700), rel=0.03)
 
 
 def test_recomputed_layers_keep_their_input():
-    made = Shapes(0, 0, 10, 0, 0, 0, 8, (1000.0, 0.5), True, 0, "sdpa")
+    made = Shapes(
+        parameters=0, weights=0, trained=0, layers=10, largest_layer=0, root=0, head=0,
+        vocabulary=0, hidden=8, kept=(1000.0, 0.5), checkpointing=True, cache=0, attention="sdpa",
+    )  # fmt: skip
     whole = 1000.0 * 60 + 0.5 * 60**2
     assert replace(made, checkpointing=False).activations(2, 60, 2) == 2 * whole
     assert made.activations(2, 60, 2) == 2 * (10 * 8 * 2 * 60 + 2 * whole / 10)
@@ -84,6 +88,24 @@ def test_shards_lora_and_a_reference(tmp_path):
     adapter = plan(config("algorithm=grpo"), HubModel(str(folder), lora=LoraConfig(rank=2)), folder)
     assert adapter.always["AdamW"] < 8 * count / 4
     assert adapter.update["logits"] < one.update["logits"]
+
+
+def test_an_adapter_beside_weights_in_bfloat16(tmp_path):
+    folder = model_folder(tmp_path)
+    model = HubModel(str(folder), dtype="bfloat16", lora=LoraConfig(rank=2))
+    real = model.load(folder)
+    adapter = sum(p.nbytes for p in real.parameters() if p.requires_grad)
+    made = plan(config("algorithm=grpo"), model, folder)
+    assert made.update["gradients"] == adapter and made.always["AdamW"] == 2 * adapter
+    assert made.always["weights"] == sum(p.nbytes for p in real.parameters())
+
+
+def test_an_engine_that_keeps_its_weights_takes_what_is_free(tmp_path):
+    folder = model_folder(tmp_path)
+    made = plan(config("engine=hf"), HubModel(str(folder)), folder)
+    assert made.always["engine's weights"] > 0 and not made.rollout
+    free = GIB - sum(made.always.values())
+    assert made.on(GIB) == (sum(made.update.values()) < free, int(free // made.cache))
 
 
 def test_attention_kernels_of_a_gpu_alone(tmp_path):
@@ -133,6 +155,14 @@ def test_a_plan_needs_no_weights_and_leaves_no_directory(tmp_path):
     assert made.returncode == 0, made.stderr
     assert "| weights " in made.stdout and "| solutions " in made.stdout
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_plan_of_a_sweep_shows_each_value(tmp_path):
+    limits = ["trainer.micro_batch_tokens=1024,4096", "hydra.sweep.dir=sweep"]
+    made = planned(tmp_path, "plan=true", "-m", *limits)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count("| activations ") == 2 and not list(tmp_path.iterdir())
+    assert "micro_batch_tokens=1024" in made.stdout and "micro_batch_tokens=4096" in made.stdout
 
 
 def test_a_plan_of_nothing_is_refused_in_one_line(tmp_path):
