@@ -56,11 +56,16 @@ class Shapes:
 
     def activations(self, rows: int, tokens: int, size: int) -> float:
         """Bytes for `rows` of `tokens` each, of `size` bytes per element of a layer's input."""
-        kept = self.kept[0] * tokens + self.kept[1] * tokens**2
-        if not self.checkpointing:
-            return rows * kept
-        # of the layer that is recomputed there are gradients as well
-        return rows * (self.layers * self.hidden * size * tokens + 2 * kept / self.layers)
+        if self.checkpointing:
+            return float(rows * self.layers * self.hidden * size * tokens)
+        return rows * self._kept(tokens)
+
+    def recomputed(self, rows: int, tokens: int) -> float:
+        """Bytes of the layer that the backward pass computes again, and of its gradients."""
+        return 2 * rows * self._kept(tokens) / self.layers if self.checkpointing else 0.0
+
+    def _kept(self, tokens: int) -> float:
+        return self.kept[0] * tokens + self.kept[1] * tokens**2
 
 
 def shapes_of(policy: Any, compute: torch.dtype) -> Shapes:
@@ -193,10 +198,13 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     if shapes.attention != "eager" and (not packed or attention not in ("", "sdpa")):
         # such rows need no mask
         shapes = replace(shapes, kept=(shapes.kept[0], 0.0))
+    rows = micro_batch // row
+    logits, recomputed = _logits(shapes, micro_batch), shapes.recomputed(rows, row)
     training = {
         "gradients": shapes.trained / shards,
-        "activations": shapes.activations(micro_batch // row, row, compute.itemsize),
-        "logits": _logits(shapes, micro_batch),
+        "activations": shapes.activations(rows, row, compute.itemsize),
+        # the backward pass is through with the one when it comes to the other
+        "logits" if logits >= recomputed else "recomputed layer": max(logits, recomputed),
     }
     engine, parts = config.engine or {}, config.ranks_per_engine
     element = getattr(torch, engine.get("dtype", "float32")).itemsize

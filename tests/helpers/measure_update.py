@@ -1,4 +1,4 @@
-"""Peak memory of two updates of a policy: `measure_update.py FOLDER TOKENS CHECKPOINTING`.
+"""Peak memory of an update of two micro-batches: `measure_update.py FOLDER TOKENS CHECKPOINTING`.
 
 Prints bytes above what the process held before it loaded the policy.
 """
@@ -29,9 +29,11 @@ batch = MicroBatch(
     advantages=one,
     weights={"solution": one / tokens, "meta": 0 * one},
 )
-for _ in range(2):
-    logprobs, _ = token_logprobs(policy, batch, 1.0)
-    (-logprobs.mean()).backward()
+# the second has the optimizer's state, and gradients of its first micro-batch
+for micro_batches in (1, 2):
+    for _ in range(micro_batches):
+        logprobs, _ = token_logprobs(policy, batch, 1.0)
+        (-logprobs.mean()).backward()
     optimizer.step()
     optimizer.zero_grad()
 status = Path("/proc/self/status").read_text().splitlines()
