@@ -66,7 +66,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from masa.tasks.chat import ending_tokens
     from masa.tracking.files import atomic_replace
     from masa.training.checkpoint import find_checkpoint, require_same_model
-    from masa.training.lora import has_adapter, merged
+    from masa.training.lora import has_adapter, merge
     from masa.training.models import generation_eos, load_policy, load_tokenizer
 
     logging.disable_progress_bar()
@@ -83,17 +83,19 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     model, task = instantiate(cfg.model), build_task(cfg.task)
     model.check(task)
     path = model.resolve(task)
-    policy = model.load(path)
+    # the checkpoint of an adapter has the adapter alone
+    policy = model.load(path, weights=cfg.model.get("lora", {}).get("rank") is not None)
     require_same_model(checkpoint, policy)
     load_weights(policy, checkpoint)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
     try:
         if has_adapter(policy):
             policy.save_pretrained(partial / "adapter")
-            base = load_policy(path, policy.dtype, None, model.trust_remote_code)
+            weights = merge(policy)
+            policy = load_policy(path, policy.dtype, None, model.trust_remote_code, weights=False)
             # tied weights have one name here and two in the model
-            base.load_state_dict(dict(merged(policy.named_parameters(), policy)), strict=False)
-            policy = base
+            policy.load_state_dict(weights, strict=False, assign=True)
+            policy.tie_weights()
         if dtype is not None:
             policy.to(getattr(torch, dtype))
         ends = ending_tokens(tokenizer, generation_eos(path))
@@ -201,7 +203,10 @@ def model_of_run(run: Path) -> Path:
 
 
 def load_weights(policy: Any, checkpoint: Path) -> None:
-    """Read a checkpoint's weights, from one file or sharded, into a policy, in one process."""
+    """Read a checkpoint's weights, from one file or sharded, into a policy, in one process.
+
+    They are in memory once: those of a file are mapped, those of shards read to where they belong.
+    """
     import torch
     import torch.distributed.checkpoint as dcp
 
@@ -209,14 +214,16 @@ def load_weights(policy: Any, checkpoint: Path) -> None:
         weights = {_PREFIX + name: tensor for name, tensor in policy.state_dict().items()}
         dcp.load({"state_dict": weights}, checkpoint_id=checkpoint, no_dist=True)
     else:
-        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        weights = saved["state_dict"]
     state = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
     try:
-        policy.load_state_dict(state)
+        policy.load_state_dict(state, assign=True)
     # another shape or another name
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{checkpoint} is of another model: {reason[:200]}") from error
+    policy.tie_weights()
 
 
 def base_card(path: Path) -> Mapping[str, Any]:

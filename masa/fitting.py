@@ -105,12 +105,12 @@ def checkpoint_to_resume(cfg: DictConfig, config: FitConfig, out: Path) -> Path 
 
 def policy_builder(
     model: Any, model_path: Path, ckpt: Path | None, weights: bool = True
-) -> Callable[[], Any]:
+) -> Callable[[Any], Any]:
     """Builds the policy, or only its shapes, and refuses a checkpoint that is of another model."""
     from masa.training.checkpoint import require_same_model
 
-    def policy() -> Any:
-        built = model.load(model_path, weights=weights)
+    def policy(shard: Any) -> Any:
+        built = model.load(model_path, weights, shard)
         if ckpt is not None:
             require_same_model(ckpt, built)
         return built

@@ -6,10 +6,13 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from masa.errors import ConfigError
-from masa.evaluation.eval_config import BenchmarkConfig, load_benchmark
+from omegaconf import OmegaConf
+
+from masa.errors import ConfigError, require
+from masa.evaluation.eval_config import BenchmarkConfig, is_run, load_benchmark
 from masa.evaluation.items import Item, make_items
 from masa.evaluation.prompts import wrap
 from masa.evaluation.scoring import (
@@ -21,7 +24,7 @@ from masa.evaluation.scoring import (
     Scorer,
     TaskScorer,
 )
-from masa.tasks.base import Task
+from masa.rollout.build import build_task
 from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates
 from masa.types import Prompt
@@ -99,13 +102,17 @@ def load_benchmarks(
 def check_benchmarks(configs: Mapping[str, Any]) -> None:
     """Raise ConfigError for settings that `load_benchmarks` would refuse."""
     for name, settings in configs.items():
-        if "task" not in settings:
+        if "run" in settings:
+            _task_of_run(name, settings)
+        elif "task" not in settings:
             load_benchmark(name, settings)
 
 
 def _load(
     name: str, settings: Mapping[str, Any], base: Templates, limit: int | None, unsafe: bool
 ) -> Benchmark:
+    if "run" in settings:
+        settings = {**settings, "task": _task_of_run(name, settings)}
     if "task" in settings:
         return _of_task(name, settings, limit)
     config = load_benchmark(name, settings)
@@ -183,16 +190,26 @@ def _scorer(config: BenchmarkConfig, unsafe: bool) -> Scorer:
     return ProgramScorer(config.name, unsafe)
 
 
-def _of_task(name: str, settings: Mapping[str, Any], limit: int | None) -> Benchmark:
-    """The held-out prompts of a training task."""
-    from hydra.utils import instantiate
+def _task_of_run(name: str, settings: Mapping[str, Any]) -> Any:
+    """The node `task` of a run's config."""
+    run = settings["run"]
+    require(
+        run is not None and is_run(str(run)),
+        f"benchmark.{name}.run={run} is no run of masa-train or masa-sft: name the one whose "
+        "held-out prompts are wanted",
+    )
+    return OmegaConf.load(Path(run).expanduser() / "config.yaml").task
 
-    task: Task = instantiate(settings["task"])
+
+def _of_task(name: str, settings: Mapping[str, Any], limit: int | None) -> Benchmark:
+    """The held-out prompts of a training task, with its own templates."""
+    node = OmegaConf.create(settings["task"])
+    task = build_task(node)
     items = [Item(prompt, prompt.answer, prompt.id) for prompt in task.validation][:limit]
     count = len(task.validation)
     domain = str(settings.get("domain", name))
-    origin = {"source": str(settings["task"]["_target_"])}
-    scorer = TaskScorer(task)
+    origin = {"source": str(node._target_)}
+    scorer = TaskScorer(task, node.get("correct_at", 1.0))
     return Benchmark(
         name, domain, items, task.templates, scorer, count, count, rule="task", origin=origin
     )

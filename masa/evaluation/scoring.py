@@ -12,7 +12,8 @@ from typing import Protocol
 from masa.errors import ConfigError
 from masa.evaluation.items import Item, PackedTests
 from masa.tasks.base import Task
-from masa.verifiers import choice, number
+from masa.tasks.demonstrations import final_answer
+from masa.verifiers import choice, gym_answers, number
 from masa.verifiers.code import literal
 from masa.verifiers.code.programs import BrokenTests, ProgramVerdict, Tests, extract_code, verify
 from masa.verifiers.code.sandbox import Sandbox
@@ -99,14 +100,32 @@ class NumberScorer(BoxScorer):
 
 
 class TaskScorer(BoxScorer):
-    """An answer to a training task, judged by the task."""
+    """An answer to a training task, judged by the task.
 
-    def __init__(self, task: Task) -> None:
+    Args:
+        task: the task.
+        correct_at: smallest score of a correct answer.
+    """
+
+    def __init__(self, task: Task, correct_at: float) -> None:
         self.task = task
+        self.correct_at = correct_at
 
-    def _verify(self, answers: Answers) -> list[bool]:
+    def judge(self, answers: Answers) -> list[Verdict]:
+        """See `Scorer.judge`; a box or a tag makes a response parsable."""
         scores = self.task.verify([(item.prompt, text) for item, text in answers])
-        return [score >= 1 for score in scores]
+        return [
+            Verdict(score >= self.correct_at, gym_answers.extract(text))
+            for score, (_, text) in zip(scores, answers, strict=True)
+        ]
+
+    def correct_response(self, item: Item) -> str:
+        """See `Scorer.correct_response`."""
+        return final_answer(item.prompt.answer, self.task.templates)
+
+    def wrong_response(self, item: Item) -> str:
+        """See `Scorer.wrong_response`."""
+        return final_answer(_WRONG_NUMBER, self.task.templates)
 
 
 class ChoiceScorer(BoxScorer):

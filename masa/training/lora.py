@@ -114,6 +114,23 @@ def merged(named: NamedTensors, model: torch.nn.Module) -> NamedTensors:
             parts = []
 
 
+@torch.no_grad()
+def merge(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Add the adapter to the weights that it stands beside, in place; the model is used up.
+
+    Returns:
+        The weights under the names that they have without adapter, tied ones once.
+    """
+    weights = {
+        name.replace(".base_layer.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_" not in name
+    }
+    for name, tensor in merged(model.named_parameters(), model):
+        weights[name].copy_(tensor)
+    return dict(weights)
+
+
 @contextmanager
 def without_adapter(model: torch.nn.Module) -> Iterator[None]:
     """Disable the adapter: the model computes as before training."""

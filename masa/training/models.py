@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from zipfile import is_zipfile
 
 import torch
+from accelerate import init_empty_weights
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import safe_open
@@ -34,12 +35,17 @@ from masa.tasks.arithmetic import ArithmeticTask
 from masa.tasks.chat import check_chat_template
 from masa.tracking.cost import ModelSize
 from masa.training.lora import LoraConfig, add_adapter
+from masa.training.sharding import files_of_weights, read_shards
 from masa.training.warmstart import untrained, warm_started
 
 _log = logging.getLogger(__name__)
 _REMEDY = ": correct the folder, or choose another model.name"
 WEIGHTS = ("*.safetensors", "*.bin")
 """Patterns of weight files."""
+
+
+Shard = Callable[[torch.nn.Module], None]
+"""Places a model's parameters on the devices."""
 
 
 class Model(Protocol):
@@ -58,8 +64,14 @@ class Model(Protocol):
         """Local folder of the model."""
         ...
 
-    def load(self, path: Path, weights: bool = True) -> PreTrainedModel:
-        """The policy in that folder, ready for training, or only its shapes."""
+    def load(self, path: Path, weights: bool = True, shard: Shard | None = None) -> PreTrainedModel:
+        """The policy in that folder, ready for training.
+
+        Args:
+            path: the folder.
+            weights: else it has shapes alone, and memory that is never written to.
+            shard: places it on several devices, before the weights are read.
+        """
         ...
 
 
@@ -99,9 +111,12 @@ class WarmStartedModel:
             return untrained(self.architecture, task.tokenizer(), self.seed, self.cache_dir)
         return warm_started(self.architecture, task, self.warmstart, self.cache_dir)
 
-    def load(self, path: Path, weights: bool = True) -> PreTrainedModel:
+    def load(self, path: Path, weights: bool = True, shard: Shard | None = None) -> PreTrainedModel:
         """The policy in `path`, in float32."""
-        return load_policy(path, weights=weights)
+        model = load_policy(path, weights=weights)
+        if shard is not None:
+            shard(model)
+        return model
 
 
 class HubModel:
@@ -190,21 +205,25 @@ class HubModel:
             )
         return Path(path)
 
-    def load(self, path: Path, weights: bool = True) -> PreTrainedModel:
-        """The policy in `path`, with a new adapter where `lora` sets one."""
-        model = load_policy(
-            path,
-            getattr(torch, self.dtype),
-            self.attn_implementation,
-            self.trust_remote_code,
-            weights,
-        )
+    def load(self, path: Path, weights: bool = True, shard: Shard | None = None) -> PreTrainedModel:
+        """The policy in `path`, with a new adapter where `lora` sets one.
+
+        With `shard`, each rank reads its own part of the weights, where the names of the parameters
+        are those of the files; else every rank reads all of them first.
+        """
+        options = (getattr(torch, self.dtype), self.attn_implementation, self.trust_remote_code)
+        by_parts = weights and shard is not None and has_names_of_files(path, *options)
+        model = load_policy(path, *options, weights=weights and not by_parts)
         _refuse_recurrent(model, path)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.train()  # it is off in evaluation mode
         if self.lora.rank is not None:
             add_adapter(model, self.lora)
+        if shard is not None:
+            shard(model)
+        if by_parts:
+            read_shards(model, path)
         return model
 
 
@@ -300,7 +319,8 @@ def load_policy(
     trust_remote_code: bool = False,
     weights: bool = True,
 ) -> PreTrainedModel:
-    """The causal LM in `path`; without `weights` its parameters are on the device `meta`.
+    """The causal LM in `path`; without `weights` its parameters have memory that is never written
+    to, which the system does not give.
 
     Raises:
         ConfigError: it cannot be loaded with these settings.
@@ -309,13 +329,17 @@ def load_policy(
     with _loading(f"the model in {path}", remedy):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         if not weights:
-            with torch.device("meta"):
-                return AutoModelForCausalLM.from_config(  # type: ignore[no-any-return]
+            with init_empty_weights():
+                empty = AutoModelForCausalLM.from_config(
                     config,
                     dtype=dtype,
                     attn_implementation=faithful_attention(config, attn_implementation),
                     trust_remote_code=trust_remote_code,
                 )
+            empty.tie_weights()
+            _allocate(empty)
+            empty.generation_config = generation_config(path)
+            return empty.eval()  # type: ignore[no-any-return]
         model_and_info: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
@@ -340,6 +364,32 @@ def load_policy(
         )
     assert isinstance(model, PreTrainedModel)
     return model
+
+
+def _allocate(model: torch.nn.Module) -> None:
+    """Give parameters on the device `meta` memory, tied ones once."""
+    made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter not in made:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                made[parameter] = torch.nn.Parameter(empty, parameter.requires_grad)
+            setattr(module, name, made[parameter])
+
+
+def has_names_of_files(
+    path: Path, dtype: torch.dtype, attn_implementation: str | None, trust_remote_code: bool
+) -> bool:
+    """True where the weights in `path` can be read one by one, as they are.
+
+    Of some families transformers renames or joins what is in the files, or expands it.
+    """
+    in_files = files_of_weights(path).keys()
+    empty = load_policy(path, dtype, attn_implementation, trust_remote_code, weights=False)
+    if getattr(empty.config, "quantization_config", None) is not None:
+        return False
+    names = dict(empty.named_parameters(remove_duplicate=False))
+    return set(empty.parameters()) == {names[name] for name in in_files & names.keys()}
 
 
 def model_size(model: torch.nn.Module) -> ModelSize:

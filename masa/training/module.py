@@ -20,7 +20,7 @@ from masa.errors import TrainingError
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import has_adapter, merged, without_adapter
-from masa.training.models import model_size
+from masa.training.models import Shard, model_size
 from masa.training.optimizer import build_adamw, build_schedule
 from masa.training.sharding import full_parameters, set_gradient_sync, shard
 from masa.types import MicroBatch, StepBatch, Update
@@ -34,7 +34,8 @@ class MasaModule(L.LightningModule):
     """GRPO with meta-alignment and behaviour cloning on a causal LM.
 
     Args:
-        build_policy: builds the model; called once per rank, and again for the KL reference.
+        build_policy: builds the model, and places it with the function that it is given; called
+            once per rank, and again for the KL reference.
         algorithm: losses and their coefficients.
         optimizer: AdamW and its schedule.
         trainer: length of the run, precision, and check of the weight sync.
@@ -43,7 +44,7 @@ class MasaModule(L.LightningModule):
 
     def __init__(
         self,
-        build_policy: Callable[[], torch.nn.Module],
+        build_policy: Callable[[Shard | None], torch.nn.Module],
         algorithm: AlgorithmConfig,
         optimizer: OptimizerConfig,
         trainer: TrainerConfig,
@@ -66,18 +67,20 @@ class MasaModule(L.LightningModule):
         self._logging = 0.0
 
     def configure_model(self) -> None:
-        """Build the policy, and shard it over the ranks."""
+        """Build the policy, sharded over the ranks."""
         if self.policy is not None:
             return
-        self.policy = self.build_policy()
+        self.policy = self._on_devices()
         self._describe(self.policy)
         if self.algorithm.kl_beta > 0 and not has_adapter(self.policy):
-            self._reference.append(self.build_policy().requires_grad_(False))
-        for model in (self.policy, *self._reference):
-            if self.device_mesh is not None:
-                shard(model, self.device_mesh, self.settings.precision, self.strategy.cpu_offload)
-            else:
-                model.to(self.device)
+            self._reference.append(self._on_devices().requires_grad_(False))
+
+    def _on_devices(self) -> torch.nn.Module:
+        mesh = self.device_mesh
+        if mesh is None:
+            return self.build_policy(None).to(self.device)
+        precision, offload = self.settings.precision, self.strategy.cpu_offload
+        return self.build_policy(lambda model: shard(model, mesh, precision, offload))
 
     def _describe(self, policy: torch.nn.Module) -> None:
         self.size = model_size(policy)

@@ -17,7 +17,7 @@ class ReplayModule(MasaModule):
 
     def configure_model(self) -> None:
         """Measure the model, whose weights are on no device."""
-        self._describe(self.build_policy())
+        self._describe(self.build_policy(None))
 
     def configure_optimizers(self) -> None:
         """None."""

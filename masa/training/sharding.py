@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from safetensors import safe_open
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -19,6 +21,9 @@ from torch.distributed.tensor import DTensor
 
 from masa.config import StrategyConfig
 from masa.errors import ConfigError
+
+_READ_AT_ONCE = 2**24
+"""Bytes."""
 
 
 class _Fsdp2(ModelParallelStrategy):
@@ -104,6 +109,42 @@ def full_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]
             on_device: Any = tensor.to(tensor.device_mesh.device_type)
             tensor = on_device.full_tensor()
         yield name, tensor
+
+
+def read_shards(model: torch.nn.Module, folder: Path) -> None:
+    """Read this rank's part of a sharded model's weights.
+
+    Args:
+        model: its parameters have the names of the files, beside adapters, which stay as they are.
+        folder: with weights in safetensors.
+    """
+    files = files_of_weights(folder)
+    done: set[torch.nn.Parameter] = set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        name = name.replace(".base_layer.", ".")
+        if name in files and parameter not in done:
+            done.add(parameter)
+            _read(parameter.detach(), files[name], name)
+
+
+def files_of_weights(folder: Path) -> dict[str, Path]:
+    """The file in safetensors of each weight."""
+    files = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            files |= dict.fromkeys(opened.keys(), file)
+    return files
+
+
+def _read(parameter: Any, file: Path, name: str) -> None:
+    (chunk,) = parameter.__create_chunk_list__()
+    local, first = parameter.to_local(), chunk.offsets[0]
+    rows = max(1, _READ_AT_ONCE // max(1, local[:1].nbytes))
+    for start in range(0, len(local), rows):
+        part = local[start : start + rows]
+        # opened for each part: pages of a file count as memory while it is open
+        with safe_open(file, "pt") as opened:
+            part.copy_(opened.get_slice(name)[first + start : first + start + len(part)])
 
 
 def local_bytes(model: torch.nn.Module, trained: bool = False) -> int:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from memory import peak, resident
 
 from masa.config import OptimizerConfig
 from masa.training.logprobs import token_logprobs
@@ -16,7 +17,7 @@ from masa.types import MicroBatch
 
 folder, tokens, checkpointing = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1"
 torch.set_num_threads(1)
-resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+before = resident()
 
 policy = HubModel(str(folder), gradient_checkpointing=checkpointing).load(folder).train()
 optimizer = build_adamw(policy.parameters(), OptimizerConfig(lr=1e-5))
@@ -36,6 +37,4 @@ for micro_batches in (1, 2):
         (-logprobs.mean()).backward()
     optimizer.step()
     optimizer.zero_grad()
-status = Path("/proc/self/status").read_text().splitlines()
-peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-print(peak - resident)
+print(peak() - before)

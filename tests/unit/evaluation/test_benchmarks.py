@@ -12,15 +12,16 @@ import hydra
 import published
 import pytest
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
-from masa.evaluation.benchmarks import load_benchmarks
+from masa.evaluation.benchmarks import check_benchmarks, load_benchmarks
 from masa.evaluation.eval_config import load, load_benchmark
 
 SUITES = {"math": 6, "logic": 5, "science": 4, "code": 5, "all": 20}
 NAMES = sorted(path.stem for path in (conf_dir() / "benchmark").glob("*.yaml"))
-TABLE = sorted(set(NAMES) - set(SUITES) - {"none", "arithmetic"})
+TABLE = sorted(set(NAMES) - set(SUITES) - {"none", "arithmetic", "task"})
 LIVECODEBENCH = "```python\nprint(2 * int(input()))\n```"
 
 
@@ -71,7 +72,7 @@ def test_every_config_composes_and_is_checked(name):
     configs = compose(f"benchmark={name}").benchmark
     assert len(configs) == SUITES.get(name, int(name != "none"))
     for key, config in configs.items():
-        if key != "arithmetic":
+        if key not in ("arithmetic", "task"):
             assert load_benchmark(key, config).name == key
 
 
@@ -142,6 +143,52 @@ def test_the_arithmetic_task_as_a_benchmark():
     assert [v.correct for v in benchmark.scorer.judge(answers)] == [True] * 5
     answers = [(item, benchmark.scorer.wrong_response(item)) for item in benchmark.items]
     assert not any(v.correct for v in benchmark.scorer.judge(answers))
+
+
+def run_on(tmp_path, *overrides):
+    """The directory of a run, as far as its task is concerned."""
+    run = tmp_path / "run"
+    run.mkdir()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("config", [*overrides, "output_dir=."])
+    OmegaConf.save(cfg, run / "config.yaml")
+    return run
+
+
+def test_the_task_of_a_run_as_a_benchmark(tmp_path):
+    parts = "task.datasets=[{name: chain_sum, level: 3}]"
+    run = run_on(tmp_path, "task=gym", parts, "task.train_size=20", "task.validation_size=6")
+    cfg = compose("benchmark=task", f"model.name={run}")
+    (benchmark,) = load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates))
+    assert len(benchmark.items) == 6 and {item.prompt.level for item in benchmark.items} == {3}
+    # the prompts of the run, not those of masa-eval
+    assert "<answer>" in benchmark.templates.solution
+    for answer, correct in (
+        (benchmark.scorer.correct_response, True), (benchmark.scorer.wrong_response, False),
+    ):  # fmt: skip
+        answers = [(item, answer(item)) for item in benchmark.items]
+        assert all("<answer>" in text for _, text in answers)
+        verdicts = benchmark.scorer.judge(answers)
+        assert [v.correct for v in verdicts] == 6 * [correct]
+        assert all(v.answer is not None for v in verdicts)
+    assert benchmark.scorer.judge([(benchmark.items[0], "I do not know")])[0].answer is None
+
+
+def test_the_run_decides_from_which_score_on_an_answer_is_correct(tmp_path):
+    run = run_on(tmp_path, "task._target_=toy_task.EvenTask", "task.correct_at=0.5")
+    cfg = compose("benchmark=task", "model.name=other", f"benchmark.task.run={run}")
+    (benchmark,) = load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates), limit=1)
+    benchmark.scorer.task.verify = lambda answers: [0.5, 0.49]
+    verdicts = benchmark.scorer.judge(2 * [(benchmark.items[0], "half")])
+    assert [v.correct for v in verdicts] == [True, False]
+
+
+@pytest.mark.parametrize("model", ["null", "org/name", "nowhere"])
+def test_the_task_of_no_run_is_refused_in_one_line(model):
+    settings = load(compose("benchmark=task", f"model.name={model}")).benchmark
+    with pytest.raises(ConfigError, match="benchmark.task.run=.* is no run") as caught:
+        check_benchmarks(settings)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_constant_letter_scores_chance_after_shuffling(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 import pytest
 import yaml
+from hydra.utils import instantiate
 from synthetic_run import prompt_rows, write_run
 
 from experiments.claim import oracle, results
@@ -54,6 +55,8 @@ def test_every_run_composes_and_is_named_after_its_file(name):
     assert (config.name, config.algorithm.name) == (f"claim_{profile}", method)
     assert config.trainer.max_rollouts == 100 and config.trainer.val_every == 10
     build_plugin("algorithm.gate", config.algorithm.gate.settings, Gate)
+    asked = instantiate(config.task.settings).templates.meta_mixed
+    assert asked or not config.algorithm.meta.predict_mixed
     task = config.task.settings["config"]
     assert task["profile"] == ("uniform" if profile == "uniform" else "families")
     rollouts = task["train_size"] / config.trainer.prompts_per_rollout

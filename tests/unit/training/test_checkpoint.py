@@ -179,7 +179,7 @@ class Saving:
 
     def __init__(self, directory, folders=False, **settings):
         self.module = MasaModule(
-            lambda: torch.nn.Linear(2, 3),
+            lambda _: torch.nn.Linear(2, 3),
             AlgorithmConfig(),
             OptimizerConfig(),
             TrainerConfig(),

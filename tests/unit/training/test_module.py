@@ -56,7 +56,11 @@ def train(steps, config, **trainer):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     settings = TrainerConfig(**{"check_syncs": 0, **trainer})
     module = Module(
-        tiny_qwen3, config, OptimizerConfig(lr=1e-3, warmup_steps=0), settings, StrategyConfig()
+        lambda _: tiny_qwen3(),
+        config,
+        OptimizerConfig(lr=1e-3, warmup_steps=0),
+        settings,
+        StrategyConfig(),
     )
     metrics = {"completions/total_tokens": 1.0}
     batches = [
@@ -150,7 +154,7 @@ def test_a_reference_model_is_built_and_reported_only_where_it_is_needed(kl_beta
     """With an adapter the base model is the reference already."""
     built = []
 
-    def policy():
+    def policy(_):
         built.append(tiny_qwen3())
         if lora:
             add_adapter(built[-1], LoraConfig(rank=2))

@@ -1,0 +1,123 @@
+"""Each rank reads its own part of the weights: what comes out, and how much memory that takes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from families import save_family
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from torch.distributed.device_mesh import init_device_mesh
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from masa.tracking.manifest import Manifest, digests, write_manifest
+from masa.training.checkpoint import shapes
+from masa.training.lora import LoraConfig
+from masa.training.models import HubModel, has_names_of_files
+from masa.training.sharding import full_parameters, local_bytes, shard
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+
+
+def load(rank, ranks, folder, out, settings):
+    """Load a model on `ranks` ranks; the first writes what it has to `out`."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{out}/init", rank=rank, world_size=ranks)
+    mesh = init_device_mesh("cpu", (1, ranks), mesh_dim_names=("replicas", "shards"))
+    torch.manual_seed(0)
+    model = HubModel(str(folder), **settings).load(folder, shard=lambda m: shard(m, mesh))
+    parameters = {name: tensor.clone() for name, tensor in full_parameters(model)}
+    if rank == 0:
+        torch.save((parameters, dict(model.named_buffers()), local_bytes(model)), out / "loaded.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("qwen3", {}),
+        ("llama", {"lora": LoraConfig(rank=2), "gradient_checkpointing": True}),
+        ("gemma2", {"dtype": "bfloat16"}),
+    ],
+)
+@pytest.mark.parametrize("file", ["safetensors", "bin"])
+def test_it_is_what_one_device_loads(tmp_path, family, settings, file):
+    folder = save_family(tmp_path / "model", family, tied=family != "llama")
+    if file == "bin":
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    assert has_names_of_files(folder, torch.float32, None, False) == (file == "safetensors")
+    torch.multiprocessing.start_processes(
+        load, (2, folder, tmp_path, settings), nprocs=2, start_method="fork"
+    )
+    parameters, buffers, local = torch.load(tmp_path / "loaded.pt", weights_only=False)
+    torch.manual_seed(0)
+    whole = HubModel(str(folder), **settings).load(folder)
+    expected = dict(whole.named_parameters())
+    assert parameters.keys() == expected.keys()
+    for name, tensor in parameters.items():
+        assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name]), name
+    assert buffers.keys() == dict(whole.named_buffers()).keys()
+    assert all(torch.equal(buffers[name], other) for name, other in whole.named_buffers())
+    assert local < 0.6 * local_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A model of 200 M parameters in float32, and the bytes of its weights."""
+    folder = tmp_path_factory.mktemp("large") / "model"
+    shape = AutoConfig.for_model(
+        "qwen3", hidden_size=1024, num_hidden_layers=12, num_attention_heads=16,
+        num_key_value_heads=8, head_dim=64, intermediate_size=3072, vocab_size=49152,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(shape)
+    model.save_pretrained(folder)
+    family = save_family(folder.parent / "tokenizer", "qwen3")
+    for file in family.glob("tokenizer*"):
+        file.rename(folder / file.name)
+    return folder, model
+
+
+def measured(program, *arguments):
+    """Peak bytes above what each process held before."""
+    made = subprocess.run(
+        [sys.executable, HELPERS / program, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    return [int(line) for line in made.stdout.split()]
+
+
+@pytest.mark.slow
+def test_memory_of_a_rank(large, tmp_path):
+    folder, model = large
+    peaks = measured("measure_load.py", folder, tmp_path)
+    assert len(peaks) == 2 and max(peaks) < 0.65 * local_bytes(model)
+
+
+@pytest.mark.slow
+def test_memory_of_an_export(large, tmp_path):
+    """The weights once; the checkpoint has the optimizer's state as well."""
+    folder, model = large
+    run, checkpoint = tmp_path / "run", tmp_path / "run" / "checkpoints" / "step-000001.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    config = {
+        "name": "x", "seed": 0, "algorithm": {"name": "grpo"},
+        "task": {"_target_": "toy_task.EvenTask"},
+        "model": {"_target_": "masa.training.models.HubModel", "name": str(folder)},
+    }  # fmt: skip
+    OmegaConf.save(OmegaConf.create(config), run / "config.yaml")
+    weights = {f"policy.{name}": tensor / 2 for name, tensor in model.state_dict().items()}
+    moments = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+    torch.save({"state_dict": weights, "optimizer_states": [moments, dict(moments)]}, checkpoint)
+    write_manifest(
+        Manifest(1, None, shapes(model), digests(checkpoint, checkpoint.name)), checkpoint
+    )
+    (peak,) = measured("measure_export.py", run, tmp_path / "out")
+    assert peak < 1.3 * local_bytes(model)
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    for one, two in zip(model.parameters(), after.parameters(), strict=True):
+        assert torch.equal(one / 2, two)
