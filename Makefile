@@ -100,7 +100,7 @@ test-resume: $(READY)
 # nothing else, and what is measured is published. BENCH_ARGS=--quick is a smoke test that keeps and publishes nothing.
 BENCH := experiments/speed
 BENCH_PROGRAMS := "compare_trl.py --trl-python $(VENV_TRL)/bin/python" step_time.py scaling.py verifier_time.py \
-	logprob_memory.py
+	logprob_memory.py adapter_sync.py
 bench: $(READY) $(VENV_TRL)/.ready
 	@failed=; for program in $(BENCH_PROGRAMS); do \
 		$(BIN)/python $(BENCH)/$$program $(BENCH_ARGS) || failed="$$failed $${program%% *}"; \

@@ -77,6 +77,10 @@ def check(cfg: DictConfig) -> EvaluationConfig:
             "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",
         )
         check_engine(engine, cfg.engine)
+        require(
+            cfg.engine.get("lora_rank") is None,
+            "engine.lora_rank is for training: an adapter is merged before the evaluation",
+        )
         if cfg.model.name is not None and not is_run(cfg.model.name):
             instantiate(cfg.model).check(None)
         elif cfg.model.name is None and not _needs_no_model(cfg):

@@ -44,6 +44,13 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
             "engine=gold_answers answers the benchmarks of masa-eval: use engine=vllm or engine=hf",
         )
         check_engine(kind, cfg.engine)
+        rank = cfg.engine.get("lora_rank")
+        trained = OmegaConf.select(cfg, "model.lora.rank")
+        require(
+            rank is None or rank == trained,
+            f"engine.lora_rank is {rank}, but model.lora.rank is {trained}: make them equal, or "
+            "set engine.lora_rank=null to merge the adapter",
+        )
     check_loggers(cfg.logger or {})
 
 

@@ -441,6 +441,18 @@ class Engine(Protocol):
         """Take over the policy's weights; completions carry `version` from then on."""
         ...
 
+    def load_adapter(
+        self, config: Any, named: Iterator[tuple[str, torch.Tensor]], version: int
+    ) -> None:
+        """Take over the policy's adapter alone, as `load_weights`; of engines with a `lora_rank`.
+
+        Args:
+            config: of peft.
+            named: its tensors under the names of peft's files.
+            version: as in `load_weights`, which has had the weights beside it before.
+        """
+        ...
+
     def sleep(self) -> None:
         """Free accelerator memory while the policy trains."""
         ...

@@ -1,10 +1,11 @@
 """Correctness and speed of training on this GPU: `python scripts/gpu_check.py --out DIR`.
 
-Three parts, each in a separate process that saves every figure as it is measured:
+Four parts, each in a separate process that saves every figure as it is measured:
 correctness (small random models: engine=hf against the policy, padded against packed rows, gradient
 against float64, a resumed run), shapes (Qwen3 shapes with random weights in bfloat16: speed and
-memory) and task (the built-in task for 60 rollouts). DIR gets a JSON file per part and table.md; a
-missed limit or a failed part makes the exit status 1. vLLM is not needed.
+memory), task (the built-in task for 60 rollouts) and, where `--model` names the folder of a
+pretrained model, pretrained (`experiment=smollm2` for 30 rollouts). DIR gets a JSON file per part
+and table.md; a missed limit or a failed part makes the exit status 1. vLLM is not needed.
 `--quick` tests the script itself on any machine, with meaningless figures.
 """
 
@@ -555,20 +556,46 @@ def kernels(figures: Figures, quick: bool) -> None:
 
 def task(figures: Figures, quick: bool, limit: float = math.inf) -> None:
     """Part 3: the built-in task, as `make train` runs it but with engine=hf."""
+    few = ["model.warmstart.sft.steps=20", "algorithm=masa", "task.config.train_size=200"]
+    settings = few if quick else ["algorithm=masa_efficient"]
+    trained(figures, 2 if quick else 60, limit, "experiment=arithmetic", *settings)
+    if not quick:
+        metrics = metrics_of(figures)
+        difference = metrics["sampling/sampling_logp_difference/max"].max()
+        figures.add("engine against policy, largest difference", float(difference), "nats", 1e-3)
+
+
+def pretrained(
+    figures: Figures, quick: bool, limit: float = math.inf, model: Path | None = None
+) -> None:
+    """Part 4, with --model: a pretrained model in bfloat16 on problems of reasoning-gym."""
+    if model is None:
+        raise RuntimeError("name its folder: --model DIR, as scripts/smollm2.py makes one")
+    few = ["trainer.prompts_per_rollout=2", "task.validation_size=12", "trainer.val_samples=2"]
+    settings = [*few, "algorithm.response_limit=16", "algorithm.meta.response_limit=16"]
+    settings = settings if quick else ["trainer.prompts_per_rollout=64"]
+    base = ("experiment=smollm2", f"model.name={model.resolve()}", "~engine.threads")
+    trained(figures, 1 if quick else 30, limit, *base, *settings)
+    difference = metrics_of(figures)["sampling/sampling_logp_difference/mean"].max()
+    if math.isfinite(difference):
+        figures.add("engine against policy, mean difference", float(difference), "nats", 0.05)
+
+
+def metrics_of(figures: Figures) -> Any:
+    """metrics.csv of a part's run."""
     import pandas as pd
 
-    rollouts = 2 if quick else 60
-    more = ["model.warmstart.sft.steps=20", "algorithm=masa", "task.config.train_size=200"]
-    folder = figures.path.parent
-    shutil.rmtree(folder / "run", ignore_errors=True)
-    run = masa_train(
-        folder,
-        "run",
-        "experiment=arithmetic",
-        f"trainer.max_rollouts={rollouts}",
-        "trainer.val_every=30",
-        *(more if quick else ["algorithm=masa_efficient"]),
-    )
+    return pd.read_csv(figures.path.parent / figures.path.stem / "metrics.csv")
+
+
+def trained(figures: Figures, rollouts: int, limit: float, *overrides: str) -> None:
+    """A run of `masa-train`: how far it came, what it learned, and what its parts took."""
+    import pandas as pd
+
+    folder, name = figures.path.parent, figures.path.stem
+    shutil.rmtree(folder / name, ignore_errors=True)
+    more = [f"trainer.max_rollouts={rollouts}", f"trainer.val_every={-(-rollouts // 2)}"]
+    run = masa_train(folder, name, *overrides, *more)
     failure = ""
     try:
         run.wait(None if math.isinf(limit) else limit)
@@ -578,8 +605,7 @@ def task(figures: Figures, quick: bool, limit: float = math.inf) -> None:
         run.kill()
     except RuntimeError as error:
         failure = str(error)
-    metrics = pd.read_csv(folder / "run" / "metrics.csv")
-    timings = pd.read_csv(folder / "run" / "timings.csv")
+    metrics, timings = metrics_of(figures), pd.read_csv(folder / name / "timings.csv")
     figures.add("rollouts", float(metrics["step"].max()), f"of {rollouts}")
     for column, what in (
         ("val/accuracy", "held-out accuracy"),
@@ -594,9 +620,6 @@ def task(figures: Figures, quick: bool, limit: float = math.inf) -> None:
         if f"timing_s/{name}" in timings:
             median = timings[f"timing_s/{name}"].median()
             figures.add(f"median of timing_s/{name}", float(median), "s")
-    if not quick:
-        difference = metrics["sampling/sampling_logp_difference/max"].max()
-        figures.add("engine against policy, largest difference", float(difference), "nats", 1e-3)
     if failure:
         raise RuntimeError(failure)
 
@@ -605,6 +628,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "correctness": correctness,
     "shapes": shapes,
     "task": task,
+    "pretrained": pretrained,
 }
 
 
@@ -633,11 +657,12 @@ def main() -> int:
     """Run the parts one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/gpu_check"))
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS)
     parser.add_argument("--limit", type=float, default=300, help="seconds that a part may take")
     parser.add_argument("--quick", action="store_true", help="test the script itself")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--command", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--model", type=Path, help="folder of a pretrained model, for that part")
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--table", action="store_true", help="only print the figures in --out")
     args = parser.parse_args()
@@ -647,11 +672,16 @@ def main() -> int:
     if DEVICE == "cpu" and not args.quick:
         parser.error("PyTorch finds no CUDA device here; --quick tries the script without one")
     args.out.mkdir(parents=True, exist_ok=True)
+    args.parts = args.parts or [part for part in PARTS if part != "pretrained" or args.model]
     command = f"python scripts/gpu_check.py {shlex.join(sys.argv[1:])}"
     if args.part:
         figures = Figures(args.out / f"{args.part}.json", args.command)
         # the task needs some seconds of its limit to read the files of its run
-        more = {"shapes": {"sizes": args.sizes}, "task": {"limit": args.limit - 20}}
+        more: dict[str, dict[str, Any]] = {
+            "shapes": {"sizes": args.sizes},
+            "task": {"limit": args.limit - 20},
+            "pretrained": {"limit": args.limit - 20, "model": args.model},
+        }
         with figures.attempt(args.part):
             PARTS[args.part](figures, args.quick, **more.get(args.part, {}))
         return 0
@@ -678,6 +708,7 @@ def run_part(part: str, args: argparse.Namespace, command_line: str) -> str:
         "--sizes",
         *args.sizes,
         *(["--quick"] if args.quick else []),
+        *([f"--model={args.model}"] if args.model else []),
     ]
     process = subprocess.Popen(
         command, env=os.environ | {"PYTHONPATH": _path()}, start_new_session=True

@@ -16,7 +16,7 @@ import compare_trl
 import record
 import scaling
 
-ORDER = ("compare_trl", "step_time", "scaling", "verifier_time", "logprob_memory")
+ORDER = ("compare_trl", "step_time", "scaling", "verifier_time", "logprob_memory", "adapter_sync")
 FIGURE = "scaling.png"
 
 

@@ -9,10 +9,11 @@ import importlib.util
 import logging
 import os
 import platform
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ class VllmEngine:
         tensor_parallel_size: consecutive ranks that share one engine; each of them builds one part
             and makes the same calls.
         trust_remote_code: run the code that comes with the model.
+        lora_rank: of the policy's adapter, which the engine then computes beside the weights and
+            which is all that a weight sync sends; null: the weights, with the adapter merged.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class VllmEngine:
         threads: int = 1,
         tensor_parallel_size: int = 1,
         trust_remote_code: bool = False,
+        lora_rank: int | None = None,
     ) -> None:
         self.on_cpu = not torch.cuda.is_available()
         self.shares_process_group = dist.is_initialized() and dist.get_world_size() > 1
@@ -71,6 +75,8 @@ class VllmEngine:
             options |= _whole_prompts(max_model_len)
         if self.shares_process_group:
             options |= _beside_the_policy(tensor_parallel_size)
+        if lora_rank is not None:
+            options |= _one_adapter(lora_rank)
         with _torch_threads(threads):
             from vllm import LLM, SamplingParams
 
@@ -102,6 +108,8 @@ class VllmEngine:
         self.eos_token_ids = list(eos_token_ids)
         self.temperature = temperature
         self.threads = threads
+        self.lora_rank = lora_rank
+        self._adapter: Any = None
         self.version = -1
 
     @staticmethod
@@ -138,12 +146,33 @@ class VllmEngine:
         if not prompts:
             return [[] for _ in requests]
         with _torch_threads(self.threads):
-            outputs = iter(self.llm.generate(prompts, params, use_tqdm=False))
+            outputs = iter(self._sampled(prompts, params))
         return [[self._completion(next(outputs)) for _ in request.seeds] for request in requests]
+
+    def _sampled(self, prompts: Any, params: Any) -> Any:
+        return self.llm.generate(prompts, params, use_tqdm=False, lora_request=self._adapter)
 
     def load_weights(self, named: Iterator[tuple[str, torch.Tensor]], version: int) -> None:
         """See `Engine.load_weights`."""
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
+        self.llm.reset_prefix_cache()
+        self.version = version
+
+    def load_adapter(
+        self, config: Any, named: Iterator[tuple[str, torch.Tensor]], version: int
+    ) -> None:
+        """See `Engine.load_adapter`."""
+        from safetensors.torch import save_file
+        from vllm.lora.request import LoRARequest
+
+        # vLLM takes adapters from files alone
+        with tempfile.TemporaryDirectory() as folder:
+            config.save_pretrained(folder)
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in named}
+            save_file(tensors, Path(folder) / "adapter_model.safetensors")
+            self.llm.llm_engine.add_lora(LoRARequest("policy", 1, folder, load_inplace=True))
+        # it is in the engine from now on, whatever the path
+        self._adapter = LoRARequest("policy", 1, "in the engine")
         self.llm.reset_prefix_cache()
         self.version = version
 
@@ -228,6 +257,16 @@ def _beside_the_policy(tensor_parallel_size: int) -> dict[str, Any]:
         "distributed_executor_backend": "external_launcher",
         "tensor_parallel_size": tensor_parallel_size,
     }
+
+
+def _one_adapter(rank: int) -> dict[str, Any]:
+    """Options that reserve room for an adapter; vLLM has some ranks, and pads the others."""
+    from vllm.config.lora import MaxLoRARanks
+
+    ranks = [known for known in get_args(MaxLoRARanks) if known >= rank]
+    if not ranks:
+        raise ConfigError(f"engine.lora_rank is {rank}, vLLM has {get_args(MaxLoRARanks)[-1]}")
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": ranks[0]}
 
 
 @contextmanager

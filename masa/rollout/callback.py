@@ -230,7 +230,7 @@ class RolloutCallback(L.Callback):
         assert self.engine is not None
         with self._timed("weight_sync"), self._engine_at_work():
             self.engine.wake()
-            self.engine.load_weights(self.module.named_weights(), self.module.version)
+            self.module.give_weights(self.engine)
         context = RolloutContext(
             renderer=renderer or self.renderer,
             generate=self._generate,

@@ -83,6 +83,23 @@ def has_adapter(model: torch.nn.Module) -> bool:
     return hasattr(model, "peft_config")
 
 
+def in_adapter(name: str) -> bool:
+    """True for the name of an adapter's parameter."""
+    return ".lora_" in name
+
+
+def base(named: NamedTensors) -> NamedTensors:
+    """Parameters beside the adapter, under the names that they have without it."""
+    return ((name.replace(".base_layer.", "."), tensor) for name, tensor in named)
+
+
+def names_of_peft(named: NamedTensors) -> NamedTensors:
+    """Parameters of the adapter, under the names of peft's files."""
+    return (
+        (f"base_model.model.{name.replace('.default.', '.')}", tensor) for name, tensor in named
+    )
+
+
 def merged(named: NamedTensors, model: torch.nn.Module) -> NamedTensors:
     """`named` parameters of `model` under the names and with the effect they have without adapter.
 
@@ -102,7 +119,7 @@ def merged(named: NamedTensors, model: torch.nn.Module) -> NamedTensors:
     adapted = ""
     for name, tensor in named:
         plain_name = name.replace(".base_layer.", ".")
-        if ".lora_" in name:
+        if in_adapter(name):
             parts.append(tensor)
         elif plain_name != name and name.endswith(".weight"):
             adapted, parts = plain_name, [tensor]
@@ -124,7 +141,7 @@ def merge(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     weights = {
         name.replace(".base_layer.", "."): parameter
         for name, parameter in model.named_parameters()
-        if ".lora_" not in name
+        if not in_adapter(name)
     }
     for name, tensor in merged(model.named_parameters(), model):
         weights[name].copy_(tensor)

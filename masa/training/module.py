@@ -19,11 +19,18 @@ from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, Traine
 from masa.errors import TrainingError
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
-from masa.training.lora import has_adapter, merged, without_adapter
+from masa.training.lora import (
+    base,
+    has_adapter,
+    in_adapter,
+    merged,
+    names_of_peft,
+    without_adapter,
+)
 from masa.training.models import Shard, model_size
 from masa.training.optimizer import build_adamw, build_schedule
 from masa.training.sharding import full_parameters, set_gradient_sync, shard
-from masa.types import MicroBatch, StepBatch, Update
+from masa.types import Engine, MicroBatch, StepBatch, Update
 
 
 class EngineMismatchError(TrainingError):
@@ -61,6 +68,7 @@ class MasaModule(L.LightningModule):
         # in a list, so that the frozen reference is not in state_dict
         self._reference: list[torch.nn.Module] = []
         self.version = 0
+        self._engine_has_base = False
         self._unchecked_syncs = trainer.check_syncs
         self._nonfinite_in_a_row = 0
         self._timings: dict[str, float] = {}
@@ -107,6 +115,19 @@ class MasaModule(L.LightningModule):
         """Full parameters under their Hugging Face names, for the engine."""
         assert self.policy is not None
         return merged(full_parameters(self.policy), self.policy)
+
+    def give_weights(self, engine: Engine) -> None:
+        """Have the engine sample from the policy as it is now."""
+        if getattr(engine, "lora_rank", None) is None:
+            engine.load_weights(self.named_weights(), self.version)
+            return
+        policy: Any = self.policy
+        if not self._engine_has_base:
+            beside = full_parameters(policy, lambda name: not in_adapter(name))
+            engine.load_weights(base(beside), self.version)
+            self._engine_has_base = True
+        adapter = full_parameters(policy, in_adapter)
+        engine.load_adapter(policy.peft_config["default"], names_of_peft(adapter), self.version)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """All updates of one rollout; logs its metrics at step = rollout number."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,18 @@ def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     return iter(layers)
 
 
-def full_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Named full parameters, gathered one at a time; a collective call where they are sharded."""
+def full_parameters(
+    model: torch.nn.Module, wanted: Callable[[str], bool] | None = None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Named full parameters, gathered one at a time; a collective call where they are sharded.
+
+    Args:
+        model: of this rank.
+        wanted: whether that of a name is; None: all are.
+    """
     for name, parameter in model.named_parameters():
+        if wanted is not None and not wanted(name):
+            continue
         tensor = parameter.detach()
         if isinstance(tensor, DTensor):
             # offloaded shards are gathered on the device
@@ -129,7 +138,7 @@ def read_shards(model: torch.nn.Module, folder: Path) -> None:
 
 def files_of_weights(folder: Path) -> dict[str, Path]:
     """The file in safetensors of each weight."""
-    files = {}
+    files: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as opened:
             files |= dict.fromkeys(opened.keys(), file)

@@ -5,11 +5,13 @@ import families
 import pytest
 import torch
 
+from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from masa.engine.hf import DROP_SHARE, HfEngine
 from masa.engine.vllm import VllmEngine, _never_compile
 from masa.errors import ConfigError
 from masa.training.lora import LoraConfig, add_adapter, merged
 from masa.training.models import load_policy
+from masa.training.module import MasaModule
 from masa.types import Request
 
 EOS = list(range(20, 40))
@@ -25,7 +27,7 @@ CASES = [
     for lora in (False, True)
     # of the combinations with an adapter one per family and engine is enough
     if lora != tied and not (engine == "vllm" and family == "gemma2" and not tied)
-]
+] + [("vllm", "qwen3", True, "adapter alone"), ("vllm", "llama", False, "adapter alone")]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, case)), scope="module")
@@ -35,8 +37,12 @@ def pair(request, tmp_path_factory):
     policy = load_policy(folder)
     if lora:
         add_adapter(policy, LoraConfig(rank=4, alpha=8))
-    engine = {"vllm": VllmEngine, "hf": HfEngine}[name](folder, EOS, 96)
-    yield policy, engine
+    alone = {"lora_rank": 4} if lora == "adapter alone" else {}
+    engine = {"vllm": VllmEngine, "hf": HfEngine}[name](folder, EOS, 96, **alone)
+    settings = AlgorithmConfig(), OptimizerConfig(), TrainerConfig(), StrategyConfig()
+    module = MasaModule(lambda _: policy, *settings)
+    module.policy = policy
+    yield module, engine
     engine.close()
 
 
@@ -60,11 +66,13 @@ def largest_difference(policy, completions):
 
 
 def test_log_probs_agree_after_every_sync(pair):
-    policy, engine = pair
+    module, engine = pair
+    policy = module.policy
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=5e-3)
     for version in range(4):
-        engine.load_weights(weights(policy), version)
+        module.version = version
+        module.give_weights(engine)
         completions = engine.generate(REQUESTS)
         assert largest_difference(policy, completions) < 1e-4
         assert {c.version for group in completions for c in group} == {version}
@@ -79,8 +87,8 @@ def test_log_probs_agree_after_every_sync(pair):
 
 
 def test_limits_order_and_seeds(pair):
-    policy, engine = pair
-    engine.load_weights(weights(policy), 0)
+    module, engine = pair
+    module.give_weights(engine)
     completions = engine.generate(REQUESTS)
     for request, group in zip(REQUESTS, completions, strict=True):
         assert len(group) == len(request.seeds)
