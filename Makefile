@@ -52,8 +52,10 @@ CLAIM_RESULTS := $(patsubst %,$(CLAIM)/%results.json,$(sort $(dir $(METHODS))))
 
 reproduce: claim-left $(CLAIM_RESULTS)
 
+MAP_SEEDS ?= 0 1
+
 map:
-	@$(MAKE) --no-print-directory reproduce SEEDS="0 1" METHODS="$(MAP)"
+	@$(MAKE) --no-print-directory reproduce SEEDS="$(MAP_SEEDS)" METHODS="$(MAP)"
 
 # METHOD-seedSEED of conf/experiment/$(1)
 one-run = OMP_NUM_THREADS=1 $(BIN)/masa-train experiment=$(1)/$(subst -seed, seed=,$*) ckpt=auto hydra.run.dir=$(@D)

@@ -723,6 +723,12 @@ class RunConfig(FitConfig):
             self.trainer.prompts_per_rollout // world >= self.algorithm.updates_per_rollout,
             "algorithm.updates_per_rollout is more than there are prompts per device",
         )
+        taken = sorted({"train", "val", "meta", "unseen"} & set(self.benchmark or {}))
+        require(
+            not taken,
+            f"a benchmark cannot be called {', '.join(taken)}: files or metrics of the run's own "
+            "problems are called so",
+        )
 
     @property
     def unit(self) -> str:

@@ -124,10 +124,13 @@ class Store:
         if path.exists():
             saved = _read_json(path)
             for name in sorted(saved.keys() | settings.keys()):
-                if saved.get(name) != settings.get(name):
+                wanted, before = settings.get(name), saved.get(name)
+                if wanted != before:
+                    # a template is a page long
+                    wanted, before = (" ".join(str(v).split())[:200] for v in (wanted, before))
                     raise ConfigError(
-                        f"{name} is {settings.get(name)}, but {self.directory} was sampled with "
-                        f"{saved.get(name)}: repeat it to resume, or choose another hydra.run.dir"
+                        f"{name} is {wanted}, but {self.directory} was sampled with {before}: "
+                        "repeat it to resume, or choose another hydra.run.dir"
                     )
             return
         write_json(path, settings)

@@ -212,6 +212,10 @@ def test_other_settings_are_refused_in_the_same_directory(tmp_path):
     store.check_settings({"model": "a", "temperature": 0.6})
     with pytest.raises(ConfigError, match="temperature is 1.0, but .* was sampled with 0.6"):
         store.check_settings({"model": "a", "temperature": 1.0})
+    Store(tmp_path / "long").check_settings({"meta_template": "a page\n" * 100})
+    with pytest.raises(ConfigError, match="meta_template is another, but") as caught:
+        Store(tmp_path / "long").check_settings({"meta_template": "another"})
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
 
 
 class Cut(LetterEngine):
