@@ -65,7 +65,8 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from masa.rollout.build import build_task
     from masa.tasks.chat import ending_tokens
     from masa.tracking.files import atomic_replace
-    from masa.training.checkpoint import find_checkpoint, require_same_model
+    from masa.tracking.manifest import read_manifest
+    from masa.training.checkpoint import find_checkpoint, require_same_model, shapes
     from masa.training.lora import has_adapter, merge
     from masa.training.models import generation_eos, load_policy, load_tokenizer
 
@@ -84,7 +85,11 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     model.check(task)
     path = model.resolve(task)
     # the checkpoint of an adapter has the adapter alone
-    policy = model.load(path, weights=cfg.model.get("lora", {}).get("rank") is not None)
+    policy = model.load(path, weights=OmegaConf.select(cfg, "model.lora.rank") is not None)
+    manifest = read_manifest(checkpoint)
+    if manifest is not None and manifest.parameters != shapes(policy):
+        # with the weights transformers unties what the files have twice
+        policy = model.load(path)
     require_same_model(checkpoint, policy)
     load_weights(policy, checkpoint)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
@@ -93,9 +98,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
             policy.save_pretrained(partial / "adapter")
             weights = merge(policy)
             policy = load_policy(path, policy.dtype, None, model.trust_remote_code, weights=False)
-            # tied weights have one name here and two in the model
             policy.load_state_dict(weights, strict=False, assign=True)
-            policy.tie_weights()
         if dtype is not None:
             policy.to(getattr(torch, dtype))
         ends = ending_tokens(tokenizer, generation_eos(path))
@@ -210,20 +213,31 @@ def load_weights(policy: Any, checkpoint: Path) -> None:
     import torch
     import torch.distributed.checkpoint as dcp
 
+    from masa.training.models import allocate
+
     if checkpoint.is_dir():
+        allocate(policy)
         weights = {_PREFIX + name: tensor for name, tensor in policy.state_dict().items()}
         dcp.load({"state_dict": weights}, checkpoint_id=checkpoint, no_dist=True)
     else:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         weights = saved["state_dict"]
-    state = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
+    parameters = {name for name, _ in policy.named_parameters(remove_duplicate=False)}
+    # tied weights are two tensors in one place there, and one parameter here
+    made: dict[Any, torch.nn.Parameter] = {}
+    state: dict[str, Any] = {}
+    for name, tensor in weights.items():
+        name = name.removeprefix(_PREFIX)
+        state[name] = tensor
+        if name in parameters:
+            place = (tensor.data_ptr(), tensor.shape)
+            state[name] = made.setdefault(place, torch.nn.Parameter(tensor, requires_grad=False))
     try:
         policy.load_state_dict(state, assign=True)
     # another shape or another name
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{checkpoint} is of another model: {reason[:200]}") from error
-    policy.tie_weights()
 
 
 def base_card(path: Path) -> Mapping[str, Any]:

@@ -76,6 +76,11 @@ class VllmEngine:
         if self.shares_process_group:
             options |= _beside_the_policy(tensor_parallel_size)
         if lora_rank is not None:
+            if not self.on_cpu and dtype == "float32":
+                raise ConfigError(
+                    "engine.lora_rank: on a GPU vLLM computes adapters in bfloat16 or float16: set "
+                    "engine.dtype=bfloat16, or engine.lora_rank=null to merge the adapter"
+                )
             options |= _one_adapter(lora_rank)
         with _torch_threads(threads):
             from vllm import LLM, SamplingParams

@@ -100,7 +100,7 @@ class NumberScorer(BoxScorer):
 
 
 class TaskScorer(BoxScorer):
-    """An answer to a training task, judged by the task.
+    """An answer to a training task, judged by the task: some judge the whole text.
 
     Args:
         task: the task.
@@ -112,12 +112,13 @@ class TaskScorer(BoxScorer):
         self.correct_at = correct_at
 
     def judge(self, answers: Answers) -> list[Verdict]:
-        """See `Scorer.judge`; a box or a tag makes a response parsable."""
+        """See `Scorer.judge`; a box, a tag or a right answer makes a response parsable."""
         scores = self.task.verify([(item.prompt, text) for item, text in answers])
-        return [
-            Verdict(score >= self.correct_at, gym_answers.extract(text))
-            for score, (_, text) in zip(scores, answers, strict=True)
-        ]
+        verdicts = []
+        for score, (_, text) in zip(scores, answers, strict=True):
+            correct, answer = score >= self.correct_at, gym_answers.extract(text)
+            verdicts.append(Verdict(correct, text if correct and answer is None else answer))
+        return verdicts
 
     def correct_response(self, item: Item) -> str:
         """See `Scorer.correct_response`."""

@@ -136,16 +136,13 @@ def merge(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Add the adapter to the weights that it stands beside, in place; the model is used up.
 
     Returns:
-        The weights under the names that they have without adapter, tied ones once.
+        Parameters and buffers under the names that they have without adapter; tied ones are one.
     """
-    weights = {
-        name.replace(".base_layer.", "."): parameter
-        for name, parameter in model.named_parameters()
-        if not in_adapter(name)
-    }
+    parameters = dict(base(model.named_parameters(remove_duplicate=False)))
     for name, tensor in merged(model.named_parameters(), model):
-        weights[name].copy_(tensor)
-    return dict(weights)
+        parameters[name].copy_(tensor)
+    weights = {name: weight for name, weight in parameters.items() if not in_adapter(name)}
+    return weights | dict(base(model.named_buffers()))
 
 
 @contextmanager

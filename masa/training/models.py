@@ -35,7 +35,7 @@ from masa.tasks.arithmetic import ArithmeticTask
 from masa.tasks.chat import check_chat_template
 from masa.tracking.cost import ModelSize
 from masa.training.lora import LoraConfig, add_adapter
-from masa.training.sharding import files_of_weights, read_shards
+from masa.training.sharding import read_shards, weights_in_files
 from masa.training.warmstart import untrained, warm_started
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Model(Protocol):
 
         Args:
             path: the folder.
-            weights: else it has shapes alone, and memory that is never written to.
+            weights: else it has shapes alone, on the device `meta`.
             shard: places it on several devices, before the weights are read.
         """
         ...
@@ -214,6 +214,8 @@ class HubModel:
         options = (getattr(torch, self.dtype), self.attn_implementation, self.trust_remote_code)
         by_parts = weights and shard is not None and has_names_of_files(path, *options)
         model = load_policy(path, *options, weights=weights and not by_parts)
+        if by_parts:
+            allocate(model)
         _refuse_recurrent(model, path)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -319,8 +321,7 @@ def load_policy(
     trust_remote_code: bool = False,
     weights: bool = True,
 ) -> PreTrainedModel:
-    """The causal LM in `path`; without `weights` its parameters have memory that is never written
-    to, which the system does not give.
+    """The causal LM in `path`; without `weights` its parameters are on the device `meta`.
 
     Raises:
         ConfigError: it cannot be loaded with these settings.
@@ -329,7 +330,9 @@ def load_policy(
     with _loading(f"the model in {path}", remedy):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         if not weights:
-            with init_empty_weights():
+            # transformers also takes it away where it turns quantised weights into others
+            vars(config).pop("quantization_config", None)
+            with init_empty_weights(include_buffers=False):
                 empty = AutoModelForCausalLM.from_config(
                     config,
                     dtype=dtype,
@@ -337,7 +340,6 @@ def load_policy(
                     trust_remote_code=trust_remote_code,
                 )
             empty.tie_weights()
-            _allocate(empty)
             empty.generation_config = generation_config(path)
             return empty.eval()  # type: ignore[no-any-return]
         model_and_info: Any = AutoModelForCausalLM.from_pretrained(
@@ -366,13 +368,16 @@ def load_policy(
     return model
 
 
-def _allocate(model: torch.nn.Module) -> None:
-    """Give parameters on the device `meta` memory, tied ones once."""
+def allocate(model: torch.nn.Module) -> None:
+    """Give parameters on the device `meta` memory on the CPU, tied ones once.
+
+    The system gives it when it is written to.
+    """
     made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter not in made:
-                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
                 made[parameter] = torch.nn.Parameter(empty, parameter.requires_grad)
             setattr(module, name, made[parameter])
 
@@ -382,14 +387,20 @@ def has_names_of_files(
 ) -> bool:
     """True where the weights in `path` can be read one by one, as they are.
 
-    Of some families transformers renames or joins what is in the files, or expands it.
+    Of some families transformers renames or joins what is in the files, or expands it; tied weights
+    that the files have twice may differ there; and a wrong shape is an error of the whole load.
     """
-    in_files = files_of_weights(path).keys()
-    empty = load_policy(path, dtype, attn_implementation, trust_remote_code, weights=False)
-    if getattr(empty.config, "quantization_config", None) is not None:
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    if getattr(config, "quantization_config", None) is not None:
         return False
+    in_files = {name: shape for name, (_, shape) in weights_in_files(path).items()}
+    empty = load_policy(path, dtype, attn_implementation, trust_remote_code, weights=False)
     names = dict(empty.named_parameters(remove_duplicate=False))
-    return set(empty.parameters()) == {names[name] for name in in_files & names.keys()}
+    known = [name for name in names if in_files.get(name) == list(names[name].shape)]
+    # buffers that are saved would have to be read as well
+    return empty.state_dict().keys() == names.keys() and len(known) == len(
+        {names[name] for name in known}
+    ) == len(list(empty.parameters()))
 
 
 def model_size(model: torch.nn.Module) -> ModelSize:

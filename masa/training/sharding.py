@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,22 +128,27 @@ def read_shards(model: torch.nn.Module, folder: Path) -> None:
         model: its parameters have the names of the files, beside adapters, which stay as they are.
         folder: with weights in safetensors.
     """
-    files = files_of_weights(folder)
+    files = weights_in_files(folder)
     done: set[torch.nn.Parameter] = set()
     for name, parameter in model.named_parameters(remove_duplicate=False):
         name = name.replace(".base_layer.", ".")
         if name in files and parameter not in done:
             done.add(parameter)
-            _read(parameter.detach(), files[name], name)
+            _read(parameter.detach(), files[name][0], name)
 
 
-def files_of_weights(folder: Path) -> dict[str, Path]:
-    """The file in safetensors of each weight."""
-    files: dict[str, Path] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+def weights_in_files(folder: Path) -> dict[str, tuple[Path, list[int]]]:
+    """File in safetensors and shape of each weight; of the files that transformers would read."""
+    names = ["model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if not (folder / names[0]).is_file():
+        weight_map = json.loads(index.read_text())["weight_map"] if index.is_file() else {}
+        names = sorted(set(weight_map.values()))
+    weights = {}
+    for file in (folder / name for name in names):
         with safe_open(file, "pt") as opened:
-            files |= dict.fromkeys(opened.keys(), file)
-    return files
+            weights |= {key: (file, opened.get_slice(key).get_shape()) for key in opened.keys()}
+    return weights
 
 
 def _read(parameter: Any, file: Path, name: str) -> None:

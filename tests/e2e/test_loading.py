@@ -1,5 +1,6 @@
 """Each rank reads its own part of the weights: what comes out, and how much memory that takes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ import torch
 import torch.distributed as dist
 from families import save_family
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from masa.errors import ConfigError
 from masa.tracking.manifest import Manifest, digests, write_manifest
 from masa.training.checkpoint import shapes
 from masa.training.lora import LoraConfig
@@ -35,21 +37,45 @@ def load(rank, ranks, folder, out, settings):
     dist.destroy_process_group()
 
 
+def as_bin(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def as_several_in_bfloat16(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="50KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    # no part of the model: the index does not name it
+    save_file({"lm_head.weight": torch.zeros(3)}, folder / "model_backup.safetensors")
+
+
+def with_tied_weights_twice(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def as_it_is(folder):
+    save_file({"lm_head.weight": torch.zeros(3)}, folder / "model_backup.safetensors")
+
+
 @pytest.mark.parametrize(
-    ("family", "settings"),
+    ("family", "settings", "change", "by_parts"),
     [
-        ("qwen3", {}),
-        ("llama", {"lora": LoraConfig(rank=2), "gradient_checkpointing": True}),
-        ("gemma2", {"dtype": "bfloat16"}),
+        ("qwen3", {}, as_it_is, True),
+        ("llama", {"lora": LoraConfig(rank=2), "gradient_checkpointing": True}, as_it_is, True),
+        ("gemma2", {"dtype": "bfloat16"}, as_it_is, True),
+        ("llama", {}, as_several_in_bfloat16, True),
+        ("qwen3", {"lora": LoraConfig(rank=2)}, as_bin, False),
+        ("qwen3", {}, with_tied_weights_twice, False),
     ],
 )
-@pytest.mark.parametrize("file", ["safetensors", "bin"])
-def test_it_is_what_one_device_loads(tmp_path, family, settings, file):
+def test_it_is_what_one_device_loads(tmp_path, family, settings, change, by_parts):
     folder = save_family(tmp_path / "model", family, tied=family != "llama")
-    if file == "bin":
-        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-        (folder / "model.safetensors").unlink()
-    assert has_names_of_files(folder, torch.float32, None, False) == (file == "safetensors")
+    change(folder)
+    assert has_names_of_files(folder, torch.float32, None, False) == by_parts
     torch.multiprocessing.start_processes(
         load, (2, folder, tmp_path, settings), nprocs=2, start_method="fork"
     )
@@ -63,6 +89,15 @@ def test_it_is_what_one_device_loads(tmp_path, family, settings, file):
     assert buffers.keys() == dict(whole.named_buffers()).keys()
     assert all(torch.equal(buffers[name], other) for name, other in whole.named_buffers())
     assert local < 0.6 * local_bytes(whole)
+
+
+def test_files_of_another_shape_are_refused_as_on_one_device(tmp_path):
+    folder = save_family(tmp_path / "model", "qwen3", tied=False)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["vocab_size"] -= 1
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="weights of another shape"):
+        HubModel(str(folder)).load(folder, shard=lambda model: None)
 
 
 @pytest.fixture(scope="module")

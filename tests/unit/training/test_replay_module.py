@@ -17,7 +17,8 @@ def test_shapes_without_weights(tmp_path, rank):
     whole, shapes = model.load(folder), model.load(folder, weights=False)
     for one, other in zip(whole.named_parameters(), shapes.named_parameters(), strict=True):
         assert (one[0], one[1].shape, one[1].dtype) == (other[0], other[1].shape, other[1].dtype)
-    # no file has these: they are computed from the config
+        assert other[1].is_meta
+    # these are computed from the config
     for one, other in zip(whole.buffers(), shapes.buffers(), strict=True):
         assert torch.equal(one, other)
 
