@@ -144,7 +144,7 @@ def weights_in_files(folder: Path) -> dict[str, tuple[Path, list[int]]]:
     if not (folder / names[0]).is_file():
         weight_map = json.loads(index.read_text())["weight_map"] if index.is_file() else {}
         names = sorted(set(weight_map.values()))
-    weights = {}
+    weights: dict[str, tuple[Path, list[int]]] = {}
     for file in (folder / name for name in names):
         with safe_open(file, "pt") as opened:
             weights |= {key: (file, opened.get_slice(key).get_shape()) for key in opened.keys()}
