@@ -37,6 +37,7 @@ def build(source, out, *options):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_the_site_builds(tmp_path):
     assert build(ROOT, tmp_path) == ""
     index = (tmp_path / "html" / "docs" / "index.html").read_text()

@@ -15,6 +15,7 @@ def forecast(path, *options):
     return json.loads((path / "forecast.json").read_text())
 
 
+@pytest.mark.slow
 def test_of_plain_grpo(cache, tmp_path):
     run = tmp_path / "grpo"
     runs.masa_train(run, cache, "engine=hf", "algorithm=grpo")

@@ -118,6 +118,7 @@ def test_a_run_is_evaluated_as_it_was_trained_and_compared(run, cache, tmp_path)
     assert compared["first"] == scores["benchmarks"]["arithmetic"]["pass_at"]["1"]["value"]
 
 
+@pytest.mark.slow
 def test_the_field_mixed_is_asked_for_and_judged(cache, tmp_path):
     """The first weights of the package know the form with the field and without."""
     (model,) = SHIPPED.glob("warmstart-*")

@@ -147,6 +147,7 @@ def test_two_ranks_train_export_and_resume_like_one(cache, tmp_path, monkeypatch
     torch.testing.assert_close(served, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_impossible_models_are_refused_in_one_line(cache, tmp_path):
     folder = families.save_family(tmp_path / "model", "qwen3", context=300)
     mistakes = {
@@ -167,6 +168,7 @@ def test_impossible_models_are_refused_in_one_line(cache, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_impossible_exports_are_refused_in_one_line(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "taken").mkdir()

@@ -57,6 +57,7 @@ def test_the_same_weights_after_three_updates(one_and_two_ranks, cache, tmp_path
     require_same_weights(one_and_two_ranks, tmp_path)
 
 
+@pytest.mark.slow
 def test_whole_copies_instead_of_shards(one_and_two_ranks, cache, tmp_path, monkeypatch):
     """Gradients of several micro-batches are summed over the copies once, before the step."""
     one, copies = one_and_two_ranks[0], tmp_path / "copies"

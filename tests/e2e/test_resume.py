@@ -217,6 +217,7 @@ def test_a_checkpoint_has_its_rollouts_on_disk(cache, tmp_path):
         assert set(runs.rollouts(run, "val")["step"]) == set(range(0, last + 1, 3))
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_longer_and_no_shorter(uninterrupted, cache, tmp_path):
     run, reference = tmp_path / "run", uninterrupted("hf")
     for rollouts in (4, STEPS):
@@ -244,6 +245,7 @@ def test_a_finished_run_can_be_longer_and_no_shorter(uninterrupted, cache, tmp_p
     assert f"max_rollouts: {STEPS}\n" in (run / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_directory_has_one_run_at_a_time(cache, tmp_path):
     run = tmp_path / "run"
     first = RunProcess(run, cache, "engine=hf", "trainer.max_rollouts=1000")
@@ -360,6 +362,7 @@ def test_a_failed_engine_loses_no_rollout(uninterrupted, cache, tmp_path, monkey
     assert_same(run, reference)
 
 
+@pytest.mark.slow
 def test_weights_of_another_model_are_refused(uninterrupted, cache, tmp_path):
     path = list_checkpoints(uninterrupted("hf") / "checkpoints")[-1]
     wider = ["engine=hf", "model.architecture.intermediate_size=64", f"ckpt={path}"]

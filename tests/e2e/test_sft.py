@@ -148,6 +148,7 @@ def test_lora_on_a_column_of_solutions(sums, cache, tmp_path):
     assert any(not torch.equal(weights[name], before[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_own_right_solutions(cache, tmp_path):
     """Sampled by the engine, kept in the run's directory, the same on resume."""
     own = [
@@ -172,6 +173,7 @@ def test_own_right_solutions(cache, tmp_path):
     assert runs.metrics(tmp_path / "run") == metrics and file.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line(sums, cache, tmp_path):
     mistakes = {
         ("task.columns.solution=null",): "task.columns.solution, or use sft.source=self",

@@ -44,6 +44,7 @@ def test_a_failing_job_stops_no_other_and_is_named(swept):
     assert (directory / "limit-2048" / "report.md").exists()
 
 
+@pytest.mark.slow
 def test_a_second_start_needs_resume_and_runs_only_unfinished_jobs(swept, cache):
     directory, _ = swept
     refused = start(directory, cache)

@@ -84,6 +84,7 @@ def test_training_on_a_file(train, sums, tmp_path):
     assert all(name.startswith("sums [v1] & $x/") for name in trained | validated)
 
 
+@pytest.mark.slow
 def test_the_model_is_exported_and_evaluated(train, sums, tmp_path, cache):
     def masa(module, *arguments):
         command = [sys.executable, "-m", f"masa.{module}", *arguments]

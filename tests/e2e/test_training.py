@@ -75,6 +75,7 @@ def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, cache, tmp_path
     pd.testing.assert_frame_equal(runs.rollouts(resumed)[text], runs.rollouts(uninterrupted)[text])
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_start_says_why(cache, tmp_path):
     """Of random weights nothing has the form, and nothing is right."""
     run = tmp_path / "run"

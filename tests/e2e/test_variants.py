@@ -50,6 +50,7 @@ def test_separate_cloning_several_updates_and_kl(cache, tmp_path):
     assert metrics["kl"].iloc[-1] > 0
 
 
+@pytest.mark.slow
 def test_bad_input_is_refused_in_one_line_before_anything_starts(tmp_path):
     cache = tmp_path / "cache"
     mistakes = {

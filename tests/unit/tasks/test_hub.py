@@ -474,10 +474,13 @@ def test_templates_of_the_configuration(name):
         cfg = compose("config", ["task=hub", f"templates@task.templates={name}"])
     templates = instantiate(cfg.task.templates)
     meta = templates.meta_text("PROBLEM", 128, 8192)
-    assert "PROBLEM" in meta and "from 128 to 8192" in meta and "</meta>" in meta
-    form = next(line for line in meta.splitlines() if line.startswith("{"))
-    assert '"math_notion"' in form and '"pass_rate"' in form and '"solution_length"' in form
-    assert not any(char.isdigit() for char in form), "a model would copy the numbers"
+    assert "PROBLEM" in meta
+    # for models that know the form
+    if name != "short":
+        assert "from 128 to 8192" in meta and "</meta>" in meta
+        form = next(line for line in meta.splitlines() if line.startswith("{"))
+        assert '"math_notion"' in form and '"pass_rate"' in form and '"solution_length"' in form
+        assert not any(char.isdigit() for char in form), "a model would copy the numbers"
     solution = templates.solution_text("PROBLEM", ["parity"])
     assert "PROBLEM" in solution and "parity" in solution
     assert (r"\boxed{}" in solution) == (name == "boxed")
