@@ -376,6 +376,8 @@ def allocate(model: torch.nn.Module) -> None:
     made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
+            if not parameter.is_meta:
+                continue
             if parameter not in made:
                 empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
                 made[parameter] = torch.nn.Parameter(empty, parameter.requires_grad)
