@@ -99,7 +99,7 @@ class NumberScorer(BoxScorer):
         number.check_gold(item.gold[0])
 
 
-class TaskScorer(BoxScorer):
+class TaskScorer:
     """An answer to a training task, judged by the task: some judge the whole text.
 
     Args:
@@ -119,6 +119,9 @@ class TaskScorer(BoxScorer):
             correct, answer = score >= self.correct_at, gym_answers.extract(text)
             verdicts.append(Verdict(correct, text if correct and answer is None else answer))
         return verdicts
+
+    def check_gold(self, item: Item) -> None:
+        """See `Scorer.check_gold`; the task has checked its problems."""
 
     def correct_response(self, item: Item) -> str:
         """See `Scorer.correct_response`."""

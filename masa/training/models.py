@@ -212,10 +212,14 @@ class HubModel:
         are those of the files; else every rank reads all of them first.
         """
         options = (getattr(torch, self.dtype), self.attn_implementation, self.trust_remote_code)
-        by_parts = weights and shard is not None and has_names_of_files(path, *options)
-        model = load_policy(path, *options, weights=weights and not by_parts)
+        by_parts = False
+        if weights and shard is not None:
+            model = load_policy(path, *options, weights=False)
+            by_parts = has_names_of_files(model, path, self.trust_remote_code)
         if by_parts:
             allocate(model)
+        else:
+            model = load_policy(path, *options, weights=weights)
         _refuse_recurrent(model, path)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -384,25 +388,23 @@ def allocate(model: torch.nn.Module) -> None:
             setattr(module, name, made[parameter])
 
 
-def has_names_of_files(
-    path: Path, dtype: torch.dtype, attn_implementation: str | None, trust_remote_code: bool
-) -> bool:
-    """True where the weights in `path` can be read one by one, as they are.
+def has_names_of_files(model: torch.nn.Module, path: Path, trust_remote_code: bool) -> bool:
+    """True where the model's weights can be read one by one from `path`, as they are.
 
     Of some families transformers renames or joins what is in the files, or expands it; tied weights
     that the files have twice may differ there; and a wrong shape is an error of the whole load.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    if getattr(config, "quantization_config", None) is not None:
+    # of the second, other files are the model's
+    if any(getattr(config, name, None) for name in ("quantization_config", "transformers_weights")):
         return False
     in_files = {name: shape for name, (_, shape) in weights_in_files(path).items()}
-    empty = load_policy(path, dtype, attn_implementation, trust_remote_code, weights=False)
-    names = dict(empty.named_parameters(remove_duplicate=False))
+    names = dict(model.named_parameters(remove_duplicate=False))
     known = [name for name in names if in_files.get(name) == list(names[name].shape)]
     # buffers that are saved would have to be read as well
-    return empty.state_dict().keys() == names.keys() and len(known) == len(
+    return model.state_dict().keys() == names.keys() and len(known) == len(
         {names[name] for name in known}
-    ) == len(list(empty.parameters()))
+    ) == len(list(model.parameters()))
 
 
 def model_size(model: torch.nn.Module) -> ModelSize:

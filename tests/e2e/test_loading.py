@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from builders import hub_run_config
 from families import save_family
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
@@ -24,13 +25,16 @@ from masa.training.sharding import full_parameters, local_bytes, shard
 HELPERS = Path(__file__).parents[1] / "helpers"
 
 
-def load(rank, ranks, folder, out, settings):
-    """Load a model on `ranks` ranks; the first writes what it has to `out`."""
+def load(rank, sizes, folder, out, settings, offload=False):
+    """Load a model on replicas x shards; the first rank writes what it has to `out`."""
     torch.set_num_threads(1)
+    ranks = sizes[0] * sizes[1]
     dist.init_process_group("gloo", init_method=f"file://{out}/init", rank=rank, world_size=ranks)
-    mesh = init_device_mesh("cpu", (1, ranks), mesh_dim_names=("replicas", "shards"))
+    mesh = init_device_mesh("cpu", sizes, mesh_dim_names=("replicas", "shards"))
     torch.manual_seed(0)
-    model = HubModel(str(folder), **settings).load(folder, shard=lambda m: shard(m, mesh))
+    model = HubModel(str(folder), **settings).load(
+        folder, shard=lambda m: shard(m, mesh, cpu_offload=offload)
+    )
     parameters = {name: tensor.clone() for name, tensor in full_parameters(model)}
     if rank == 0:
         torch.save((parameters, dict(model.named_buffers()), local_bytes(model)), out / "loaded.pt")
@@ -75,9 +79,10 @@ def as_it_is(folder):
 def test_it_is_what_one_device_loads(tmp_path, family, settings, change, by_parts):
     folder = save_family(tmp_path / "model", family, tied=family != "llama")
     change(folder)
-    assert has_names_of_files(folder, torch.float32, None, False) == by_parts
+    shapes_alone = HubModel(str(folder)).load(folder, weights=False)
+    assert has_names_of_files(shapes_alone, folder, False) == by_parts
     torch.multiprocessing.start_processes(
-        load, (2, folder, tmp_path, settings), nprocs=2, start_method="fork"
+        load, ((1, 2), folder, tmp_path, settings), nprocs=2, start_method="fork"
     )
     parameters, buffers, local = torch.load(tmp_path / "loaded.pt", weights_only=False)
     torch.manual_seed(0)
@@ -89,6 +94,18 @@ def test_it_is_what_one_device_loads(tmp_path, family, settings, change, by_part
     assert buffers.keys() == dict(whole.named_buffers()).keys()
     assert all(torch.equal(buffers[name], other) for name, other in whole.named_buffers())
     assert local < 0.6 * local_bytes(whole)
+
+
+@pytest.mark.parametrize(("sizes", "offload"), [((2, 1), False), ((1, 3), True), ((2, 2), False)])
+def test_copies_uneven_shards_and_offload(tmp_path, sizes, offload):
+    folder = save_family(tmp_path / "model", "qwen3")
+    torch.multiprocessing.start_processes(
+        load, (sizes, folder, tmp_path, {}, offload), nprocs=sizes[0] * sizes[1],
+        start_method="fork",
+    )  # fmt: skip
+    parameters, _, _ = torch.load(tmp_path / "loaded.pt", weights_only=False)
+    for name, tensor in HubModel(str(folder)).load(folder).named_parameters():
+        assert torch.equal(parameters[name], tensor), name
 
 
 def test_files_of_another_shape_are_refused_as_on_one_device(tmp_path):
@@ -139,12 +156,7 @@ def test_memory_of_an_export(large, tmp_path):
     folder, model = large
     run, checkpoint = tmp_path / "run", tmp_path / "run" / "checkpoints" / "step-000001.ckpt"
     checkpoint.parent.mkdir(parents=True)
-    config = {
-        "name": "x", "seed": 0, "algorithm": {"name": "grpo"},
-        "task": {"_target_": "toy_task.EvenTask"},
-        "model": {"_target_": "masa.training.models.HubModel", "name": str(folder)},
-    }  # fmt: skip
-    OmegaConf.save(OmegaConf.create(config), run / "config.yaml")
+    OmegaConf.save(OmegaConf.create(hub_run_config(folder)), run / "config.yaml")
     weights = {f"policy.{name}": tensor / 2 for name, tensor in model.state_dict().items()}
     moments = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
     torch.save({"state_dict": weights, "optimizer_states": [moments, dict(moments)]}, checkpoint)

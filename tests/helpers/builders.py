@@ -323,3 +323,12 @@ def nested_keys(plain: Mapping[str, Any], prefix: str = "") -> set[str]:
         name = f"{prefix}{key}"
         keys |= nested_keys(value, f"{name}.") if isinstance(value, Mapping) else {name}
     return keys
+
+
+def hub_run_config(folder):
+    """config.yaml of a run on a local model, as far as an export reads it."""
+    return {
+        "name": "x", "seed": 0, "algorithm": {"name": "grpo"},
+        "task": {"_target_": "toy_task.EvenTask"},
+        "model": {"_target_": "masa.training.models.HubModel", "name": str(folder)},
+    }  # fmt: skip

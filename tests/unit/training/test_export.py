@@ -11,7 +11,7 @@ import hub_server
 import pytest
 import runs
 import torch
-from builders import model_folder
+from builders import hub_run_config, model_folder
 from hub_server import running_hub
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, GenerationConfig
@@ -27,14 +27,9 @@ from masa.training.models import generation_eos
 def run(tmp_path):
     """A run of no steps on a local model, with a checkpoint whose weights are all halved."""
     folder = model_folder(tmp_path / "model")
-    directory = tmp_path / "run"
+    directory, config = tmp_path / "run", hub_run_config(folder)
     checkpoint = directory / "checkpoints" / "step-000003.ckpt"
     checkpoint.parent.mkdir(parents=True)
-    config = {
-        "name": "x", "seed": 0, "algorithm": {"name": "grpo"},
-        "task": {"_target_": "toy_task.EvenTask"},
-        "model": {"_target_": "masa.training.models.HubModel", "name": str(folder)},
-    }  # fmt: skip
     config["task"]["config"] = {
         "_target_": "masa.tasks.arithmetic.ArithmeticConfig", "modulus": 97, "levels": 6,
         "train_size": 60, "validation_size_per_level": 2, "seed": 0,
