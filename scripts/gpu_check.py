@@ -568,7 +568,12 @@ def pretrained(
     """Part 4, with --model: a pretrained model in bfloat16 on problems of reasoning-gym."""
     if model is None:
         raise RuntimeError("name its folder: --model DIR, as scripts/smollm2.py makes one")
-    few = ["trainer.prompts_per_rollout=2", "task.validation_size=12", "trainer.val_samples=2"]
+    few = [
+        "algorithm.control.start_step=0",
+        "trainer.prompts_per_rollout=2",
+        "task.validation_size=12",
+        "trainer.val_samples=2",
+    ]
     settings = [*few, "algorithm.response_limit=16", "algorithm.meta.response_limit=16"]
     settings = settings if quick else ["trainer.prompts_per_rollout=64"]
     base = ("experiment=smollm2", f"model.name={model.resolve()}", "~engine.threads")
