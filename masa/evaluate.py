@@ -33,6 +33,10 @@ def arguments(argv: Sequence[str]) -> list[str]:
         key, _, value = argument.partition("=")
         if key == "benchmark" and "," in value and not value.startswith("[") and not multirun:
             argument = f"benchmark=[{value}]"
+        elif key == "solve" and not multirun:
+            # each option of the group under a key of its own
+            adapted += [f"+solve@solve.{name}={name}" for name in value.strip("[]").split(",")]
+            continue
         elif key == "model" and not os.path.isfile(conf_dir() / "model" / f"{value}.yaml"):
             argument = f"model.name={value}"
         elif key == "compare" and not multirun:
@@ -68,6 +72,10 @@ def check(cfg: DictConfig) -> EvaluationConfig:
     from masa.evaluation.benchmarks import check_benchmarks
 
     check_benchmarks(config.benchmark)
+    if config.solve:
+        from masa.evaluation.policy_scores import check_policies
+
+        check_policies(config)
     from masa.engine.recorded import RecordedEngine
 
     with refusing():

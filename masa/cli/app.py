@@ -203,6 +203,20 @@ def quiet(log_file: Path) -> None:
 
 
 @contextmanager
+def results_alone_on_stdout() -> Iterator[None]:
+    """Send what libraries write to stdout to stderr: the results may go into a pipe."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
 def native_stderr_to(log_file: Path) -> Iterator[None]:
     """Send what compiled code writes to stderr, past Python's logging, to `log_file`."""
     sys.stderr.flush()

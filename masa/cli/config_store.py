@@ -35,6 +35,13 @@ from masa.config import (
     TrainerConfig,
 )
 from masa.evaluation.eval_config import EvaluationConfig
+from masa.inference.inference_config import PolicyConfig, PredictConfig, SolveConfig
+from masa.inference.policies import (
+    AdaptiveConsistencyPolicy,
+    CombinedPolicy,
+    PredictedPolicy,
+    UniformPolicy,
+)
 from masa.rollout.outcome_samplers import DpsSampler, GresoSampler, MoppsSampler
 from masa.rollout.samplers import ShuffledEpochs
 
@@ -90,6 +97,8 @@ OmegaConf.register_new_resolver("changes", changes, replace=True)
 store(None, "run", defaults(RunConfig) | {"task": defaults(TaskConfig, "settings")})
 store(None, "fine_tuning", defaults(SftConfig) | {"task": defaults(TaskConfig, "settings")})
 store(None, "evaluation", defaults(EvaluationConfig))
+store(None, "prediction", defaults(PredictConfig))
+store(None, "solving", defaults(SolveConfig, "solve"))
 store("algorithm", "_base", defaults(AlgorithmConfig, "gate", "cutoff"))
 store("optimizer", "adamw", defaults(OptimizerConfig))
 store("trainer", "default", defaults(TrainerConfig))
@@ -100,6 +109,13 @@ store("sampler", "mopps", plugin(MoppsSampler))
 store("sampler", "dps", plugin(DpsSampler))
 store("cutoff", "mean_length", plugin(MeanLengthCutoff, CutoffConfig), "algorithm.cutoff")
 store("cutoff", "quantile", plugin(QuantileCutoff, CutoffConfig), "algorithm.cutoff")
+for policy_name, policy in {
+    "uniform": UniformPolicy,
+    "adaptive_consistency": AdaptiveConsistencyPolicy,
+    "predicted": PredictedPolicy,
+    "combined": CombinedPolicy,
+}.items():
+    store("solve", policy_name, plugin(policy, PolicyConfig))
 store("gate", "prediction", plugin(PredictionGate, GateConfig), "algorithm.gate")
 store("gate", "judged", plugin(JudgedGate, GateConfig), "algorithm.gate")
 store("gate", "history", plugin(HistoryGate, GateConfig), "algorithm.gate")

@@ -19,6 +19,8 @@ from masa.statistics import (
     bootstrap_mean,
     bootstrap_ratio,
     clustered_wilson,
+    percentiles,
+    resampled_sums,
 )
 from masa.tracking.metrics import mean_prediction, meta_metrics
 from masa.types import Completion, MetaPrediction, Prompt, RolloutGroup
@@ -43,8 +45,8 @@ def calibration(
     Returns:
         parse_rate, reward/length and the other `meta_metrics`; pass_rate_mae and
         pass_rate_corr with intervals; pass_rate_ece and the reliability curve (per bin: mean
-        predicted, mean actual, questions); gate precision, recall and F1 with intervals, and its
-        share of questions.
+        predicted, mean actual, questions); pass_rate_brier and pass_rate_auroc as of
+        `discrimination`; gate precision, recall and F1 with intervals, and its share of questions.
     """
     by_question = dict(list(solutions.groupby("id")))
     groups, clusters = [], []
@@ -61,12 +63,19 @@ def calibration(
         (p, a) for p, a in zip(predicted_rates, actual_rates, strict=True) if not math.isnan(p)
     ]
     curve = reliability(pairs)
+    rated = [i for i, p in enumerate(predicted_rates) if not math.isnan(p)]
+    verdicts = [(sum(groups[i].correct), len(groups[i].correct)) for i in rated]
+    brier, auroc = discrimination(
+        [predicted_rates[i] for i in rated], verdicts, [clusters[i] for i in rated]
+    )
     metrics = {name.removeprefix("meta/"): v for name, v in meta_metrics(groups).items()}
     return {
         **metrics,
         "pass_rate_mae": _with_bounds(mae),
         "pass_rate_corr": _with_bounds(corr),
         "pass_rate_ece": expected_calibration_error(curve),
+        "pass_rate_brier": _with_bounds(brier),
+        "pass_rate_auroc": _with_bounds(auroc),
         "reliability": curve,
         "gate": gating(
             [group.plan.would_skip for group in groups],
@@ -74,6 +83,40 @@ def calibration(
             clusters,
         ),
     }
+
+
+def discrimination(
+    predicted: Sequence[float], verdicts: Sequence[tuple[int, int]], clusters: Sequence[Any]
+) -> tuple[Estimate, Estimate]:
+    """Brier score and AUROC of predicted pass rates, against the verdict on each solution.
+
+    Args:
+        predicted: mean predicted pass rate per question, [Q].
+        verdicts: right solutions and all solutions of each, [Q].
+        clusters: context of each, [Q].
+
+    Returns:
+        Mean of (predicted - verdict)^2 over the solutions. Probability that of a right and a wrong
+        solution, of whichever questions, the right one's question has the higher prediction, ties
+        counted half; NaN where there are not both. Intervals by bootstrap over clusters.
+    """
+    p = np.asarray(predicted, float)
+    right, n = np.array(verdicts, float).reshape(-1, 2).T
+    brier = bootstrap_mean((p - 1) ** 2 * right / n + p**2 * (1 - right / n), clusters)
+    values, index = np.unique(p, return_inverse=True)
+    by_value = np.eye(len(values))[index]
+    table = np.hstack([by_value * right[:, None], by_value * (n - right)[:, None]])
+
+    def auroc(sums: np.ndarray) -> np.ndarray:
+        rights, wrongs = np.split(sums, 2, axis=-1)
+        below = wrongs.cumsum(axis=-1) - wrongs / 2
+        pairs = rights.sum(axis=-1) * wrongs.sum(axis=-1)
+        with np.errstate(invalid="ignore"):
+            return (rights * below).sum(axis=-1) / pairs
+
+    draws = auroc(resampled_sums(table, clusters)) if len(p) else np.empty(0)
+    whole = float(auroc(table.sum(axis=0))) if len(p) else math.nan
+    return brier, Estimate(whole, *percentiles(draws))
 
 
 def mixed_calibration(

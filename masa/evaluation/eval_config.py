@@ -139,6 +139,8 @@ class EvaluationConfig:
     """Run generated programs where there is no sandbox."""
     allow_special_tokens: bool = False
     """Read special tokens in a question's text as such; else as ordinary text."""
+    solve: dict[str, Any] = field(default_factory=dict)
+    """Policies of `masa-solve` to compare at equal tokens, on the same samples."""
     compare: list[str] = field(default_factory=list)
     """Two evaluation directories to compare instead of sampling."""
 
@@ -218,6 +220,11 @@ OmegaConf.register_new_resolver("file_name", file_name, replace=True)
 
 
 def load(cfg: DictConfig) -> EvaluationConfig:
+    """Settings of `masa-eval`; ConfigError as for `load_settings`."""
+    return load_settings(EvaluationConfig, cfg)
+
+
+def load_settings(schema: type[T], cfg: DictConfig) -> T:
     """Turn a composed Hydra config into checked settings.
 
     Raises:
@@ -225,15 +232,16 @@ def load(cfg: DictConfig) -> EvaluationConfig:
     """
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
-    return _typed(EvaluationConfig, {str(k): v for k, v in settings.items() if k != "hydra"}, "")
+    return typed(schema, {str(k): v for k, v in settings.items() if k != "hydra"}, "")
 
 
 def load_benchmark(name: str, settings: Mapping[str, Any]) -> BenchmarkConfig:
     """Settings of one benchmark; ConfigError as for `load`."""
-    return _typed(BenchmarkConfig, {"name": name, **settings}, f"benchmark.{name}.")
+    return typed(BenchmarkConfig, {"name": name, **settings}, f"benchmark.{name}.")
 
 
-def _typed(schema: type[T], settings: Mapping[str, Any], prefix: str) -> T:
+def typed(schema: type[T], settings: Mapping[str, Any], prefix: str) -> T:
+    """A dataclass of plain settings, which messages name with a prefix; ConfigError as above."""
     declared: Any = fields(schema)  # type: ignore[arg-type]
     by_name = {f.name: f for f in declared}
     unknown = sorted(set(settings) - set(by_name))

@@ -15,6 +15,7 @@ from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.calibration import calibration, measuring_config, mixed_calibration
 from masa.evaluation.eval_config import EvaluationConfig
 from masa.evaluation.pass_at_k import macro_average, pass_at_k, std_over_samples, summarise
+from masa.evaluation.policy_scores import policy_scores, policy_table
 from masa.evaluation.store import Store, write_json
 from masa.markdown import markdown_table
 from masa.statistics import Estimate
@@ -80,6 +81,8 @@ def summarise_all(
                 score["meta"]["mixed"] = mixed_calibration(
                     solved, metas, config.mixed_of, config.min_mixed
                 )
+        if config.solve:
+            score["solve"] = policy_scores(benchmark, samples, config)
         scores[benchmark.name] = {**score, **benchmark.origin, "limit": config.limit}
         add_to_averages(benchmark.domain, correct, clusters)
     averages = {
@@ -197,6 +200,9 @@ def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> st
     metas = {name: score["meta"] for name, score in benchmarks.items() if "meta" in score}
     if metas:
         parts += [render([_meta_row(name, meta) for name, meta in metas.items()])]
+    for name, score in benchmarks.items():
+        if "solve" in score:
+            parts += policy_table(name, score["solve"])
     parts.append(", ".join(f"{name} {value}" for name, value in environment.items()))
     return "\n\n".join(parts) + "\n"
 
@@ -209,6 +215,8 @@ def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
         "pass-rate MAE": _bracketed(*meta["pass_rate_mae"]),
         "corr": _bracketed(*meta["pass_rate_corr"]),
         "ECE": _number(meta["pass_rate_ece"]),
+        "Brier": _bracketed(*meta["pass_rate_brier"]),
+        "AUROC": _bracketed(*meta["pass_rate_auroc"]),
         **{
             f"{key.removeprefix('reward/')} score": _number(value)
             for key, value in meta.items()

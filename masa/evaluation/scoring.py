@@ -11,7 +11,7 @@ from typing import Protocol
 
 from masa.errors import ConfigError
 from masa.evaluation.items import Item, PackedTests
-from masa.tasks.base import Task
+from masa.tasks.base import Task, same_of
 from masa.tasks.demonstrations import final_answer
 from masa.verifiers import choice, gym_answers, number
 from masa.verifiers.code import literal
@@ -53,6 +53,15 @@ class Scorer(Protocol):
         """A wrong response in the format that the question asks for."""
         ...
 
+    def same(self, item: Item, a: str, b: str) -> bool:
+        """True where two responses give the same answer, as `judge` would hold them; one without an
+        answer is like no other, nor like itself.
+
+        Raises:
+            ConfigError: the scorer cannot tell; raised whatever the responses are.
+        """
+        ...
+
 
 class BoxScorer:
     """Judges the last box of a response by `_verify`."""
@@ -87,6 +96,10 @@ class MathScorer(BoxScorer):
         """See `Scorer.check_gold`."""
         verifier.check_gold(item.gold)
 
+    def same(self, item: Item, a: str, b: str) -> bool:
+        """See `Scorer.same`."""
+        return verifier.same(a, b)
+
 
 class NumberScorer(BoxScorer):
     """A number within a relative tolerance, in the unit of the question."""
@@ -97,6 +110,15 @@ class NumberScorer(BoxScorer):
     def check_gold(self, item: Item) -> None:
         """See `Scorer.check_gold`."""
         number.check_gold(item.gold[0])
+
+    def same(self, item: Item, a: str, b: str) -> bool:
+        """See `Scorer.same`: the number of one response within the tolerance of the other's."""
+        first = extract_box(a)
+        try:
+            number.check_gold(first or "")
+        except ValueError:
+            return False
+        return number.verify_batch([(str(first), b, item.gold[1])])[0]
 
 
 class TaskScorer:
@@ -131,6 +153,10 @@ class TaskScorer:
         """See `Scorer.wrong_response`."""
         return final_answer(_WRONG_NUMBER, self.task.templates)
 
+    def same(self, item: Item, a: str, b: str) -> bool:
+        """See `Scorer.same`."""
+        return same_of(self.task)(a, b)
+
 
 class ChoiceScorer(BoxScorer):
     """The last clear choice."""
@@ -148,6 +174,12 @@ class ChoiceScorer(BoxScorer):
         """See `Scorer.wrong_response`."""
         letter, count = item.gold
         return rf"\boxed{{{chr(ord('A') + (ord(letter) - ord('A') + 1) % count)}}}"
+
+    def same(self, item: Item, a: str, b: str) -> bool:
+        """See `Scorer.same`."""
+        letters = ascii_uppercase[: item.gold[1]]
+        chosen = choice.extract(a, letters)
+        return chosen is not None and chosen == choice.extract(b, letters)
 
 
 class LiteralScorer:
@@ -174,6 +206,10 @@ class LiteralScorer:
     def wrong_response(self, item: Item) -> str:
         """See `Scorer.wrong_response`."""
         return _fenced(f"['not', {item.gold}]")
+
+    def same(self, item: Item, a: str, b: str) -> bool:
+        """See `Scorer.same`."""
+        return literal.same(a, b)
 
 
 class ProgramScorer:
@@ -225,6 +261,17 @@ class ProgramScorer:
     def wrong_response(self, item: Item) -> str:
         """See `Scorer.wrong_response`."""
         return _fenced("print('a program that passes no test')")
+
+    def same(self, item: Item, a: str, b: str) -> bool:
+        """Programs have no answer that could be compared.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"benchmark {self.name} has programs for answers: they cannot be held equal, so there "
+            "is nothing to vote on"
+        )
 
 
 def _fenced(code: str) -> str:

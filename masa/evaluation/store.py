@@ -147,10 +147,14 @@ class Store:
             raise ConfigError(f"{self.directory} is no directory of masa-eval: no settings.json")
         return _read_json(path)
 
+    def results(self) -> dict[str, Any]:
+        """What results.json has; empty before the first."""
+        path = self.directory / "results.json"
+        return _read_json(path) if path.is_file() else {}
+
     def scores(self) -> dict[str, Any]:
         """The scores in results.json by benchmark; empty before the first."""
-        path = self.directory / "results.json"
-        scores: dict[str, Any] = _read_json(path)["benchmarks"] if path.is_file() else {}
+        scores: dict[str, Any] = self.results().get("benchmarks", {})
         return scores
 
 

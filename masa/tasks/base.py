@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from masa.errors import require
 from masa.tasks.templates import Templates
 from masa.types import Prompt
 
@@ -48,3 +49,18 @@ class Task(Protocol):
             ConfigError: the task cannot tell; raised whatever the responses are.
         """
         ...
+
+
+def same_of(task: Task) -> Callable[[str, str], bool]:
+    """`Task.same` of a task that can tell.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    require(
+        hasattr(task, "same"),
+        f"{type(task).__name__} cannot tell whether two answers are the same: write its "
+        "method same(a, b)",
+    )
+    task.same("", "")
+    return task.same

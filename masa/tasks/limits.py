@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from masa.errors import ConfigError, require
-from masa.tasks.base import Task
+from masa.errors import ConfigError
+from masa.tasks.base import Task, same_of
 from masa.tasks.templates import PromptRenderer
 from masa.types import Prompt
 
@@ -62,12 +62,7 @@ class LimitedTask:
         Raises:
             ConfigError: the task cannot tell.
         """
-        require(
-            hasattr(self._task, "same"),
-            f"{type(self._task).__name__} cannot tell whether two answers are the same: write its "
-            "method same(a, b)",
-        )
-        return self._task.same(a, b)
+        return same_of(self._task)(a, b)
 
     def _within(
         self, prompts: Sequence[Prompt], renderer: PromptRenderer, limit: int, use: str

@@ -37,6 +37,14 @@ def verify(gold: str, response: str) -> bool | None:
     return bool(answer == expected)
 
 
+def same(a: str, b: str) -> bool:
+    """True where two responses have the same literal; False where one has none."""
+    try:
+        return bool(literal(_answer_text(a)) == literal(_answer_text(b)))
+    except NotLiteral:
+        return False
+
+
 def literal(text: str) -> Any:
     """The value of a Python literal, or of the right side of an assertion of equality.
 

@@ -1,0 +1,49 @@
+"""What the predictions about one problem say together."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from masa.types import MetaPrediction
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """M predictions about one problem; None where none of them could be read."""
+
+    pass_rate: float | None
+    """Mean predicted pass rate, in [0, 1]."""
+    pass_rate_std: float | None
+    """Their population standard deviation."""
+    length: float | None
+    """Mean predicted length of a right solution (tokens)."""
+    length_range: tuple[int, int] | None
+    """The smallest and the largest of them."""
+    notions: dict[str, int]
+    """Predicted notions, and in how many of the M each comes; the most frequent first."""
+    parsed: int
+    """How many of the M could be read completely."""
+    count: int
+    """M."""
+    tokens: int
+    """Tokens sampled for them."""
+
+
+def summarise(predictions: Sequence[MetaPrediction], tokens: int) -> PredictionSummary:
+    """The summary of M predictions that took so many tokens; each field of those that have it."""
+    rates = [p.pass_rate for p in predictions if p.pass_rate is not None]
+    lengths = [p.length for p in predictions if p.length is not None]
+    notions = Counter(notion for p in predictions for notion in dict.fromkeys(p.notions or ()))
+    return PredictionSummary(
+        pass_rate=statistics.fmean(rates) if rates else None,
+        pass_rate_std=statistics.pstdev(rates) if rates else None,
+        length=statistics.fmean(lengths) if lengths else None,
+        length_range=(min(lengths), max(lengths)) if lengths else None,
+        notions=dict(notions.most_common()),
+        parsed=sum(p.parsed for p in predictions),
+        count=len(predictions),
+        tokens=tokens,
+    )

@@ -1,0 +1,216 @@
+"""What `masa-predict` and `masa-solve` share: the model, its prompts, and saved samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from masa.cli.arguments import make_directory
+from masa.engine.recorded import RecordedEngine
+from masa.engine.settings import check_engine
+from masa.errors import ConfigError, require
+from masa.evaluation.eval_config import is_run
+from masa.evaluation.evaluated_model import evaluated_model
+from masa.evaluation.saved_samples import SavedSamples
+from masa.evaluation.store import Store
+from masa.inference.answers import Same
+from masa.inference.inference_config import InferenceConfig
+from masa.inference.problems import STDIN, read_problems
+from masa.plugins import refusing
+from masa.rollout.build import build_task
+from masa.tasks.base import same_of
+from masa.tasks.hub import SAME
+from masa.tasks.templates import PromptRenderer, Templates
+from masa.types import Engine, Prompt
+from masa.verifiers import gym_answers
+
+ENDINGS = (".jsonl", ".csv", ".parquet")
+
+
+@dataclass
+class Session:
+    """One command on one list of problems."""
+
+    prompts: Sequence[Prompt]
+    renderer: PromptRenderer
+    samples: SavedSamples
+
+
+def check_inference(cfg: DictConfig, config: InferenceConfig) -> None:
+    """Raise ConfigError for errors that show without loading models."""
+    require(config.problems is not None, "name the problems: problems=FILE, a text, or - for stdin")
+    read_problems(str(config.problems), config.column)
+    if config.out not in (None, STDIN):
+        out = Path(str(config.out)).expanduser()
+        require(out.suffix in ENDINGS, f"out={config.out}: it must end in {', '.join(ENDINGS)}")
+        make_directory(out.parent, "out")
+    with refusing():
+        engine = get_class(cfg.engine._target_)
+        require(
+            not issubclass(engine, RecordedEngine),
+            "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",
+        )
+        check_engine(engine, cfg.engine)
+        require(
+            cfg.engine.get("lora_rank") is None,
+            "engine.lora_rank is for training: an adapter is merged before",
+        )
+        name = cfg.model.name
+        require(name is not None, "name the model: model=FOLDER, a run of masa-train or a hub id")
+        if is_run(name):
+            from masa.export import check_run
+
+            check_run(Path(name).expanduser())
+        else:
+            instantiate(cfg.model).check(None)
+
+
+def templates_and_same(cfg: DictConfig, verifier: str) -> tuple[Templates, Same]:
+    """The prompts of a model, and what holds two answers to them equal: of a run those of its task.
+
+    Raises:
+        ConfigError: the task cannot tell; raised when it is asked.
+    """
+    if not is_run(cfg.model.name):
+        return instantiate(cfg.templates), SAME[verifier]
+    task = build_task(OmegaConf.load(Path(cfg.model.name).expanduser() / "config.yaml").task)
+    return task.templates, lambda a, b: same_of(task)(a, b)
+
+
+@contextmanager
+def session(
+    cfg: DictConfig, config: InferenceConfig, templates: Templates, settings: dict[str, Any]
+) -> Iterator[Session]:
+    """The model with its saved samples, and the engine freed at the end.
+
+    Args:
+        cfg: names model and engine.
+        config: how is sampled.
+        templates: of the prompts.
+        settings: that the samples depend on beside these.
+
+    Raises:
+        ConfigError: the directory has samples of other settings or problems.
+    """
+    directory = Path(config.output_dir)
+    prompts = read_problems(str(config.problems), config.column)
+    settings = settings | {
+        "model": cfg.model.name,
+        "engine": cfg.engine._target_,
+        "dtype": cfg.engine.get("dtype"),
+        "templates": hashlib.sha256(repr(templates).encode()).hexdigest()[:16],
+        **{
+            name: getattr(config, name)
+            for name in ("temperature", "max_tokens", "meta_max_tokens", "min_length", "seed")
+        },
+    }
+    node = cfg.model.copy()
+    if is_run(node.name):
+        from masa.export import model_of_run
+
+        folder = model_of_run(Path(node.name).expanduser())
+        settings["checkpoint"] = folder.name
+        node.name = str(folder)
+    store = Store(directory)
+    store.check_settings(settings)
+    evaluated = evaluated_model(instantiate(node))
+    renderer = evaluated.renderer(
+        templates,
+        config.min_length,
+        config.max_tokens,
+        config.allow_special_tokens,
+        config.mixed_of,
+    )
+
+    def build(longest: int) -> Engine:
+        from masa.cli import app
+
+        with app.native_stderr_to(directory / "log.txt"):
+            return evaluated.engine(cfg.engine, longest, config.temperature)
+
+    samples = SavedSamples(
+        prompts,
+        renderer,
+        build,
+        store,
+        max(config.max_tokens, config.meta_max_tokens),
+        config.seed,
+        config.batch,
+    )
+    try:
+        yield Session(prompts, renderer, samples)
+    finally:
+        samples.close()
+
+
+def answer_in(response: str | None) -> str | None:
+    """The answer in a response: in its last box or tag, else the response's last line."""
+    if response is None:
+        return None
+    found = gym_answers.extract(response)
+    return found if found is not None else (response.strip().splitlines() or [""])[-1]
+
+
+def write_results(table: pd.DataFrame, config: InferenceConfig, text: str) -> None:
+    """The results where `out` wants them; the table's text where it is null."""
+    if config.out is None:
+        print(text)
+    elif config.out == STDIN:
+        sys.stdout.write(_json_lines(table))
+    else:
+        path = Path(config.out).expanduser()
+        partial = path.with_name(f".{path.name}.partial")
+        if path.suffix == ".parquet":
+            table.to_parquet(partial, index=False)
+        elif path.suffix == ".csv":
+            table.to_csv(partial, index=False)
+        else:
+            partial.write_text(_json_lines(table), encoding="utf-8")
+        partial.replace(path)
+        print(path, file=sys.stderr)
+
+
+def _json_lines(table: pd.DataFrame) -> str:
+    rows = (
+        {name: None if _missing(value) else value for name, value in row.items()}
+        for row in table.to_dict("records")
+    )
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def shown(text: str, width: int = 60) -> str:
+    """A text in one line of a table."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def problems_name(problems: str | None) -> str:
+    """Problems as a part of a directory's name."""
+    if problems is None:
+        return "none"
+    if problems != STDIN and Path(problems[:200]).is_file():
+        return Path(problems).stem
+    try:
+        prompts = read_problems(problems)
+    except ConfigError:
+        return "none"
+    text = "\n".join(prompt.problem for prompt in prompts)
+    return f"text-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+# used in conf/predict.yaml and conf/solve.yaml
+OmegaConf.register_new_resolver("problems_name", problems_name, replace=True)

@@ -1,0 +1,149 @@
+"""`masa-solve`: answers to problems, with as many samples as each is worth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from masa.cli import app
+from masa.config import with_settings
+from masa.errors import require
+from masa.evaluation.eval_config import load_settings, typed
+from masa.inference.inference_config import PolicyConfig, SolveConfig
+from masa.inference.policies import Policy
+from masa.inference.predictions import PredictionSummary
+from masa.inference.solving import Limits, predict, solve
+from masa.inference_session import (
+    answer_in,
+    check_inference,
+    session,
+    shown,
+    templates_and_same,
+    write_results,
+)
+from masa.markdown import markdown_table
+from masa.plugins import build_plugin
+from masa.predict import arguments
+
+
+def check(cfg: DictConfig) -> SolveConfig:
+    """Raise ConfigError for errors that show without loading models; returns the settings."""
+    config = load_settings(SolveConfig, cfg)
+    check_inference(cfg, config)
+    policy, own = _policy(config)
+    _limits(config).check_budget(own.meta_samples if policy.needs_predictions else 0)
+    _, same = templates_and_same(cfg, config.verifier)
+    same("", "")
+    return config
+
+
+def run(cfg: DictConfig) -> None:
+    """One command."""
+    config = load_settings(SolveConfig, cfg)
+    out = Path(config.output_dir)
+    with app.locked(out), app.results_alone_on_stdout():
+        app.quiet(out / "log.txt")
+        table = solved(cfg, config)
+    write_results(table, config, as_text(table, config))
+
+
+def solved(cfg: DictConfig, config: SolveConfig) -> pd.DataFrame:
+    """Answers, one row per problem.
+
+    Returns:
+        id, problem, answer (null where there is none), confidence, abstained, votes (samples with
+        this answer), samples, tokens (of the samples), meta_tokens (of the predictions), predicted
+        pass_rate and length, response (the first sample with this answer).
+
+    Raises:
+        TrainingError: the policy goes by predictions, and not one could be read.
+    """
+    templates, same = templates_and_same(cfg, config.verifier)
+    policy, own = _policy(config)
+    settings = {"solve": OmegaConf.to_container(cfg.solve), "budget": config.budget}
+    predictions: list[PredictionSummary] | None = None
+    with session(cfg, config, templates, settings) as current:
+        if policy.needs_predictions:
+            predictions = predict(
+                current.prompts,
+                own.meta_samples,
+                config.meta_max_tokens,
+                current.samples,
+                current.renderer.parse,
+            )
+        answers = solve(
+            current.prompts,
+            policy,
+            predictions,
+            same,
+            current.samples,
+            _limits(config),
+            own.abstain,
+        )
+    return pd.DataFrame(
+        [
+            {
+                "id": one.prompt.id,
+                "problem": one.prompt.problem,
+                "answer": answer_in(one.response),
+                "confidence": one.confidence,
+                "abstained": one.abstained,
+                "votes": one.votes,
+                "samples": one.samples,
+                "tokens": one.tokens,
+                "meta_tokens": one.meta_tokens,
+                "pass_rate": None if one.prediction is None else one.prediction.pass_rate,
+                "length": None if one.prediction is None else one.prediction.length,
+                "response": one.response,
+            }
+            for one in answers
+        ]
+    )
+
+
+def _policy(config: SolveConfig) -> tuple[Policy, PolicyConfig]:
+    require(bool(config.solve), "name the policy: solve=combined")
+    own = typed(PolicyConfig, with_settings(dict(config.solve), PolicyConfig), "solve.")
+    return build_plugin("solve", own.settings, Policy), own
+
+
+def _limits(config: SolveConfig) -> Limits:
+    return Limits(config.max_tokens, config.meta_max_tokens, config.min_length, config.budget)
+
+
+def as_text(table: pd.DataFrame, config: SolveConfig) -> str:
+    """The answers as a table, and what was spent."""
+    rows = [["id", "problem", "answer", "confidence", "votes", "tokens"]]
+    for row in table.itertuples():
+        answer = "abstains" if row.abstained else "no answer" if row.answer is None else row.answer
+        rows.append(
+            [
+                str(row.id),
+                shown(row.problem, 48),
+                shown(str(answer), 32),
+                f"{row.confidence:.2f}",
+                f"{row.votes} of {row.samples}",
+                f"{row.tokens + row.meta_tokens:,}",
+            ]
+        )
+    tokens, meta = table["tokens"].sum(), table["meta_tokens"].sum()
+    parts = [
+        f"{len(table)} problems, {table['samples'].sum()} samples, {tokens + meta:,} tokens",
+        f"{meta:,} of them for predictions" if meta else "",
+        f"budget {config.budget * len(table):,}" if config.budget is not None else "",
+        f"{table['abstained'].sum()} abstained" if table["abstained"].any() else "",
+    ]
+    return f"{markdown_table(rows)}\n\n{'; '.join(part for part in parts if part)}."
+
+
+def main() -> None:
+    """Console script."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app.hydra_main("masa-solve", "solve", check, run, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Policies replayed on saved samples: what is spent and what comes of it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from masa.evaluation.calibration import discrimination
+from masa.evaluation.policy_curves import (
+    AnsweredQuestion,
+    Curve,
+    accuracy_at,
+    area_under_risk_coverage,
+    compare_curves,
+    draw_curve,
+    oracle_curve,
+    reference_setting,
+    replay,
+    risk_coverage,
+    selective,
+    tokens_for,
+)
+from masa.inference.policies import CombinedPolicy, UniformPolicy
+from masa.inference.predictions import summarise
+from masa.types import MetaPrediction
+
+UNIFORM = {"_target_": "masa.inference.policies.UniformPolicy"}
+COMBINED = {"_target_": "masa.inference.policies.CombinedPolicy"}
+
+
+def question(name, answers, correct, rate=None, tokens=10, length=10):
+    """`correct` is the place of the right answer."""
+    prediction = None if rate is None else summarise([MetaPrediction(rate, length, ())], 5)
+    verdicts = [answer == correct for answer in answers]
+    return AnsweredQuestion(name, name, answers, [tokens] * len(answers), verdicts, prediction)
+
+
+def drawn(count, n=16, seed=0, known=True):
+    """Questions of which a third is easy, a third mixed and a third hopeless."""
+    rng = np.random.default_rng(seed)
+    questions = []
+    for i in range(count):
+        p = (0.98, 0.5, 0.02)[i % 3]
+        answers = [0 if rng.random() < p else int(rng.integers(1, 9)) for _ in range(n)]
+        places = list(dict.fromkeys(answers))
+        right = places.index(0) if 0 in places else len(places)
+        rate = p if known else float(rng.random())
+        questions.append(question(f"q{i}", [places.index(a) for a in answers], right, rate))
+    return questions
+
+
+def test_uniform_with_all_samples_is_the_vote():
+    right = question("a", [0, 1, 1, 0, 1, 2], 1)
+    outcome = replay(UniformPolicy(n=6), right)
+    assert outcome.accuracy == 1 and outcome.tokens == 60
+    assert set(outcome.confidences) == {3 / 6}
+    silent = question("b", [None, None], None)
+    outcome = replay(UniformPolicy(n=2), silent)
+    assert outcome.accuracy == 0 and outcome.tokens == 20 and set(outcome.confidences) == {0}
+
+
+def test_one_sample_is_the_pass_rate_over_many_orders():
+    mixed = question("a", [0, 1, 0, 2], 0)
+    assert replay(UniformPolicy(n=1), mixed, orders=2000).accuracy == pytest.approx(0.5, abs=0.05)
+
+
+def test_predictions_cost_and_limit():
+    easy = question("a", [0] * 8, 0, rate=1.0)
+    assert replay(CombinedPolicy(n=8), easy).tokens == 5 + 10
+    # the policy stops each sample at twice the predicted length: no answer, and the cost up to there
+    long = question("a", [0] * 4, 0, rate=1.0, tokens=50, length=10)
+    outcome = replay(CombinedPolicy(n=4, min_gain=0.5), long)
+    assert outcome.accuracy == 0 and outcome.tokens % 20 == 5
+
+
+def test_where_curves_are_read():
+    tokens, accuracy = np.array([10.0, 20.0, 40.0]), np.array([0.2, 0.4, 0.3])
+    assert accuracy_at(tokens, accuracy, 15) == pytest.approx(0.3)
+    # more may be spent to no good, but need not be
+    assert accuracy_at(tokens, accuracy, 40) == accuracy_at(tokens, accuracy, 99) == 0.4
+    assert math.isnan(accuracy_at(tokens, accuracy, 9))
+    assert tokens_for(tokens, accuracy, 0.3) == pytest.approx(15)
+    assert tokens_for(tokens, accuracy, 0.1) == 10
+    assert tokens_for(tokens, accuracy, 0.5) == math.inf
+
+
+def test_a_policy_beside_itself_differs_in_nothing():
+    questions = drawn(30)
+    curve = draw_curve(UNIFORM, questions, 16)
+    at = reference_setting(curve)
+    assert curve.settings[at] == {"n": 8}
+    clusters = [q.cluster for q in questions]
+    compared = compare_curves(curve, curve, at, clusters)
+    difference, ratio = compared["accuracy_difference"], compared["tokens_ratio"]
+    assert difference.value >= 0 and difference.value == pytest.approx(0, abs=0.02)
+    assert ratio.value <= 1 and difference.low >= 0 and ratio.high <= 1
+
+
+def test_knowing_the_pass_rate_saves_and_guessing_it_does_not_cost_the_answers():
+    questions = drawn(90)
+    uniform = draw_curve(UNIFORM, questions, 16)
+    at, clusters = reference_setting(uniform), [q.cluster for q in questions]
+    for curve in (draw_curve(COMBINED, questions, 16), oracle_curve(questions, 16)):
+        compared = compare_curves(curve, uniform, at, clusters)
+        assert compared["tokens_ratio"].high < 0.75
+        assert compared["accuracy_difference"].value > -0.02
+    blind = draw_curve(COMBINED, drawn(90, known=False), 16)
+    assert compare_curves(blind, uniform, at, clusters)["tokens_ratio"].value > 0.5
+
+
+def test_what_is_not_reached_is_infinite_or_missing():
+    one = Curve([{}], np.array([[0.0], [1.0]]), np.array([[50.0], [50.0]]))
+    better = Curve([{}], np.array([[1.0], [1.0]]), np.array([[10.0], [10.0]]))
+    compared = compare_curves(one, better, 0, ["a", "b"])
+    assert compared["tokens_ratio"].value == math.inf
+    assert math.isnan(compared["accuracy_difference"].value)
+
+
+def test_risk_and_coverage():
+    confidence, wrong = np.array([0.9, 0.8, 0.8, 0.1]), np.array([0.0, 0.0, 1.0, 1.0])
+    coverage, risk = risk_coverage(confidence, wrong)
+    assert coverage.tolist() == [0.25, 0.75, 1.0]
+    assert risk == pytest.approx([0, 1 / 3, 1 / 2])
+    # a confidence that says nothing has the plain error rate, a perfect one is best
+    constant = area_under_risk_coverage(np.ones(1000), np.arange(1000) % 4 == 0)
+    assert constant == pytest.approx(0.25, abs=1e-3)
+    many = (np.arange(1000) % 4 == 0).astype(float)
+    best = area_under_risk_coverage(1 - many, many)
+    # of the last quarter x in [.75, 1]: the integral of (x - .75) / x
+    assert best == pytest.approx(0.25 - 0.75 * math.log(1 / 0.75), abs=1e-3)
+    assert area_under_risk_coverage(many, many) > 0.5
+
+
+def test_selective_answering_of_a_policy():
+    area, curve = selective(CombinedPolicy(n=8), drawn(60))
+    plain, _ = selective(UniformPolicy(n=1), drawn(60))
+    assert area.low <= area.value <= area.high
+    assert area.value < plain.value
+    assert curve[-1]["coverage"] == 1 and curve[0]["risk"] <= curve[-1]["risk"]
+
+
+def test_brier_and_auroc_of_predictions():
+    rng = np.random.default_rng(0)
+    p = rng.integers(0, 5, 40) / 4
+    right = rng.binomial(6, p)
+    brier, auroc = discrimination(list(p), [(int(r), 6) for r in right], range(40))
+    verdicts = np.array([[i < r for i in range(6)] for r in right], float)
+    each = np.repeat(p, 6).reshape(40, 6)
+    assert brier.value == pytest.approx(((each - verdicts) ** 2).mean())
+    pairs = [
+        (a > b) + (a == b) / 2
+        for a in each[verdicts == 1]
+        for b in each[verdicts == 0]
+    ]
+    assert auroc.value == pytest.approx(np.mean(pairs))
+    assert auroc.low < auroc.value < auroc.high <= 1
+    assert math.isnan(discrimination([0.5, 0.6], [(2, 2), (3, 3)], list("ab"))[1].value)

@@ -1,0 +1,79 @@
+"""Problems from files, standard input and the command line."""
+
+import io
+
+import pytest
+
+from masa.errors import ConfigError
+from masa.inference import problems
+from masa.inference.problems import read_problems
+from masa.predict import arguments
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    read_problems.cache_clear()
+
+
+def texts(source, column="problem"):
+    return [(prompt.id, prompt.problem) for prompt in read_problems(source, column)]
+
+
+def test_a_text_and_files(tmp_path):
+    assert texts("What is 1 + 1?") == [("1", "What is 1 + 1?")]
+    lines = tmp_path / "p.txt"
+    lines.write_text("one\n\n  two \n")
+    assert texts(str(lines)) == [("1", "one"), ("2", "two")]
+    rows = tmp_path / "p.jsonl"
+    rows.write_text('{"id": "a", "q": "one"}\n{"q": "two"}\n')
+    assert texts(str(rows), "q") == [("a", "one"), ("2", "two")]
+
+
+@pytest.mark.parametrize("content", ["one\ntwo\n", '{"problem": "one"}\n{"problem": "two"}\n'])
+def test_standard_input_once(monkeypatch, content):
+    monkeypatch.setattr(problems.sys, "stdin", io.StringIO(content))
+    assert texts("-") == texts("-") == [("1", "one"), ("2", "two")]
+
+
+@pytest.mark.parametrize(
+    "name, content, problem",
+    [
+        ("p.txt", "\n \n", "holds no problem"),
+        ("p.jsonl", "", "holds no (problem|rows)"),
+        ("p.jsonl", '{"question": "one"}', "has no column problem, it has question"),
+        ("p.jsonl", '{"problem": 3}', "the problem of row 1 is 3"),
+        ("p.jsonl", '{"problem": " "}', "it must be text"),
+        ("p.jsonl", '{"id": 1, "problem": "a"}\n{"id": 1, "problem": "b"}', "id 1 comes twice"),
+        ("p.pdf", "one", "it must end in"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, name, content, problem):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=problem):
+        read_problems(str(path))
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(ConfigError, match="problems=data/p.jsonl: there is no such file"):
+        read_problems("data/p.jsonl")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["What is 1 + 1?", "Let $x$ be, say, {1, 2}; [a=b] 'c' \"d\"", "${\\frac{1}{2}}$ of \\${x}", "a\nb"],
+)
+def test_any_text_survives_the_command_line(text):
+    import hydra
+    from omegaconf import OmegaConf
+
+    from masa.cli.config_store import conf_dir
+
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("predict", [*arguments([f"problems={text}"]), "++output_dir=."])
+    assert OmegaConf.to_container(cfg, resolve=True)["problems"] == text
+
+
+def test_rows_of_python():
+    made = problems.problems_of(["one", {"problem": "two", "answer": 2}], "problem", "problems")
+    assert [(p.id, p.problem, p.answer) for p in made] == [("1", "one", ""), ("2", "two", "2")]
