@@ -81,7 +81,9 @@ def _sample(files: Sequence[Path], size: float, seed: int) -> tuple[set[Key], in
     for file in files:
         table = pq.read_table(file, columns=["split", "step", "prompt_id", "text"])
         lengths = pc.fill_null(pc.binary_length(table["text"]), 0).to_pylist()
-        keys = zip(*(table[name].to_pylist() for name in ("split", "step", "prompt_id")), strict=True)
+        keys = zip(
+            *(table[name].to_pylist() for name in ("split", "step", "prompt_id")), strict=True
+        )
         for key, length in zip(keys, lengths, strict=True):
             sizes[key] = sizes.get(key, 0) + length + 200
     names = list(sizes)
@@ -148,13 +150,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `masa-browse`; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="masa-browse",
-        description="One HTML file to page through a run's rollouts; it needs no server and no net.",
+        description="One HTML file to page through a run's rollouts, which opens offline.",
     )
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument("--out", type=Path, metavar="FILE",
                         help="the page (default: RUN_DIR/browse.html)")  # fmt: skip
     parser.add_argument("--size", type=float, default=MEGABYTES, metavar="MB",
-                        help="texts of about so many megabytes; of a run with more, a random sample "
+                        help="texts of about so many megabytes; of a larger run a random sample "
                         "(default: %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     args = parser.parse_args(argv)

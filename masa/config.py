@@ -507,6 +507,9 @@ class TrainerConfig:
     """Rollouts between checkpoints; one more comes at the end. The newest two are kept."""
     log_every: int = 1
     """Rollouts between rows of metrics.csv and of the other loggers; the last has one as well."""
+    show_every: int = 0
+    """Rollouts between tables of some completions and predictions on the console, and in W&B; 0
+    shows none."""
     keep_best: int = 1
     """Checkpoints that are kept beside them: those of the best val/accuracy."""
     micro_batch_tokens: int = 16384
@@ -544,6 +547,7 @@ class TrainerConfig:
         ):
             value = getattr(self, name)
             require(value >= 1, f"trainer.{name} is {value}, it must be >= 1")
+        require(self.show_every >= 0, f"trainer.show_every is {self.show_every}, it must be >= 0")
         require(
             self.val_samples != 1, "trainer.val_samples is 1, a group needs at least 2 rollouts"
         )

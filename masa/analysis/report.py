@@ -20,6 +20,7 @@ from masa.analysis.notions import notion_means, notion_table
 from masa.analysis.page import SHORT_TABLE, fenced, grid, render, section
 from masa.analysis.pass_rate_figure import pass_rate_figure
 from masa.analysis.scores import alignment_table, score_table
+from masa.analysis.summary import summary
 from masa.analysis.theme import look, save
 
 _SCATTERS = 3  # methods in the calibration figures of a sweep
@@ -45,6 +46,7 @@ def runs_report(runs: Sequence[Run], out: Path) -> list[str]:
     with look():
         return [
             f"# {f'Run {runs[0].name}' if len(runs) == 1 else f'Comparison of {len(runs)} runs'}",
+            summary(single_runs(runs)),
             draw("overview", run_figures.overview(runs)),
             *section("Results", runs_headline(runs), texts.OVER_PROMPTS, one_seed(seeds_of(runs))),
             draw("accuracy", run_figures.accuracy(runs)),
@@ -69,6 +71,7 @@ def sweep_report(methods: Sequence[Method], base: int, name: str, out: Path) -> 
     with look():
         return [
             f"# Sweep {name}: {len(methods)} methods, {sum(len(m.runs) for m in methods)} runs",
+            summary(methods),
             one_seed({method.label: set(method.seeds) for method in methods}),
             draw("accuracy_curves", method_figures.accuracy_curves(methods)),
             *section("Results", sweep_headline(methods), texts.OVER_SEEDS),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
+from tqdm import tqdm
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.expert import ExpertPool, Write, expert_of
@@ -33,7 +34,9 @@ from masa.rollout.refill import refilled
 from masa.rollout.samplers import PromptSampler
 from masa.tasks.templates import PromptRenderer
 from masa.tracking import records
+from masa.tracking.console_tables import rollout_tables
 from masa.tracking.cost import CostMeter
+from masa.tracking.loggers import WandbLogger
 from masa.tracking.metrics import rollout_metrics
 from masa.training.collectives import (
     interleave_over_ranks,
@@ -179,6 +182,7 @@ class RolloutCallback(L.Callback):
             observe("sampler", self.sampler, groups)
             if self.is_writer:
                 self.health.observe(groups, step, self.controller.gate_lacks)
+                self._show(groups, step)
             if self.algorithm.bc.mode != "off":
                 experts = [
                     expert_of(group, self.algorithm.bc, self.renderer.rewrite, self.write)
@@ -291,6 +295,15 @@ class RolloutCallback(L.Callback):
                 return verify(answers)
 
         return timed
+
+    def _show(self, groups: Sequence[RolloutGroup], step: int) -> None:
+        """Tables of every `show_every`-th rollout, on the console above the bar and in W&B."""
+        if not self.settings.show_every or step % self.settings.show_every:
+            return
+        tqdm.write(rollout_tables(groups, step))
+        for logger in self.module.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_tables(groups, step, "train")
 
     def _updates(self, groups: Sequence[RolloutGroup], step: int) -> list[Update]:
         """This rank's share of the policy updates, prompts split evenly among them, of a separate

@@ -126,7 +126,7 @@ class ValidationCallback(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics | timings, step=step)
             if isinstance(logger, WandbLogger):
-                logger.log_validation(shown, step)
+                logger.log_tables(shown, step, "val")
         self.step, self.accuracy = step, metrics.get("val/accuracy", math.nan)
 
     def state_dict(self) -> dict[str, Any]:

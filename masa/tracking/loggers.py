@@ -84,13 +84,14 @@ class WandbLogger(loggers.WandbLogger):
             super().log_metrics(metrics, step)
 
     @rank_zero_only
-    def log_validation(self, groups: Sequence[RolloutGroup], step: int) -> None:
-        """Tables of sampled completions and of predictions against the truth."""
+    def log_tables(self, groups: Sequence[RolloutGroup], step: int, split: str) -> None:
+        """Tables of sampled completions and of predictions against the truth, under `split/`."""
+        groups = [group for group in groups if group.solutions]
         # spread over the prompts, which come in order of level
         sampled = groups[:: max(1, len(groups) // self.table_prompts)][: self.table_prompts]
-        self.log_table("val/completions", COMPLETIONS, completion_rows(sampled), step=step)
+        self.log_table(f"{split}/completions", COMPLETIONS, completion_rows(sampled), step=step)
         if any(group.meta for group in groups):
-            self.log_table("val/predictions", PREDICTIONS, prediction_rows(groups), step=step)
+            self.log_table(f"{split}/predictions", PREDICTIONS, prediction_rows(groups), step=step)
 
     @rank_zero_only
     def log_end(self, figures: Sequence[Path], best: Sequence[Path]) -> None:

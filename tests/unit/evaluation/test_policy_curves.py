@@ -67,7 +67,7 @@ def test_one_sample_is_the_pass_rate_over_many_orders():
 def test_predictions_cost_and_limit():
     easy = question("a", [0] * 8, 0, rate=1.0)
     assert replay(CombinedPolicy(n=8), easy).tokens == 5 + 10
-    # the policy stops each sample at twice the predicted length: no answer, and the cost up to there
+    # each sample is stopped at twice the predicted length: no answer, and the cost up to there
     long = question("a", [0] * 4, 0, rate=1.0, tokens=50, length=10)
     outcome = replay(CombinedPolicy(n=4, min_gain=0.5), long)
     assert outcome.accuracy == 0 and outcome.tokens % 20 == 5
@@ -147,11 +147,7 @@ def test_brier_and_auroc_of_predictions():
     verdicts = np.array([[i < r for i in range(6)] for r in right], float)
     each = np.repeat(p, 6).reshape(40, 6)
     assert brier.value == pytest.approx(((each - verdicts) ** 2).mean())
-    pairs = [
-        (a > b) + (a == b) / 2
-        for a in each[verdicts == 1]
-        for b in each[verdicts == 0]
-    ]
+    pairs = [(a > b) + (a == b) / 2 for a in each[verdicts == 1] for b in each[verdicts == 0]]
     assert auroc.value == pytest.approx(np.mean(pairs))
     assert auroc.low < auroc.value < auroc.high <= 1
     assert math.isnan(discrimination([0.5, 0.6], [(2, 2), (3, 3)], list("ab"))[1].value)

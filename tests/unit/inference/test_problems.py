@@ -61,7 +61,12 @@ def test_a_file_that_is_not_there():
 
 @pytest.mark.parametrize(
     "text",
-    ["What is 1 + 1?", "Let $x$ be, say, {1, 2}; [a=b] 'c' \"d\"", "${\\frac{1}{2}}$ of \\${x}", "a\nb"],
+    [
+        "What is 1 + 1?",
+        "Let $x$ be, say, {1, 2}; [a=b] 'c' \"d\"",
+        "${\\frac{1}{2}}$ of \\${x}",
+        "a\nb",
+    ],
 )
 def test_any_text_survives_the_command_line(text):
     import hydra

@@ -17,7 +17,7 @@ def same(a, b):
 
 
 class Model:
-    """Gives each problem its own answers in turn, `LENGTH` tokens each, and notes what it is asked."""
+    """Gives each problem its answers in turn, `LENGTH` tokens each, and notes what it is asked."""
 
     def __init__(self, answers):
         self.answers = answers

@@ -196,7 +196,7 @@ class Tables(WandbLogger):
     def log_metrics(self, metrics, step=None):
         pass
 
-    def log_validation(self, groups, step):
+    def log_tables(self, groups, step, split):
         self.tables.append((step, groups))
 
 
