@@ -1,0 +1,202 @@
+"""Policies of masa-solve over several trained models: one table, one figure.
+
+    python experiments/inference/results.py EVAL_DIR ... --out FILE.json [--page README.md]
+
+Each EVAL_DIR is an evaluation with `meta=true solve=...` of one trained model on the same
+questions. Intervals are Student's t over the models. With `--page` the table also replaces what
+that page has between `<!-- NAME -->` and `<!-- /NAME -->`, NAME being that of FILE, and the figure
+goes into `figures/NAME.png` beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from masa.analysis.theme import CYCLE, LOOK
+from masa.markdown import markdown_table
+from masa.statistics import Estimate, t_mean
+
+NUMBERS = {
+    "accuracy_difference": ("accuracy, same tokens", 3),
+    "tokens_ratio": ("tokens, same accuracy", 2),
+    "over_adaptive": ("accuracy less adaptive_consistency's, same tokens", 3),
+    "aurc": ("AURC", 3),
+    "meta_tokens": ("meta tokens", 0),
+}
+
+
+def read(directory: Path, benchmark: str) -> dict[str, Any]:
+    """Settings, and the score of one benchmark, of an evaluation."""
+    results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
+    score = results["benchmarks"][benchmark]
+    if "solve" not in score:
+        raise SystemExit(f"{directory}: {benchmark} was evaluated without solve=...")
+    return {"settings": results["settings"], **score}
+
+
+def curve(policy: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and best accuracy so far of a policy's settings, by tokens."""
+    points = sorted((p["tokens"]["value"], p["accuracy"]["value"]) for p in policy["curve"])
+    tokens, accuracy = np.array(points).T
+    return tokens, np.maximum.accumulate(accuracy)
+
+
+def at(policy: Mapping[str, Any], budget: float) -> float:
+    """Accuracy of a policy at so many tokens per question; NaN where it starts above."""
+    tokens, accuracy = curve(policy)
+    return nan if budget < tokens[0] else float(np.interp(budget, tokens, accuracy))
+
+
+def numbers(score: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Of one model and policy."""
+    solve = score["solve"]
+    policy = solve["policies"][name]
+    plain: dict[str, float] = {}
+    for key in ("accuracy_difference", "tokens_ratio", "aurc"):
+        entry = policy.get(key)
+        missing = inf if key == "tokens_ratio" else nan
+        plain[key] = nan if entry is None else missing if entry["value"] is None else entry["value"]
+    plain["meta_tokens"] = policy.get("meta_tokens", nan)
+    adaptive = solve["policies"].get("adaptive_consistency")
+    plain["over_adaptive"] = nan
+    if adaptive is not None and name not in ("uniform", "adaptive_consistency"):
+        plain["over_adaptive"] = _over(policy, adaptive)
+    return plain
+
+
+def _over(policy: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Mean difference in accuracy over the range of tokens that both curves have."""
+    low = max(curve(policy)[0][0], curve(other)[0][0])
+    high = min(curve(policy)[0][-1], curve(other)[0][-1])
+    budgets = np.linspace(low, high, 50)
+    return float(np.mean([at(policy, b) - at(other, b) for b in budgets]))
+
+
+def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Per policy each number over the models."""
+    names = list(scores[0]["solve"]["policies"])
+    policies = {}
+    for name in names:
+        each = [numbers(score, name) for score in scores]
+        policies[name] = {key: _entry([one[key] for one in each]) for key in NUMBERS}
+    metas = [score["meta"] for score in scores if "meta" in score]
+    predictions = {
+        key: _entry([meta[key][0] if isinstance(meta[key], list) else meta[key] for meta in metas])
+        for key in ("parse_rate", "pass_rate_ece", "pass_rate_brier", "pass_rate_auroc")
+    }
+    return {
+        "models": [score["settings"]["model"] for score in scores],
+        "questions": scores[0]["questions"],
+        "reference": scores[0]["solve"]["reference"],
+        "reference_tokens": _entry([s["solve"]["reference_tokens"] for s in scores]),
+        "reference_accuracy": _entry([s["solve"]["reference_accuracy"] for s in scores]),
+        "policies": policies,
+        "predictions": predictions,
+    }
+
+
+def _entry(values: Sequence[float]) -> dict[str, float | None] | None:
+    if not len(values) or any(np.isnan(values)):
+        return None
+    estimate = t_mean(values) if np.isfinite(values).all() else Estimate(inf)
+    plain = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+    return {key: float(f"{x:.5g}") if np.isfinite(x) else None for key, x in plain.items()}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The numbers of `summary` as Markdown."""
+    rows = [["policy", *(title for title, _ in NUMBERS.values())]]
+    for name, policy in found["policies"].items():
+        rows.append([name, *(_shown(policy[key], digits) for key, (_, digits) in NUMBERS.items())])
+    predictions = found["predictions"]
+    reference = (
+        f"{len(found['models'])} models, {found['questions']} questions each. Reference: "
+        f"{found['reference']['n']} samples for every question, "
+        f"{_shown(found['reference_tokens'], 0)} tokens per question, accuracy "
+        f"{_shown(found['reference_accuracy'], 3)}. Predicted pass rates: "
+        f"AUROC {_shown(predictions['pass_rate_auroc'], 3)}, Brier score "
+        f"{_shown(predictions['pass_rate_brier'], 3)}, ECE "
+        f"{_shown(predictions['pass_rate_ece'], 3)}. Brackets: 95 % t intervals over the models."
+    )
+    return f"{markdown_table(rows)}\n\n{reference}\n"
+
+
+def _shown(entry: Mapping[str, float | None] | None, digits: int) -> str:
+    if entry is None:
+        return "–"
+    if entry["mean"] is None:
+        return "not reached"
+    low, high = (nan if entry[end] is None else entry[end] for end in ("low", "high"))
+    return str(Estimate(entry["mean"], low, high, digits=digits))
+
+
+def draw(scores: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Accuracy against tokens, the mean over the models at equal tokens; risk against coverage."""
+    with plt.rc_context(LOOK):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+        for (colour, marker), name in zip(
+            [("#7A7A7A", "o"), *CYCLE], scores[0]["solve"]["policies"], strict=False
+        ):
+            policies = [score["solve"]["policies"][name] for score in scores]
+            low = max(curve(policy)[0][0] for policy in policies)
+            high = min(curve(policy)[0][-1] for policy in policies)
+            budgets = np.linspace(low, high, 60)
+            values = np.array([[at(policy, b) for b in budgets] for policy in policies])
+            style = "--" if name == "oracle" else "-"
+            left.plot(budgets, values.mean(axis=0), style, color=colour, marker=marker,
+                      markevery=10, label=name)  # fmt: skip
+            if "risk_coverage" in policies[0]:
+                coverage = np.linspace(0.05, 1, 60)
+                risk = [
+                    np.interp(coverage, [p["coverage"] for p in policy["risk_coverage"]],
+                              [p["risk"] for p in policy["risk_coverage"]])
+                    for policy in policies
+                ]  # fmt: skip
+                right.plot(coverage, np.mean(risk, axis=0), color=colour, marker=marker,
+                           markevery=10, label=name)  # fmt: skip
+        reference = np.mean([score["solve"]["reference_tokens"] for score in scores])
+        left.axvline(reference, color="#6B6B6B", linewidth=1)
+        left.set(xlabel="tokens per question, predictions included", ylabel="accuracy")
+        right.set(xlabel="share of questions answered", ylabel="share of wrong answers")
+        left.legend()
+        right.legend()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("evaluations", nargs="+", type=Path, metavar="EVAL_DIR")
+    parser.add_argument("--benchmark", default="task")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--page", type=Path, metavar="README.md")
+    args = parser.parse_args()
+    scores = [read(directory, args.benchmark) for directory in args.evaluations]
+    found = summary(scores)
+    args.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    text = table(found)
+    print(text, end="")
+    if args.page is not None:
+        name = args.out.stem
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        page = args.page.read_text(encoding="utf-8")
+        if not marked.search(page):
+            parser.error(f"{args.page} has no place marked <!-- {name} -->")
+        filled = marked.sub(lambda match: f"{match[1]}\n{text}\n{match[2]}", page)
+        args.page.write_text(filled, encoding="utf-8")
+        draw(scores, args.page.parent / "figures" / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
