@@ -118,7 +118,7 @@ def as_text(table: pd.DataFrame, config: SolveConfig) -> str:
     """The answers as a table, and what was spent."""
     rows = [["id", "problem", "answer", "confidence", "votes", "tokens"]]
     for row in table.itertuples():
-        answer = "abstains" if row.abstained else "no answer" if row.answer is None else row.answer
+        answer = "abstains" if row.abstained else "no answer" if pd.isna(row.answer) else row.answer
         rows.append(
             [
                 str(row.id),

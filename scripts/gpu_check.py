@@ -4,7 +4,7 @@ Four parts, each in a separate process that saves every figure as it is measured
 correctness (small random models: engine=hf against the policy, padded against packed rows, gradient
 against float64, a resumed run), shapes (Qwen3 shapes with random weights in bfloat16: speed and
 memory), task (the built-in task for 60 rollouts) and, where `--model` names the folder of a
-pretrained model, pretrained (`experiment=smollm2` for 30 rollouts). DIR gets a JSON file per part
+pretrained model, pretrained (`experiment=smollm2_calibrated` for 30 rollouts). DIR gets a JSON file per part
 and table.md; a missed limit or a failed part makes the exit status 1. vLLM is not needed.
 `--quick` tests the script itself on any machine, with meaningless figures.
 """
@@ -576,7 +576,7 @@ def pretrained(
     ]
     settings = [*few, "algorithm.response_limit=16", "algorithm.meta.response_limit=16"]
     settings = settings if quick else ["trainer.prompts_per_rollout=64"]
-    base = ("experiment=smollm2", f"model.name={model.resolve()}", "~engine.threads")
+    base = ("experiment=smollm2_calibrated", f"model.name={model.resolve()}", "~engine.threads")
     tolerance = {"mean": None if quick else 0.05}
     trained(figures, 1 if quick else 30, limit, tolerance, *base, *settings)
 

@@ -1,0 +1,166 @@
+"""masa-predict, masa-solve, masa-eval solve=... and masa.load on a run, as a user starts them."""
+
+import json
+import subprocess
+import sys
+
+import builders
+import pandas as pd
+import pytest
+import runs
+
+import masa
+from masa.tasks.arithmetic.task import ArithmeticTask
+
+POLICIES = "solve=uniform,adaptive_consistency,predicted,combined"
+
+
+@pytest.fixture(scope="module")
+def run(cache, tmp_path_factory):
+    """One rollout from the first weights of the package, which know the form of predictions."""
+    out = tmp_path_factory.mktemp("run") / "masa"
+    small = [
+        "engine=hf", "algorithm=masa", "trainer.max_rollouts=1", "trainer.prompts_per_rollout=2",
+        "task.config.validation_size_per_level=2", "trainer.val_samples=2",
+        "trainer.val_meta_samples=0",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "masa.train", *small, f"hydra.run.dir={out}"],
+        env=runs.environment(cache), capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory):
+    path = tmp_path_factory.mktemp("problems") / "problems.jsonl"
+    prompts = ArithmeticTask().validation[:4]
+    rows = [{"id": prompt.id, "problem": prompt.problem} for prompt in prompts]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def command(program, cache, *arguments, code=0, stdin=None):
+    """Standard output and standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"masa.{program}", *arguments],
+        env=runs.environment(cache), capture_output=True, text=True, input=stdin, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout, done.stderr
+
+
+def test_predictions_in_every_form(run, problems, cache, tmp_path):
+    same = [f"model={run}", "engine=hf", "meta_samples=3", f"hydra.run.dir={tmp_path}/p"]
+    printed, _ = command("predict", cache, *same, f"problems={problems}")
+    assert printed.startswith("| id ") and "% of the predictions could be read" in printed
+    # the second command samples nothing: it is the same one
+    for ending, read in ((".jsonl", None), (".csv", pd.read_csv), (".parquet", pd.read_parquet)):
+        file = tmp_path / f"predictions{ending}"
+        command("predict", cache, *same, f"problems={problems}", f"out={file}")
+        table = read(file) if read else pd.read_json(file, lines=True, dtype={"id": str})
+        assert len(table) == 4 and table["tokens"].sum() > 0
+        assert table["pass_rate"].dropna().between(0, 1).all()
+    assert len(list((tmp_path / "p").glob("samples/*/*.parquet"))) == 1
+
+
+def test_in_a_pipe_there_is_nothing_but_json_lines(run, problems, cache, tmp_path):
+    printed, _ = command(
+        "solve", cache, f"model={run}", "engine=hf", "problems=-", "out=-", "solve=uniform",
+        "solve.n=2", f"hydra.run.dir={tmp_path}/s", stdin=problems.read_text(),
+    )  # fmt: skip
+    rows = [json.loads(line) for line in printed.splitlines()]
+    assert [row["id"] for row in rows] == [p.id for p in ArithmeticTask().validation[:4]]
+    assert all(row["samples"] == 2 and row["meta_tokens"] == 0 for row in rows)
+
+
+def test_solving_within_a_budget_and_again(run, problems, cache, tmp_path):
+    same = [
+        f"model={run}", "engine=hf", f"problems={problems}", "budget=400", "solve.abstain=0.3",
+        f"hydra.run.dir={tmp_path}/s",
+    ]  # fmt: skip
+    command("solve", cache, *same, f"out={tmp_path}/a.jsonl")
+    files = list((tmp_path / "s").glob("samples/*/*.parquet"))
+    command("solve", cache, *same, f"out={tmp_path}/b.jsonl")
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    assert list((tmp_path / "s").glob("samples/*/*.parquet")) == files
+    # half of the samples are gone, as of a command that was killed: it goes on to the same end
+    files[-1].unlink()
+    command("solve", cache, *same, f"out={tmp_path}/c.jsonl")
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "c.jsonl").read_bytes()
+    table = pd.read_json(tmp_path / "a.jsonl", lines=True)
+    assert (table["tokens"] + table["meta_tokens"]).sum() <= 400 * 4
+    given = table["answer"].notna()
+    assert (table["confidence"][given] >= 0.3).all() and not table["abstained"][given].any()
+    _, error = command("solve", cache, *same, "temperature=0.5", code=2)
+    assert "temperature is 0.5, but" in error
+
+
+@pytest.mark.parametrize("program, arguments, problem", [
+    ("predict", [], "name the problems"),
+    ("predict", ["problems=nowhere.jsonl"], "there is no such file"),
+    ("predict", ["problems=x", "out=p.txt"], "out=p.txt: it must end in .jsonl"),
+    ("predict", ["problems=x", "meta_samples=0"], "meta_samples is 0"),
+    ("solve", ["problems=x", "budget=100"], "budget=100 is below one sample per problem, 272"),
+    ("solve", ["problems=x", "solve=best"], "there is no solve/best; solve offers: adaptive"),
+    ("solve", ["problems=x", "solve.abstain=2"], "solve.abstain is 2.0, it must lie in [0, 1]"),
+    ("solve", ["problems=x", "solve.n=none"], "n"),
+])  # fmt: skip
+def test_mistakes_are_refused_before_a_model_is_loaded(program, arguments, problem, run, cache):
+    printed, error = command(program, cache, f"model={run}", "engine=hf", *arguments, code=2)
+    assert printed == "" and error.count("\n") == 1 and problem in error, error
+
+
+def test_a_model_that_never_learned_the_form(cache, tmp_path):
+    model = builders.model_folder(tmp_path / "model")
+    own = [
+        f"model={model}", "engine=hf", "problems=What is 1 + 1?", "max_tokens=16",
+        "meta_max_tokens=16", "min_length=2",
+    ]  # fmt: skip
+    for program in ("predict", "solve"):
+        _, error = command(program, cache, *own, f"hydra.run.dir={tmp_path}/{program}", code=1)
+        last = error.strip().splitlines()[-1]
+        assert "could be read (most often: no </meta>); masa-sft teaches it" in last
+    printed, _ = command("solve", cache, *own, "solve=uniform", f"hydra.run.dir={tmp_path}/u")
+    assert "no answer" in printed
+
+
+def test_a_task_that_cannot_hold_answers_equal(cache, tmp_path):
+    config = {
+        "model": {"name": None}, "algorithm": {"response_limit": 16},
+        "task": {"_target_": "masa.tasks.gym.GymTask", "datasets": [{"name": "gcd"}],
+                 "train_size": 1, "validation_size": 1, "seed": 0,
+                 "templates": {"_target_": "masa.tasks.templates.Templates",
+                               "solution": "{problem}", "meta": "{problem}",
+                               "hint": "{problem} {hint}"}},
+    }  # fmt: skip
+    (tmp_path / "checkpoints" / "step-000001.ckpt").mkdir(parents=True)
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    own = [f"model={tmp_path}", "engine=hf", "problems=What?", "min_length=1"]
+    _, error = command("solve", cache, *own, f"hydra.run.dir={tmp_path}/s", code=2)
+    assert "cannot tell whether two answers are the same" in error
+
+
+def test_policies_side_by_side_and_from_python(run, tmp_path, monkeypatch, cache):
+    monkeypatch.setenv("MASA_CACHE", str(cache))
+    model = masa.load(run, engine="hf")
+    few = {"n": 4, "k": [1], "meta": True, "meta_samples": 2}
+    results = model.evaluate("task", out=tmp_path / "e", limit=6, solve=POLICIES[6:], **few)
+    score = results["benchmarks"]["task"]
+    assert set(score["solve"]["policies"]) == {
+        "uniform", "adaptive_consistency", "predicted", "combined", "oracle",
+    }  # fmt: skip
+    assert score["solve"]["reference"] == {"n": 4}
+    uniform = score["solve"]["policies"]["uniform"]
+    everything = uniform["curve"][-1]
+    assert everything["tokens"]["value"] == pytest.approx(4 * score["mean_tokens"])
+    assert score["meta"]["pass_rate_brier"][0] >= 0
+    assert "| combined " in (tmp_path / "e" / "results.md").read_text()
+    predictions = model.predict(["Take 5:\n(a) zik", "Take 7:\n(a) lan"], samples=2)
+    assert list(predictions["id"]) == ["1", "2"] and (predictions["tokens"] > 0).all()
+    solved = model.solve([{"id": "a", "problem": "Take 5:\n(a) zik"}], policy="uniform",
+                         **{"solve.n": 3})  # fmt: skip
+    assert solved["samples"].tolist() == [3] and solved["id"].tolist() == ["a"]
+    with pytest.raises(masa.errors.ConfigError, match="below one sample"):
+        model.solve("Take 5:\n(a) zik", budget=10)
