@@ -85,12 +85,17 @@ class LoadedModel:
             return solve.solved(cfg, solve.check(cfg))
 
     def evaluate(
-        self, benchmark: str, out: str | Path | None = None, **settings: Any
+        self,
+        benchmark: str,
+        policies: Sequence[str] = (),
+        out: str | Path | None = None,
+        **settings: Any,
     ) -> dict[str, Any]:
         """Scores on benchmarks, as `masa-eval` writes them to results.json.
 
         Args:
             benchmark: options of the group `benchmark`, with commas between them.
+            policies: options of the group `solve` to compare on them.
             out: directory of the samples, in which one that was stopped goes on; None for one that
                 is removed.
             settings: of `masa-eval`.
@@ -100,6 +105,7 @@ class LoadedModel:
         """
         with _directory(out) as directory:
             own = [f"benchmark={benchmark}", *_arguments(settings)]
+            own += [f"solve={','.join(policies)}"] if policies else []
             cfg = _composed("evaluate", evaluate.arguments([*self.arguments, *own]), directory)
             evaluate.check(cfg)
             evaluate.run(cfg)

@@ -161,9 +161,9 @@ class PredictedPolicy(Policy):
     """A sample is wanted where it is expected to add so much to the accuracy."""
     margin: float = 2.0
     """A sample may be so many times as long as was predicted."""
-    strength: float = 4.0
+    strength: float = 1.0
     """Samples that the predicted pass rate is worth."""
-    scatter: float = 4.0
+    scatter: float = 6.0
     """Two wrong samples give the same answer with probability 1 / (1 + scatter)."""
 
     def __post_init__(self) -> None:
@@ -208,7 +208,7 @@ class CombinedPolicy(PredictedPolicy):
     sample is not expected to help, since the answer is as good as certain or the problem
     hopeless."""
 
-    min_gain: float = 0.05
+    min_gain: float = 0.01
     """A sample is wanted where a long vote is expected to be so much more accurate than the answer
     now."""
     winning: float = 0.3
@@ -245,7 +245,7 @@ class CombinedPolicy(PredictedPolicy):
     @classmethod
     def settings_to_compare(cls, n: int) -> list[dict[str, Any]]:
         """See `Policy.settings_to_compare`."""
-        grid = (0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02, 0.0)
+        grid = (0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.002, 0.001, 0.0)
         return [{"n": n, "min_gain": gain} for gain in grid]
 
 

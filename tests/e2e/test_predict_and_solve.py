@@ -1,18 +1,23 @@
 """masa-predict, masa-solve, masa-eval solve=... and masa.load on a run, as a user starts them."""
 
+import importlib
 import json
 import subprocess
 import sys
 
 import builders
+import hydra
 import pandas as pd
 import pytest
 import runs
 
 import masa
+from masa import predict
+from masa.cli.config_store import conf_dir
+from masa.errors import ConfigError
 from masa.tasks.arithmetic.task import ArithmeticTask
 
-POLICIES = "solve=uniform,adaptive_consistency,predicted,combined"
+POLICIES = ("uniform", "adaptive_consistency", "predicted", "combined")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,7 @@ def command(program, cache, *arguments, code=0, stdin=None):
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_predictions_in_every_form(run, problems, cache, tmp_path):
     same = [f"model={run}", "engine=hf", "meta_samples=3", f"hydra.run.dir={tmp_path}/p"]
     printed, _ = command("predict", cache, *same, f"problems={problems}")
@@ -65,6 +71,7 @@ def test_predictions_in_every_form(run, problems, cache, tmp_path):
     assert len(list((tmp_path / "p").glob("samples/*/*.parquet"))) == 1
 
 
+@pytest.mark.slow
 def test_in_a_pipe_there_is_nothing_but_json_lines(run, problems, cache, tmp_path):
     printed, _ = command(
         "solve", cache, f"model={run}", "engine=hf", "problems=-", "out=-", "solve=uniform",
@@ -75,6 +82,7 @@ def test_in_a_pipe_there_is_nothing_but_json_lines(run, problems, cache, tmp_pat
     assert all(row["samples"] == 2 and row["meta_tokens"] == 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_solving_within_a_budget_and_again(run, problems, cache, tmp_path):
     same = [
         f"model={run}", "engine=hf", f"problems={problems}", "budget=400", "solve.abstain=0.3",
@@ -97,21 +105,64 @@ def test_solving_within_a_budget_and_again(run, problems, cache, tmp_path):
     assert "temperature is 0.5, but" in error
 
 
+def fake_run(folder, **task):
+    """A directory that passes for a run until its model is wanted."""
+    (folder / "checkpoints" / "step-000001.ckpt").mkdir(parents=True)
+    limits = {"response_limit": 192, "meta": {"response_limit": 40, "min_length": 8}}
+    config = {"model": {"name": None}, "algorithm": limits, "task": task}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    return folder
+
+
+def refused(program, model, *arguments):
+    """The message, or None."""
+    module = importlib.import_module(f"masa.{program}")
+    own = predict.arguments([f"model={model}", "engine=hf", *arguments])
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose(program, [*own, "++output_dir=."])
+    with pytest.raises(ConfigError) as error:
+        module.check(cfg)
+    return str(error.value)
+
+
 @pytest.mark.parametrize("program, arguments, problem", [
     ("predict", [], "name the problems"),
     ("predict", ["problems=nowhere.jsonl"], "there is no such file"),
     ("predict", ["problems=x", "out=p.txt"], "out=p.txt: it must end in .jsonl"),
     ("predict", ["problems=x", "meta_samples=0"], "meta_samples is 0"),
+    ("predict", ["problems=x", "min_length=500"], "min_length 500 is over max_tokens 192"),
     ("solve", ["problems=x", "budget=100"], "budget=100 is below one sample per problem, 272"),
-    ("solve", ["problems=x", "solve=best"], "there is no solve/best; solve offers: adaptive"),
+    ("solve", ["problems=x", "solve=uniform", "budget=100"], "one sample per problem, 192"),
     ("solve", ["problems=x", "solve.abstain=2"], "solve.abstain is 2.0, it must lie in [0, 1]"),
-    ("solve", ["problems=x", "solve.n=none"], "n"),
+    ("solve", ["problems=x", "solve.n=none"], "solve.n: Value 'none'"),
+    ("solve", ["problems=x", "solve._target_=nowhere.Policy"], "nowhere.Policy cannot be imported"),
+    ("solve", ["problems=x", "engine.dtype=int8"], "engine.dtype is 'int8'"),
 ])  # fmt: skip
-def test_mistakes_are_refused_before_a_model_is_loaded(program, arguments, problem, run, cache):
-    printed, error = command(program, cache, f"model={run}", "engine=hf", *arguments, code=2)
-    assert printed == "" and error.count("\n") == 1 and problem in error, error
+def test_mistakes_are_refused_before_a_model_is_loaded(program, arguments, problem, tmp_path):
+    run = fake_run(tmp_path, _target_="masa.tasks.arithmetic.task.ArithmeticTask")
+    message = refused(program, run, *arguments)
+    assert problem in message and "\n" not in message
 
 
+def test_a_task_that_cannot_hold_answers_equal(tmp_path):
+    texts = {"solution": "{problem}", "meta": "{problem}", "hint": "{problem} {hint}"}
+    run = fake_run(
+        tmp_path, _target_="masa.tasks.gym.GymTask", datasets=[{"name": "gcd"}], train_size=1,
+        validation_size=1, seed=0,
+        templates={"_target_": "masa.tasks.templates.Templates", **texts},
+    )  # fmt: skip
+    assert "cannot tell whether two answers are the same" in refused("solve", run, "problems=x")
+
+
+@pytest.mark.slow
+def test_what_is_refused_has_one_line(run, cache):
+    own = [f"model={run}", "engine=hf", "problems=x", "solve=best"]
+    printed, error = command("solve", cache, *own, code=2)
+    assert printed == "" and error.count("\n") == 1
+    assert "there is no solve/best; solve offers: adaptive_consistency, combined" in error
+
+
+@pytest.mark.slow
 def test_a_model_that_never_learned_the_form(cache, tmp_path):
     model = builders.model_folder(tmp_path / "model")
     own = [
@@ -126,31 +177,14 @@ def test_a_model_that_never_learned_the_form(cache, tmp_path):
     assert "no answer" in printed
 
 
-def test_a_task_that_cannot_hold_answers_equal(cache, tmp_path):
-    config = {
-        "model": {"name": None}, "algorithm": {"response_limit": 16},
-        "task": {"_target_": "masa.tasks.gym.GymTask", "datasets": [{"name": "gcd"}],
-                 "train_size": 1, "validation_size": 1, "seed": 0,
-                 "templates": {"_target_": "masa.tasks.templates.Templates",
-                               "solution": "{problem}", "meta": "{problem}",
-                               "hint": "{problem} {hint}"}},
-    }  # fmt: skip
-    (tmp_path / "checkpoints" / "step-000001.ckpt").mkdir(parents=True)
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
-    own = [f"model={tmp_path}", "engine=hf", "problems=What?", "min_length=1"]
-    _, error = command("solve", cache, *own, f"hydra.run.dir={tmp_path}/s", code=2)
-    assert "cannot tell whether two answers are the same" in error
-
-
+@pytest.mark.slow
 def test_policies_side_by_side_and_from_python(run, tmp_path, monkeypatch, cache):
     monkeypatch.setenv("MASA_CACHE", str(cache))
     model = masa.load(run, engine="hf")
     few = {"n": 4, "k": [1], "meta": True, "meta_samples": 2}
-    results = model.evaluate("task", out=tmp_path / "e", limit=6, solve=POLICIES[6:], **few)
+    results = model.evaluate("task", policies=POLICIES, out=tmp_path / "e", limit=6, **few)
     score = results["benchmarks"]["task"]
-    assert set(score["solve"]["policies"]) == {
-        "uniform", "adaptive_consistency", "predicted", "combined", "oracle",
-    }  # fmt: skip
+    assert set(score["solve"]["policies"]) == {*POLICIES, "oracle"}
     assert score["solve"]["reference"] == {"n": 4}
     uniform = score["solve"]["policies"]["uniform"]
     everything = uniform["curve"][-1]
@@ -162,5 +196,5 @@ def test_policies_side_by_side_and_from_python(run, tmp_path, monkeypatch, cache
     solved = model.solve([{"id": "a", "problem": "Take 5:\n(a) zik"}], policy="uniform",
                          **{"solve.n": 3})  # fmt: skip
     assert solved["samples"].tolist() == [3] and solved["id"].tolist() == ["a"]
-    with pytest.raises(masa.errors.ConfigError, match="below one sample"):
+    with pytest.raises(ConfigError, match="below one sample"):
         model.solve("Take 5:\n(a) zik", budget=10)

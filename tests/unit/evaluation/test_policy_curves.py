@@ -66,7 +66,7 @@ def test_one_sample_is_the_pass_rate_over_many_orders():
 
 def test_predictions_cost_and_limit():
     easy = question("a", [0] * 8, 0, rate=1.0)
-    assert replay(CombinedPolicy(n=8), easy).tokens == 5 + 10
+    assert replay(CombinedPolicy(n=8, min_gain=0.05), easy).tokens == 5 + 10
     # each sample is stopped at twice the predicted length: no answer, and the cost up to there
     long = question("a", [0] * 4, 0, rate=1.0, tokens=50, length=10)
     outcome = replay(CombinedPolicy(n=4, min_gain=0.5), long)
@@ -100,10 +100,11 @@ def test_knowing_the_pass_rate_saves_and_guessing_it_does_not_cost_the_answers()
     questions = drawn(90)
     uniform = draw_curve(UNIFORM, questions, 16)
     at, clusters = reference_setting(uniform), [q.cluster for q in questions]
-    for curve in (draw_curve(COMBINED, questions, 16), oracle_curve(questions, 16)):
-        compared = compare_curves(curve, uniform, at, clusters)
-        assert compared["tokens_ratio"].high < 0.75
-        assert compared["accuracy_difference"].value > -0.02
+    oracle = compare_curves(oracle_curve(questions, 16), uniform, at, clusters)
+    assert oracle["tokens_ratio"].high < 0.75 and oracle["accuracy_difference"].low >= 0
+    combined = compare_curves(draw_curve(COMBINED, questions, 16), uniform, at, clusters)
+    assert combined["tokens_ratio"].value < 0.6
+    assert combined["accuracy_difference"].value > -0.02
     blind = draw_curve(COMBINED, drawn(90, known=False), 16)
     assert compare_curves(blind, uniform, at, clusters)["tokens_ratio"].value > 0.5
 

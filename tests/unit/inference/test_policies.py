@@ -55,8 +55,8 @@ def test_adaptive_consistency_stops_by_the_beta_criterion(threshold, second):
 def test_predictions_spend_where_a_vote_can_help():
     for policy in (PredictedPolicy(n=8), CombinedPolicy(n=8)):
         alike, apart = [0] * 8, list(range(8))
-        assert samples(policy, alike, predicted(1.0)) == 1
-        assert samples(policy, apart, predicted(0.0)) == 1
+        assert samples(policy, alike, predicted(1.0)) <= 2
+        assert samples(policy, apart, predicted(0.0)) <= 2
         assert samples(policy, [0, 1, 0, 2, 0, 3, 4, 5], predicted(0.5)) > 2
 
 
