@@ -73,9 +73,9 @@ def check(cfg: DictConfig) -> EvaluationConfig:
 
     check_benchmarks(config.benchmark)
     if config.solve:
-        from masa.evaluation.policy_scores import check_policies
+        from masa.evaluation.policy_scores import policies_of
 
-        check_policies(config)
+        policies_of(config)
     from masa.engine.recorded import RecordedEngine
 
     with refusing():
@@ -105,10 +105,11 @@ def run(cfg: DictConfig) -> None:
         return
     with app.locked(out):
         app.quiet(out / "log.txt")
-        _evaluate(cfg, config, out)
+        evaluate(cfg, config, out)
 
 
-def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
+def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
+    """Sample and judge what `out` lacks, and write results.json and results.md there."""
     settings = _settings(cfg, config)
     if cfg.model.name is not None and is_run(cfg.model.name):
         from masa.export import model_of_run
@@ -126,6 +127,7 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     from masa.evaluation.benchmarks import load_benchmarks
     from masa.evaluation.evaluated_model import evaluated_model
     from masa.evaluation.gold_answers import GoldAnswersEngine
+    from masa.evaluation.policy_scores import check_votes
     from masa.evaluation.results import summarise_all, write_results
     from masa.evaluation.sampling import Sampler, sample_all
     from masa.evaluation.store import Store
@@ -133,6 +135,8 @@ def _evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     benchmarks = load_benchmarks(
         config.benchmark, instantiate(cfg.templates), config.limit, config.allow_unsafe_execution
     )
+    if config.solve:
+        check_votes(benchmarks)
     evaluated = evaluated_model(None if cfg.model.name is None else instantiate(cfg.model))
     store = Store(out)
     store.check_settings(settings)

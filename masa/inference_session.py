@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +19,28 @@ from omegaconf import DictConfig, OmegaConf
 from masa.cli.arguments import make_directory
 from masa.engine.recorded import RecordedEngine
 from masa.engine.settings import check_engine
-from masa.errors import ConfigError, require
+from masa.errors import require
 from masa.evaluation.eval_config import is_run
 from masa.evaluation.evaluated_model import evaluated_model
 from masa.evaluation.saved_samples import SavedSamples
 from masa.evaluation.store import Store
 from masa.inference.answers import Same
 from masa.inference.inference_config import InferenceConfig
-from masa.inference.problems import STDIN, read_problems
+from masa.inference.problems import STDIN, read_problems, standard_input
 from masa.plugins import refusing
 from masa.rollout.build import build_task
 from masa.tasks.base import same_of
-from masa.tasks.hub import SAME
+from masa.tasks.hub import SAME, HubTask
 from masa.tasks.templates import PromptRenderer, Templates
 from masa.types import Engine, Prompt
-from masa.verifiers import gym_answers
+from masa.verifiers import choice, gym_answers
+from masa.verifiers.extract import extract_box
 
+SAMPLING = (
+    *("temperature", "max_tokens", "meta_max_tokens", "min_length", "seed"),
+    *("predict_mixed", "group_size", "allow_special_tokens"),
+)
+"""Settings that the samples depend on."""
 ENDINGS = (".jsonl", ".csv", ".parquet")
 
 
@@ -75,21 +82,41 @@ def check_inference(cfg: DictConfig, config: InferenceConfig) -> None:
             instantiate(cfg.model).check(None)
 
 
-def templates_and_same(cfg: DictConfig, verifier: str) -> tuple[Templates, Same]:
-    """The prompts of a model, and what holds two answers to them equal: of a run those of its task.
+@dataclass(frozen=True)
+class Answering:
+    """How a model is asked, and what its answers are."""
 
-    Raises:
-        ConfigError: the task cannot tell; raised when it is asked.
-    """
+    templates: Templates
+    same: Same
+    """Raises ConfigError, whatever the responses, where the task cannot tell."""
+    answer_in: Callable[[str], str | None]
+    """The answer in a response, in the form in which `same` compares it; None without one."""
+
+
+ANSWER_IN = {"math": extract_box, "choice": choice.extract}
+"""By the verifiers of `SAME`."""
+
+
+def answering(cfg: DictConfig, verifier: str) -> Answering:
+    """Of a run as its task asks and judges, of another model as the settings say."""
     if not is_run(cfg.model.name):
-        return instantiate(cfg.templates), SAME[verifier]
+        return Answering(instantiate(cfg.templates), SAME[verifier], ANSWER_IN[verifier])
     task = build_task(OmegaConf.load(Path(cfg.model.name).expanduser() / "config.yaml").task)
-    return task.templates, lambda a, b: same_of(task)(a, b)
+    own = task.config.verifier if isinstance(task, HubTask) else ""
+    return Answering(
+        task.templates,
+        lambda a, b: same_of(task)(a, b),
+        ANSWER_IN.get(own, gym_answers.extract),
+    )
 
 
 @contextmanager
 def session(
-    cfg: DictConfig, config: InferenceConfig, templates: Templates, settings: dict[str, Any]
+    cfg: DictConfig,
+    config: InferenceConfig,
+    templates: Templates,
+    limits: Mapping[str, int],
+    settings: dict[str, Any],
 ) -> Iterator[Session]:
     """The model with its saved samples, and the engine freed at the end.
 
@@ -97,6 +124,7 @@ def session(
         cfg: names model and engine.
         config: how is sampled.
         templates: of the prompts.
+        limits: largest completion (tokens) of each kind that will be wanted, solution or meta.
         settings: that the samples depend on beside these.
 
     Raises:
@@ -109,10 +137,8 @@ def session(
         "engine": cfg.engine._target_,
         "dtype": cfg.engine.get("dtype"),
         "templates": hashlib.sha256(repr(templates).encode()).hexdigest()[:16],
-        **{
-            name: getattr(config, name)
-            for name in ("temperature", "max_tokens", "meta_max_tokens", "min_length", "seed")
-        },
+        "revision": cfg.model.get("revision"),
+        **{name: getattr(config, name) for name in SAMPLING},
     }
     node = cfg.model.copy()
     if is_run(node.name):
@@ -143,22 +169,15 @@ def session(
         renderer,
         build,
         store,
-        max(config.max_tokens, config.meta_max_tokens),
+        limits,
         config.seed,
         config.batch,
+        label=shown(str(cfg.model.name).rstrip("/").rpartition("/")[2], 24),
     )
     try:
         yield Session(prompts, renderer, samples)
     finally:
         samples.close()
-
-
-def answer_in(response: str | None) -> str | None:
-    """The answer in a response: in its last box or tag, else the response's last line."""
-    if response is None:
-        return None
-    found = gym_answers.extract(response)
-    return found if found is not None else (response.strip().splitlines() or [""])[-1]
 
 
 def write_results(table: pd.DataFrame, config: InferenceConfig, text: str) -> None:
@@ -199,18 +218,23 @@ def shown(text: str, width: int = 60) -> str:
 
 
 def problems_name(problems: str | None) -> str:
-    """Problems as a part of a directory's name."""
+    """Problems as a part of a directory's name: that of the file, or a digest of the text."""
     if problems is None:
         return "none"
-    if problems != STDIN and Path(problems[:200]).is_file():
+    if problems != STDIN and os.path.isfile(problems):
         return Path(problems).stem
-    try:
-        prompts = read_problems(problems)
-    except ConfigError:
-        return "none"
-    text = "\n".join(prompt.problem for prompt in prompts)
-    return f"text-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    text = standard_input() if problems == STDIN else problems
+    return f"text-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def policy_name(node: Any) -> str:
+    """A policy and its settings that samples depend on, as a part of a directory's name."""
+    own = {key: value for key, value in node.items() if key != "abstain"}
+    name = str(own["_target_"]).rpartition(".")[2].removesuffix("Policy").lower()
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{name}-{digest[:6]}"
 
 
 # used in conf/predict.yaml and conf/solve.yaml
 OmegaConf.register_new_resolver("problems_name", problems_name, replace=True)
+OmegaConf.register_new_resolver("policy_name", policy_name, replace=True)

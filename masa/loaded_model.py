@@ -11,11 +11,15 @@ from typing import Any
 
 import hydra
 import pandas as pd
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from masa import evaluate, predict, solve
+from masa.cli import app
 from masa.cli.arguments import quoted
 from masa.cli.config_store import conf_dir
+from masa.errors import ConfigError, require
 from masa.evaluation.store import Store
 from masa.inference.problems import problems_of
 
@@ -51,7 +55,7 @@ class LoadedModel:
             TrainingError: the model does not know the form of predictions.
         """
         with _directory(None) as directory:
-            own = [f"meta_samples={samples}", _problems(problems, directory), *_arguments(settings)]
+            own = [f"meta_samples={samples}", *_problems(problems, directory, settings)]
             cfg = _composed("predict", predict.arguments([*self.arguments, *own]), directory)
             return predict.predicted(cfg, predict.check(cfg))
 
@@ -80,7 +84,7 @@ class LoadedModel:
         """
         with _directory(None) as directory:
             own = [f"solve={policy}", f"budget={'null' if budget is None else budget}"]
-            own += [_problems(problems, directory), *_arguments(settings)]
+            own += _problems(problems, directory, settings)
             cfg = _composed("solve", predict.arguments([*self.arguments, *own]), directory)
             return solve.solved(cfg, solve.check(cfg))
 
@@ -107,8 +111,9 @@ class LoadedModel:
             own = [f"benchmark={benchmark}", *_arguments(settings)]
             own += [f"solve={','.join(policies)}"] if policies else []
             cfg = _composed("evaluate", evaluate.arguments([*self.arguments, *own]), directory)
-            evaluate.check(cfg)
-            evaluate.run(cfg)
+            config = evaluate.check(cfg)
+            with app.locked(directory):
+                evaluate.evaluate(cfg, config, directory)
             return Store(directory).results()
 
 
@@ -119,21 +124,30 @@ def load(model: str | Path, engine: str = "vllm", **settings: Any) -> LoadedMode
 
 def _arguments(settings: Mapping[str, Any]) -> list[str]:
     """Settings by dotted name as Hydra's overrides."""
-    return [
-        f"{name}={quoted(value) if isinstance(value, str) else json.dumps(value)}"
-        for name, value in settings.items()
-    ]
+    return [f"{name}={_literal(value)}" for name, value in settings.items()]
 
 
-def _problems(problems: Problems, directory: Path) -> str:
-    """The argument that names the problems; several are written into a file."""
+def _literal(value: Any) -> str:
+    """A value in Hydra's grammar, whose keys have no quotes."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_literal, value)) + "]"
+    return quoted(str(value)) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def _problems(problems: Problems, directory: Path, settings: Mapping[str, Any]) -> Sequence[str]:
+    """The arguments that name the problems, of which several are written into a file, and the
+    other settings."""
+    require("out" not in settings, "out is for the commands: here the result is returned")
     if isinstance(problems, str | Path):
-        return f"problems={problems}"
-    rows = [{"problem": row} if isinstance(row, str) else dict(row) for row in problems]
-    problems_of(rows, "problem", "problems")
+        return [f"problems={problems}", *_arguments(settings)]
+    column = str(settings.get("column", "problem"))
+    rows = [{column: row} if isinstance(row, str) else dict(row) for row in problems]
+    problems_of(rows, column, "problems")
     path = directory / "problems.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return f"problems={path}"
+    return [f"problems={path}", *_arguments(settings)]
 
 
 @contextmanager
@@ -146,6 +160,9 @@ def _directory(out: str | Path | None) -> Iterator[Path]:
 
 
 def _composed(name: str, arguments: Sequence[str], directory: Path) -> DictConfig:
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        place = f"++output_dir={quoted(str(directory))}"
-        return hydra.compose(name, [*arguments, place])
+    place = f"++output_dir={quoted(str(directory))}"
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return hydra.compose(name, [*arguments, place])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(app.one_line(error, name)) from error

@@ -18,13 +18,7 @@ from masa.evaluation.eval_config import load_settings
 from masa.inference.inference_config import PredictConfig
 from masa.inference.predictions import PredictionSummary
 from masa.inference.solving import predict
-from masa.inference_session import (
-    check_inference,
-    session,
-    shown,
-    templates_and_same,
-    write_results,
-)
+from masa.inference_session import answering, check_inference, session, shown, write_results
 from masa.markdown import markdown_table
 
 
@@ -76,9 +70,8 @@ def predicted(cfg: DictConfig, config: PredictConfig) -> pd.DataFrame:
     Raises:
         TrainingError: not one prediction could be read.
     """
-    templates, _ = templates_and_same(cfg, "math")
-    settings = {"predict_mixed": config.predict_mixed, "group_size": config.group_size}
-    with session(cfg, config, templates, settings) as current:
+    limits = {"meta": config.meta_max_tokens}
+    with session(cfg, config, answering(cfg, "math").templates, limits, {}) as current:
         summaries = predict(
             current.prompts,
             config.meta_samples,

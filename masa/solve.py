@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from masa.cli import app
 from masa.config import with_settings
@@ -17,11 +17,10 @@ from masa.inference.policies import Policy
 from masa.inference.predictions import PredictionSummary
 from masa.inference.solving import Limits, predict, solve
 from masa.inference_session import (
-    answer_in,
+    answering,
     check_inference,
     session,
     shown,
-    templates_and_same,
     write_results,
 )
 from masa.markdown import markdown_table
@@ -35,8 +34,7 @@ def check(cfg: DictConfig) -> SolveConfig:
     check_inference(cfg, config)
     policy, own = _policy(config)
     _limits(config).check_budget(own.meta_samples if policy.needs_predictions else 0)
-    _, same = templates_and_same(cfg, config.verifier)
-    same("", "")
+    answering(cfg, config.verifier).same("", "")
     return config
 
 
@@ -61,11 +59,18 @@ def solved(cfg: DictConfig, config: SolveConfig) -> pd.DataFrame:
     Raises:
         TrainingError: the policy goes by predictions, and not one could be read.
     """
-    templates, same = templates_and_same(cfg, config.verifier)
+    asked = answering(cfg, config.verifier)
     policy, own = _policy(config)
-    settings = {"solve": OmegaConf.to_container(cfg.solve), "budget": config.budget}
+    settings = {
+        "policy": own.settings,
+        "meta_samples": own.meta_samples,
+        "budget": config.budget,
+    }
+    limits = {"solution": config.max_tokens}
+    if policy.needs_predictions:
+        limits["meta"] = config.meta_max_tokens
     predictions: list[PredictionSummary] | None = None
-    with session(cfg, config, templates, settings) as current:
+    with session(cfg, config, asked.templates, limits, settings) as current:
         if policy.needs_predictions:
             predictions = predict(
                 current.prompts,
@@ -78,7 +83,7 @@ def solved(cfg: DictConfig, config: SolveConfig) -> pd.DataFrame:
             current.prompts,
             policy,
             predictions,
-            same,
+            asked.same,
             current.samples,
             _limits(config),
             own.abstain,
@@ -88,7 +93,7 @@ def solved(cfg: DictConfig, config: SolveConfig) -> pd.DataFrame:
             {
                 "id": one.prompt.id,
                 "problem": one.prompt.problem,
-                "answer": answer_in(one.response),
+                "answer": None if one.response is None else asked.answer_in(one.response),
                 "confidence": one.confidence,
                 "abstained": one.abstained,
                 "votes": one.votes,

@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from masa.analysis.theme import CYCLE, LOOK
+from masa.evaluation.policy_scores import INFINITE
 from masa.markdown import markdown_table
 from masa.statistics import Estimate, t_mean
 
@@ -62,9 +63,8 @@ def numbers(score: Mapping[str, Any], name: str) -> dict[str, float]:
     policy = solve["policies"][name]
     plain: dict[str, float] = {}
     for key in ("accuracy_difference", "tokens_ratio", "aurc"):
-        entry = policy.get(key)
-        missing = inf if key == "tokens_ratio" else nan
-        plain[key] = nan if entry is None else missing if entry["value"] is None else entry["value"]
+        value = (policy.get(key) or {"value": None})["value"]
+        plain[key] = nan if value is None else inf if value == INFINITE else value
     plain["meta_tokens"] = policy.get("meta_tokens", nan)
     adaptive = solve["policies"].get("adaptive_consistency")
     plain["over_adaptive"] = nan

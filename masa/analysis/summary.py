@@ -8,7 +8,7 @@ from math import inf, isnan, nan
 import numpy as np
 
 from masa.analysis.compare_methods import Method
-from masa.analysis.control import gate_share, precision_recall, solution_tokens
+from masa.analysis.control import gate_share, has_meta, precision_recall, solution_tokens
 from masa.analysis.load import Run
 from masa.statistics import Estimate, bootstrap_mean, t_mean
 
@@ -58,8 +58,10 @@ def accuracy_change(run: Run) -> Estimate:
 
 
 def _came_true(method: Method) -> str:
-    if not any(run.predicts for run in method.runs):
+    if not any(map(has_meta, method.runs)) and not any(run.predicts for run in method.runs):
         return "it made none."
+    if not all(run.predicts for run in method.runs):
+        return "not known, as those about held-out prompts were not measured."
     better = _over_seeds(method, better_than_constant)
     corr = _over_seeds(method, lambda run: run.validations["corr"].iloc[-1], (-1.0, 1.0))
     mae = _over_seeds(method, lambda run: run.validations["mae"].iloc[-1], SHARE)
@@ -72,12 +74,12 @@ def _came_true(method: Method) -> str:
 
 
 def better_than_constant(run: Run) -> Estimate:
-    """Mean error of the mean true pass rate less that of the predictions, on the held-out prompts
-    of the last validation that have one."""
+    """Mean error of the best single number, the median of the true pass rates, less that of the
+    predictions, on the held-out prompts of the last validation that have one."""
     rows = run.held_out(run.ends[1])
     rows = rows[rows["predicted"].notna()]
     actual = rows["pass_rate"]
-    gained = (actual - actual.mean()).abs() - (rows["predicted"] - actual).abs()
+    gained = (actual - actual.median()).abs() - (rows["predicted"] - actual).abs()
     return bootstrap_mean(gained, rows.index) if len(rows) else Estimate(nan)
 
 
@@ -91,12 +93,15 @@ def _saved(method: Method) -> str:
     cost = _over_seeds(active, prediction_share)
     precision = _over_seeds(active, _precision, SHARE)
     net = saved.value - cost.value
-    balance = f"{100 * abs(net):.0f} % {'less' if net > 0 else 'more'} than without them"
+    balance = ""
+    if not isnan(net):
+        word = "less" if net > 0 else "more"
+        balance = f", which makes {100 * abs(net):.0f} % {word} per prompt than without them"
     return (
         f"while active they skipped {_percent(skipped)} of the prompts and saved {_percent(saved)} "
-        f"of the solution tokens; predictions cost {_percent(cost)} of these, which makes {balance}"
-        f". Of the prompts that would be skipped {_percent(precision)} had nothing to learn from "
-        "(audited ones)."
+        f"of the solution tokens; predictions cost {_percent(cost)} of these{balance}. Of the "
+        f"prompts that would be skipped {_percent(precision)} had nothing to learn from (audited "
+        "ones)."
     )
 
 

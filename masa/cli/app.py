@@ -85,7 +85,7 @@ def hydra_main(
                     made = sweep.run_directory(config_name, overrides)
                     sys.argv.append(f"hydra.run.dir={quoted_path(str(made))}")
         except (ConfigError, TrainingError, HydraException, OmegaConfBaseException) as error:
-            fail(program, _one_line(error, folder, config_name))
+            fail(program, one_line(error, config_name))
 
     def job(cfg: DictConfig) -> float | None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -142,7 +142,9 @@ def fail(program: str, message: str, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
-def _one_line(error: Exception, folder: str, config_name: str) -> str:
+def one_line(error: Exception, config_name: str) -> str:
+    """What is wrong with a command's settings, in one line."""
+    folder = str(conf_dir())
     text = " ".join(str(error if str(error) else error.__cause__).split())
     renamed = new_name(f"{text} {error.__cause__}")
     if renamed:

@@ -116,6 +116,7 @@ for policy_name, policy in {
     "combined": CombinedPolicy,
 }.items():
     store("solve", policy_name, plugin(policy, PolicyConfig))
+store("solve", "custom", {"_target_": "???", **defaults(PolicyConfig, "settings")})
 store("gate", "prediction", plugin(PredictionGate, GateConfig), "algorithm.gate")
 store("gate", "judged", plugin(JudgedGate, GateConfig), "algorithm.gate")
 store("gate", "history", plugin(HistoryGate, GateConfig), "algorithm.gate")

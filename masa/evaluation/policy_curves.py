@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masa.inference.policies import Attempts, CombinedPolicy, Policy
+from masa.inference.policies import (
+    Attempts,
+    CombinedPolicy,
+    Policy,
+    next_samples,
+    sample_limit,
+)
 from masa.inference.predictions import PredictionSummary
+from masa.inference.solving import Limits
 from masa.plugins import build_plugin
 from masa.seeding import derive_seed
 from masa.statistics import RESAMPLES, Estimate, resampled_sums
@@ -60,13 +67,19 @@ class Outcome:
     """Per order."""
 
 
-def replay(policy: Policy, question: AnsweredQuestion, orders: int = ORDERS) -> Outcome:
-    """A policy on the saved samples of a question.
+def replay(
+    policy: Policy, question: AnsweredQuestion, limits: Limits, orders: int = ORDERS
+) -> Outcome:
+    """A policy on the saved samples of a question, with the limits of `masa-solve`.
 
     Args:
-        policy: must want no more samples than there are.
+        policy: of at most as many samples as there are.
         question: its samples.
+        limits: tokens of a sample.
         orders: in how many orders they come; the same for every policy.
+
+    Raises:
+        TrainingError: the policy failed.
     """
     spent, confidences, right = 0.0, [], []
     for number in range(orders):
@@ -74,11 +87,10 @@ def replay(policy: Policy, question: AnsweredQuestion, orders: int = ORDERS) -> 
         order = iter(rng.permutation(len(question.answers)).tolist())
         attempts = Attempts(question.prediction if policy.needs_predictions else None)
         first: list[int] = []
-        limit = policy.limit(attempts)
-        most = math.inf if limit is None else math.ceil(limit)
         if attempts.prediction is not None:
             spent += attempts.prediction.tokens
-        while wanted := policy.wanted(attempts):
+        while wanted := next_samples(policy, attempts):
+            most = sample_limit(policy, attempts, limits.min_length, limits.max_tokens)
             for _ in wanted:
                 sample = next(order)
                 spent += min(question.tokens[sample], most)
@@ -109,13 +121,16 @@ class Curve:
     """[Q, K]"""
 
 
-def draw_curve(node: Mapping[str, Any], questions: Sequence[AnsweredQuestion], n: int) -> Curve:
+def draw_curve(
+    node: Mapping[str, Any], questions: Sequence[AnsweredQuestion], n: int, limits: Limits
+) -> Curve:
     """A policy from little to much spending; `node` is its `_target_` and settings."""
     settings = build_plugin("solve", node, Policy).settings_to_compare(n)
     return _curve(
         [build_plugin("solve", {**node, **changed}, Policy) for changed in settings],
         settings,
         questions,
+        limits,
     )
 
 
@@ -123,14 +138,15 @@ def _curve(
     policies: Sequence[Policy],
     settings: Sequence[Mapping[str, Any]],
     questions: Sequence[AnsweredQuestion],
+    limits: Limits,
 ) -> Curve:
-    outcomes = [[replay(policy, question) for policy in policies] for question in questions]
+    outcomes = [[replay(policy, one, limits) for policy in policies] for one in questions]
     accuracy = np.array([[outcome.accuracy for outcome in row] for row in outcomes])
     tokens = np.array([[outcome.tokens for outcome in row] for row in outcomes])
     return Curve(settings, accuracy, tokens)
 
 
-def oracle_curve(questions: Sequence[AnsweredQuestion], n: int) -> Curve:
+def oracle_curve(questions: Sequence[AnsweredQuestion], n: int, limits: Limits) -> Curve:
     """The bound: the policy `combined` that knows each question's pass rate, for no tokens."""
     knowing = [
         replace(q, prediction=PredictionSummary(q.pass_rate, 0.0, None, None, {}, 1, 1, 0))
@@ -138,7 +154,7 @@ def oracle_curve(questions: Sequence[AnsweredQuestion], n: int) -> Curve:
     ]
     settings = CombinedPolicy.settings_to_compare(n)
     policies = [CombinedPolicy(**{**changed, "strength": 100.0}) for changed in settings]
-    return _curve(policies, settings, knowing)
+    return _curve(policies, settings, knowing, limits)
 
 
 def accuracy_at(tokens: Floats, accuracy: Floats, budget: float) -> float:
@@ -165,7 +181,10 @@ def tokens_for(tokens: Floats, accuracy: Floats, goal: float) -> float:
 def compare_curves(
     curve: Curve, other: Curve, at: int, clusters: Sequence[str]
 ) -> dict[str, Estimate]:
-    """A curve beside another one, at the tokens and at the accuracy of one of its settings.
+    """A curve beside another one, at the tokens that one of the other's settings takes.
+
+    Of both curves the best of their settings counts, as of `accuracy_at`, so that a curve is no
+    better than itself.
 
     Args:
         curve: of a policy.
@@ -174,21 +193,21 @@ def compare_curves(
         clusters: context of each question, [Q].
 
     Returns:
-        accuracy_difference: curve less other, at equal tokens; NaN where the curve starts above
-        them. tokens_ratio: tokens of the curve over those of the other at equal accuracy, infinite
-        where it is not reached. Intervals by bootstrap over clusters.
+        accuracy_difference: curve less other; NaN where the curve starts above these tokens.
+        tokens_ratio: tokens of the curve over those of the other until it is as accurate as the
+        other at these tokens; infinite where it never is. Intervals by bootstrap over clusters.
     """
 
     def numbers(sums: Floats) -> tuple[float, float]:
-        own = len(curve.settings)
-        parts = np.split(sums, np.cumsum([own, own, 1]))
-        accuracy, tokens, (reached,), (budget,) = parts
-        difference = accuracy_at(tokens, accuracy, budget) - reached
-        return difference, tokens_for(tokens, accuracy, reached) / budget
+        own, others = len(curve.settings), len(other.settings)
+        parts = np.split(sums, np.cumsum([own, own, others]))
+        accuracy, tokens, other_accuracy, other_tokens = parts
+        reached = accuracy_at(other_tokens, other_accuracy, other_tokens[at])
+        difference = accuracy_at(tokens, accuracy, other_tokens[at]) - reached
+        needed = tokens_for(other_tokens, other_accuracy, reached)
+        return difference, tokens_for(tokens, accuracy, reached) / needed
 
-    columns = np.hstack(
-        [curve.accuracy, curve.tokens, other.accuracy[:, [at]], other.tokens[:, [at]]]
-    )
+    columns = np.hstack([curve.accuracy, curve.tokens, other.accuracy, other.tokens])
     counts = np.ones((len(columns), 1))
     drawn = resampled_sums(np.hstack([columns, counts]), clusters, RESAMPLES // 10)
     draws = np.array([numbers(sums[:-1] / sums[-1]) for sums in drawn])
@@ -200,10 +219,12 @@ def compare_curves(
 
 
 def _bounds(draws: Floats) -> tuple[float, float]:
-    """Of the middle 95 %, infinite ones included; NaN where some are NaN."""
-    ordered = np.sort(draws)
-    edge = int(0.025 * len(ordered))
-    return float(ordered[edge]), float(ordered[-1 - edge])
+    """Of the middle 95 % of the draws, infinite ones included; NaN where more than 2.5 % are."""
+    known = np.sort(draws[~np.isnan(draws)])
+    if len(known) < 0.975 * len(draws):
+        return math.nan, math.nan
+    edge = int(0.025 * len(known))
+    return float(known[edge]), float(known[-1 - edge])
 
 
 def risk_coverage(
@@ -241,10 +262,11 @@ def area_under_risk_coverage(
 
 
 def selective(
-    policy: Policy, questions: Sequence[AnsweredQuestion]
+    policy: Policy, questions: Sequence[AnsweredQuestion], limits: Limits
 ) -> tuple[Estimate, list[dict[str, float]]]:
-    """AURC of a policy's confidence with a bootstrap interval, and the curve of one order."""
-    outcomes = [replay(policy, question) for question in questions]
+    """AURC of a policy's confidence with a bootstrap interval, and the risk-coverage curve over
+    all orders."""
+    outcomes = [replay(policy, question, limits) for question in questions]
     confidence = np.array([outcome.confidences for outcome in outcomes])
     wrong = 1.0 - np.array([outcome.right for outcome in outcomes])
     clusters = np.unique([q.cluster for q in questions], return_inverse=True)[1]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from masa.config import with_settings
 from masa.errors import require
 from masa.evaluation.benchmarks import Benchmark
-from masa.evaluation.eval_config import EvaluationConfig
+from masa.evaluation.eval_config import EvaluationConfig, typed
 from masa.evaluation.policy_curves import (
     AnsweredQuestion,
     Curve,
@@ -21,35 +22,65 @@ from masa.evaluation.policy_curves import (
     selective,
 )
 from masa.inference.answers import places
+from masa.inference.inference_config import PolicyConfig
 from masa.inference.policies import Policy, UniformPolicy
 from masa.inference.predictions import summarise
+from masa.inference.solving import Limits
 from masa.markdown import markdown_table
 from masa.plugins import build_plugin
 from masa.statistics import Estimate, bootstrap_mean
 from masa.types import MetaPrediction
 
-UNIFORM = {"_target_": f"{UniformPolicy.__module__}.{UniformPolicy.__qualname__}"}
+UNIFORM = f"{UniformPolicy.__module__}.{UniformPolicy.__qualname__}"
+ORACLE = "oracle"
+INFINITE = "infinite"
+"""In results.json: tokens for an accuracy that is never reached."""
 
 
-def check_policies(config: EvaluationConfig) -> None:
-    """Raise ConfigError for policies that cannot be compared with these settings."""
-    for name, node in config.solve.items():
-        policy = build_plugin(f"solve.{name}", _own(node), Policy)
+def policies_of(config: EvaluationConfig) -> dict[str, tuple[dict[str, Any], PolicyConfig]]:
+    """Own settings of each policy to compare, of at most n samples, and those of all policies.
+
+    The uniform one, which the others are compared with, is among them.
+
+    Raises:
+        ConfigError: one of them cannot be.
+    """
+    nodes: dict[str, Any] = {"uniform": {"_target_": UNIFORM}} | dict(config.solve)
+    policies = {}
+    for name, node in nodes.items():
+        require(isinstance(node, Mapping), f"solve.{name} is {node!r}, it must be a policy's node")
+        require(name != ORACLE, f"solve.{ORACLE} is the name of the bound: choose another one")
+        common = typed(PolicyConfig, with_settings(dict(node), PolicyConfig), f"solve.{name}.")
+        own = dict(common.settings)
+        require(
+            name != "uniform" or own["_target_"] == UNIFORM,
+            "solve.uniform is what the others are compared with: choose another name",
+        )
+        policy = build_plugin(f"solve.{name}", own, Policy)
+        if policy.n > config.n:
+            own["n"] = config.n
         require(
             config.meta or not policy.needs_predictions,
             f"solve={name} goes by predictions: set meta=true",
         )
-        wanted = getattr(policy, "n", 1)
         require(
-            wanted <= config.n,
-            f"solve.{name}.n is {wanted}, and there are n={config.n} solutions per question: "
-            "raise n",
+            not policy.needs_predictions or common.meta_samples <= config.meta_samples,
+            f"solve.{name}.meta_samples is {common.meta_samples}, and there are "
+            f"meta_samples={config.meta_samples} predictions per question",
         )
+        require(
+            common.abstain == 0,
+            f"solve.{name}.abstain is for masa-solve: here the risk-coverage curve has every "
+            "threshold",
+        )
+        policies[name] = (own, common)
+    return policies
 
 
-def _own(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A policy's own settings, without those that `masa-solve` has for all."""
-    return {key: value for key, value in node.items() if key not in ("abstain", "meta_samples")}
+def check_votes(benchmarks: Sequence[Benchmark]) -> None:
+    """Raise ConfigError for a benchmark whose answers cannot be held equal."""
+    for benchmark in benchmarks:
+        benchmark.scorer.same(benchmark.items[0], "", "")
 
 
 def answered_questions(
@@ -109,35 +140,35 @@ def policy_scores(
         reference, the samples per question of the uniform policy that the others are compared with,
         and its tokens; policies: by name, and `oracle`, each with curve (settings, tokens and
         accuracy with bounds), accuracy_difference and tokens_ratio of `compare_curves` (null for
-        uniform), meta_tokens per question, aurc, and the risk-coverage curve.
+        uniform; `INFINITE` where an accuracy is never reached), meta_tokens per question, aurc, and
+        the risk-coverage curve.
     """
-    nodes = {"uniform": UNIFORM} | {name: _own(node) for name, node in config.solve.items()}
-    counts = {int(node.get("meta_samples", 2)) for node in config.solve.values()}
-    by_count = {
-        count: answered_questions(benchmark, samples, config.n, count) for count in counts or {0}
-    }
+    policies = policies_of(config)
+    limits = Limits(config.max_tokens, config.meta_max_tokens, config.min_length)
+    counts = {common.meta_samples for _, common in policies.values()}
+    by_count = {count: answered_questions(benchmark, samples, config.n, count) for count in counts}
     anyone = next(iter(by_count.values()))
     clusters = [question.cluster for question in anyone]
-    uniform = draw_curve(nodes["uniform"], anyone, config.n)
+    uniform = draw_curve(policies["uniform"][0], anyone, config.n, limits)
     at = reference_setting(uniform)
-    policies: dict[str, Any] = {}
-    for name, node in nodes.items():
-        questions = by_count[int(config.solve.get(name, {}).get("meta_samples", min(by_count)))]
-        policy = build_plugin(f"solve.{name}", node, Policy)
-        curve = uniform if name == "uniform" else draw_curve(node, questions, config.n)
-        area, risk = selective(policy, questions)
+    scores: dict[str, Any] = {}
+    for name, (own, common) in policies.items():
+        questions = by_count[common.meta_samples]
+        policy = build_plugin(f"solve.{name}", own, Policy)
+        curve = uniform if name == "uniform" else draw_curve(own, questions, config.n, limits)
+        area, risk = selective(policy, questions, limits)
         spent = [q.prediction.tokens for q in questions if q.prediction is not None]
-        policies[name] = _compared(curve, uniform, at, clusters) | {
+        scores[name] = _compared(curve, uniform, at, clusters) | {
             "meta_tokens": float(np.mean(spent)) if policy.needs_predictions and spent else 0.0,
             "aurc": _plain(area),
             "risk_coverage": risk,
         }
-    policies["oracle"] = _compared(oracle_curve(anyone, config.n), uniform, at, clusters)
+    scores[ORACLE] = _compared(oracle_curve(anyone, config.n, limits), uniform, at, clusters)
     return {
         "reference": dict(uniform.settings[at]),
         "reference_tokens": float(uniform.tokens[:, at].mean()),
         "reference_accuracy": float(uniform.accuracy[:, at].mean()),
-        "policies": policies,
+        "policies": scores,
     }
 
 
@@ -156,10 +187,10 @@ def _compared(curve: Curve, uniform: Curve, at: int, clusters: list[str]) -> dic
     return {"curve": points} | {name: _plain(estimate) for name, estimate in compared.items()}
 
 
-def _plain(estimate: Estimate) -> dict[str, float | None]:
-    """For JSON, which knows neither NaN nor infinity."""
+def _plain(estimate: Estimate) -> dict[str, float | str]:
+    """For JSON, which has no infinity; NaN becomes null later."""
     values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return {name: float(v) if np.isfinite(v) else None for name, v in values.items()}
+    return {name: INFINITE if v == np.inf else float(v) for name, v in values.items()}
 
 
 def policy_table(name: str, scores: Mapping[str, Any]) -> list[str]:
@@ -180,8 +211,8 @@ def policy_table(name: str, scores: Mapping[str, Any]) -> list[str]:
         markdown_table(rows),
         f"{name}: beside {count} samples for every question ({tokens:,.0f} tokens per question, "
         f"accuracy {scores['reference_accuracy']:.3f}). The difference in accuracy at as many "
-        "tokens, and the share of those tokens for the same accuracy; tokens of predictions are "
-        "counted. –: the policy starts above the tokens, or never reaches the accuracy. AURC: mean "
+        "tokens, and the share of the uniform policy's tokens for the same accuracy; tokens of "
+        "predictions are counted. –: the policy starts above the tokens. AURC: mean "
         "share of wrong answers over all shares of questions answered, the most confident ones "
         "first. oracle: knows each question's pass rate, for no tokens. Brackets: 95 % bootstrap "
         "over questions, paired.",
@@ -189,8 +220,8 @@ def policy_table(name: str, scores: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Mapping[str, Any] | None, digits: int) -> str:
-    if value is None or value["value"] is None:
+    if not isinstance(value, Mapping):
         return "–"
-    # what JSON cannot hold is infinite
-    low, high = (np.inf if value[end] is None else value[end] for end in ("low", "high"))
-    return str(Estimate(value["value"], low, high, digits=digits))
+    ends = [np.inf if value[end] == INFINITE else value[end] for end in ("value", "low", "high")]
+    middle, low, high = (np.nan if end is None else float(end) for end in ends)
+    return "never" if middle == np.inf else str(Estimate(middle, low, high, digits=digits))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -27,10 +27,10 @@ class SavedSamples:
         renderer: their templates.
         build_engine: length of the longest sequence (tokens) -> engine; called where one is needed.
         store: the saved samples.
-        longest: largest completion (tokens).
+        limits: largest completion (tokens) of each kind that will be wanted, solution or meta.
         seed: of the samples.
         batch: completions between two saves.
-        label: of the progress bar; None for no bar.
+        label: of the progress bar.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class SavedSamples:
         renderer: PromptRenderer,
         build_engine: Callable[[int], Engine],
         store: Store,
-        longest: int,
+        limits: Mapping[str, int],
         seed: int,
         batch: int,
-        label: str | None = None,
+        label: str,
     ) -> None:
         self.prompts = prompts
         self.renderer = renderer
         self.build_engine = build_engine
         self.store = store
-        self.longest = longest
+        self.limits = limits
         self.seed = seed
         self.batch = batch
         self.engine: Engine | None = None
@@ -61,7 +61,6 @@ class SavedSamples:
         self.bar = tqdm(
             unit="sample",
             desc=label,
-            disable=label is None,
             mininterval=0.1 if sys.stderr.isatty() else 15,
             dynamic_ncols=True,
             file=sys.stderr,
@@ -86,8 +85,13 @@ class SavedSamples:
 
     def _sample(self, wanted: Sequence[Wanted]) -> None:
         if self.engine is None:
-            prompts = [self._ids(kind, p) for p in self.prompts for kind in ("meta", "solution")]
-            self.engine = self.build_engine(max(map(len, prompts)) + self.longest)
+            self.engine = self.build_engine(
+                max(
+                    len(self._ids(kind, prompt)) + limit
+                    for kind, limit in self.limits.items()
+                    for prompt in self.prompts
+                )
+            )
         requests = [
             Request(
                 self._ids(each.kind, each.prompt),

@@ -115,14 +115,15 @@ class Store:
         return sorted((self.directory / "samples" / benchmark).glob("*.parquet"))
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Save the settings of the samples; refuse other ones later.
+        """Save the settings of the samples; refuse other ones once there are some.
 
         Raises:
             ConfigError: the directory's samples have other settings.
         """
         path = self.directory / "settings.json"
-        if path.exists():
-            saved = _read_json(path)
+        saved = _read_json(path) if path.exists() else {}
+        # a command that never came to a sample may be corrected
+        if saved and self.benchmarks():
             for name in sorted(saved.keys() | settings.keys()):
                 wanted, before = settings.get(name), saved.get(name)
                 if wanted != before:

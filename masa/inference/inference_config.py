@@ -71,7 +71,8 @@ class InferenceConfig:
         names = ("max_tokens", "meta_max_tokens", "min_length", "group_size", "batch")
         for name in names:
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be >= 1")
-        require(self.temperature >= 0, f"temperature is {self.temperature}, it must be >= 0")
+        require(self.temperature > 0, f"temperature is {self.temperature}, it must be > 0")
+        require(self.seed >= 0, f"seed is {self.seed}, it must be >= 0")
         require(
             self.min_length <= self.max_tokens,
             f"min_length {self.min_length} is over max_tokens {self.max_tokens}",

@@ -6,8 +6,10 @@ module of yours. Where its fields are a dataclass's, their types are checked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar
 
 from scipy.special import betainc
@@ -21,7 +23,7 @@ from masa.inference.confidence import (
     right_answer,
 )
 from masa.inference.predictions import PredictionSummary
-from masa.plugins import Plugin
+from masa.plugins import Plugin, call
 
 
 @dataclass
@@ -64,6 +66,8 @@ class Policy(Plugin):
 
     required = "wanted"
     needs_predictions: ClassVar[bool] = False
+    n: int = 8
+    """Most samples of a problem: a policy that wants more gets no more."""
 
     def wanted(self, attempts: Attempts) -> Sequence[float]:
         """The next samples of a problem.
@@ -95,6 +99,47 @@ class Policy(Plugin):
         """Settings from little to much spending, of at most n samples per problem, between which
         `masa-eval` draws a curve."""
         return [{}]
+
+
+def next_samples(policy: Policy, attempts: Attempts) -> list[float]:
+    """What each sample that a policy wants now is worth, at most `n` of them in all.
+
+    Raises:
+        TrainingError: the policy failed, or returned something else.
+    """
+    values = _ask(
+        policy,
+        "wanted",
+        lambda: [float(value) for value in policy.wanted(attempts)],
+        lambda values: not any(map(math.isnan, values)),
+        "a sequence of numbers",
+    )
+    return list(values[: max(0, policy.n - attempts.taken)])
+
+
+def sample_limit(policy: Policy, attempts: Attempts, shortest: int, longest: int) -> int:
+    """Tokens of the next sample at most, within [shortest, longest]; errors as above."""
+    asked = _ask(
+        policy,
+        "limit",
+        lambda: policy.limit(attempts),
+        lambda limit: limit is None or (isinstance(limit, Real) and not math.isnan(limit)),
+        "a number or None",
+    )
+    if asked is None or asked >= longest:
+        return longest
+    return max(math.ceil(asked), min(shortest, longest))
+
+
+def _ask(
+    policy: Policy,
+    method: str,
+    function: Callable[[], Any],
+    valid: Callable[[Any], bool],
+    expected: str,
+) -> Any:
+    where = f"solve: {type(policy).__name__}.{method}"
+    return call(where, "a problem", function, valid=valid, expected=expected)
 
 
 def _counts_up_to(n: int) -> list[int]:

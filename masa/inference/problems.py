@@ -7,21 +7,33 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from masa.errors import ConfigError, require
 from masa.tasks.sources import Source
+from masa.tasks.templates import is_text
 from masa.types import Prompt
 
 STDIN = "-"
 _FILE_NAME = re.compile(r"[^\s\\${}]+\.(txt|jsonl|ndjson|json|parquet|csv|tsv)(\.(gz|bz2|xz|zst))?")
 
 
-# standard input is read once, by the check and the run of a command
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
+def standard_input() -> str:
+    """What came on standard input, which can be read once: by the check of a command or its run.
+
+    Raises:
+        ConfigError: it is no text in UTF-8.
+    """
+    try:
+        return sys.stdin.read().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"standard input is not in UTF-8: {error.reason}") from error
+
+
 def read_problems(source: str, column: str = "problem") -> tuple[Prompt, ...]:
     """The problems, numbered from 1 unless they have a column `id`.
 
@@ -34,15 +46,14 @@ def read_problems(source: str, column: str = "problem") -> tuple[Prompt, ...]:
         ConfigError: the file cannot be read, holds no problem or has no such column, or an id comes
             twice.
     """
-    rows: Iterable[Any]
+    where, rows = source, iter([{column: source}])
     if source == STDIN:
-        rows = _of_text(sys.stdin.read(), column, "standard input")
+        where, rows = "standard input", iter(_of_text(standard_input()))
     elif os.path.isfile(source):
-        rows = _of_file(source, column)
+        rows = iter(_of_file(source))
     else:
         require(not _FILE_NAME.fullmatch(source), f"problems={source}: there is no such file")
-        rows = [{column: source}]
-    return problems_of(rows, column, "standard input" if source == STDIN else source)
+    return problems_of(rows, column, where)
 
 
 def problems_of(rows: Iterable[Any], column: str, where: str) -> tuple[Prompt, ...]:
@@ -50,14 +61,14 @@ def problems_of(rows: Iterable[Any], column: str, where: str) -> tuple[Prompt, .
     prompts: dict[str, Prompt] = {}
     for number, row in enumerate(rows, 1):
         row = {column: row} if isinstance(row, str) else row
-        if not isinstance(row, dict) or column not in row:
-            names = ", ".join(map(str, row)) if isinstance(row, dict) else "no columns"
+        if not isinstance(row, Mapping) or column not in row:
+            names = ", ".join(map(str, row)) if isinstance(row, Mapping) else "no columns"
             raise ConfigError(
                 f"{where}: row {number} has no column {column}, it has {names}: column=NAME names "
                 "the one with the problems"
             )
         text = row[column]
-        if not isinstance(text, str) or not text.strip():
+        if not is_text(text) or not text.strip():
             raise ConfigError(f"{where}: the problem of row {number} is {text!r}, it must be text")
         name = str(row.get("id", number))
         require(name not in prompts, f"{where}: id {name} comes twice")
@@ -66,7 +77,7 @@ def problems_of(rows: Iterable[Any], column: str, where: str) -> tuple[Prompt, .
     return tuple(prompts.values())
 
 
-def _of_file(path: str, column: str) -> Iterable[Any]:
+def _of_file(path: str) -> Iterable[Any]:
     if path.endswith(".txt"):
         try:
             return _lines(Path(path).read_text(encoding="utf-8-sig"))
@@ -75,16 +86,22 @@ def _of_file(path: str, column: str) -> Iterable[Any]:
     return Source(path, "train", None, None).rows()
 
 
-def _of_text(text: str, column: str, where: str) -> list[Any]:
+def _of_text(text: str) -> list[Any]:
+    """JSON lines where the first line is an object, else a problem per line."""
     lines = _lines(text)
-    if not all(line.startswith("{") and line.endswith("}") for line in lines):
+    if not lines or not isinstance(_parsed(lines[0]), dict):
         return list(lines)
+    rows = [_parsed(line) for line in lines]
+    for number, row in enumerate(rows, 1):
+        require(isinstance(row, dict), f"standard input: line {number} is no JSON object")
+    return rows
+
+
+def _parsed(line: str) -> Any:
     try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise ConfigError(
-            f"{where} is neither JSON lines nor a problem per line: {error}"
-        ) from error
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _lines(text: str) -> list[str]:

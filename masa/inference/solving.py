@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from masa.errors import TrainingError, require
 from masa.inference.answers import Answers, Same
-from masa.inference.policies import Attempts, Policy
+from masa.inference.policies import Attempts, Policy, next_samples, sample_limit
 from masa.inference.predictions import PredictionSummary, summarise
 from masa.types import MetaPrediction, Prompt
 
@@ -163,7 +163,7 @@ def solve(
         taken = [one.taken for one in attempts]
         wanted = []
         for i in round_:
-            most = _limit(policy, attempts[i], limits)
+            most = sample_limit(policy, attempts[i], limits.min_length, limits.max_tokens)
             wanted.append(Wanted("solution", prompts[i], taken[i], most))
             taken[i] += 1
         for i, response in zip(round_, sample(wanted), strict=True):
@@ -184,22 +184,15 @@ def _next_round(
     wanted = [
         (-value, number, i)
         for i, one in enumerate(attempts)
-        for number, value in enumerate(policy.wanted(one))
+        for number, value in enumerate(next_samples(policy, one))
     ]
     granted = []
     for _, _, i in sorted(wanted):
-        most = _limit(policy, attempts[i], limits)
+        most = sample_limit(policy, attempts[i], limits.min_length, limits.max_tokens)
         if most <= left:
             left -= most
             granted.append(i)
     return sorted(granted)
-
-
-def _limit(policy: Policy, attempts: Attempts, limits: Limits) -> int:
-    asked = policy.limit(attempts)
-    if asked is None:
-        return limits.max_tokens
-    return min(max(math.ceil(asked), limits.min_length), limits.max_tokens)
 
 
 def _solved(

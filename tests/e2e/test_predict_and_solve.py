@@ -100,6 +100,7 @@ def test_solving_within_a_budget_and_again(run, problems, cache, tmp_path):
     table = pd.read_json(tmp_path / "a.jsonl", lines=True)
     assert (table["tokens"] + table["meta_tokens"]).sum() <= 400 * 4
     given = table["answer"].notna()
+    assert given.any()
     assert (table["confidence"][given] >= 0.3).all() and not table["abstained"][given].any()
     _, error = command("solve", cache, *same, "temperature=0.5", code=2)
     assert "temperature is 0.5, but" in error
@@ -191,10 +192,26 @@ def test_policies_side_by_side_and_from_python(run, tmp_path, monkeypatch, cache
     assert everything["tokens"]["value"] == pytest.approx(4 * score["mean_tokens"])
     assert score["meta"]["pass_rate_brier"][0] >= 0
     assert "| combined " in (tmp_path / "e" / "results.md").read_text()
+    (tmp_path / "q.jsonl").write_text('{"problem": "Take 5:\\n(a) zik", "answer": "6"}')
+    other = {"benchmark.aime25.path": str(tmp_path / "q.jsonl"), "solve.uniform.n": 4}
+    both = model.evaluate("aime25", policies=["uniform"], out=tmp_path / "e", **few, **other)
+    assert set(both["benchmarks"]) == {"task", "aime25"}
+    assert (tmp_path / "e" / "results.md").read_text().count("| oracle ") == 2
     predictions = model.predict(["Take 5:\n(a) zik", "Take 7:\n(a) lan"], samples=2)
     assert list(predictions["id"]) == ["1", "2"] and (predictions["tokens"] > 0).all()
     solved = model.solve([{"id": "a", "problem": "Take 5:\n(a) zik"}], policy="uniform",
                          **{"solve.n": 3})  # fmt: skip
     assert solved["samples"].tolist() == [3] and solved["id"].tolist() == ["a"]
+    own = {"+solve.mine": {"_target_": "masa.inference.policies.UniformPolicy", "n": 2}}
+    with pytest.raises(ConfigError, match="there is no setting smaples"):
+        model.predict("x", smaples=3)
+    with pytest.raises(ConfigError, match="out is for the commands"):
+        model.solve("x", out="a.jsonl")
+    with pytest.raises(ConfigError, match="meta_samples is 3, and there are meta_samples=2"):
+        asked = {**few, "solve.combined.meta_samples": 3}
+        model.evaluate("task", policies=["combined"], **asked)
+    again = model.evaluate("task", out=tmp_path / "e", limit=6, **few, **own)
+    policies = again["benchmarks"]["task"]["solve"]["policies"]
+    assert policies["mine"]["curve"][-1]["tokens"] == policies["uniform"]["curve"][-1]["tokens"]
     with pytest.raises(ConfigError, match="below one sample"):
         model.solve("Take 5:\n(a) zik", budget=10)

@@ -31,7 +31,7 @@ def test_numbers_of_a_run(tmp_path):
     text = summary(single_runs([run]))
     assert "from 0.250 to 0.750 in 1 rollouts, a change of +0.500" in text
     assert "saved 50 % of the solution tokens" in text
-    assert "predictions cost 10 % of these, which makes 40 % less than without them" in text
+    assert "predictions cost 10 % of these, which makes 40 % less per prompt than" in text
 
 
 def test_learning_and_aligned_predictions_are_told_from_none(tmp_path):

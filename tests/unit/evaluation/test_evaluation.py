@@ -208,11 +208,15 @@ def test_a_changed_question_is_refused(tmp_path):
 
 def test_other_settings_are_refused_in_the_same_directory(tmp_path):
     store = Store(tmp_path)
+    store.check_settings({"model": "a", "temperature": 0.2})
+    # nothing was sampled yet
     store.check_settings({"model": "a", "temperature": 0.6})
+    store.add("aime25", [{"id": "1", "kind": "meta", "sample": 0}])
     store.check_settings({"model": "a", "temperature": 0.6})
     with pytest.raises(ConfigError, match="temperature is 1.0, but .* was sampled with 0.6"):
         store.check_settings({"model": "a", "temperature": 1.0})
     Store(tmp_path / "long").check_settings({"meta_template": "a page\n" * 100})
+    Store(tmp_path / "long").add("aime25", [{"id": "1", "kind": "meta", "sample": 0}])
     with pytest.raises(ConfigError, match="meta_template is another, but") as caught:
         Store(tmp_path / "long").check_settings({"meta_template": "another"})
     assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)

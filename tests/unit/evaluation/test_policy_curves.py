@@ -9,6 +9,7 @@ from masa.evaluation.calibration import discrimination
 from masa.evaluation.policy_curves import (
     AnsweredQuestion,
     Curve,
+    _bounds,
     accuracy_at,
     area_under_risk_coverage,
     compare_curves,
@@ -22,9 +23,11 @@ from masa.evaluation.policy_curves import (
 )
 from masa.inference.policies import CombinedPolicy, UniformPolicy
 from masa.inference.predictions import summarise
+from masa.inference.solving import Limits
 from masa.types import MetaPrediction
 
 UNIFORM = {"_target_": "masa.inference.policies.UniformPolicy"}
+LIMITS = Limits(max_tokens=100, meta_max_tokens=20, min_length=4)
 COMBINED = {"_target_": "masa.inference.policies.CombinedPolicy"}
 
 
@@ -51,25 +54,27 @@ def drawn(count, n=16, seed=0, known=True):
 
 def test_uniform_with_all_samples_is_the_vote():
     right = question("a", [0, 1, 1, 0, 1, 2], 1)
-    outcome = replay(UniformPolicy(n=6), right)
+    outcome = replay(UniformPolicy(n=6), right, LIMITS)
     assert outcome.accuracy == 1 and outcome.tokens == 60
     assert set(outcome.confidences) == {3 / 6}
     silent = question("b", [None, None], None)
-    outcome = replay(UniformPolicy(n=2), silent)
+    outcome = replay(UniformPolicy(n=2), silent, LIMITS)
     assert outcome.accuracy == 0 and outcome.tokens == 20 and set(outcome.confidences) == {0}
 
 
 def test_one_sample_is_the_pass_rate_over_many_orders():
     mixed = question("a", [0, 1, 0, 2], 0)
-    assert replay(UniformPolicy(n=1), mixed, orders=2000).accuracy == pytest.approx(0.5, abs=0.05)
+    assert replay(UniformPolicy(n=1), mixed, LIMITS, orders=2000).accuracy == pytest.approx(
+        0.5, abs=0.05
+    )
 
 
 def test_predictions_cost_and_limit():
     easy = question("a", [0] * 8, 0, rate=1.0)
-    assert replay(CombinedPolicy(n=8, min_gain=0.05), easy).tokens == 5 + 10
+    assert replay(CombinedPolicy(n=8, min_gain=0.05), easy, LIMITS).tokens == 5 + 10
     # each sample is stopped at twice the predicted length: no answer, and the cost up to there
     long = question("a", [0] * 4, 0, rate=1.0, tokens=50, length=10)
-    outcome = replay(CombinedPolicy(n=4, min_gain=0.5), long)
+    outcome = replay(CombinedPolicy(n=4, min_gain=0.5), long, LIMITS)
     assert outcome.accuracy == 0 and outcome.tokens % 20 == 5
 
 
@@ -86,26 +91,26 @@ def test_where_curves_are_read():
 
 def test_a_policy_beside_itself_differs_in_nothing():
     questions = drawn(30)
-    curve = draw_curve(UNIFORM, questions, 16)
+    curve = draw_curve(UNIFORM, questions, 16, LIMITS)
     at = reference_setting(curve)
     assert curve.settings[at] == {"n": 8}
     clusters = [q.cluster for q in questions]
     compared = compare_curves(curve, curve, at, clusters)
     difference, ratio = compared["accuracy_difference"], compared["tokens_ratio"]
-    assert difference.value >= 0 and difference.value == pytest.approx(0, abs=0.02)
-    assert ratio.value <= 1 and difference.low >= 0 and ratio.high <= 1
+    for estimate, same in ((difference, 0), (ratio, 1)):
+        assert estimate.low == estimate.value == estimate.high == same
 
 
 def test_knowing_the_pass_rate_saves_and_guessing_it_does_not_cost_the_answers():
     questions = drawn(90)
-    uniform = draw_curve(UNIFORM, questions, 16)
+    uniform = draw_curve(UNIFORM, questions, 16, LIMITS)
     at, clusters = reference_setting(uniform), [q.cluster for q in questions]
-    oracle = compare_curves(oracle_curve(questions, 16), uniform, at, clusters)
+    oracle = compare_curves(oracle_curve(questions, 16, LIMITS), uniform, at, clusters)
     assert oracle["tokens_ratio"].high < 0.75 and oracle["accuracy_difference"].low >= 0
-    combined = compare_curves(draw_curve(COMBINED, questions, 16), uniform, at, clusters)
+    combined = compare_curves(draw_curve(COMBINED, questions, 16, LIMITS), uniform, at, clusters)
     assert combined["tokens_ratio"].value < 0.6
     assert combined["accuracy_difference"].value > -0.02
-    blind = draw_curve(COMBINED, drawn(90, known=False), 16)
+    blind = draw_curve(COMBINED, drawn(90, known=False), 16, LIMITS)
     assert compare_curves(blind, uniform, at, clusters)["tokens_ratio"].value > 0.5
 
 
@@ -133,8 +138,8 @@ def test_risk_and_coverage():
 
 
 def test_selective_answering_of_a_policy():
-    area, curve = selective(CombinedPolicy(n=8), drawn(60))
-    plain, _ = selective(UniformPolicy(n=1), drawn(60))
+    area, curve = selective(CombinedPolicy(n=8), drawn(60), LIMITS)
+    plain, _ = selective(UniformPolicy(n=1), drawn(60), LIMITS)
     assert area.low <= area.value <= area.high
     assert area.value < plain.value
     assert curve[-1]["coverage"] == 1 and curve[0]["risk"] <= curve[-1]["risk"]
@@ -152,3 +157,10 @@ def test_brier_and_auroc_of_predictions():
     assert auroc.value == pytest.approx(np.mean(pairs))
     assert auroc.low < auroc.value < auroc.high <= 1
     assert math.isnan(discrimination([0.5, 0.6], [(2, 2), (3, 3)], list("ab"))[1].value)
+
+
+@pytest.mark.parametrize("known, bounds", [(98, True), (90, False)])
+def test_bounds_leave_out_few_missing_draws_and_no_more(known, bounds):
+    draws = np.concatenate([np.arange(known, dtype=float), np.full(100 - known, np.nan)])
+    assert math.isnan(_bounds(draws)[0]) is not bounds
+    assert _bounds(np.array([1.0] * 50 + [np.inf] * 50)) == (1.0, math.inf)

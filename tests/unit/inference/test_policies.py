@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy.stats import beta
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, TrainingError
 from masa.inference.policies import (
     AdaptiveConsistencyPolicy,
     Attempts,
@@ -13,6 +14,8 @@ from masa.inference.policies import (
     Policy,
     PredictedPolicy,
     UniformPolicy,
+    next_samples,
+    sample_limit,
 )
 from masa.inference.predictions import summarise
 from masa.plugins import build_plugin
@@ -26,7 +29,7 @@ def predicted(rate, length=40, tokens=20):
 def samples(policy, answers, prediction=None):
     """How many of the answers a policy takes."""
     attempts = Attempts(prediction)
-    while wanted := policy.wanted(attempts):
+    while wanted := next_samples(policy, attempts):
         for _ in wanted:
             attempts.add(answers[attempts.taken])
     return attempts.taken
@@ -106,8 +109,56 @@ def test_impossible_settings_are_refused(target, settings, problem):
         build_plugin("solve", node, Policy)
 
 
-def test_curves_go_from_little_to_much():
-    for policy in (UniformPolicy, AdaptiveConsistencyPolicy, PredictedPolicy, CombinedPolicy):
-        for n in (1, 4, 16):
-            for settings in policy.settings_to_compare(n):
-                assert policy(**settings).n <= n and not math.isnan(policy(**settings).n)
+@pytest.mark.parametrize(
+    "policy", [UniformPolicy, AdaptiveConsistencyPolicy, PredictedPolicy, CombinedPolicy]
+)
+def test_curves_go_from_little_to_much(policy):
+    answers = [0, 1, 0, 2, 3, 0, 4, 0, 0, 5, 0, 6, 0, 7, 0, 8]
+    for n in (1, 4, 16):
+        grid = [policy(**settings) for settings in policy.settings_to_compare(n)]
+        if policy is AdaptiveConsistencyPolicy:
+            # first by number, then by threshold
+            grid = grid[: len(grid) - 4]
+        spent = [samples(one, answers, predicted(0.5)) for one in grid]
+        assert spent == sorted(spent) and spent[0] == 1 and max(spent) <= n
+
+
+class Greedy(Policy):
+    """Wants more, whatever there is."""
+
+    def wanted(self, attempts):
+        return np.ones(3)
+
+
+def test_no_policy_gets_more_than_its_number():
+    assert samples(Greedy(), [0] * 9) == 8
+    many = Greedy()
+    many.n = 2
+    assert next_samples(many, Attempts()) == [1.0, 1.0] and samples(many, [0] * 9) == 2
+
+
+@pytest.mark.parametrize(
+    "returned, problem",
+    [(3, "not iterable"), (["many"], "could not convert"), ([math.nan], "a sequence of numbers")],
+)
+def test_what_a_policy_returns_is_checked(returned, problem):
+    class Wrong(Policy):
+        def wanted(self, attempts):
+            return returned
+
+    with pytest.raises(TrainingError, match=f"solve: Wrong.wanted.*{problem}"):
+        next_samples(Wrong(), Attempts())
+
+
+@pytest.mark.parametrize(
+    "asked, tokens", [(None, 90), (math.inf, 90), (30.2, 31), (2, 10), (-5, 10), (500, 90)]
+)
+def test_limits_are_held_within_the_range(asked, tokens):
+    class Limited(UniformPolicy):
+        def limit(self, attempts):
+            return asked
+
+    assert sample_limit(Limited(), Attempts(), 10, 90) == tokens
+    with pytest.raises(TrainingError, match="Limited.limit"):
+        asked = math.nan
+        sample_limit(Limited(), Attempts(), 10, 90)

@@ -7,12 +7,13 @@ import pytest
 from masa.errors import ConfigError
 from masa.inference import problems
 from masa.inference.problems import read_problems
+from masa.inference_session import policy_name, problems_name
 from masa.predict import arguments
 
 
 @pytest.fixture(autouse=True)
 def forget():
-    read_problems.cache_clear()
+    problems.standard_input.cache_clear()
 
 
 def texts(source, column="problem"):
@@ -29,10 +30,54 @@ def test_a_text_and_files(tmp_path):
     assert texts(str(rows), "q") == [("a", "one"), ("2", "two")]
 
 
-@pytest.mark.parametrize("content", ["one\ntwo\n", '{"problem": "one"}\n{"problem": "two"}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "one\ntwo\n",
+        '{"problem": "one"}\n{"problem": "two"}\n',
+        '\ufeff{"problem": "one"}\n{"problem": "two"}',
+    ],
+)
 def test_standard_input_once(monkeypatch, content):
     monkeypatch.setattr(problems.sys, "stdin", io.StringIO(content))
+    name = problems_name("-")
     assert texts("-") == texts("-") == [("1", "one"), ("2", "two")]
+    assert problems_name("-") == name and name.startswith("text-")
+
+
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        ('{"problem": "one"}\n{"problem": "tw', "standard input: line 2 is no JSON object"),
+        ("", "standard input holds no problem"),
+        ('{"problem": "\\ud800"}', "it must be text"),
+    ],
+)
+def test_bad_standard_input(monkeypatch, content, problem):
+    monkeypatch.setattr(problems.sys, "stdin", io.StringIO(content))
+    with pytest.raises(ConfigError, match=problem):
+        read_problems("-")
+
+
+def test_bytes_that_are_no_text(monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO(b"caf\xe9"), encoding="utf-8")
+    monkeypatch.setattr(problems.sys, "stdin", stdin)
+    with pytest.raises(ConfigError, match="standard input is not in UTF-8"):
+        read_problems("-")
+
+
+def test_a_file_that_has_changed_is_read_anew(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("one")
+    assert texts(str(path)) == [("1", "one")]
+    path.write_text("two")
+    assert texts(str(path)) == [("1", "two")]
+
+
+@pytest.mark.parametrize("text", ["ы" * 400, "题" * 300, "a/" * 300, "x"])
+def test_any_text_names_a_directory(text):
+    assert problems_name(text).startswith("text-") and len(problems_name(text)) < 20
+    assert texts(text) == [("1", text)]
 
 
 @pytest.mark.parametrize(
@@ -82,3 +127,10 @@ def test_any_text_survives_the_command_line(text):
 def test_rows_of_python():
     made = problems.problems_of(["one", {"problem": "two", "answer": 2}], "problem", "problems")
     assert [(p.id, p.problem, p.answer) for p in made] == [("1", "one", ""), ("2", "two", "2")]
+
+
+def test_a_policy_names_its_directory_by_what_samples_depend_on():
+    node = {"_target_": "masa.inference.policies.CombinedPolicy", "n": 8, "abstain": 0.0}
+    assert policy_name(node) == policy_name(node | {"abstain": 0.5})
+    assert policy_name(node) != policy_name(node | {"n": 4})
+    assert policy_name(node).startswith("combined-")
