@@ -14,7 +14,7 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
-from math import inf, nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from masa.analysis.theme import CYCLE, LOOK
-from masa.evaluation.policy_scores import INFINITE
 from masa.markdown import markdown_table
-from masa.statistics import Estimate, t_mean
+from masa.statistics import Estimate, jackknife, t_mean
 
 NUMBERS = {
     "accuracy_difference": ("accuracy, same tokens", 3),
@@ -62,15 +61,44 @@ def numbers(score: Mapping[str, Any], name: str) -> dict[str, float]:
     solve = score["solve"]
     policy = solve["policies"][name]
     plain: dict[str, float] = {}
-    for key in ("accuracy_difference", "tokens_ratio", "aurc"):
+    for key in ("accuracy_difference", "aurc"):
         value = (policy.get(key) or {"value": None})["value"]
-        plain[key] = nan if value is None else inf if value == INFINITE else value
+        plain[key] = nan if value is None else value
     plain["meta_tokens"] = policy.get("meta_tokens", nan)
     adaptive = solve["policies"].get("adaptive_consistency")
     plain["over_adaptive"] = nan
     if adaptive is not None and name not in ("uniform", "adaptive_consistency"):
         plain["over_adaptive"] = _over(policy, adaptive)
     return plain
+
+
+def ratio(scores: Sequence[Mapping[str, Any]], name: str) -> Estimate:
+    """Tokens of a policy over those of the uniform one until the mean accuracy of the models is the
+    reference's; jackknife over the models of its logarithm."""
+    solves = [score["solve"] for score in scores]
+
+    def log_ratio(models: Sequence[int]) -> float:
+        chosen = [solves[i] for i in models]
+        goal = np.mean([at(s["policies"]["uniform"], s["reference_tokens"]) for s in chosen])
+        needed = [
+            _first([s["policies"][policy] for s in chosen], goal) for policy in (name, "uniform")
+        ]
+        return float(np.log(needed[0] / needed[1]))
+
+    if name == "uniform":
+        return Estimate(nan)
+    estimate = jackknife(log_ratio, len(solves))
+    return Estimate(*np.exp([estimate.value, estimate.low, estimate.high]).tolist())
+
+
+def _first(policies: Sequence[Mapping[str, Any]], goal: float) -> float:
+    """Tokens at which the mean accuracy of a policy over models reaches a goal; NaN for never."""
+    low = max(curve(policy)[0][0] for policy in policies)
+    high = max(curve(policy)[0][-1] for policy in policies)
+    budgets = np.linspace(low, high, 5000)
+    means = np.mean([[at(policy, b) for b in budgets] for policy in policies], axis=0)
+    reached = np.flatnonzero(means >= goal)
+    return float(budgets[reached[0]]) if len(reached) else nan
 
 
 def _over(policy: Mapping[str, Any], other: Mapping[str, Any]) -> float:
@@ -87,29 +115,33 @@ def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     policies = {}
     for name in names:
         each = [numbers(score, name) for score in scores]
-        policies[name] = {key: _entry([one[key] for one in each]) for key in NUMBERS}
+        policies[name] = {
+            key: _entry(t_mean([one[key] for one in each]))
+            for key in NUMBERS
+            if key != "tokens_ratio"
+        } | {"tokens_ratio": _entry(ratio(scores, name))}
     metas = [score["meta"] for score in scores if "meta" in score]
     predictions = {
-        key: _entry([meta[key][0] if isinstance(meta[key], list) else meta[key] for meta in metas])
+        key: _entry(t_mean([meta[key][0] if isinstance(meta[key], list) else meta[key]
+                            for meta in metas]))
         for key in ("parse_rate", "pass_rate_ece", "pass_rate_brier", "pass_rate_auroc")
-    }
+    }  # fmt: skip
     return {
         "models": [score["settings"]["model"] for score in scores],
         "questions": scores[0]["questions"],
         "reference": scores[0]["solve"]["reference"],
-        "reference_tokens": _entry([s["solve"]["reference_tokens"] for s in scores]),
-        "reference_accuracy": _entry([s["solve"]["reference_accuracy"] for s in scores]),
+        "reference_tokens": _entry(t_mean([s["solve"]["reference_tokens"] for s in scores])),
+        "reference_accuracy": _entry(t_mean([s["solve"]["reference_accuracy"] for s in scores])),
         "policies": policies,
         "predictions": predictions,
     }
 
 
-def _entry(values: Sequence[float]) -> dict[str, float | None] | None:
-    if not len(values) or any(np.isnan(values)):
+def _entry(estimate: Estimate) -> dict[str, float | None] | None:
+    if isnan(estimate.value):
         return None
-    estimate = t_mean(values) if np.isfinite(values).all() else Estimate(inf)
     plain = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
-    return {key: float(f"{x:.5g}") if np.isfinite(x) else None for key, x in plain.items()}
+    return {key: None if isnan(x) else float(f"{x:.5g}") for key, x in plain.items()}
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -125,7 +157,9 @@ def table(found: Mapping[str, Any]) -> str:
         f"{_shown(found['reference_accuracy'], 3)}. Predicted pass rates: "
         f"AUROC {_shown(predictions['pass_rate_auroc'], 3)}, Brier score "
         f"{_shown(predictions['pass_rate_brier'], 3)}, ECE "
-        f"{_shown(predictions['pass_rate_ece'], 3)}. Brackets: 95 % t intervals over the models."
+        f"{_shown(predictions['pass_rate_ece'], 3)}. Tokens, same accuracy: until the mean "
+        "accuracy of the models is the reference's, over the tokens that the uniform policy takes for it; "
+        "–: never. Brackets: 95 % t intervals over the models, of that ratio by jackknife."
     )
     return f"{markdown_table(rows)}\n\n{reference}\n"
 
@@ -133,8 +167,6 @@ def table(found: Mapping[str, Any]) -> str:
 def _shown(entry: Mapping[str, float | None] | None, digits: int) -> str:
     if entry is None:
         return "–"
-    if entry["mean"] is None:
-        return "not reached"
     low, high = (nan if entry[end] is None else entry[end] for end in ("low", "high"))
     return str(Estimate(entry["mean"], low, high, digits=digits))
 
