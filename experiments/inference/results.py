@@ -130,11 +130,19 @@ def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "models": [score["settings"]["model"] for score in scores],
         "questions": scores[0]["questions"],
         "reference": scores[0]["solve"]["reference"],
+        "accuracy_of_one": _entry(t_mean([_uniform(s)[0] for s in scores])),
+        "accuracy_of_all": _entry(t_mean([_uniform(s)[-1] for s in scores])),
         "reference_tokens": _entry(t_mean([s["solve"]["reference_tokens"] for s in scores])),
         "reference_accuracy": _entry(t_mean([s["solve"]["reference_accuracy"] for s in scores])),
         "policies": policies,
         "predictions": predictions,
     }
+
+
+def _uniform(score: Mapping[str, Any]) -> list[float]:
+    """Accuracy of the uniform policy by number of samples."""
+    points = score["solve"]["policies"]["uniform"]["curve"]
+    return [point["accuracy"]["value"] for point in points]
 
 
 def _entry(estimate: Estimate) -> dict[str, float | None] | None:
@@ -154,11 +162,14 @@ def table(found: Mapping[str, Any]) -> str:
         f"{len(found['models'])} models, {found['questions']} questions each. Reference: "
         f"{found['reference']['n']} samples for every question, "
         f"{_shown(found['reference_tokens'], 0)} tokens per question, accuracy "
-        f"{_shown(found['reference_accuracy'], 3)}. Predicted pass rates: "
+        f"{_shown(found['reference_accuracy'], 3)}; of one sample "
+        f"{_shown(found['accuracy_of_one'], 3)}, of all {_shown(found['accuracy_of_all'], 3)}. "
+        f"Predicted pass rates: "
         f"AUROC {_shown(predictions['pass_rate_auroc'], 3)}, Brier score "
         f"{_shown(predictions['pass_rate_brier'], 3)}, ECE "
         f"{_shown(predictions['pass_rate_ece'], 3)}. Tokens, same accuracy: until the mean "
-        "accuracy of the models is the reference's, over the tokens that the uniform policy takes for it; "
+        "accuracy of the models is the reference's, over the tokens that the uniform policy takes "
+        "for it; "
         "–: never. Brackets: 95 % t intervals over the models, of that ratio by jackknife."
     )
     return f"{markdown_table(rows)}\n\n{reference}\n"
