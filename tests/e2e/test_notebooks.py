@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import runs
 
 from masa.analysis import load_sweep
 from masa.analysis.tables import headline
@@ -19,7 +20,7 @@ NOTEBOOKS = sorted((ROOT / "experiments").rglob("*.ipynb"))
 
 def test_there_are_some():
     names = {path.parent.name for path in NOTEBOOKS}
-    assert {"meta_alignment", "efficiency", "ablations"} <= names
+    assert {"meta_alignment", "efficiency", "ablations", "inference"} <= names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name)
@@ -52,9 +53,13 @@ def test_the_sample_loads_without_a_warning():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name)
-def test_every_cell_shows_something(path, monkeypatch):
+def test_every_cell_shows_something(path, monkeypatch, cache, tmp_path):
     from nbconvert.preprocessors import ExecutePreprocessor
 
+    if path.parent.name == "inference":
+        monkeypatch.setenv("MODEL", str(runs.from_first_weights(tmp_path / "run", cache)))
+        monkeypatch.setenv("ENGINE", "hf")
+        monkeypatch.setenv("MASA_CACHE", str(cache))
     monkeypatch.delenv("RUNS", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(path, as_version=4)

@@ -22,19 +22,7 @@ POLICIES = ("uniform", "adaptive_consistency", "predicted", "combined")
 
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory):
-    """One rollout from the first weights of the package, which know the form of predictions."""
-    out = tmp_path_factory.mktemp("run") / "masa"
-    small = [
-        "engine=hf", "algorithm=masa", "trainer.max_rollouts=1", "trainer.prompts_per_rollout=2",
-        "task.config.validation_size_per_level=2", "trainer.val_samples=2",
-        "trainer.val_meta_samples=0",
-    ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "masa.train", *small, f"hydra.run.dir={out}"],
-        env=runs.environment(cache), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return out
+    return runs.from_first_weights(tmp_path_factory.mktemp("run") / "masa", cache)
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,22 @@ def masa_train(out: Path, cache: Path, *overrides: str, ranks: int = 1) -> str:
     return process.stdout + process.stderr
 
 
+def from_first_weights(out: Path, cache: Path) -> Path:
+    """One rollout of the built-in task from the first weights of the package, which know the form
+    of predictions."""
+    small = [
+        "engine=hf", "algorithm=masa", "trainer.max_rollouts=1", "trainer.prompts_per_rollout=2",
+        "task.config.validation_size_per_level=2", "trainer.val_samples=2",
+        "trainer.val_meta_samples=0",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "masa.train", *small, f"hydra.run.dir={out}"],
+        env=environment(cache), capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
 def metrics(run: Path) -> str:
     return (run / "metrics.csv").read_text()
 
