@@ -68,8 +68,8 @@ def _came_true(method: Method) -> str:
     word = "yes" if better.low > 0 else "no" if better.high < 0 else "not shown"
     return (
         f"{word}. At the end predicted and true pass rates of held-out prompts correlate with "
-        f"{corr}; they are {mae.value:.3f} apart, {_signed(better)} closer than one number for all "
-        "prompts would be."
+        f"{corr}; they are {mae.value:.3f} apart on average, and one number for all prompts "
+        f"{mae.value + better.value:.3f}: a gain of {_signed(better)}."
     )
 
 
