@@ -4,8 +4,8 @@ Four parts, each in a separate process that saves every figure as it is measured
 correctness (small random models: engine=hf against the policy, padded against packed rows, gradient
 against float64, a resumed run), shapes (Qwen3 shapes with random weights in bfloat16: speed and
 memory), task (the built-in task for 60 rollouts) and, where `--model` names the folder of a
-pretrained model, pretrained (`experiment=smollm2_calibrated` for 30 rollouts). DIR gets a JSON file per part
-and table.md; a missed limit or a failed part makes the exit status 1. vLLM is not needed.
+pretrained model, pretrained (`experiment=smollm2_calibrated` for 30 rollouts). DIR gets a JSON file
+per part and table.md; a missed limit or a failed part makes the exit status 1. vLLM is not needed.
 `--quick` tests the script itself on any machine, with meaningless figures.
 """
 

@@ -95,16 +95,15 @@ def _kinds(runs: Path) -> dict[str, str]:
 
 def cost(runs: Path) -> str:
     """Hours and tokens of each run."""
-    rows = [["", "steps", "hours", "generated tokens", "skipped, gate active"]]
+    rows = [["", "steps", "hours", "generated tokens", "prompts skipped"]]
     for name, title in RUNS.items():
         metrics = pd.read_csv(runs / name / "metrics.csv")
         timings = pd.read_csv(runs / name / "timings.csv")
         seconds = timings.filter(regex=r"timing_s/(step|validation)").sum().sum()
         tokens = metrics.get("cost/tokens_total", pd.Series([np.nan])).iloc[-1]
         skipped = "–"
-        if name == "masa_calibrated":
-            active = metrics[metrics["gate/active"] == 1]
-            skipped = f"{active['gate/fraction'].mean():.2f}" if len(active) else "never active"
+        if "gate/fraction" in metrics:
+            skipped = f"{metrics['gate/fraction'].mean():.2f}"
         rows.append([title, f"{metrics['step'].max():.0f}", f"{seconds / 3600:.1f}",
                      "–" if np.isnan(tokens) else f"{tokens:,.0f}", skipped])  # fmt: skip
     return markdown_table(rows)

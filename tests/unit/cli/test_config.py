@@ -388,7 +388,7 @@ def test_a_setting_of_before_is_answered_with_its_name_now(old, new, capsys):
     for override in (f"{old}=1", f"{key[0]}={{{key[2]}: 1}}", f"name=a${{{old}}}"):
         with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
             load(compose(override))
-        message = app._one_line(caught.value, str(conf_dir()), "config")
+        message = app.one_line(caught.value, "config")
         assert message == f"{old} is called {new} now"
 
 
