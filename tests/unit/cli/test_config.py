@@ -399,7 +399,7 @@ def test_an_option_of_before_is_answered_with_its_name_now(old, new, config):
     with pytest.raises(HydraException) as caught:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             hydra.compose(config, [old.replace("/", "="), "++output_dir=."])
-    message = app._one_line(caught.value, str(conf_dir()), config)
+    message = app.one_line(caught.value, config)
     assert message == f"{old} is called {new} now"
 
 
