@@ -16,7 +16,7 @@ from masa import __version__
 from masa.cli import app
 from masa.cli.arguments import is_multirun, path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
-from masa.errors import ConfigError, require
+from masa.errors import ConfigError
 from masa.evaluation.eval_config import EvaluationConfig, is_run, load
 from masa.plugins import refusing
 
@@ -59,7 +59,7 @@ def _folders(listed: str) -> list[str]:
 
 def check(cfg: DictConfig) -> EvaluationConfig:
     """Raise ConfigError for errors that show without loading models; returns the settings."""
-    from hydra.utils import get_class, instantiate
+    from hydra.utils import instantiate
 
     from masa.evaluation.store import Store
 
@@ -68,27 +68,16 @@ def check(cfg: DictConfig) -> EvaluationConfig:
         Store(Path(directory)).settings()
     if config.compare:
         return config
-    from masa.engine.settings import check_engine
     from masa.evaluation.benchmarks import check_benchmarks
+    from masa.evaluation.evaluated_model import check_sampling_engine
 
     check_benchmarks(config.benchmark)
     if config.solve:
         from masa.evaluation.policy_scores import policies_of
 
         policies_of(config)
-    from masa.engine.recorded import RecordedEngine
-
+    check_sampling_engine(cfg.engine)
     with refusing():
-        engine = get_class(cfg.engine._target_)
-        require(
-            not issubclass(engine, RecordedEngine),
-            "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",
-        )
-        check_engine(engine, cfg.engine)
-        require(
-            cfg.engine.get("lora_rank") is None,
-            "engine.lora_rank is for training: an adapter is merged before the evaluation",
-        )
         if cfg.model.name is not None and not is_run(cfg.model.name):
             instantiate(cfg.model).check(None)
         elif cfg.model.name is None and not _needs_no_model(cfg):

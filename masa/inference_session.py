@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from masa.cli.arguments import make_directory
-from masa.engine.recorded import RecordedEngine
-from masa.engine.settings import check_engine
 from masa.errors import require
 from masa.evaluation.eval_config import is_run
-from masa.evaluation.evaluated_model import evaluated_model
+from masa.evaluation.evaluated_model import check_sampling_engine, evaluated_model
 from masa.evaluation.saved_samples import SavedSamples
 from masa.evaluation.store import Store
 from masa.inference.answers import Same
@@ -61,17 +59,8 @@ def check_inference(cfg: DictConfig, config: InferenceConfig) -> None:
         out = Path(str(config.out)).expanduser()
         require(out.suffix in ENDINGS, f"out={config.out}: it must end in {', '.join(ENDINGS)}")
         make_directory(out.parent, "out")
+    check_sampling_engine(cfg.engine)
     with refusing():
-        engine = get_class(cfg.engine._target_)
-        require(
-            not issubclass(engine, RecordedEngine),
-            "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",
-        )
-        check_engine(engine, cfg.engine)
-        require(
-            cfg.engine.get("lora_rank") is None,
-            "engine.lora_rank is for training: an adapter is merged before",
-        )
         name = cfg.model.name
         require(name is not None, "name the model: model=FOLDER, a run of masa-train or a hub id")
         if is_run(name):

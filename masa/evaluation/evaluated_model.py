@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from hydra.utils import get_class
 from omegaconf import DictConfig
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
+from masa.engine.recorded import RecordedEngine
+from masa.engine.settings import check_engine
+from masa.errors import require
+from masa.plugins import refusing
 from masa.rollout.build import build_engine
 from masa.tasks.chat import ending_tokens
 from masa.tasks.templates import PromptRenderer, Templates
@@ -94,3 +99,18 @@ def evaluated_model(model: Model | None) -> EvaluatedModel:
     path = model.resolve(None)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
     return EvaluatedModel(tokenizer, generation_eos(path), path, model)
+
+
+def check_sampling_engine(settings: DictConfig) -> None:
+    """Raise ConfigError for an engine that cannot sample from a given model as it is set."""
+    with refusing():
+        engine = get_class(settings._target_)
+        require(
+            not issubclass(engine, RecordedEngine),
+            "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",
+        )
+        check_engine(engine, settings)
+        require(
+            settings.get("lora_rank") is None,
+            "engine.lora_rank is for training: an adapter is merged before the evaluation",
+        )
