@@ -16,6 +16,7 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from masa.cli import app
 from masa.cli.arguments import make_directory
 from masa.errors import require
 from masa.evaluation.eval_config import is_run
@@ -25,11 +26,13 @@ from masa.evaluation.store import Store
 from masa.inference.answers import Same
 from masa.inference.inference_config import InferenceConfig
 from masa.inference.problems import STDIN, read_problems, standard_input
+from masa.markdown import in_one_line
 from masa.plugins import refusing
 from masa.rollout.build import build_task
 from masa.tasks.base import same_of
 from masa.tasks.hub import SAME, HubTask
 from masa.tasks.templates import PromptRenderer, Templates
+from masa.tracking.files import atomic_replace
 from masa.types import Engine, Prompt
 from masa.verifiers import choice, gym_answers
 from masa.verifiers.extract import extract_box
@@ -148,8 +151,6 @@ def session(
     )
 
     def build(longest: int) -> Engine:
-        from masa.cli import app
-
         with app.native_stderr_to(directory / "log.txt"):
             return evaluated.engine(cfg.engine, longest, config.temperature)
 
@@ -161,7 +162,7 @@ def session(
         limits,
         config.seed,
         config.batch,
-        label=shown(str(cfg.model.name).rstrip("/").rpartition("/")[2], 24),
+        label=in_one_line(str(cfg.model.name).rstrip("/").rpartition("/")[2], 24),
     )
     try:
         yield Session(prompts, renderer, samples)
@@ -169,10 +170,19 @@ def session(
         samples.close()
 
 
-def write_results(table: pd.DataFrame, config: InferenceConfig, text: str) -> None:
-    """The results where `out` wants them; the table's text where it is null."""
+def run_inference(
+    config: InferenceConfig,
+    work: Callable[[], pd.DataFrame],
+    as_text: Callable[[pd.DataFrame], str],
+) -> None:
+    """Do the work of a command in its directory, and put the results where `out` wants them; as
+    text where it is null."""
+    directory = Path(config.output_dir)
+    with app.locked(directory), app.results_alone_on_stdout():
+        app.quiet(directory / "log.txt")
+        table = work()
     if config.out is None:
-        print(text)
+        print(as_text(table))
     elif config.out == STDIN:
         sys.stdout.write(_json_lines(table))
     else:
@@ -184,7 +194,7 @@ def write_results(table: pd.DataFrame, config: InferenceConfig, text: str) -> No
             table.to_csv(partial, index=False)
         else:
             partial.write_text(_json_lines(table), encoding="utf-8")
-        partial.replace(path)
+        atomic_replace(partial, path)
         print(path, file=sys.stderr)
 
 
@@ -198,12 +208,6 @@ def _json_lines(table: pd.DataFrame) -> str:
 
 def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
-
-
-def shown(text: str, width: int = 60) -> str:
-    """A text in one line of a table."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def problems_name(problems: str | None) -> str:

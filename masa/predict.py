@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -18,8 +17,8 @@ from masa.evaluation.eval_config import load_settings
 from masa.inference.inference_config import PredictConfig
 from masa.inference.predictions import PredictionSummary
 from masa.inference.solving import predict
-from masa.inference_session import answering, check_inference, session, shown, write_results
-from masa.markdown import markdown_table
+from masa.inference_session import answering, check_inference, run_inference, session
+from masa.markdown import in_one_line, markdown_table
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -52,11 +51,7 @@ def check(cfg: DictConfig) -> PredictConfig:
 def run(cfg: DictConfig) -> None:
     """One command."""
     config = load_settings(PredictConfig, cfg)
-    out = Path(config.output_dir)
-    with app.locked(out), app.results_alone_on_stdout():
-        app.quiet(out / "log.txt")
-        table = predicted(cfg, config)
-    write_results(table, config, as_text(table))
+    run_inference(config, lambda: predicted(cfg, config), as_text)
 
 
 def predicted(cfg: DictConfig, config: PredictConfig) -> pd.DataFrame:
@@ -110,8 +105,8 @@ def as_text(table: pd.DataFrame) -> str:
         length = "–"
         if not pd.isna(row.length):
             length = f"{row.length:.0f} [{row.length_min:.0f}, {row.length_max:.0f}]"
-        notions = shown(", ".join(row.notions), 32)
-        about = shown(row.problem, 48)
+        notions = in_one_line(", ".join(row.notions), 32)
+        about = in_one_line(row.problem, 48)
         rows.append([str(row.id), about, rate, length, notions, f"{100 * row.parsed:.0f} %"])
     return (
         f"{markdown_table(rows)}\n\nMean and standard deviation of the predicted pass rates; mean "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -16,14 +15,8 @@ from masa.inference.inference_config import PolicyConfig, SolveConfig
 from masa.inference.policies import Policy
 from masa.inference.predictions import PredictionSummary
 from masa.inference.solving import Limits, predict, solve
-from masa.inference_session import (
-    answering,
-    check_inference,
-    session,
-    shown,
-    write_results,
-)
-from masa.markdown import markdown_table
+from masa.inference_session import answering, check_inference, run_inference, session
+from masa.markdown import in_one_line, markdown_table
 from masa.plugins import build_plugin
 from masa.predict import arguments
 
@@ -41,11 +34,7 @@ def check(cfg: DictConfig) -> SolveConfig:
 def run(cfg: DictConfig) -> None:
     """One command."""
     config = load_settings(SolveConfig, cfg)
-    out = Path(config.output_dir)
-    with app.locked(out), app.results_alone_on_stdout():
-        app.quiet(out / "log.txt")
-        table = solved(cfg, config)
-    write_results(table, config, as_text(table, config))
+    run_inference(config, lambda: solved(cfg, config), lambda table: as_text(table, config.budget))
 
 
 def solved(cfg: DictConfig, config: SolveConfig) -> pd.DataFrame:
@@ -119,7 +108,7 @@ def _limits(config: SolveConfig) -> Limits:
     return Limits(config.max_tokens, config.meta_max_tokens, config.min_length, config.budget)
 
 
-def as_text(table: pd.DataFrame, config: SolveConfig) -> str:
+def as_text(table: pd.DataFrame, budget: int | None) -> str:
     """The answers as a table, and what was spent."""
     rows = [["id", "problem", "answer", "confidence", "votes", "tokens"]]
     for row in table.itertuples():
@@ -127,8 +116,8 @@ def as_text(table: pd.DataFrame, config: SolveConfig) -> str:
         rows.append(
             [
                 str(row.id),
-                shown(row.problem, 48),
-                shown(str(answer), 32),
+                in_one_line(row.problem, 48),
+                in_one_line(str(answer), 32),
                 f"{row.confidence:.2f}",
                 f"{row.votes} of {row.samples}",
                 f"{row.tokens + row.meta_tokens:,}",
@@ -138,7 +127,7 @@ def as_text(table: pd.DataFrame, config: SolveConfig) -> str:
     parts = [
         f"{len(table)} problems, {table['samples'].sum()} samples, {tokens + meta:,} tokens",
         f"{meta:,} of them for predictions" if meta else "",
-        f"budget {config.budget * len(table):,}" if config.budget is not None else "",
+        f"budget {budget * len(table):,}" if budget is not None else "",
         f"{table['abstained'].sum()} abstained" if table["abstained"].any() else "",
     ]
     return f"{markdown_table(rows)}\n\n{'; '.join(part for part in parts if part)}."

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from results import BASE, FRACTION, against, cell, of_run, put
+from results import BASE, FRACTION, against, cell, of_run
 
 from masa.analysis.compare_methods import Method, load_sweep, mean_curve
 from masa.analysis.forecast import signal_kept
 from masa.analysis.load import RunError
 from masa.analysis.tables import crossing
 from masa.analysis.theme import canvas, look, save, title
-from masa.markdown import markdown_table
+from masa.errors import ConfigError
+from masa.markdown import fill_place, markdown_table
 from masa.statistics import Floats
 
 METHOD = "masa_calibrated_family"
@@ -145,8 +146,8 @@ def main() -> None:
         print(text)
         draw(points, args.out)
         if args.page:
-            put(args.page, "map", text)
-    except RunError as error:
+            fill_place(args.page, "map", text)
+    except (RunError, ConfigError) as error:
         parser.exit(1, f"map.py: {error}\n")
 
 

@@ -27,7 +27,8 @@ import pandas as pd
 from masa.analysis.compare_methods import Method, load_sweep, speedup
 from masa.analysis.control import active_from, has_gate, has_meta
 from masa.analysis.load import Run, RunError
-from masa.markdown import markdown_table
+from masa.errors import ConfigError
+from masa.markdown import fill_place, markdown_table
 from masa.statistics import Estimate, t_mean
 
 BASE = "grpo"
@@ -299,19 +300,6 @@ def page(numbers: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def put(path: Path, name: str, text: str) -> None:
-    """Replace what a page has between the marks of a name.
-
-    Raises:
-        RunError: it has no such marks.
-    """
-    marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    before = path.read_text()
-    if not marked.search(before):
-        raise RunError(f"{path} has no place marked <!-- {name} -->")
-    path.write_text(marked.sub(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", before))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="directories with runs")
@@ -325,8 +313,8 @@ def main() -> None:
         text = page(numbers)
         print(text)
         if args.page:
-            put(args.page, args.out.stem, text)
-    except RunError as error:
+            fill_place(args.page, args.out.stem, text)
+    except (RunError, ConfigError) as error:
         parser.exit(1, f"results.py: {error}\n")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Mapping, Sequence
 from math import isnan, nan
 from pathlib import Path
@@ -22,7 +21,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from masa.analysis.theme import CYCLE, LOOK
-from masa.markdown import markdown_table
+from masa.evaluation.policy_curves import accuracy_at
+from masa.markdown import fill_place, markdown_table
 from masa.statistics import Estimate, jackknife, t_mean
 
 NUMBERS = {
@@ -44,16 +44,15 @@ def read(directory: Path, benchmark: str) -> dict[str, Any]:
 
 
 def curve(policy: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and best accuracy so far of a policy's settings, by tokens."""
+    """Tokens and accuracy of a policy's settings, by tokens."""
     points = sorted((p["tokens"]["value"], p["accuracy"]["value"]) for p in policy["curve"])
     tokens, accuracy = np.array(points).T
-    return tokens, np.maximum.accumulate(accuracy)
+    return tokens, accuracy
 
 
 def at(policy: Mapping[str, Any], budget: float) -> float:
     """Accuracy of a policy at so many tokens per question; NaN where it starts above."""
-    tokens, accuracy = curve(policy)
-    return nan if budget < tokens[0] else float(np.interp(budget, tokens, accuracy))
+    return accuracy_at(*curve(policy), budget)
 
 
 def numbers(score: Mapping[str, Any], name: str) -> dict[str, float]:
@@ -232,12 +231,7 @@ def main() -> None:
     print(text, end="")
     if args.page is not None:
         name = args.out.stem
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        page = args.page.read_text(encoding="utf-8")
-        if not marked.search(page):
-            parser.error(f"{args.page} has no place marked <!-- {name} -->")
-        filled = marked.sub(lambda match: f"{match[1]}\n{text}\n{match[2]}", page)
-        args.page.write_text(filled, encoding="utf-8")
+        fill_place(args.page, name, text)
         draw(scores, args.page.parent / "figures" / f"{name}.png")
 
 

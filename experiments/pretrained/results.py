@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from masa.markdown import markdown_table
+from masa.markdown import fill_place, markdown_table
 from masa.statistics import Estimate, bootstrap_mean
 
 RUNS = {"sft": "fine-tuned", "grpo": "then GRPO", "masa_calibrated": "then MASA"}
@@ -163,12 +163,7 @@ def main() -> None:
     ])  # fmt: skip
     print(text)
     if args.page is not None:
-        marked = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
-        page = args.page.read_text(encoding="utf-8")
-        if not marked.search(page):
-            parser.error(f"{args.page} has no place marked <!-- results -->")
-        filled = marked.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page)
-        args.page.write_text(filled, encoding="utf-8")
+        fill_place(args.page, "results", text)
         keep(args.runs, args.page.parent / "runs")
 
 

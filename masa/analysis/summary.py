@@ -8,7 +8,13 @@ from math import inf, isnan, nan
 import numpy as np
 
 from masa.analysis.compare_methods import Method
-from masa.analysis.control import gate_share, has_meta, precision_recall, solution_tokens
+from masa.analysis.control import (
+    gate_evidence,
+    gate_share,
+    has_meta,
+    precision_recall,
+    solution_tokens,
+)
 from masa.analysis.load import Run
 from masa.statistics import Estimate, bootstrap_mean, t_mean
 
@@ -123,12 +129,8 @@ def prediction_share(run: Run) -> Estimate:
 
 
 def _precision(run: Run) -> Estimate:
-    prompts = run.train_prompts
-    rows = prompts[prompts["gate_evidence"] & prompts["gate_active"]]
-    constant = (rows["correct"] == 0) | (rows["correct"] == rows["samples"])
-    return precision_recall(rows.assign(zero_variance=constant, hit=constant & rows["would_skip"]))[
-        0
-    ]
+    rows = gate_evidence(run)
+    return precision_recall(rows[rows["gate_active"]])[0]
 
 
 def _signed(estimate: Estimate) -> str:

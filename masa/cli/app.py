@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import hydra
 from filelock import FileLock, Timeout
@@ -207,27 +207,25 @@ def quiet(log_file: Path) -> None:
 @contextmanager
 def results_alone_on_stdout() -> Iterator[None]:
     """Send what libraries write to stdout to stderr: the results may go into a pipe."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
+    with _redirected(sys.stdout, 1, 2):
         yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 @contextmanager
 def native_stderr_to(log_file: Path) -> Iterator[None]:
     """Send what compiled code writes to stderr, past Python's logging, to `log_file`."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with log_file.open("a") as file:
-        os.dup2(file.fileno(), 2)
+    with log_file.open("a") as file, _redirected(sys.stderr, 2, file.fileno()):
+        yield
+
+
+@contextmanager
+def _redirected(stream: TextIO, descriptor: int, target: int) -> Iterator[None]:
+    stream.flush()
+    kept = os.dup(descriptor)
+    os.dup2(target, descriptor)
     try:
         yield
     finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
+        stream.flush()
+        os.dup2(kept, descriptor)
         os.close(kept)

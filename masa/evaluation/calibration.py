@@ -224,15 +224,7 @@ def _with_bounds(estimate: Estimate) -> list[float]:
 def _group(
     prompt: Prompt, solutions: pd.DataFrame, meta: pd.DataFrame, algorithm: AlgorithmConfig
 ) -> RolloutGroup:
-    predictions = tuple(
-        MetaPrediction(
-            pass_rate=None if pd.isna(row.predicted_pass_rate) else float(row.predicted_pass_rate),
-            length=None if pd.isna(row.predicted_length) else int(row.predicted_length),
-            notions=None if row.predicted_notions is None else tuple(row.predicted_notions),
-            error=None if pd.isna(row.parse_error) else row.parse_error,
-        )
-        for row in meta.itertuples()
-    )
+    predictions = tuple(map(saved_prediction, meta.itertuples()))
     controller = Controller(algorithm, seed=0)
     group = RolloutGroup(
         prompt=prompt,
@@ -248,6 +240,16 @@ def _group(
         shaped_scores=tuple(map(float, solutions["correct"])),
     )
     return reward(group, algorithm)
+
+
+def saved_prediction(row: Any) -> MetaPrediction:
+    """The prediction in a row of `store.SCHEMA`."""
+    return MetaPrediction(
+        pass_rate=None if pd.isna(row.predicted_pass_rate) else float(row.predicted_pass_rate),
+        length=None if pd.isna(row.predicted_length) else int(row.predicted_length),
+        notions=None if row.predicted_notions is None else tuple(row.predicted_notions),
+        error=None if pd.isna(row.parse_error) else row.parse_error,
+    )
 
 
 def _completion(row: Any) -> Completion:

@@ -11,6 +11,7 @@ import pandas as pd
 from masa.config import with_settings
 from masa.errors import require
 from masa.evaluation.benchmarks import Benchmark
+from masa.evaluation.calibration import saved_prediction
 from masa.evaluation.eval_config import EvaluationConfig, typed
 from masa.evaluation.policy_curves import (
     AnsweredQuestion,
@@ -29,7 +30,6 @@ from masa.inference.solving import Limits
 from masa.markdown import markdown_table
 from masa.plugins import build_plugin
 from masa.statistics import Estimate, bootstrap_mean
-from masa.types import MetaPrediction
 
 UNIFORM = f"{UniformPolicy.__module__}.{UniformPolicy.__qualname__}"
 ORACLE = "oracle"
@@ -104,7 +104,11 @@ def answered_questions(
         def same(a: str, b: str, item: Any = item) -> bool:
             return benchmark.scorer.same(item, a, b)
 
-        of_question = predicted.get(name)
+        prediction = None
+        if name in predicted:
+            metas_of = predicted[name]
+            tokens = int(metas_of["tokens"].sum())
+            prediction = summarise([*map(saved_prediction, metas_of.itertuples())], tokens)
         questions.append(
             AnsweredQuestion(
                 str(name),
@@ -112,22 +116,10 @@ def answered_questions(
                 places(list(rows["text"]), same),
                 list(rows["tokens"]),
                 list(map(bool, rows["correct"])),
-                None
-                if of_question is None
-                else summarise(list(map(_prediction, of_question.to_dict("records"))),
-                               int(of_question["tokens"].sum())),
+                prediction,
             )
-        )  # fmt: skip
+        )
     return questions
-
-
-def _prediction(row: Mapping[str, Any]) -> MetaPrediction:
-    rate, length = row["predicted_pass_rate"], row["predicted_length"]
-    return MetaPrediction(
-        pass_rate=None if pd.isna(rate) else float(rate),
-        length=None if pd.isna(length) else int(length),
-        error=None if pd.isna(row["parse_error"]) else row["parse_error"],
-    )
 
 
 def policy_scores(

@@ -100,9 +100,7 @@ def accuracy_of_votes(prior: Prior, n: int, draws: int = 4000) -> tuple[float, .
         copied = wrong_answers[rows, (rng.random(draws) * np.maximum(wrong, 1)).astype(int)]
         column = np.where(is_right, 0, np.where(is_new | (wrong == 0), opened + 1, copied))
         opened = np.maximum(opened, column)
-        wrong_answers[rows, np.minimum(wrong, n - 1)] = np.where(
-            is_right, wrong_answers[rows, np.minimum(wrong, n - 1)], column
-        )
+        wrong_answers[rows[~is_right], wrong[~is_right]] = column[~is_right]
         wrong += ~is_right
         votes[rows, column] += 1
         first[rows, column] = np.minimum(first[rows, column], k)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from masa.markdown import markdown_table
+from masa.markdown import in_one_line, markdown_table
 from masa.types import RolloutGroup
 
 PROMPTS = 6
@@ -30,8 +30,8 @@ def rollout_tables(groups: Sequence[RolloutGroup], step: int) -> str:
             reward = group.solution_rewards[0] if group.solution_rewards else group.scores[0]
             verdict = "right" if group.correct[0] else "wrong"
             completions.append(
-                [name, _start(group.prompt.problem), _end(first.text), str(len(first.token_ids)),
-                 verdict, f"{reward:.2f}"]
+                [name, in_one_line(group.prompt.problem, _WIDTH), _end(first.text),
+                 str(len(first.token_ids)), verdict, f"{reward:.2f}"]
             )  # fmt: skip
         rates = [p.pass_rate for p in group.predictions if p.pass_rate is not None]
         lengths = [p.length for p in group.predictions if p.length is not None]
@@ -52,11 +52,6 @@ def _decision(group: RolloutGroup) -> str:
 
 def _mean(values: Sequence[float], digits: int) -> str:
     return f"{fmean(values):.{digits}f}" if values else "–"
-
-
-def _start(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
 
 
 def _end(text: str) -> str:
