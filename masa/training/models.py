@@ -440,7 +440,7 @@ def require_context(
     if needed > context:
         raise ConfigError(
             f"{sequences} need {needed} tokens, the model's context holds {context}: lower "
-            f"{settings} by {needed - context}, or leave out benchmarks with long prompts"
+            f"{settings} by {needed - context}, or leave out long prompts"
         )
 
 
