@@ -20,6 +20,7 @@ Point = Mapping[str, Any]
 _MOST_BITS = 1e6
 _MOST_TERMS = 2000
 _LARGEST_FACTORIAL = 1e5
+_MOST_GAMMA_DIGITS = 100  # of a fraction: at 2000 digits the first value takes seconds
 _QUADRATURE_DIGITS = 30
 
 
@@ -57,7 +58,8 @@ def numeric_value(expression: Any, point: Point, digits: int, real: bool) -> Any
             or a logarithm is undefined.
 
     Raises:
-        Undefined: there is no finite value, no real one, or none within bounds.
+        Undefined: there is no finite value, no real one, or none within bounds, such as the
+            factorial of a fraction to more than 100 digits.
     """
     with mp.workdps(digits):
         try:
@@ -142,6 +144,8 @@ class _Walk:
         if name in ("factorial", "gamma", "binomial"):
             if any(abs(argument) > _LARGEST_FACTORIAL for argument in arguments):
                 raise Undefined("too large")
+            if mp.dps > _MOST_GAMMA_DIGITS and not all(map(mpmath.isint, arguments)):
+                raise Undefined("too many digits")
             return getattr(mpmath, name)(*arguments)
         if name in _REAL:
             if not all(isinstance(argument, mp.mpf) for argument in arguments):
