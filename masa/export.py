@@ -62,7 +62,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from hydra.utils import instantiate
     from transformers.utils import logging
 
-    from masa.rollout.build import build_task
+    from masa.tasks.build import build_task
     from masa.tasks.chat import ending_tokens
     from masa.tracking.files import atomic_replace
     from masa.tracking.manifest import read_manifest

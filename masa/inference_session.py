@@ -20,7 +20,6 @@ from masa.cli import app
 from masa.cli.arguments import make_directory
 from masa.errors import require
 from masa.evaluation.eval_config import is_run
-from masa.evaluation.evaluated_model import check_sampling_engine, evaluated_model
 from masa.evaluation.saved_samples import SavedSamples
 from masa.evaluation.store import Store
 from masa.inference.answers import Same
@@ -28,7 +27,6 @@ from masa.inference.inference_config import InferenceConfig
 from masa.inference.problems import STDIN, read_problems, standard_input
 from masa.markdown import in_one_line
 from masa.plugins import refusing
-from masa.rollout.build import build_task
 from masa.tasks.base import same_of
 from masa.tasks.hub import SAME, HubTask
 from masa.tasks.templates import PromptRenderer, Templates
@@ -62,6 +60,8 @@ def check_inference(cfg: DictConfig, config: InferenceConfig) -> None:
         out = Path(str(config.out)).expanduser()
         require(out.suffix in ENDINGS, f"out={config.out}: it must end in {', '.join(ENDINGS)}")
         make_directory(out.parent, "out")
+    from masa.evaluation.evaluated_model import check_sampling_engine
+
     check_sampling_engine(cfg.engine)
     with refusing():
         name = cfg.model.name
@@ -93,6 +93,8 @@ def answering(cfg: DictConfig, verifier: str) -> Answering:
     """Of a run as its task asks and judges, of another model as the settings say."""
     if not is_run(cfg.model.name):
         return Answering(instantiate(cfg.templates), SAME[verifier], ANSWER_IN[verifier])
+    from masa.tasks.build import build_task
+
     task = build_task(OmegaConf.load(Path(cfg.model.name).expanduser() / "config.yaml").task)
     own = task.config.verifier if isinstance(task, HubTask) else ""
     return Answering(
@@ -122,6 +124,8 @@ def session(
     Raises:
         ConfigError: the directory has samples of other settings or problems.
     """
+    from masa.evaluation.evaluated_model import evaluated_model
+
     directory = Path(config.output_dir)
     prompts = read_problems(str(config.problems), config.column)
     settings = settings | {

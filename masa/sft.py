@@ -31,7 +31,7 @@ def check(cfg: DictConfig) -> SftConfig:
     """Everything that can be refused without heavy work."""
     config = _load(cfg)
 
-    from masa.rollout.build import build_task
+    from masa.tasks.build import build_task
 
     with refusing():
         uses_engine = config.sft.table or config.sft.source == "self"
@@ -67,13 +67,14 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
     from hydra.utils import instantiate
 
     from masa.export import model_of_run
-    from masa.rollout.build import build_renderer, build_task
+    from masa.rollout.build import build_renderer
     from masa.rollout.demonstrations import (
         DemonstrationModule,
         HeldOutLoss,
         build_sets,
         cross_entropy,
     )
+    from masa.tasks.build import build_task
     from masa.training.checkpoint import CheckpointCallback
     from masa.training.memory import MemoryCallback
     from masa.training.models import require_context
@@ -145,7 +146,7 @@ def _count(config: SftConfig) -> int:
 # the check of a command line and its run need the same solutions
 @lru_cache(maxsize=2)
 def _of_task(task: str, count: int, seed: int) -> Demonstrated:
-    from masa.rollout.build import build_task
+    from masa.tasks.build import build_task
 
     built = build_task(OmegaConf.create(json.loads(task)))
     return require_demonstrations(built).demonstrations(count, seed)
@@ -153,7 +154,7 @@ def _of_task(task: str, count: int, seed: int) -> Demonstrated:
 
 @lru_cache(maxsize=2)
 def _right(task: str, count: int, seed: int, correct_at: float) -> Demonstrated:
-    from masa.rollout.build import build_task
+    from masa.tasks.build import build_task
 
     built = build_task(OmegaConf.create(json.loads(task)))
     return accepted(_of_task(task, count, seed), built, correct_at)

@@ -14,8 +14,8 @@ from functools import lru_cache
 from math import ceil, floor, inf, isnan, nan, sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t, ttest_1samp
 
 RESAMPLES = 10_000
 _CHUNK = 4_000_000  # weights held in memory at once
@@ -92,7 +92,7 @@ def clustered_wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> Esti
 
 
 def _wilson_bounds(share: float, n: float, level: float) -> tuple[float, float]:
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(scipy.stats.norm.ppf(0.5 + level / 2))
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -313,7 +313,7 @@ def holm(p_values: ArrayLike) -> Floats:
 
 def t_quantile(n: int) -> float:
     """Two-sided 95 % quantile of Student's t with n - 1 degrees of freedom."""
-    return float(t.ppf(0.975, n - 1))
+    return float(scipy.stats.t.ppf(0.975, n - 1))
 
 
 def t_mean(values: ArrayLike, within: tuple[float, float] = (-inf, inf)) -> Estimate:
@@ -363,7 +363,7 @@ def paired_t_test(differences: ArrayLike) -> float:
         return nan
     if np.ptp(d) == 0:  # no variance, which scipy warns of
         return 0.0 if d.any() else 1.0
-    return float(ttest_1samp(d, 0).pvalue)
+    return float(scipy.stats.ttest_1samp(d, 0).pvalue)
 
 
 def bootstrap_quantile(

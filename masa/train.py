@@ -28,24 +28,26 @@ def check(cfg: DictConfig) -> RunConfig:
     from masa.algorithm.controller import Controller
     from masa.algorithm.task_rewards import TaskRewards
     from masa.evaluation.benchmarks import check_benchmarks
-    from masa.rollout.build import build_task
+    from masa.tasks.build import build_task
     from masa.tasks.demonstrations import check_written_predictions
 
+    # what takes seconds to import, and then the data, come last
     check_recording(cfg, config)
+    controller = Controller(config.algorithm, config.seed)
+    build_plugin("sampler", config.sampler, PromptSampler)
+    check_benchmarks(config.benchmark)
     with refusing():
         task = build_task(cfg.task)
-        fitting.check_parts(cfg, task)
         if config.algorithm.meta.predict_mixed:
             task.templates.asking_for_mixed()
         if config.algorithm.meta.recent:
             task.templates.showing_recent()
         if config.algorithm.bc.mode != "off" and config.algorithm.bc.target == "outcome":
             check_written_predictions(task, config.algorithm.meta.predict_mixed)
-    Controller(config.algorithm, config.seed).require_columns(task.train)
-    build_plugin("sampler", config.sampler, PromptSampler)
+        fitting.check_parts(cfg, task)
+    controller.require_columns(task.train)
     require_enough_prompts(task, config)
     TaskRewards(config.task.rewards, task.train)
-    check_benchmarks(config.benchmark)
     return config
 
 
@@ -65,8 +67,8 @@ def describe(cfg: DictConfig) -> str | None:
         return None
     from hydra.utils import instantiate
 
-    from masa.rollout.build import build_task
     from masa.rollout.plan import described, plan
+    from masa.tasks.build import build_task
 
     fitting.settle_model(cfg, Path(config.output_dir))
     model = instantiate(cfg.model)
@@ -89,7 +91,6 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from masa.rollout.build import (
         build_engine,
         build_renderer,
-        build_task,
         build_task_rewards,
         build_writer,
         longest_sequence,
@@ -97,6 +98,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from masa.rollout.callback import RolloutCallback
     from masa.rollout.datamodule import MasaDataModule
     from masa.rollout.validation import HeldOut, ValidationCallback
+    from masa.tasks.build import build_task
     from masa.tasks.limits import LimitedTask
     from masa.tracking.loggers import WandbLogger
     from masa.training.checkpoint import CheckpointCallback, ranked

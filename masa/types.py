@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
+
+if TYPE_CHECKING:  # it takes seconds, and a mistake on a command line needs none of it
+    import torch
 
 TokenIds = npt.NDArray[np.int32]
 """[T] token ids. The types below make one of any sequence of integers."""
@@ -365,7 +367,7 @@ class MicroBatch:
     @property
     def trained(self) -> torch.Tensor:
         """[B, T] bool, True on tokens with a weight."""
-        return torch.stack([weight > 0 for weight in self.weights.values()]).any(0)
+        return self.policy_tokens | (self.weights["bc"] > 0)
 
     @property
     def sequence_ids(self) -> torch.Tensor:
@@ -375,7 +377,7 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device."""
-        tensors = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        tensors = {k: v.to(device) for k, v in vars(self).items() if hasattr(v, "to")}
         weights = {name: weight.to(device) for name, weight in self.weights.items()}
         return replace(self, weights=weights, **tensors)
 

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from masa.cli.config_store import conf_dir
-from masa.rollout.build import build_task
+from masa.tasks.build import build_task
 from masa.training.warmstart import SHIPPED
 
 if __name__ == "__main__":

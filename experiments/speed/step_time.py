@@ -246,7 +246,7 @@ def warm_started() -> Path:
     from hydra.utils import instantiate
 
     from masa.cli.config_store import conf_dir
-    from masa.rollout.build import build_task
+    from masa.tasks.build import build_task
 
     with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
         cfg = compose("config", ["experiment=arithmetic", "++output_dir=."])

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+import scipy
 
 from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
 from masa.analysis.tables import NOT_REACHED, crossing, with_holm
@@ -205,7 +205,7 @@ def _pooled(
         hits, n = [e.hits or 0 for e in known], [e.n or 0 for e in known]
         pooled = Estimate(sum(hits) / sum(n), hits=sum(hits), n=sum(n))
         if len(known) > 1:
-            level = 2 * float(norm.cdf(t_quantile(len(known)))) - 1
+            level = 2 * float(scipy.stats.norm.cdf(t_quantile(len(known)))) - 1
             pooled = clustered_wilson(hits, n, level)
     large = any(abs(value) >= 100 for value in values)
     note = "" if not known or 1 < len(known) == seeds else f"{len(known)} of {seeds} seeds"

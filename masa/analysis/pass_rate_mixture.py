@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import binom
 
 from masa.statistics import Floats
 
@@ -94,7 +94,9 @@ def fit(
             pass rate.
         group_size: G of the mixtures.
     """
-    likelihood = binom.pmf(np.asarray(right)[:, None], np.asarray(solutions)[:, None], RATES)
+    likelihood = scipy.stats.binom.pmf(
+        np.asarray(right)[:, None], np.asarray(solutions)[:, None], RATES
+    )
     prompts = prompts / prompts.sum(axis=1, keepdims=True)
     tokens = tokens / tokens.sum(axis=1, keepdims=True)
     weights = np.full((len(prompts), len(RATES)), 1 / len(RATES))

@@ -54,6 +54,11 @@ OmegaConf.register_new_resolver("class_of", lambda target: target.rpartition("."
 OmegaConf.register_new_resolver("share_of", lambda share, n: round(share * n), replace=True)
 
 
+_STORE: Any = ConfigStore.instance()
+# Hydra copies all of it 200 times for --help, and copies what it takes out of it anyway
+_STORE.__deepcopy__ = lambda memo: _STORE
+
+
 def conf_dir() -> Path:
     """The folder `conf/`: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
@@ -75,7 +80,7 @@ def plugin(cls: type, schema: type | None = None, **settings: Any) -> dict[str, 
 
 def store(group: str | None, name: str, node: dict[str, Any], package: str | None = None) -> None:
     """One option of a config group, or a config of its own."""
-    ConfigStore.instance().store(name=name, node=node, group=group, package=package)
+    _STORE.store(name=name, node=node, group=group, package=package)
 
 
 def changes(overrides: str) -> str:

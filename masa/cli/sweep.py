@@ -20,7 +20,6 @@ from pathlib import Path
 from types import FrameType
 
 import hydra
-import pandas as pd
 from filelock import FileLock, Timeout
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -207,6 +206,8 @@ def is_finished(cfg: DictConfig, directory: Path) -> bool:
 def last_accuracy(directory: Path) -> float:
     """Held-out accuracy of the last validation; NaN where there is none."""
     path = directory / "metrics.csv"
+    import pandas as pd
+
     metrics = pd.read_csv(path) if path.exists() else pd.DataFrame()
     accuracy = metrics["val/accuracy"].dropna() if "val/accuracy" in metrics else metrics
     return float(accuracy.iloc[-1]) if len(accuracy) else math.nan

@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from omegaconf import OmegaConf
 
 from masa.errors import ConfigError, TrainingError
 from masa.rollout_columns import FILES, TOKENS
 from masa.seeding import derive_seed
 from masa.types import Completion, Request
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Recording:

@@ -24,7 +24,7 @@ from masa.evaluation.scoring import (
     Scorer,
     TaskScorer,
 )
-from masa.rollout.build import build_task
+from masa.tasks.build import build_task
 from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates
 from masa.types import Prompt

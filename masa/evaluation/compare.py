@@ -9,13 +9,15 @@ import numpy as np
 
 from masa.errors import ConfigError
 from masa.evaluation.pass_at_k import macro_average, paired_difference
+from masa.evaluation.policy_scores import compare_policies, comparison_table
 from masa.evaluation.results import interval, render, verdicts
 from masa.evaluation.store import Store
 from masa.statistics import Estimate, holm
 
 
 def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
-    """Paired differences in pass@1, second minus first, on the questions that both answered.
+    """Paired differences in pass@1, second minus first, on the questions that both answered; and
+    where both have `solve`, what each policy gets out of the same tokens.
 
     Args:
         first, second: directories of masa-eval.
@@ -35,6 +37,7 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
     rows: list[dict[str, str]] = []
     numbers: dict[str, Any] = {}
     parts, p_values = [], []
+    policies: list[str] = []
     for name in names:
         a, b, clusters = _paired(stores, name)
         difference, p = paired_difference(a, b, clusters)
@@ -47,6 +50,11 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             "difference": interval(difference),
             "p": p,
         }
+        curves = [store.curves(name) for store in stores]
+        if curves[0] is not None and curves[1] is not None:
+            tokens = stores[0].scores()[name]["solve"]["reference_tokens"]
+            numbers[name]["solve"] = compare_policies(curves[0], curves[1], tokens)
+            policies += comparison_table(name, numbers[name]["solve"])
     for name, adjusted in zip(names, holm(p_values), strict=True):
         numbers[name]["p_holm"] = float(adjusted)
         score = numbers[name]
@@ -73,6 +81,7 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             "pass@1, in percent. Brackets: 95 % cluster bootstrap over questions; p: paired "
             "sign-flip test over clusters, Holm-corrected over benchmarks. Neither covers the "
             "training seed: a claim about a method needs several.",
+            *policies,
         ]
     )
     return numbers, text + "\n"

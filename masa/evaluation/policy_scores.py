@@ -124,7 +124,7 @@ def answered_questions(
 
 def policy_scores(
     benchmark: Benchmark, samples: pd.DataFrame, config: EvaluationConfig
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Per policy of `solve` the curve of accuracy over tokens, the comparison with the uniform one,
     and selective answering, as plain values.
 
@@ -133,7 +133,7 @@ def policy_scores(
         and its tokens; policies: by name, and `oracle`, each with curve (settings, tokens and
         accuracy with bounds), accuracy_difference and tokens_ratio of `compare_curves` (null for
         uniform; `INFINITE` where an accuracy is never reached), meta_tokens per question, aurc, and
-        the risk-coverage curve.
+        the risk-coverage curve. And the curves by question, as `compare_policies` takes them.
     """
     policies = policies_of(config)
     limits = Limits(config.max_tokens, config.meta_max_tokens, config.min_length)
@@ -141,27 +141,108 @@ def policy_scores(
     by_count = {count: answered_questions(benchmark, samples, config.n, count) for count in counts}
     anyone = next(iter(by_count.values()))
     clusters = [question.cluster for question in anyone]
-    uniform = draw_curve(policies["uniform"][0], anyone, config.n, limits)
+    curves = {
+        name: draw_curve(own, by_count[common.meta_samples], config.n, limits)
+        for name, (own, common) in policies.items()
+    }
+    curves[ORACLE] = oracle_curve(anyone, config.n, limits)
+    uniform = curves["uniform"]
     at = reference_setting(uniform)
-    scores: dict[str, Any] = {}
+    scores = {name: _compared(curve, uniform, at, clusters) for name, curve in curves.items()}
     for name, (own, common) in policies.items():
         questions = by_count[common.meta_samples]
         policy = build_plugin(f"solve.{name}", own, Policy)
-        curve = uniform if name == "uniform" else draw_curve(own, questions, config.n, limits)
         area, risk = selective(policy, questions, limits)
         spent = [q.prediction.tokens for q in questions if q.prediction is not None]
-        scores[name] = _compared(curve, uniform, at, clusters) | {
+        scores[name] |= {
             "meta_tokens": float(np.mean(spent)) if policy.needs_predictions and spent else 0.0,
             "aurc": _plain(area),
             "risk_coverage": risk,
         }
-    scores[ORACLE] = _compared(oracle_curve(anyone, config.n, limits), uniform, at, clusters)
-    return {
+    reference = {
         "reference": dict(uniform.settings[at]),
         "reference_tokens": float(uniform.tokens[:, at].mean()),
         "reference_accuracy": float(uniform.accuracy[:, at].mean()),
-        "policies": scores,
     }
+    return reference | {"policies": scores}, _by_question(curves, anyone)
+
+
+def _by_question(
+    curves: Mapping[str, Curve], questions: Sequence[AnsweredQuestion]
+) -> pd.DataFrame:
+    """One row per question, policy and setting."""
+    rows = [
+        {
+            "id": question.id,
+            "cluster": question.cluster,
+            "policy": name,
+            "setting": k,
+            "accuracy": curve.accuracy[i, k],
+            "tokens": curve.tokens[i, k],
+        }
+        for name, curve in curves.items()
+        for i, question in enumerate(questions)
+        for k in range(len(curve.settings))
+    ]
+    return pd.DataFrame(rows)
+
+
+def compare_policies(
+    first: pd.DataFrame, second: pd.DataFrame, tokens: float
+) -> dict[str, dict[str, Any]]:
+    """Each policy that two models were replayed with, on the questions that both answered.
+
+    Args:
+        first, second: curves by question.
+        tokens: per question, about which the first model spends.
+
+    Returns:
+        By policy: what the first model spends (`tokens`, of the setting next to the wanted one) and
+        gets (`accuracy`), and `compare_curves` of the second model beside it.
+    """
+    compared = {}
+    for name in first["policy"].unique():
+        if name not in set(second["policy"]):
+            continue
+        a, b = (frame[frame["policy"] == name] for frame in (first, second))
+        common = a[a["id"].isin(b["id"])].drop_duplicates("id")
+        own, other = (_curve_of(frame, common["id"]) for frame in (a, b))
+        at = int(np.abs(own.tokens.mean(axis=0) - tokens).argmin())
+        estimates = compare_curves(other, own, at, list(common["cluster"]))
+        compared[name] = {
+            "tokens": float(own.tokens[:, at].mean()),
+            "accuracy": float(own.accuracy[:, at].mean()),
+        } | {kind: _plain(estimate) for kind, estimate in estimates.items()}
+    return compared
+
+
+def _curve_of(rows: pd.DataFrame, ids: pd.Series) -> Curve:
+    columns = {
+        kind: rows.pivot(index="id", columns="setting", values=kind).loc[ids].to_numpy()
+        for kind in ("accuracy", "tokens")
+    }
+    return Curve([{}] * columns["tokens"].shape[1], **columns)
+
+
+def comparison_table(name: str, compared: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What `compare_policies` found on a benchmark as a table, and what it means."""
+    rows = [["policy", "tokens (A)", "accuracy (A)", "B - A, same tokens", "B / A, same accuracy"]]
+    for policy, score in compared.items():
+        rows.append(
+            [
+                policy,
+                f"{score['tokens']:,.0f}",
+                f"{score['accuracy']:.3f}",
+                _shown(score["accuracy_difference"], 3),
+                _shown(score["tokens_ratio"], 2),
+            ]
+        )
+    return [
+        markdown_table(rows),
+        f"{name}: policies of solve. The difference in accuracy where B spends as many tokens per "
+        "question as A, and B's tokens over A's for A's accuracy; those of predictions are "
+        "counted. –: B starts above these tokens. Brackets: 95 % bootstrap over questions, paired.",
+    ]
 
 
 def _compared(curve: Curve, uniform: Curve, at: int, clusters: list[str]) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def summarise_all(
                     solved, metas, config.mixed_of, config.min_mixed
                 )
         if config.solve:
-            score["solve"] = policy_scores(benchmark, samples, config)
+            score["solve"], curves = policy_scores(benchmark, samples, config)
+            store.write_curves(benchmark.name, curves)
         scores[benchmark.name] = {**score, **benchmark.origin, "limit": config.limit}
         add_to_averages(benchmark.domain, correct, clusters)
     averages = {

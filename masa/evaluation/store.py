@@ -114,6 +114,23 @@ class Store:
     def _files(self, benchmark: str) -> list[Path]:
         return sorted((self.directory / "samples" / benchmark).glob("*.parquet"))
 
+    def write_curves(self, benchmark: str, curves: pd.DataFrame) -> None:
+        """Save what policies made of each question."""
+        path = self._curves(benchmark)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        curves.to_parquet(path.with_suffix(".tmp"), index=False)
+        atomic_replace(path.with_suffix(".tmp"), path)
+
+    def curves(self, benchmark: str) -> pd.DataFrame | None:
+        """What `write_curves` saved; None where the last evaluation compared no policies."""
+        path = self._curves(benchmark)
+        if "solve" not in self.scores().get(benchmark, {}) or not path.is_file():
+            return None
+        return pd.read_parquet(path)
+
+    def _curves(self, benchmark: str) -> Path:
+        return self.directory / "curves" / f"{benchmark}.parquet"
+
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Save the settings of the samples; refuse other ones once there are some.
 

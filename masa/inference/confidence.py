@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betainc, betaln, gammaln, softmax
+import scipy
 
 Counts = tuple[int, ...]
 """Samples per answer."""
@@ -58,10 +58,10 @@ def right_answer(counts: Counts, silent: int, prior: Prior) -> tuple[float, ...]
     # of the other answers under each hypothesis, all of which are wrong
     others = len(counts) - (right > 0)
     wrong = seen.sum() - right
-    same = gammaln(seen).sum() - np.append(gammaln(seen), 0.0)
-    process = others * np.log(prior.scatter) + same - gammaln(prior.scatter + wrong)
-    pass_rate = betaln(prior.a + right, prior.b + n - right)
-    return tuple(map(float, softmax(process + pass_rate)))
+    same = scipy.special.gammaln(seen).sum() - np.append(scipy.special.gammaln(seen), 0.0)
+    process = others * np.log(prior.scatter) + same - scipy.special.gammaln(prior.scatter + wrong)
+    pass_rate = scipy.special.betaln(prior.a + right, prior.b + n - right)
+    return tuple(map(float, scipy.special.softmax(process + pass_rate)))
 
 
 @lru_cache(maxsize=100_000)
@@ -74,7 +74,7 @@ def accuracy_in_the_end(counts: Counts, silent: int, prior: Prior, winning: floa
     """
     n = sum(counts) + silent
     right = np.append(np.array(counts, float), 0.0)
-    finds = 1 - betainc(prior.a + right, prior.b + n - right, winning)
+    finds = 1 - scipy.special.betainc(prior.a + right, prior.b + n - right, winning)
     return float(finds @ right_answer(counts, silent, prior))
 
 

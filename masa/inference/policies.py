@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, ClassVar
 
-from scipy.special import betainc
+import scipy
 
 from masa.errors import require
 from masa.inference.confidence import (
@@ -183,7 +183,7 @@ class AdaptiveConsistencyPolicy(Policy):
     def wanted(self, attempts: Attempts) -> Sequence[float]:
         """See `Policy.wanted`; whoever has the fewest comes first."""
         first, second, *_ = [*sorted(attempts.counts, reverse=True), 0, 0]
-        ahead = 1 - betainc(first + 1, second + 1, 0.5)
+        ahead = 1 - scipy.special.betainc(first + 1, second + 1, 0.5)
         done = attempts.taken >= self.n or (first > 0 and ahead > self.threshold)
         return [] if done else [-float(attempts.taken)]
 

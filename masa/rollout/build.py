@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from masa.algorithm.expert import Write
 from masa.algorithm.task_rewards import TaskRewards
-from masa.config import AlgorithmConfig, RunConfig, TaskConfig, with_settings
+from masa.config import AlgorithmConfig, RunConfig
 from masa.tasks.base import Task
 from masa.tasks.demonstrations import write_prediction
 from masa.tasks.templates import PromptRenderer, Templates
@@ -25,13 +25,6 @@ from masa.training.models import (
     require_context,
 )
 from masa.types import Engine, MetaPrediction, Prompt, TokenIds
-
-
-def build_task(node: DictConfig) -> Task:
-    """The task of a config, made with its own settings."""
-    plain: Any = OmegaConf.to_container(node, resolve=True)
-    task: Any = instantiate(with_settings(plain, TaskConfig)["settings"])
-    return task  # type: ignore[no-any-return]
 
 
 def build_task_rewards(config: RunConfig, task: Task, renderer: PromptRenderer) -> TaskRewards:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer, decoders
-from transformers import PreTrainedTokenizerBase, TokenizersBackend
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from masa.types import TokenIds
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Decoder:
@@ -36,6 +38,8 @@ class Decoder:
     @cached_property
     def _backend(self) -> Tokenizer | None:
         """The tokenizer of the tokenizers library; None where transformers decodes without it."""
+        from transformers import TokenizersBackend
+
         kind = type(self.tokenizer)
         if not isinstance(self.tokenizer, TokenizersBackend):
             return None
@@ -45,6 +49,8 @@ class Decoder:
     @cached_property
     def _table(self) -> _ByteTable | None:
         """For byte-level tokenizers (GPT-2, Llama 3, Qwen), None elsewhere."""
+        from transformers.convert_slow_tokenizer import bytes_to_unicode
+
         backend = self._backend
         if backend is None or not isinstance(backend.decoder, decoders.ByteLevel):
             return None

@@ -8,16 +8,18 @@ import re
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from masa.errors import ConfigError
 from masa.tasks.chat import chat_prompt, ending_tokens, leading_token
 from masa.tasks.decoding import Decoder
 from masa.tasks.encoding import Encoder, Marks
 from masa.types import MetaPrediction, Prompt, Recent, TokenIds
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 END_OF_REASONING = "</meta>"
 PASS_RATE_SCALE = 8

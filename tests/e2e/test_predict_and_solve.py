@@ -15,6 +15,7 @@ import masa
 from masa import predict
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
+from masa.evaluation.compare import compare
 from masa.tasks.arithmetic.task import ArithmeticTask
 
 POLICIES = ("uniform", "adaptive_consistency", "predicted", "combined")
@@ -185,6 +186,8 @@ def test_policies_side_by_side_and_from_python(run, tmp_path, monkeypatch, cache
     both = model.evaluate("aime25", policies=["uniform"], out=tmp_path / "e", **few, **other)
     assert set(both["benchmarks"]) == {"task", "aime25"}
     assert (tmp_path / "e" / "results.md").read_text().count("| oracle ") == 2
+    beside, text = compare(tmp_path / "e", tmp_path / "e")
+    assert set(beside["task"]["solve"]) == {*POLICIES, "oracle"} and "policies of solve" in text
     predictions = model.predict(["Take 5:\n(a) zik", "Take 7:\n(a) lan"], samples=2)
     assert list(predictions["id"]) == ["1", "2"] and (predictions["tokens"] > 0).all()
     solved = model.solve([{"id": "a", "problem": "Take 5:\n(a) zik"}], policy="uniform",
@@ -200,6 +203,7 @@ def test_policies_side_by_side_and_from_python(run, tmp_path, monkeypatch, cache
         model.evaluate("task", policies=["combined"], **asked)
     again = model.evaluate("task", out=tmp_path / "e", limit=6, **few, **own)
     policies = again["benchmarks"]["task"]["solve"]["policies"]
+    assert set(compare(tmp_path / "e", tmp_path / "e")[0]["task"]["solve"]) == set(policies)
     assert policies["mine"]["curve"][-1]["tokens"] == policies["uniform"]["curve"][-1]["tokens"]
     with pytest.raises(ConfigError, match="below one sample"):
         model.solve("Take 5:\n(a) zik", budget=10)

@@ -7,16 +7,18 @@ import random
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from masa.tasks.arithmetic import families, uniform
 from masa.tasks.arithmetic.config import LARGEST_POOL, ArithmeticConfig
 from masa.tasks.demonstrations import Demonstrated
 from masa.tasks.templates import Templates
 from masa.types import MetaPrediction, Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _HELD_OUT_SHARE = 10  # one problem in ten, by its hash, may only serve for validation
 _SPECIALS = ("<pad>", "<eos>", "<unk>")
@@ -143,6 +145,8 @@ class ArithmeticTask:
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Word-level tokenizer: a token per digit and per fixed part of the texts."""
+        from transformers import PreTrainedTokenizerFast
+
         literals = self.profile.LITERALS
         vocabulary = {token: i for i, token in enumerate((*_SPECIALS, *literals))}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from math import isnan
 from pathlib import Path
 
@@ -374,10 +372,3 @@ def test_errors_are_one_line_and_two(tmp_path: Path, capsys: pytest.CaptureFixtu
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert "no such directory" in captured.err
-
-
-def test_no_heavy_imports() -> None:
-    code = "import sys, masa.report; print({'torch', 'lightning', 'vllm'} & set(sys.modules))"
-    root = Path(__file__).parents[3]
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
-    assert result.stdout.strip() == "set()", result.stderr

@@ -21,6 +21,7 @@ from masa.evaluation.policy_curves import (
     selective,
     tokens_for,
 )
+from masa.evaluation.policy_scores import _by_question, compare_policies, comparison_table
 from masa.inference.policies import CombinedPolicy, UniformPolicy
 from masa.inference.predictions import summarise
 from masa.inference.solving import Limits
@@ -112,6 +113,37 @@ def test_knowing_the_pass_rate_saves_and_guessing_it_does_not_cost_the_answers()
     assert combined["accuracy_difference"].value > -0.02
     blind = draw_curve(COMBINED, drawn(90, known=False), 16, LIMITS)
     assert compare_curves(blind, uniform, at, clusters)["tokens_ratio"].value > 0.5
+
+
+def replayed(questions, **more):
+    uniform = draw_curve(UNIFORM, questions, 16, LIMITS)
+    return _by_question({"uniform": uniform} | more, questions)
+
+
+def test_two_models_by_policy():
+    questions = drawn(60)
+    first = replayed(questions, oracle=oracle_curve(questions, 16, LIMITS))
+    tokens = 8 * 10
+    same = compare_policies(first, first, tokens)
+    assert set(same) == {"uniform", "oracle"}
+    assert same["uniform"]["tokens"] == tokens
+    for score in same.values():
+        assert score["accuracy_difference"] == {"value": 0, "low": 0, "high": 0}
+        assert score["tokens_ratio"] == {"value": 1, "low": 1, "high": 1}
+    # of other questions only, in another order, and all of them right: no policy in common but one
+    better = [question(q.id, [0] * 16, 0) for q in reversed(questions[1:])]
+    better.append(question("new", [0, 1] * 8, 5))
+    compared = compare_policies(first, replayed(better), tokens)
+    assert set(compared) == {"uniform"}
+    own = draw_curve(UNIFORM, questions[1:], 16, LIMITS)
+    accuracy = own.accuracy[:, reference_setting(own)].mean()
+    assert compared["uniform"]["accuracy"] == pytest.approx(accuracy)
+    assert compared["uniform"]["accuracy_difference"]["value"] == pytest.approx(1 - accuracy)
+    assert compared["uniform"]["accuracy_difference"]["low"] > 0
+    assert compared["uniform"]["tokens_ratio"]["high"] < 0.5
+    table, meaning = comparison_table("task", compared)
+    cells = [cell.strip() for cell in table.splitlines()[-1].split("|")]
+    assert cells[1:4] == ["uniform", "80", f"{accuracy:.3f}"] and "B - A" in meaning
 
 
 def test_what_is_not_reached_is_infinite_or_missing():

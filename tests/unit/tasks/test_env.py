@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError, TrainingError
-from masa.rollout.build import build_task
+from masa.tasks.build import build_task
 from masa.tasks.env import read_environment
 
 ROWS = [{"question": f"What is {i} plus {i}?", "answer": str(2 * i)} for i in range(60)]

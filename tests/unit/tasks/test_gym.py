@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
-from masa.rollout.build import build_task
+from masa.tasks.build import build_task
 from masa.verifiers import gym_answers
 from masa.verifiers.gym_answers import MAX_LENGTH, REFUSED, extract, score
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError, TrainingError
-from masa.rollout.build import build_task
+from masa.tasks.build import build_task
 from masa.tasks.curation import PHRASE, contaminated, grams, is_held_out
 from masa.tasks.hub import GOLD
 from masa.tasks.limits import LimitedTask

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from masa.cli.config_store import conf_dir
-from masa.rollout.build import build_task
 from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask
+from masa.tasks.build import build_task
 from masa.training import warmstart as module
 from masa.training.warmstart import cached, fingerprint, own_environment, untrained
 

@@ -1,0 +1,66 @@
+"""Commands start fast: what is slow to import comes only after what can be refused without it."""
+
+import ast
+import copy
+import subprocess
+import sys
+
+import pytest
+from hydra.core.config_store import ConfigStore
+
+from masa.cli.config_store import conf_dir
+
+SLOW = ("torch", "transformers", "lightning", "vllm", "scipy.stats", "datasets")
+PROGRAM = """
+import sys
+from masa.{module} import main
+sys.argv = ["masa"] + {arguments}
+try:
+    status = main()
+except SystemExit as end:
+    status = end.code
+print(status or 0)
+print([name for name in {slow} if name in sys.modules])
+"""
+
+
+def imported(module, *arguments):
+    """Exit code, and which slow packages were imported."""
+    code = PROGRAM.format(module=module, arguments=list(arguments), slow=SLOW)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    status, names = done.stdout.splitlines()[-2:]
+    return int(status), ast.literal_eval(names), done.stderr
+
+
+@pytest.mark.parametrize(
+    "module", ["train", "sft", "evaluate", "predict", "solve", "report", "browse", "export"]
+)
+def test_help_imports_nothing_slow(module):
+    assert imported(module, "--help")[:2] == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("train", ["trainer.max_rollouts=-1"]),
+        ("train", ["trainer.max_rolouts=3"]),
+        ("train", ["algorithm=nonesuch"]),
+        ("train", ["-m", "seed=0,1", "algorithm.gate.min_precision=2"]),
+        ("sft", ["sft.epochs=-1"]),
+        ("evaluate", ["benchmark=task", "n=0"]),
+        ("solve", ["problems=", "model=m"]),
+        ("predict", ["model=m", "samples=0"]),
+        ("report", ["nowhere"]),
+    ],
+)
+def test_a_mistake_is_refused_before_anything_slow(module, arguments, tmp_path):
+    folder = [] if module == "report" else [f"hydra.run.dir={tmp_path}"]
+    status, names, printed = imported(module, *arguments, *folder)
+    assert status == 2 and names == []
+    assert len(printed.splitlines()) == 1 and "error: " in printed
+
+
+def test_the_config_store_is_not_copied():
+    assert conf_dir().is_dir()
+    store = ConfigStore.instance()
+    assert copy.deepcopy({"store": store})["store"] is store
