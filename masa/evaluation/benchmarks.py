@@ -24,6 +24,7 @@ from masa.evaluation.scoring import (
     Scorer,
     TaskScorer,
 )
+from masa.plugins import refusing
 from masa.tasks.build import build_task
 from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates
@@ -191,14 +192,21 @@ def _scorer(config: BenchmarkConfig, unsafe: bool) -> Scorer:
 
 
 def _task_of_run(name: str, settings: Mapping[str, Any]) -> Any:
-    """The node `task` of a run's config."""
-    run = settings["run"]
+    """The node `task` of a run's config, with `changes`."""
+    run, changes = settings["run"], settings.get("changes", {})
+    unknown = sorted(set(settings) - {"run", "changes", "domain", "task"})
+    require(not unknown, f"there is no setting benchmark.{name}.{', '.join(unknown)}")
     require(
         run is not None and is_run(str(run)),
         f"benchmark.{name}.run={run} is no run of masa-train or masa-sft: name the one whose "
         "held-out prompts are wanted",
     )
-    return OmegaConf.load(Path(run).expanduser() / "config.yaml").task
+    task = OmegaConf.load(Path(run).expanduser() / "config.yaml").task
+    if changes:
+        task = OmegaConf.merge(task, changes)
+        with refusing():
+            build_task(task)
+    return task
 
 
 def _of_task(name: str, settings: Mapping[str, Any], limit: int | None) -> Benchmark:

@@ -18,6 +18,7 @@ from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 from masa.evaluation.benchmarks import check_benchmarks, load_benchmarks
 from masa.evaluation.eval_config import load, load_benchmark
+from masa.tasks.build import build_task
 
 SUITES = {"math": 6, "logic": 5, "science": 4, "code": 5, "all": 20}
 NAMES = sorted(path.stem for path in (conf_dir() / "benchmark").glob("*.yaml"))
@@ -181,6 +182,30 @@ def test_the_run_decides_from_which_score_on_an_answer_is_correct(tmp_path):
     benchmark.scorer.task.verify = lambda answers: [0.5, 0.49]
     verdicts = benchmark.scorer.judge(2 * [(benchmark.items[0], "half")])
     assert [v.correct for v in verdicts] == [True, False]
+
+
+def test_other_prompts_of_the_task_of_a_run(tmp_path):
+    run = run_on(tmp_path, "task.config.held_out=tuning")
+
+    def asked(*changes):
+        cfg = compose("benchmark=task", "model.name=x", f"benchmark.task.run={run}", *changes)
+        check_benchmarks(load(cfg).benchmark)
+        return load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates))[0].prompts
+
+    tuning, others = asked(), asked("+benchmark.task.changes.config.held_out=validation")
+    assert not {p.id for p in tuning} & {p.id for p in others}
+    node = OmegaConf.load(run / "config.yaml").task
+    node.config.held_out = "validation"
+    assert others == list(build_task(node).validation)
+    for mistake, message in {
+        "+benchmark.task.changes.config.held_out=all": "held_out must be one of",
+        "+benchmark.task.changes.config.held_ot=tuning": "held_ot",
+        "+benchmark.task.changes.confg=1": "confg",
+        "+benchmark.task.held_out=tuning": "no setting benchmark.task.held_out",
+    }.items():
+        with pytest.raises(ConfigError, match=message) as caught:
+            asked(mistake)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("model", ["null", "org/name", "nowhere"])
