@@ -98,7 +98,7 @@ test-slow: $(READY)
 test-resume: $(READY)
 	$(BIN)/python -m pytest -m resume -s
 
-# What a step costs, beside TRL and beside the bare engine: on an idle machine, about 1.2 hours. What fails stops
+# What a step costs, beside TRL and beside the bare engine: on an idle machine, more than an hour. What fails stops
 # nothing else, and what is measured is published. BENCH_ARGS=--quick is a smoke test that keeps and publishes nothing.
 BENCH := experiments/speed
 BENCH_PROGRAMS := "compare_trl.py --trl-python $(VENV_TRL)/bin/python" step_time.py scaling.py verifier_time.py \

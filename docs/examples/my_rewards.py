@@ -11,7 +11,7 @@ def brevity(completions, completion_ids, tokens=100, **columns):
 
 def boxed(completions, **columns):
     """1 where there is exactly one box."""
-    return [float(text.count(r"\boxed{") == 1) for text in completions]
+    return [float(text_of(one).count(r"\boxed{") == 1) for one in completions]
 
 
 async def digits(completions, answer, **columns):
@@ -24,4 +24,9 @@ async def digits(completions, answer, **columns):
         matching = sum(a == b for a, b in zip(last, wanted, strict=False))
         return matching / len(wanted) if wanted else None
 
-    return await asyncio.gather(*map(judge, completions, answer))
+    return await asyncio.gather(*map(judge, map(text_of, completions), answer))
+
+
+def text_of(completion):
+    """A model with a chat template gives lists of one message, any other model texts."""
+    return completion if isinstance(completion, str) else completion[0]["content"]

@@ -23,7 +23,7 @@ from masa.errors import ConfigError
 SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("[!_]*.yaml"))
 PRESETS = {path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")}
 SETTINGS = {
-    "difficulty_base": 4, "bc": 3, "components": 7, "control": 3, "cutoff": 3, "families": 3,
+    "difficulty_base": 4, "bc": 3, "components": 7, "control": 3, "cutoff": 3, "architectures": 3,
     "gating": 3,
     "hints": 2, "kl": 4, "meta_coef": 4, "meta_rollouts": 3, "seeds": 1, "start_step": 3,
     "audit": 3,
@@ -62,7 +62,7 @@ def test_every_sweep_names_its_settings_and_directories(name):
             del cfg["hydra"]
     checked = [load(cfg) for cfg in composed]
     baselines = {config.sweep.baseline for config in checked}
-    named = {config.algorithm.name for config in checked} | {"grpo, lr=0.0003"}
+    named = {config.algorithm.name for config in checked} | {"grpo, lr=0.0009"}
     assert len(baselines) == 1 and (name == "seeds" or baselines <= named)
     if name not in SEVERAL_PRESETS:
         assert len({config.algorithm.name for config in checked}) == len(jobs) == SETTINGS[name]
@@ -105,7 +105,7 @@ def test_gates_are_compared_over_five_epochs():
 def test_learning_rates_are_tuned_on_problems_of_their_own():
     jobs = sweep.combinations("config", ["+sweep=lr"])
     settings = {(compose(*job).algorithm.name, compose(*job).optimizer.lr) for job in jobs}
-    assert {lr for _, lr in settings} == {2e-4, 3e-4, 5e-4}
+    assert {lr for _, lr in settings} == {3e-4, 9e-4, 2e-3}
     assert {name for name, _ in settings} == {"grpo", "masa", "masa_efficient"}
     assert {compose(*job).task.config.held_out for job in jobs} == {"tuning"}
 
