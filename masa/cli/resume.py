@@ -54,7 +54,17 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
     # other schedules would have had other rates from the start
     if not finished and before["optimizer.schedule"] == "constant":
         free.add("trainer.max_rollouts")
-    groups = ("algorithm", "optimizer", "task", "model", "sampler", "seed", "trainer", "benchmark", "sft")
+    groups = (
+        "algorithm",
+        "optimizer",
+        "task",
+        "model",
+        "sampler",
+        "seed",
+        "trainer",
+        "benchmark",
+        "sft",
+    )
     single = ("engine._target_", "engine.dtype", "allow_special_tokens")
     for settings in (before, now):
         if settings.get("model.name") is not None:

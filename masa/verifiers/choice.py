@@ -156,7 +156,7 @@ class _ChoiceFinder:
                 choice_phrases.CLAUSE.split(choice_phrases.HEADING.sub(r"\1 ", before[-120:]))[-1],
             )
             if (
-                choice_phrases.DENIED_AFTER.match(after)
+                self.is_denied(text, group.end)
                 or choice_phrases.NOT.search(clause)
                 or choice_phrases.ALL_BUT.search(before[-30:])
             ):
@@ -214,6 +214,12 @@ class _ChoiceFinder:
         return placed and bool(choice_phrases.FITS.match(after) or broken_off)
 
     @staticmethod
+    def is_denied(text: str, end: int) -> bool:
+        """Is the label that ends there denied? `(B) False` is an option with its text."""
+        denied = choice_phrases.DENIED_AFTER.match(text[: end + 200], end)
+        return bool(denied) and not choice_phrases.OPTION_TEXT.match(text, end)
+
+    @staticmethod
     def is_supposed(text: str, group: _Group, clause: str) -> bool:
         """Is a statement a question or a supposition?"""
         after = text[group.end : group.end + 201]
@@ -255,11 +261,8 @@ class _ChoiceFinder:
         if match["bare"] and not headed and rest.lstrip()[0].islower():
             return None
         others = any(not group.bare for group in self.groups(rest)) or self.line.match(rest)
-        return (
-            None
-            if others or choice_phrases.DENIED_AFTER.match(" " + rest)
-            else self.label_of(match)
-        )
+        denied = self.is_denied(line, match.start("rest"))
+        return None if others or denied else self.label_of(match)
 
     def first_line(self, text: str) -> str | None:
         """The label in a first paragraph of one line."""

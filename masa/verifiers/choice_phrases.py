@@ -116,6 +116,11 @@ DENIED_AFTER = re.compile(
     r"|\s*(?:选?项)?是?(?:错误|不正确|不对)",
     re.I,
 )
+OPTION_TEXT = re.compile(
+    r"(?<=\))\s+(?:False|Invalid|Impossible|Incorrect|Wrong|Unlikely|Not)\b[^.:;!?\n]{0,40}[.!)*]*"
+    r"\s*(?:\Z|\n)|\s+False[.!*]*\s*(?:\Z|\n)"
+)
+"""What denies a label, where it is the whole text of an option: `(B) False`."""
 SUPPOSED = re.compile(
     r"\b(?:if|suppos\w+|assum\w+|whether|might|may|could|tempt\w+|mistake\w*|some|someone|students?"
     r"|people|many|wrong|incorrect|false|least|worst|initial(?:ly)?|previous(?:ly)?|second"

@@ -1,7 +1,16 @@
 """Multiple choice: how responses end, and the letter that they choose or None."""
 
 CHOICES = {
+    "AB": [
+        ("The correct option is: B) False", "B"), ("(B) False", "B"), ("**B) False**", "B"),
+        ("Answer: (B) False", "B"), ("The answer is B) False.", "B"), ("B is wrong", None),
+        ("A) True is wrong. The answer is B) False", "B"), ("(B) is False. So A.", "A"),
+        ("The answer is A. B) False", "A"), ("The answer is not (B) False", None),
+        (r"\boxed{B) False}", "B"), (r"\boxed{\text{B. False}}", "B"),
+    ],
     "ABCD": [
+        ("The answer is (D) Not enough information", "D"), ("(A) Wrong: 2+2 is 4", None),
+        ("Answer: A. (B) Incorrect because of x", "A"), ("A) False\nB) True\nC) False", None),
         ("ANSWER: (B)", "B"), (r"\boxed{\text{C: the third one}}", "C"),
         (r"The energy is \boxed{\langle H\rangle \ll \Delta E}. **Answer: D**", "D"),
         ("Actually this one is tricky, I'm unsure", None), ("Final answer - B", "B"),

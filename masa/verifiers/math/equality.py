@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 import sympy
+from sympy.core.function import AppliedUndef
 
 from masa.verifiers.math.expressions import names, proportional, read_expression
 from masa.verifiers.math.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
 from masa.verifiers.math.numbers import TOLERANCE, read_number
-from masa.verifiers.math.quantities import split_quantity
+from masa.verifiers.math.quantities import DENIED, split_quantity
 from masa.verifiers.math.sets import FLIPPED, interval, real_set, text_of, variables
 from masa.verifiers.math.structure import (
     Cases,
@@ -30,16 +31,17 @@ _LETTER = (
     r"(?:[a-zA-Z]|\\(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho"
     r"|sigma|tau|phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)(?![a-zA-Z]))"
 )
-_SCRIPTS = r"(?:_(?:\{[^{}]*\}|\\?\w)|\^\{-1\}|'|\^\*)*"
+_SCRIPTS = r"(?:_(?:\{(?:[^{}]|\{[^{}]*\})*\}|\\?\w)|(?<=[A-Z])\^\{-1\}|\^\{-1\}(?=\()|'|\^\*)*"
 _NAME = re.compile(
     rf"(?:{_LETTER}{_SCRIPTS}{_ARGUMENT}?|[A-Z]{{2,4}}|[a-zA-Z][a-z]{{3,}}{_ARGUMENT}?"
     rf"|\\(?:angle|triangle|Delta|text)\s*(?:\{{[^{{}}]*\}}|[A-Za-z]{{1,4}}|\\[a-z]+){_SCRIPTS}{_ARGUMENT}?"
     rf"|m\s*\\angle\s*[A-Z]{{1,3}}|\|[A-Z]{{1,2}}\||\\\|?\|?\[?[A-Z]{{3,5}}\]|\[[A-Z]{{3,5}}\]"
     r"|\\(?:overline|vec|hat|tilde|mathcal|mathbb)\{[^{}]*\}(?:_\{?\w+\}?)?(?:\([^()]*\)|\[[^\[\]]*\])?"
     r"|\\frac\{d(?:\^\{?\d\}?)?\s*[a-z]\}\{d\s*[a-z](?:\^\{?\d\}?)?\}"
-    r"|\\(?:lim|sum|prod|int|max|min|det|gcd)(?![a-zA-Z]).*)"
+    r"|\\(?:dim|deg|Pr|ker|rank)(?![a-zA-Z])[^+\-=]*)"
 )
 """Names on the left of an equation: x, f(2), a_{10}, AB, an angle, words, a limit."""
+_OPERATION = re.compile(r"\\(?:lim|sum|prod|int|max|min|sup|inf|det|gcd)(?![a-zA-Z]).*")
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
 _LETTER_ALONE = re.compile(r"(?:(?:Option|Choice|Answer):?)?\(?([a-zA-Z])\)?")
 _CALL = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
@@ -393,7 +395,20 @@ def _has_conditions(node: Node) -> bool:
 
 
 def _is_name(node: Node) -> bool:
-    return bool(_NAME.fullmatch(text_of(node).strip()))
+    text = re.sub(r"(?<=[a-zA-Z]) (?=[(_^'])", "", text_of(node).strip())
+    if _OPERATION.fullmatch(text):
+        return not _is_sum(text) and not _is_constant(node)
+    return bool(_NAME.fullmatch(text)) and not DENIED.search(text)
+
+
+def _is_sum(text: str) -> bool:
+    """Is there a plus or minus outside of all brackets? An integrand may be a sum."""
+    level = 0
+    for character in text:
+        level += (character in "([{") - (character in ")]}")
+        if level == 0 and character in "+-" and not text.startswith(r"\int"):
+            return True
+    return False
 
 
 def _name_key(node: Node) -> str:
@@ -413,7 +428,9 @@ def _is_constant(node: Node) -> bool:
     if read_number(text):
         return True
     expression = read_expression(text) if text else None
-    return isinstance(expression, sympy.Expr) and not names(expression)
+    if not isinstance(expression, sympy.Expr) or names(expression):
+        return False
+    return not expression.has(AppliedUndef)
 
 
 def _difference(relation: Relation, place: int) -> sympy.Expr | None:

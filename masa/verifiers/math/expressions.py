@@ -48,6 +48,7 @@ _REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}(?!\d)")
 _PRIMED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
 _DERIVATIVE = re.compile(r"\\frac\{d(?:\^\{?(\d)\}?)?([a-zA-Z])\}\{d([a-zA-Z])(?:\^\{?(\d)\}?)?\}")
 _MOST_POLAR = 4
+_MOST_BARS = 16  # the parser tries every pair of them
 _DETERMINANT = re.compile(r"\\begin\{vmatrix\}(.*)\\end\{vmatrix\}", re.DOTALL)
 _WORD = re.compile(r"(?<![\\a-zA-Z])(?:[a-zA-Z]{5,}|[A-Z]{3,})")
 
@@ -127,6 +128,8 @@ def read_expression(text: str) -> Any | None:
     """The SymPy object of a normalised answer, unevaluated; None where it cannot be parsed."""
     if match := _DETERMINANT.fullmatch(text):
         return _determinant(match[1])
+    if text.count("|") > _MOST_BARS:
+        return None
     text = _readable(text)
     if not _is_algebra(text):
         return None

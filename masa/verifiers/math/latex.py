@@ -40,7 +40,7 @@ _UNICODE = {
     "∏": r"\prod ", "∫": r"\int ", "∂": r"\partial ", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
     "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "∧": r"\land ", "∨": r"\lor ",
     "→": r"\to ", "∛": r"\sqrt[3]", "％": "%", "€": r"\text{euros}", "£": r"\text{pounds sterling}",
-    "¥": r"\text{yen}", "₹": r"\text{rupees}",
+    "¥": r"\text{yen}", "₹": r"\text{rupees}", "¢": r"\text{cents}",
 }  # fmt: skip
 _COMMANDS = {
     **dict.fromkeys(
@@ -50,7 +50,7 @@ _COMMANDS = {
     ),
     **dict.fromkeys(
         "limits nolimits phantom rm bf it boxed fbox framebox checkmark square blacksquare"
-        " qed".split(),
+        " qed therefore".split(),
         "",
     ),
     **dict.fromkeys("dfrac tfrac cfrac nicefrac sfrac xfrac".split(), r"\frac"),
@@ -60,7 +60,8 @@ _COMMANDS = {
     "leqslant": r"\le ", "ne": r"\neq ", "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}",
     "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|",
     "vert": "|", "mid": "|", "varnothing": r"\emptyset ", "infin": r"\infty ",
-    "degree": r"^\circ ", "ast": r"\cdot ", "cdotp": r"\cdot ", "div": "/", "colon": ":",
+    "degree": r"^\circ ", "textdegree": r"^\circ ", "cent": r"\text{cents}",
+    "ast": r"\cdot ", "cdotp": r"\cdot ", "div": "/", "colon": ":",
     "backslash": r"\setminus ", "varphi": r"\phi ", "varepsilon": r"\epsilon ",
     "vartheta": r"\theta ", "varrho": r"\rho ", "bigcup": r"\cup ", "bigcap": r"\cap ",
     "langle": "(", "rangle": ")", "longrightarrow": r"\to ", "rightarrow": r"\to ",
@@ -115,6 +116,12 @@ _FUNCTIONS = "|".join(
 _INTEGER = r"\s*(?:is|are|being)?\s*(?:an|any|all|some)?\s*integers?\s*"
 _DECLARED = r", \1\\in\\mathbb{Z}"
 _CONDITION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![a-zA-Z])")
+_MODULUS = (
+    r"\(?\s*\\text\{\(?\s*(?:mod|modulo)\.?\}?\s*(\d+|[a-zA-Z](?![a-zA-Z]))\s*\)?\s*\}?\s*\)?"
+    r"|(?<![a-zA-Z\\])\(?\s*(?:mod|modulo)\s+(\d+)\s*\)?"
+)
+_UNIT = r"(\\text\{[^{}]*\}(?:\^(?:\{\d\}|\d))?)"
+_UNIT_FRACTION = rf"\\frac\{{{_UNIT}\}}\{{{_UNIT}\}}"
 _REWRITTEN = [
     (needle, re.compile(pattern), replacement)
     for needle, pattern, replacement in (
@@ -147,7 +154,20 @@ _REWRITTEN = [
         ("\\text{to}", r"(?<=\d)\s*\\text\{to\}\s*(?=\d)", ":"),
         ("mod", r"\\p?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+|[a-zA-Z]))", r"\\pmod{\1\2}"),
         ("\\text{mod}", r"\(?\s*\\text\{mod\}\s*(\d+|[a-zA-Z])\s*\)?", r"\\pmod{\1}"),
+        ("mod", _MODULUS, r"\\pmod{\1\2}"),
         ("\\text{", r"\\text\{(?:where|for|with)\}", ","),
+        ("\\frac{\\text", _UNIT_FRACTION, r"\1/\2"),
+        (
+            "^",
+            r"(?<=\d)\s*\^\s*(?:\{\s*(?:o|\\text\{o\})\s*\}|\\text\{o\}|o(?![a-zA-Z]))",
+            r"^\\circ ",
+        ),
+        ("\\deg", r"(?<=\d)\s*\\deg(?![a-zA-Z])", r"^\\circ "),
+        ("percent", r"(?<=\d)\s*percent(?![a-zA-Z])", "%"),
+        ("C", r"(?:\{\})?_\{?(\d+)\}?\s*C\s*_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
+        ("C", r"(?<![a-zA-Z\\])C_\{?(\d+)\}?\^\{?(\d+)\}?", r"\\binom{\1}{\2}"),
+        ("_", r"(?<=\d)_(?=\d{3}(?!\d))", ""),
+        (".", r"(?<=\d\.)\((\d{1,6})\)(?!\d)", r"\\overline{\1}"),
         ("integer", rf"\\text\{{(?:(?:where|for|with)\s+)?([a-zA-Z]){_INTEGER}\}}", _DECLARED),
         ("integer", rf"\\text\{{for{_INTEGER}\}}\s*([a-zA-Z])", _DECLARED),
         ("integer", rf"(?<=[\s,])([a-zA-Z])\s*\\text\{{{_INTEGER}\}}", r"\1\\in\\mathbb{Z}"),
@@ -166,7 +186,17 @@ _ALL_INTEGERS = re.compile(
     r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?integers\}?(?:\s*[a-z])?", re.IGNORECASE
 )
 _NO_SOLUTION = re.compile(
-    r"(?:\\text\{)?(?:there (?:is|are) )?(?:no (?:real )?solutions?|the empty set|empty set)\}?",
+    r"(?:\\text\{)?(?:there (?:is|are) )?"
+    r"(?:no (?:real )?solutions?(?: exists?)?|the empty set|empty set)\}?",
+    re.IGNORECASE,
+)
+_REPEATED = re.compile(
+    r"(\d*\.\d*?)(?:(\d)\2{2,}|(\d{2,3})\3+)\s*(?:\.{2,}|…|\\[lc]?dots(?![a-zA-Z]))"
+)
+"""A decimal that goes on as it has gone: 0.333..."""
+_CLOCK = re.compile(r"\d{1,2}:[0-5]\d(?::[0-5]\d)?(?:\s*[ap]\.?\s*m\.?)?", re.IGNORECASE)
+_ANSWER_IS = re.compile(
+    r"(?:(?:the )?(?:final )?answer(?: is)?|total|result)\s*[:=]?\s+(-?\d[\d.,/]*?)\.?",
     re.IGNORECASE,
 )
 _DIGITS_ALONE = re.compile(r"\s*-?\d+(?:\.\d+)?(?:\s*/\s*\d+)?\s*")
@@ -283,6 +313,12 @@ def _words(inside: str) -> str:
     if first.lower() in _SCALES:
         unit = rf"\text{{{rest}}}" if rest else ""
         return rf"\times {_SCALES[first.lower()]}{unit}"
+    if _CLOCK.fullmatch(words):
+        return words
+    if named := _ANSWER_IS.fullmatch(words):
+        return named[1]
+    if residue := re.fullmatch(r"(-?\d+)\s*\(?\s*(?:mod|modulo)\s+(\d+)\)?", words):
+        return rf"{residue[1]} \pmod{{{residue[2]}}}"
     amount = re.fullmatch(r"([-+]?[\d.,/]*\d)\s+([^\d]+)", words)
     if amount and not re.search(r"\b(?:and|or|to)\b", words):
         return f"{amount[1]} " + _words(amount[2])
@@ -337,7 +373,10 @@ def normalise(text: str) -> str:
 def _normalised(text: str) -> str:
     if _DIGITS_ALONE.fullmatch(text):
         return re.sub(r"\s+", " ", text.strip())
+    text = _REPEATED.sub(lambda match: rf"{match[1]}\overline{{{match[2] or match[3]}}}", text)
     text = strip_outer(_dollars(_from_unicode(text)))
+    if named := _ANSWER_IS.fullmatch(text):
+        text = named[1]
     text = _SIZES.sub("", text)
     text = text.replace("\n", " ").replace("\t", " ")
     if not re.search(r"matrix|array|cases|aligned|gathered|split", text):

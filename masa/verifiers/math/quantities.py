@@ -42,9 +42,18 @@ _NO_UNIT = re.compile(
     r"|below|under|factorial|half|dozen|score|mod|modulo|base|root|negative|infinity|no|never|than"
     r"|wrong|incorrect|impossible|invalid|false|maybe|perhaps|possibly|probably|unsure|when|where"
     r"|divided|multiplied|but|only|cannot|undefined|to|with|remainder|hundreds?|thousands?|millions?"
-    r"|billions?|trillions?)\b|^\s*(?:squared|cubed)",
+    r"|billions?|trillions?|halves|halved|thirds|fourths|(?:fif|six|seven|eigh|nin|ten|hundred)ths"
+    r"|doubled|tripled|twice)\b|^\s*(?:squared|cubed)|(?<![\w^-])\d",
     re.IGNORECASE,
 )
+"""Words after a value that change it, and further numbers."""
+DENIED = re.compile(
+    r"\b(?:not|never|no|cannot|except|wrong|incorrect|impossible|false"
+    r"|(?:fewer|less|more|greater|larger|smaller) than|at (?:least|most))\b",
+    re.IGNORECASE,
+)
+_LONE_UNIT = re.compile(r"\s+[ACFJKLNVWghms](?:\^\{?-?\d\}?)?")
+"""A unit of one letter without `\\text{}`: after a space, or it is a variable."""
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))"
 _PIECE = (
     r"\\text\{[^{}]*\}|\\Omega(?![a-zA-Z])"
@@ -111,6 +120,9 @@ def _bare(text: str, symbols: bool) -> re.Match[str] | None:
     names = re.findall("[a-zA-Z]+", tail)
     if all(len(name) > 3 or name.lower().removesuffix("s") in _MONEY for name in names):
         return match
+    if len(names) == 1 and len(names[0]) == 1:
+        alone = _LONE_UNIT.fullmatch(match[0]) and read_number(text[: match.start()])
+        return match if symbols and alone and units.parse_unit(tail) else None
     long = any(len(name) > 1 for name in names)
     return match if (symbols or long) and units.parse_unit(tail) else None
 
@@ -122,7 +134,9 @@ def split_quantity(text: str, symbols: bool) -> ValueWithUnit:
         text: one value, not a list.
         symbols: also split off one-letter units (`12 m`), where letters cannot be variables.
     """
-    value, unit = _PREFIX.sub("", text.strip()), None
+    value, unit = text.strip(), None
+    if (prefix := _PREFIX.match(value)) and not DENIED.search(prefix[0]):
+        value = value[prefix.end() :]
     if money := _MONEY_FIRST.match(value):
         unit, value = _unit(money["unit"]), money["sign"] + value[money.end() :]
     if value.endswith("%"):

@@ -107,7 +107,10 @@ def _several(node: Several) -> sympy.Set | None:
         return sympy.Union(*parts)
     meets = sympy.Intersection(*parts)
     if node.joined == "or":
-        return sympy.Union(*parts)
+        union = sympy.Union(*parts)
+        # of two intervals the larger one alone would have been said
+        hedged = any(part == union for part in parts) and any(isinstance(i, Ordered) for i in items)
+        return None if hedged else union
     if node.joined == "," and (
         meets == sympy.S.EmptySet or not any(isinstance(item, Relation) for item in items)
     ):

@@ -8,7 +8,10 @@ from masa.verifiers.math.latex import ANSWER_WORDS, key, word_key
 from masa.verifiers.math.numbers import TOLERANCE, read_number
 from masa.verifiers.math.quantities import ValueWithUnit, angle, converted, split_quantity
 
-_BASE = re.compile(r"\(?(-?[0-9A-Fa-f]+)\)?_\{?(?:\\text\{)?\(?(\d{1,2}|[a-z]{3,8})\)?\}?\}?")
+_BASE = re.compile(
+    r"\(?(-?[0-9A-Fa-f]+)\)?(?:_\{?(?:\\text\{)?\(?(?:base)?|\(?(?:in)?base)"
+    r"(\d{1,2}|[a-z]{3,8})\)?\}?\}?"
+)
 _BASES = {
     name: base
     for base, name in enumerate("two three four five six seven eight nine ten".split(), start=2)

@@ -22,7 +22,7 @@ from masa.verifiers.math.verifier import (
     verify_batch,
 )
 
-TABLES = ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED")
+TABLES = ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED", "SEARCHED")
 
 
 @pytest.mark.parametrize("table", TABLES)
