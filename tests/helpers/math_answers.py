@@ -1385,6 +1385,15 @@ SEARCHED = [
     (r"x<1\text{ or }x>2", r"(-\infty,1)\cup(2,\infty)", True),
     (r"(-\infty,2)", r"x<1\text{ or }x<2", True), (r"\frac{m}{s}", r"\frac ms", True),
     (r"\frac{\text{wins}}{\text{losses}}", r"\frac{\text{wins}}{\text{losses}}", True),
+    ("5", "'5'", True), ("5", "`5`", True), ("5", "*5*", True), ("-1234", "{-}1234", True),
+    ("y'", "y'", True), ("[0,1)", r"\text{Range: }[0,1)", True),
+    ("[0,1)", r"\text{Range: }[0,1]", False), ("[0,1)", r"\text{not: }[0,1)", False),
+    (r"\begin{pmatrix}4\\-7\end{pmatrix}", r"4\mathbf{i}-7\mathbf{j}", True),
+    (r"\begin{pmatrix}4\\-7\end{pmatrix}", r"4\mathbf{i}+7\mathbf{j}", False),
+    (r"2\mathbf{i}+3\mathbf{j}-\mathbf{k}", "(2,3,-1)", True),
+    (r"2\mathbf{i}+3\mathbf{j}-\mathbf{k}", "(2,3,1)", False), ("(1,2)", "i+2j", True),
+    ("(1,2)", "2i+j", False), ("(1,2)", "i+2", False),
+    ("(1,2,0)", r"\mathbf{i}+2\mathbf{j}", True), ("(3,4)", r"3\mathbf{i}+4\mathbf{j}+1", False),
     ("5", "|" * 40 + "x" + "|" * 40, False),
 ]  # fmt: skip
 """Wrong answers that were accepted, right ones that were refused, and answers near them."""

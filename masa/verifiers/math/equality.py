@@ -48,6 +48,7 @@ _CALL = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
 _LABELLED = re.compile(
     r"\\text\{\(?([A-J])[).:]+\}\s*(\S.*)|\(([A-J])\)\s+(.+)|([A-J])[).:]\s+(.+)", re.DOTALL
 )
+_PREFIX = re.compile(r"(\\text\{[A-Za-z ]+:\s*\})\s*([(\[\\].*)")
 _MOST_ITEMS = 100
 _ROUNDED = 0.05
 """Relative error allowed between the two sides of an approximation sign."""
@@ -88,6 +89,7 @@ def same_answer(gold: str, answer: str, tolerance: float = TOLERANCE) -> bool:
             return True
     if _labelled(gold, answer, tolerance):
         return True
+    gold, answer = map(_unprefixed, (gold, answer))
     return _Comparison(tolerance).same(*_renamed(parse(gold), parse(answer)))
 
 
@@ -102,6 +104,12 @@ def _labelled(gold: str, answer: str, tolerance: float) -> bool:
     )
     equal = _Comparison(tolerance).same(parse(gold), parse(answer))
     return equal and one == other if all(sides) else equal or _option(one) == _option(other)
+
+
+def _unprefixed(text: str) -> str:
+    r"""Without the `\text{Range: }` before a set."""
+    match = _PREFIX.fullmatch(text)
+    return match[2] if match and r":}" not in match[2] and not DENIED.search(match[1]) else text
 
 
 def _option(text: str) -> str:
@@ -182,6 +190,8 @@ class _Comparison:
                 [Ordered("(", row, ")") for row in gold.rows],
                 [Ordered("(", row, ")") for row in answer.rows],
             )
+        if Leaf in (type(gold), type(answer)) and {type(gold), type(answer)} & {Matrix, Ordered}:
+            gold, answer = _as_vector(gold, answer), _as_vector(answer, gold)
         if isinstance(gold, Matrix) or isinstance(answer, Matrix):
             return self._matrices(gold, answer)
         if isinstance(gold, Ordered) and isinstance(answer, Ordered):
@@ -355,6 +365,24 @@ def _rows(node: Node) -> tuple[tuple[Node, ...], ...] | None:
             return tuple(item.items for item in node.items if isinstance(item, Ordered))
         return tuple((item,) for item in node.items)
     return None
+
+
+def _as_vector(node: Node, other: Node) -> Node:
+    """`2i - 3j` as a vector of as many entries as the other one; any other node as it is."""
+    rows = _rows(other)
+    cells = [cell for row in rows for cell in row] if rows and isinstance(node, Leaf) else []
+    if len(cells) not in (2, 3) or not re.search(r"(?<![\\a-zA-Z])[jk](?![a-zA-Z])", text_of(node)):
+        return node
+    expression = read_expression(text_of(node))
+    units = [sympy.Symbol(name) for name in "ijk"[: len(cells)]]
+    if not isinstance(expression, sympy.Expr) or not expression.free_symbols <= set(units):
+        return node
+    sums = [expression.subs({unit: int(unit == one) for unit in units}) for one in units]
+    constant = expression.subs(dict.fromkeys(units, 0))
+    linear = sympy.Add(*(c * unit for c, unit in zip(sums, units, strict=True)))
+    if constant != 0 or sympy.expand(expression.doit() - linear) != 0:
+        return node
+    return Ordered("(", tuple(Leaf(sympy.latex(entry)) for entry in sums), ")")
 
 
 def _latex_of(node: Node) -> str:

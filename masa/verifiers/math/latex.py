@@ -150,7 +150,7 @@ _REWRITTEN = [
         ("\\", r"\\(?=[%#&])", ""),
         ("{,}", r"\{,\}(?=\d{3}(?!\d))", ""),
         ("{", r"(?<=\d)\{[,.]\}(?=\d)", "."),
-        ("{", r"\{([:;,])\}", r"\1"),
+        ("{", r"\{([-+:;,])\}", r"\1"),
         ("\\text{to}", r"(?<=\d)\s*\\text\{to\}\s*(?=\d)", ":"),
         ("mod", r"\\p?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+|[a-zA-Z]))", r"\\pmod{\1\2}"),
         ("\\text{mod}", r"\(?\s*\\text\{mod\}\s*(\d+|[a-zA-Z])\s*\)?", r"\\pmod{\1}"),
@@ -211,7 +211,12 @@ def strip_outer(text: str) -> str:
         text = text.strip().rstrip(".,;:").strip()
         if len(text) > 4 and text.startswith("**") and text.endswith("**"):
             text = text[2:-2]
-        if len(text) > 2 and text[0] == text[-1] == '"':
+        if (
+            len(text) > 2
+            and text[0] == text[-1]
+            and text[0] in "\"'`*"
+            and text.count(text[0]) == 2
+        ):
             text = text[1:-1]
         if text.endswith("\\"):
             text = text.rstrip("\\")
