@@ -89,10 +89,10 @@ clean-train:
 	rm -rf $(RUNS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not resume" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not resume" -n $(WORKERS) --dist loadfile --durations=25
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --durations=25
 
 # One run as it is, the same run killed at five random moments: the results must not differ in a bit.
 test-resume: $(READY)

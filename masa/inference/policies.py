@@ -291,7 +291,8 @@ class CombinedPolicy(PredictedPolicy):
     def settings_to_compare(cls, n: int) -> list[dict[str, Any]]:
         """See `Policy.settings_to_compare`."""
         grid = (0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.002, 0.001, 0.0)
-        return [{"n": n, "min_gain": gain} for gain in grid]
+        by_gain = [{"n": n, "min_gain": gain} for gain in grid]
+        return [*by_gain, *({"n": n, "min_gain": 0.0, "winning": p} for p in (0.2, 0.1, 0.03))]
 
 
 def _check_n(n: int) -> None:
