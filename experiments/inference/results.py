@@ -27,6 +27,7 @@ from masa.statistics import Estimate, jackknife, t_mean
 
 NUMBERS = {
     "accuracy_difference": ("accuracy, same tokens", 3),
+    "at_half": ("accuracy at half the tokens, less the reference's", 3),
     "tokens_ratio": ("tokens, same accuracy", 2),
     "over_adaptive": ("accuracy less adaptive_consistency's, same tokens", 3),
     "aurc": ("AURC", 3),
@@ -65,9 +66,11 @@ def numbers(score: Mapping[str, Any], name: str) -> dict[str, float]:
         plain[key] = nan if value is None else value
     plain["meta_tokens"] = policy.get("meta_tokens", nan)
     adaptive = solve["policies"].get("adaptive_consistency")
+    budget = solve["reference_tokens"]
+    plain["at_half"] = at(policy, budget / 2) - at(solve["policies"]["uniform"], budget)
     plain["over_adaptive"] = nan
     if adaptive is not None and name not in ("uniform", "adaptive_consistency"):
-        plain["over_adaptive"] = _over(policy, adaptive)
+        plain["over_adaptive"] = _over(policy, adaptive, budget)
     return plain
 
 
@@ -100,10 +103,10 @@ def _first(policies: Sequence[Mapping[str, Any]], goal: float) -> float:
     return float(budgets[reached[0]]) if len(reached) else nan
 
 
-def _over(policy: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """Mean difference in accuracy over the range of tokens that both curves have."""
+def _over(policy: Mapping[str, Any], other: Mapping[str, Any], most: float) -> float:
+    """Mean difference in accuracy over the tokens that both curves have, up to `most`."""
     low = max(curve(policy)[0][0], curve(other)[0][0])
-    high = min(curve(policy)[0][-1], curve(other)[0][-1])
+    high = min(curve(policy)[0][-1], curve(other)[0][-1], most)
     budgets = np.linspace(low, high, 50)
     return float(np.mean([at(policy, b) - at(other, b) for b in budgets]))
 
@@ -126,7 +129,7 @@ def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for key in ("parse_rate", "pass_rate_ece", "pass_rate_brier", "pass_rate_auroc")
     }  # fmt: skip
     return {
-        "models": [score["settings"]["model"] for score in scores],
+        "models": [Path(score["settings"]["model"]).name for score in scores],
         "questions": scores[0]["questions"],
         "reference": scores[0]["solve"]["reference"],
         "accuracy_of_one": _entry(t_mean([_uniform(s)[0] for s in scores])),

@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,9 @@ def hydra_main(
     overrides = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
     sweeps = is_multirun(sys.argv[1:])
     directory: Path | None = None
-    if not {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
+    if {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # masa-train --help | head
+    else:
         try:
             with hydra.initialize_config_dir(folder, version_base="1.3"):
                 described = False
