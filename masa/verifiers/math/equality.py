@@ -181,6 +181,9 @@ class _Comparison:
             return self.same(gold.items[0], answer)
         if isinstance(answer, Several) and len(answer.items) == 1:
             return self.same(gold, answer.items[0])
+        if isinstance(answer, Several) and answer.joined == "or" and isinstance(gold, Leaf):
+            leaves = all(isinstance(item, Leaf) for item in answer.items)  # 1/2 or 0.5
+            return leaves and all(self.same(gold, item) for item in answer.items)
         if isinstance(gold, Congruence) or isinstance(answer, Congruence):
             return self._congruences(gold, answer)
         if isinstance(gold, Relation) or isinstance(answer, Relation):
@@ -223,6 +226,11 @@ class _Comparison:
                 if len({side.joined == "or" for side in sides if isinstance(side, Several)}) > 1:
                     return False
             return self._in_any_order(gold.items, answer.items)
+        if several and _has_indices(gold) is not _has_indices(answer):  # x_1 = 1, x_2 = 2
+            one, other = (
+                values or side.items for values, side in zip(assigned, sides, strict=True)
+            )
+            return not any(map(_has_conditions, sides)) and self._in_any_order(one, other)
         # a tuple without its brackets, or as x = 1, y = 2
         one, other = (values or _listed(side) for values, side in zip(assigned, sides, strict=True))
         return self._in_order(one, other) if one and other else _real_sets(gold, answer)
@@ -406,6 +414,15 @@ def _assigned(node: Several | Ordered) -> tuple[Node, ...]:
             return ()
         values[name] = item.sides[1]
     return tuple(values[name] for name in sorted(values))
+
+
+def _has_indices(node: Several | Ordered) -> bool:
+    """Is it `x_1 = 2, x_2 = 3`, the solutions for one variable?"""
+    if not _assigned(node):
+        return False
+    names = [key(text_of(item.sides[0])) for item in node.items if isinstance(item, Relation)]
+    letters = {re.sub(r"_\{?\d+\}?$", "", name) for name in names}
+    return len(letters) == 1 and len(names) > 1 and all("_" in name for name in names)
 
 
 def _listed(node: Several | Ordered) -> tuple[Node, ...]:

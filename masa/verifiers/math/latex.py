@@ -120,6 +120,11 @@ _MODULUS = (
     r"\(?\s*\\text\{\(?\s*(?:mod|modulo)\.?\}?\s*(\d+|[a-zA-Z](?![a-zA-Z]))\s*\)?\s*\}?\s*\)?"
     r"|(?<![a-zA-Z\\])\(?\s*(?:mod|modulo)\s+(\d+)\s*\)?"
 )
+_FOR_ALL = (
+    r"^([a-zA-Z]\(([a-z])\)\s*=.*?),?\s*(?:\\text\{\s*for (?:all|every|any)[a-z ]*\}|\\forall)\s*\2"
+    r"(?:\s*\\in\s*\\mathbb\{R\})?$"
+)
+_CURRENCY = r"\\text\{(?:dollars|cents|euros|pounds sterling|yen|rupees)\}"
 _UNIT = r"(\\text\{[^{}]*\}(?:\^(?:\{\d\}|\d))?)"
 _UNIT_FRACTION = rf"\\frac\{{{_UNIT}\}}\{{{_UNIT}\}}"
 _REWRITTEN = [
@@ -155,7 +160,10 @@ _REWRITTEN = [
         ("mod", r"\\p?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+|[a-zA-Z]))", r"\\pmod{\1\2}"),
         ("\\text{mod}", r"\(?\s*\\text\{mod\}\s*(\d+|[a-zA-Z])\s*\)?", r"\\pmod{\1}"),
         ("mod", _MODULUS, r"\\pmod{\1\2}"),
+        (")", _FOR_ALL, r"\1"),
         ("\\text{", r"\\text\{(?:where|for|with)\}", ","),
+        ("\\mathbb{R}", r"(\\mathbb\{R\})\s*-\s*(?=\\\{)", r"\1\\setminus "),
+        ("\\text{", rf"({_CURRENCY})\s*(?:per|an?|each|/)\s*(?:[a-z]+)?$", r"\1"),
         ("\\frac{\\text", _UNIT_FRACTION, r"\1/\2"),
         (
             "^",
@@ -185,6 +193,22 @@ _ALL_REALS = re.compile(
 _ALL_INTEGERS = re.compile(
     r"(?:\\text\{)?(?:the set of )?(?:all|any) (?:the )?integers\}?(?:\s*[a-z])?", re.IGNORECASE
 )
+_HALF_LINES = [
+    (
+        re.compile(
+            rf"\\mathbb\{{R\}}(?:{sign})|(?:\\text\{{)?(?:the set of )?(?:all )?(?:the )?"
+            rf"(?:{word})(?:-| )?(?:reals|real numbers)\}}?",
+            re.IGNORECASE,
+        ),
+        interval,
+    )
+    for sign, word, interval in (
+        (r"[_^]\{?\+\}?|_\{\s*>\s*0\s*\}", "positive", r"(0,\infty)"),
+        (r"[_^]\{?-\}?|_\{\s*<\s*0\s*\}", "negative", r"(-\infty,0)"),
+        (r"_\{\s*\\ge\s*0\s*\}", "non-?negative", r"[0,\infty)"),
+        (r"_\{\s*\\le\s*0\s*\}", "non-?positive", r"(-\infty,0]"),
+    )
+]
 _NO_SOLUTION = re.compile(
     r"(?:\\text\{)?(?:there (?:is|are) )?"
     r"(?:no (?:real )?solutions?(?: exists?)?|the empty set|empty set)\}?",
@@ -411,6 +435,9 @@ def _normalised(text: str) -> str:
         return r"\mathbb{R}" + (rf"\setminus\{{{match[1]}\}}" if match[1] else "")
     if _ALL_INTEGERS.fullmatch(text):
         return r"\mathbb{Z}"
+    for pattern, interval in _HALF_LINES:
+        if pattern.fullmatch(text):
+            return interval
     return r"\emptyset" if _NO_SOLUTION.fullmatch(text) else text
 
 
