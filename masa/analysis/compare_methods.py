@@ -31,6 +31,11 @@ from masa.statistics import (
 )
 
 _SETTINGS = ("algorithm", "optimizer", "task", "model", "trainer")
+_KEPT = tuple(
+    f"trainer.{name}"
+    for name in ("checkpoint_every", "keep_best", "log_every", "record_tokens", "show_every")
+)
+"""What a run keeps and prints makes no method."""
 _PER_RUN = ("run", "method", "seed", "prompts", "held-out prompts", "pairs")
 _SHARES = {
     "accuracy", "actual", "predicted", "mae", "pass-rate MAE", "predicted pass rate",
@@ -151,7 +156,7 @@ def _settings(run: Run) -> dict[str, Any]:
     """Flat settings that make a method, without the seed, and without those that are null: a
     setting that came later is null where it changes nothing."""
     flat = _flat({section: run.config.get(section) for section in _SETTINGS})
-    return {name: value for name, value in flat.items() if value is not None}
+    return {name: v for name, v in flat.items() if v is not None and name not in _KEPT}
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

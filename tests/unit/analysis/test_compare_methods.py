@@ -67,6 +67,16 @@ def test_bounds_of_shares_are_cut(tmp_path: Path) -> None:
     assert "held-out prompts are taken as fixed" in report_texts.OVER_SEEDS
 
 
+def test_what_a_run_prints_and_keeps_makes_no_method(tmp_path: Path) -> None:
+    for seed, shown in ((0, None), (1, 0), (2, 5)):
+        config = curve(tmp_path, "masa", seed, {0: 1, 2: 4}) / "config.yaml"
+        settings = yaml.safe_load(config.read_text())
+        if shown is not None:
+            settings.setdefault("trainer", {})["show_every"] = shown
+        config.write_text(yaml.safe_dump(settings))
+    assert [method.seeds for method in load_sweep(tmp_path)] == [[0, 1, 2]]
+
+
 def test_runs_are_grouped_by_settings(tmp_path: Path) -> None:
     for seed in (1, 0):
         for setting in (0.0, 0.5):
