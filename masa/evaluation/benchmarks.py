@@ -201,7 +201,7 @@ def _task_of_run(name: str, settings: Mapping[str, Any]) -> Any:
         f"benchmark.{name}.run={run} is no run of masa-train or masa-sft: name the one whose "
         "held-out prompts are wanted",
     )
-    task = OmegaConf.load(Path(run).expanduser() / "config.yaml").task
+    task: Any = OmegaConf.load(Path(run).expanduser() / "config.yaml").task
     if changes:
         task = OmegaConf.merge(task, changes)
         with refusing():

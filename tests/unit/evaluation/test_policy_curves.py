@@ -143,7 +143,8 @@ def test_two_models_by_policy():
     assert compared["uniform"]["tokens_ratio"]["high"] < 0.5
     table, meaning = comparison_table("task", compared)
     cells = [cell.strip() for cell in table.splitlines()[-1].split("|")]
-    assert cells[1:4] == ["uniform", "80", f"{accuracy:.3f}"] and "B - A" in meaning
+    assert cells[1:4] == ["uniform", "80", f"{accuracy:.3f}"] and "B - A" in table
+    assert meaning.startswith("task: policies of solve")
 
 
 def test_what_is_not_reached_is_infinite_or_missing():
