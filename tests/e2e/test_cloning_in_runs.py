@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import torch
 from runs import masa_train
 
@@ -9,6 +10,7 @@ from masa.tasks.arithmetic import ArithmeticTask
 from masa.tasks.templates import parse_meta
 
 
+@pytest.mark.slow
 def test_what_came_out_is_cloned_in_the_words_of_the_task(tmp_path, cache):
     out = tmp_path / "run"
     settings = ["algorithm.control.start_step=1", "trainer.max_rollouts=2"]

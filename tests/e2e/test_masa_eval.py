@@ -55,7 +55,8 @@ def killed(out, cache, *overrides):
     process.wait()
 
 
-@pytest.mark.parametrize("engine", ["hf", pytest.param("vllm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["hf", "vllm"])
 def test_killed_and_resumed_equals_uninterrupted(engine, cache, tmp_path):
     model = builders.model_folder(tmp_path / "model")
     sums = [{"problem": f"{i} + {i}?", "answer": f"{2 * i}"} for i in range(12)]
@@ -89,6 +90,7 @@ def run(cache, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_benchmarks_while_training(run):
     metrics = pd.read_csv(run / "metrics.csv")
     ours, theirs = (runs.rollouts(run, split) for split in ("val", "arithmetic"))
@@ -102,6 +104,7 @@ def test_benchmarks_while_training(run):
     assert ours["correct"].sum() > theirs["correct"].sum()
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_as_it_was_trained_and_compared(run, cache, tmp_path):
     overrides = [f"model={run}", "engine=hf", *ARITHMETIC, *FEW]
     printed, results = masa_eval(tmp_path / "a", cache, *overrides)

@@ -63,6 +63,7 @@ def run(cache, tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_reward_metrics_and_parquet_have_it(run):
     table = runs.rollouts(run)
     assert (table["step"] == 1).any()
@@ -88,6 +89,7 @@ def test_reward_metrics_and_parquet_have_it(run):
     assert brevity.nunique() > 1
 
 
+@pytest.mark.slow
 def test_analysis_and_report_have_it(run):
     loaded = load_run(run)
     assert loaded.rewards == ("brevity", "difficulty", "length", "notion")
@@ -126,6 +128,7 @@ def test_impossible_rewards_are_refused_before_anything_starts(override, words, 
     assert os.listdir(tmp_path) == ["my_meta_rewards.py"] or not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_no_number_ends_the_run_in_one_line(cache, tmp_path):
     process = start(tmp_path, cache, *MASA, entry("undefined", "weight: 1"))
     line = process.stderr.splitlines()[-1]
@@ -136,6 +139,7 @@ def test_a_reward_that_is_no_number_ends_the_run_in_one_line(cache, tmp_path):
     assert "returned nan, it must return a finite number" in line
 
 
+@pytest.mark.slow
 def test_a_reward_of_solutions_that_returns_too_few_numbers_ends_the_run(cache, tmp_path):
     few = entry("one_number", "weight: 1", group="task.rewards")
     process = start(tmp_path, cache, *MASA, few)

@@ -342,6 +342,7 @@ def test_a_signal_to_all_processes_stops_two_ranks(cache, tmp_path, ranks):
     assert runs.all_end(processes, 30)
 
 
+@pytest.mark.slow
 def test_a_failed_engine_loses_no_rollout(uninterrupted, cache, tmp_path, monkeypatch):
     run, reference = tmp_path / "run", uninterrupted("hf")
     failing = ["engine=hf", "engine._target_=toy_engine.FailingEngine"]

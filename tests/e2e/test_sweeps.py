@@ -33,6 +33,7 @@ def swept(cache, tmp_path_factory):
     return directory, start(directory, cache)
 
 
+@pytest.mark.slow
 def test_a_failing_job_stops_no_other_and_is_named(swept):
     directory, process = swept
     assert process.returncode == 1, process.stderr
@@ -125,6 +126,7 @@ def name_of(item):
     return item.key or item.nested_key[0]
 
 
+@pytest.mark.slow
 def test_wandb_and_tensorboard_have_the_values_of_the_csv(swept):
     job = swept[0] / "limit-2048"
     records = list(wandb_records(job))

@@ -15,6 +15,7 @@ from masa.cli.config_store import conf_dir
 HF = ["engine=hf", "trainer.max_rollouts=2", "trainer.val_every=2"]
 
 
+@pytest.mark.slow
 def test_grpo_is_masa_at_zero(cache, tmp_path):
     zero = [
         "algorithm=masa_efficient",
@@ -32,6 +33,7 @@ def test_grpo_is_masa_at_zero(cache, tmp_path):
     assert float(pd.read_csv(tmp_path / "grpo" / "metrics.csv")["grad_norm"].iloc[-1]) > 0
 
 
+@pytest.mark.slow
 def test_separate_cloning_several_updates_and_kl(cache, tmp_path):
     runs.masa_train(
         tmp_path,
@@ -84,6 +86,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_starts(tmp_path):
         assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten(cache, tmp_path):
     (tmp_path / "metrics.csv").write_text("step\n1\n")
     command = [sys.executable, "-m", "masa.train", f"hydra.run.dir={tmp_path}"]
