@@ -55,14 +55,7 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
     if not finished and before["optimizer.schedule"] == "constant":
         free.add("trainer.max_rollouts")
     groups = (
-        "algorithm",
-        "optimizer",
-        "task",
-        "model",
-        "sampler",
-        "seed",
-        "trainer",
-        "benchmark",
+        *("algorithm", "optimizer", "task", "model", "sampler", "seed", "trainer", "benchmark"),
         "sft",
     )
     single = ("engine._target_", "engine.dtype", "allow_special_tokens")

@@ -205,9 +205,9 @@ def is_finished(cfg: DictConfig, directory: Path) -> bool:
 
 def last_accuracy(directory: Path) -> float:
     """Held-out accuracy of the last validation; NaN where there is none."""
-    path = directory / "metrics.csv"
     import pandas as pd
 
+    path = directory / "metrics.csv"
     metrics = pd.read_csv(path) if path.exists() else pd.DataFrame()
     accuracy = metrics["val/accuracy"].dropna() if "val/accuracy" in metrics else metrics
     return float(accuracy.iloc[-1]) if len(accuracy) else math.nan

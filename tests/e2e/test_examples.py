@@ -1,5 +1,7 @@
 """The files and commands of "write your own" do what their pages say."""
 
+import asyncio
+import importlib
 import math
 import re
 import shlex
@@ -215,3 +217,14 @@ def test_every_page_is_tested():
     assert {number for page, number in tested if page == "task"} == set(
         range(len(commands("task")))
     )
+
+
+def test_the_rewards_of_the_page_read_texts_and_messages(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "examples")
+    rewards = importlib.import_module("my_rewards")
+    texts = [r"so \boxed{12}", "none"]
+    messages = [[{"role": "assistant", "content": text}] for text in texts]
+    for completions in (texts, messages):
+        assert rewards.boxed(completions) == [1.0, 0.0]
+        digits = asyncio.run(rewards.digits(completions, answer=["13", "x"]))
+        assert digits == [0.5, None]

@@ -23,6 +23,7 @@ from masa.verifiers.math.structure import (
     Several,
     as_list,
     parse,
+    top_level,
 )
 from masa.verifiers.math.value_equality import ValueComparison
 
@@ -42,6 +43,7 @@ _NAME = re.compile(
 )
 """Names on the left of an equation: x, f(2), a_{10}, AB, an angle, words, a limit."""
 _OPERATION = re.compile(r"\\(?:lim|sum|prod|int|max|min|sup|inf|det|gcd)(?![a-zA-Z]).*")
+_SIGN = re.compile(r"[-+]")
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
 _LETTER_ALONE = re.compile(r"(?:(?:Option|Choice|Answer):?)?\(?([a-zA-Z])\)?")
 _CALL = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
@@ -442,18 +444,9 @@ def _has_conditions(node: Node) -> bool:
 def _is_name(node: Node) -> bool:
     text = re.sub(r"(?<=[a-zA-Z]) (?=[(_^'])", "", text_of(node).strip())
     if _OPERATION.fullmatch(text):
-        return not _is_sum(text) and not _is_constant(node)
+        integral = text.startswith(r"\int")  # of what may be a sum
+        return (integral or not top_level(text, _SIGN)) and not _is_constant(node)
     return bool(_NAME.fullmatch(text)) and not DENIED.search(text)
-
-
-def _is_sum(text: str) -> bool:
-    """Is there a plus or minus outside of all brackets? An integrand may be a sum."""
-    level = 0
-    for character in text:
-        level += (character in "([{") - (character in ")]}")
-        if level == 0 and character in "+-" and not text.startswith(r"\int"):
-            return True
-    return False
 
 
 def _name_key(node: Node) -> str:

@@ -117,7 +117,7 @@ _INTEGER = r"\s*(?:is|are|being)?\s*(?:an|any|all|some)?\s*integers?\s*"
 _DECLARED = r", \1\\in\\mathbb{Z}"
 _CONDITION = re.compile(r"[<>=]|\\(?:le|ge|neq|in)(?![a-zA-Z])")
 _MODULUS = (
-    r"\(?\s*\\text\{\(?\s*(?:mod|modulo)\.?\}?\s*(\d+|[a-zA-Z](?![a-zA-Z]))\s*\)?\s*\}?\s*\)?"
+    r"\(?\s*\\text\{\(?\s*(?:mod|modulo)(?![a-z])\.?\}?\s*(\d+|[a-zA-Z](?![a-zA-Z]))\s*\)?\s*\}?\s*\)?"
     r"|(?<![a-zA-Z\\])\(?\s*(?:mod|modulo)\s+(\d+)\s*\)?"
 )
 _FOR_ALL = (
@@ -163,7 +163,7 @@ _REWRITTEN = [
         (")", _FOR_ALL, r"\1"),
         ("\\text{", r"\\text\{(?:where|for|with)\}", ","),
         ("\\mathbb{R}", r"(\\mathbb\{R\})\s*-\s*(?=\\\{)", r"\1\\setminus "),
-        ("\\text{", rf"({_CURRENCY})\s*(?:per|an?|each|/)\s*(?:[a-z]+)?$", r"\1"),
+        ("\\text{", rf"({_CURRENCY})\s*(?:per|an?|each|/)\s*[a-z]{{3,}}$", r"\1"),
         ("\\frac{\\text", _UNIT_FRACTION, r"\1/\2"),
         (
             "^",
@@ -172,8 +172,8 @@ _REWRITTEN = [
         ),
         ("\\deg", r"(?<=\d)\s*\\deg(?![a-zA-Z])", r"^\\circ "),
         ("percent", r"(?<=\d)\s*percent(?![a-zA-Z])", "%"),
-        ("C", r"(?:\{\})?_\{?(\d+)\}?\s*C\s*_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
-        ("C", r"(?<![a-zA-Z\\])C_\{?(\d+)\}?\^\{?(\d+)\}?", r"\\binom{\1}{\2}"),
+        ("C", r"(?:\{\}|(?<![\w})\]]))_\{?(\d+)\}?\s*C\s*_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
+        ("C", r"(?<![a-zA-Z\\])C_\{?([4-9]|\d\d+)\}?\^\{?(\d+)\}?", r"\\binom{\1}{\2}"),
         ("_", r"(?<=\d)_(?=\d{3}(?!\d))", ""),
         (".", r"(?<=\d\.)\((\d{1,6})\)(?!\d)", r"\\overline{\1}"),
         ("integer", rf"\\text\{{(?:(?:where|for|with)\s+)?([a-zA-Z]){_INTEGER}\}}", _DECLARED),

@@ -38,8 +38,8 @@ _COUNTED = set(
 )
 """Words that repeat the question."""
 _NO_UNIT = re.compile(
-    r"\b(?:or|not|and|if|else|except|otherwise|plus|minus|less|more(?!\s+(?!than|or|of)\w+$)|greater|least|most|over|above"
-    r"|below|under|factorial|half|dozen|score|mod|modulo|base|root|negative|infinity|no|never|than"
+    r"\b(?:or|not|and|if|else|except|otherwise|plus|minus|less|more(?!\s+(?!than|or|of)\w+$)"
+    r"|greater|least|most|over|above|below|under|factorial|half|dozen|score|mod|modulo|base|root|negative|infinity|no|never|than"
     r"|wrong|incorrect|impossible|invalid|false|maybe|perhaps|possibly|probably|unsure|when|where"
     r"|divided|multiplied|but|only|cannot|undefined|to|with|remainder|hundreds?|thousands?|millions?"
     r"|billions?|trillions?|halves|halved|thirds|fourths|(?:fif|six|seven|eigh|nin|ten|hundred)ths"

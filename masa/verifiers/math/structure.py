@@ -111,7 +111,7 @@ def _split(text: str, separator: str, bracketed: bool = False) -> list[str]:
     Commas before three digits group digits where all commas do so, outside brackets; or where the
     separating commas have a space after them, as in `(1,000, 2)`.
     """
-    marks = _top_level(text, _SEPARATOR[separator]) if separator in text else []
+    marks = top_level(text, _SEPARATOR[separator]) if separator in text else []
     if separator == "," and marks:
         groups = [match.span() for match in _GROUPED.finditer(text)]
         others = [m for m in marks if not any(a < m.start() < b for a, b in groups)]
@@ -128,7 +128,7 @@ def as_list(text: str) -> "Several | None":
     return Several(tuple(Leaf(part) for part in text.split(",")), ",")
 
 
-def _top_level(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+def top_level(text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
     """Matches outside brackets and environments."""
     matches, level, position = [], 0, 0
     for match in pattern.finditer(text):
@@ -188,7 +188,7 @@ def parse(text: str) -> Node:
         if int(match["modulus"]) > 0:
             return Congruence(match["name"] or "", int(match["residue"]), int(match["modulus"]))
     for word, pattern in _CONJUNCTION.items() if r"\text{" in text else ():
-        if marks := _top_level(text, pattern):
+        if marks := top_level(text, pattern):
             items = [part.strip(" ,;") for part in _pieces(text, marks)]
             return _several(map(parse, filter(None, items)), word)
     for separator in (";", ","):
@@ -196,7 +196,7 @@ def parse(text: str) -> Node:
             return _several(map(parse, items), ",")
     if builder := _BUILDER.match(text):
         return parse(builder["condition"])
-    if relations := _top_level(text, _RELATION):
+    if relations := top_level(text, _RELATION):
         return _relation(text, relations)
     if _SIGNS.search(text):
         upper = _SIGNS.sub(lambda m: "+" if m[1] == "pm" else "-", text)
@@ -205,7 +205,7 @@ def parse(text: str) -> Node:
     if match := re.fullmatch(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])", text):  # ]1,2[
         opening, ending = "(" if match[1] == "]" else "[", ")" if match[3] == "[" else "]"
         return _bracketed(opening, match[2], ending)
-    if signs := _top_level(text, _CUP):
+    if signs := top_level(text, _CUP):
         operators = {sign[1] for sign in signs}
         if len(operators) == 1 or "setminus" not in operators:
             # \cap binds more tightly than \cup

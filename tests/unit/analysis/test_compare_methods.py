@@ -13,6 +13,7 @@ from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 
 from masa.analysis import load_sweep, report_texts, tables
 from masa.analysis.compare_methods import (
+    _KEPT,
     ablation,
     at_budget,
     baseline_index,
@@ -24,6 +25,7 @@ from masa.analysis.control import control_table, held_out_gate_table
 from masa.analysis.load import RunError, load_run
 from masa.analysis.method_figures import dynamics, epoch_ends, gate_figure, over_training
 from masa.analysis.page import to_html
+from masa.cli.resume import LAYOUT
 from masa.report import main
 from masa.statistics import t_mean
 
@@ -75,6 +77,7 @@ def test_what_a_run_prints_and_keeps_makes_no_method(tmp_path: Path) -> None:
             settings.setdefault("trainer", {})["show_every"] = shown
         config.write_text(yaml.safe_dump(settings))
     assert [method.seeds for method in load_sweep(tmp_path)] == [[0, 1, 2]]
+    assert {name.removeprefix("trainer.") for name in _KEPT} <= set(LAYOUT)
 
 
 def test_runs_are_grouped_by_settings(tmp_path: Path) -> None:

@@ -60,6 +60,13 @@ def test_a_mistake_is_refused_before_anything_slow(module, arguments, tmp_path):
     assert len(printed.splitlines()) == 1 and printed.startswith("masa-")
 
 
+def test_help_may_be_cut_off():
+    code = "import sys; from masa.train import main; sys.argv = ['masa-train', '--help']; main()"
+    command = f'"{sys.executable}" -c "{code}" | head -1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("masa-train: ") and done.stderr == ""
+
+
 def test_the_config_store_is_not_copied():
     assert conf_dir().is_dir()
     store = ConfigStore.instance()

@@ -216,7 +216,8 @@ NUMBERS = {
     "seed": 1, "algorithm.group_size": 4, "trainer.prompts_per_rollout": 18,
     "trainer.val_every": 5, "trainer.val_samples": 8, "trainer.val_meta_samples": 0,
     "trainer.precision": "bf16-mixed", "engine.dtype": "bfloat16", "engine._target_": "other",
-    "benchmark.amc23.n": 1, "optimizer.schedule": "cosine", "optimizer.beta2": 0.99,
+    "sampler.history": 3, "benchmark.amc23.n": 1, "optimizer.schedule": "cosine",
+    "optimizer.beta2": 0.99,
 }  # fmt: skip
 FREE = {
     "trainer.checkpoint_every": 10, "trainer.keep_best": 3, "trainer.accelerator": "cpu",
