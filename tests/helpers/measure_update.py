@@ -28,7 +28,7 @@ batch = MicroBatch(
     position_ids=torch.arange(tokens)[None] % 512,
     behaviour_logprobs=-one,
     advantages=one,
-    weights={"solution": one / tokens, "meta": 0 * one},
+    weights={"solution": one / tokens, "meta": 0 * one, "bc": 0 * one},
 )
 # the second has the optimizer's state, and gradients of its first micro-batch
 for micro_batches in (1, 2):
