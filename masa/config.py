@@ -55,8 +55,10 @@ def paper_rewards() -> dict[str, Any]:
 class MetaConfig:
     """The meta group: predict before solving."""
 
+    enabled: bool = True
+    """False: neither sampled nor trained, whatever the other settings are."""
     group_size: int = 8
-    """M, meta rollouts per prompt; 0 leaves the meta objective out, 1 needs coef=0."""
+    """M, meta rollouts per prompt; 1 needs coef=0."""
     first: int | None = None
     """While the gate is active, it decides by this many of the M predictions, and the others are
     sampled only for prompts that it lets through; in shadow mode it decides by them as well. null:
@@ -91,10 +93,14 @@ class MetaConfig:
     """They pause while the gate's measured precision is at least this; null: never."""
 
     def __post_init__(self) -> None:
-        require(self.group_size >= 0, f"meta.group_size is {self.group_size}, it must be >= 0")
         require(
-            self.group_size != 1 or self.coef == 0,
-            "meta.group_size is 1, a group of one has no advantage: use 0 or >= 2, or meta.coef=0",
+            self.group_size >= 1,
+            f"meta.group_size is {self.group_size}, it must be >= 1: algorithm.meta.enabled=false "
+            "leaves predictions out",
+        )
+        require(
+            self.group_size > 1 or self.coef == 0 or not self.enabled,
+            "meta.group_size is 1, a group of one has no advantage: use >= 2, or meta.coef=0",
         )
         require(
             self.first is None or 1 <= self.first <= self.group_size,
@@ -107,8 +113,8 @@ class MetaConfig:
             self.extra_updates >= 0, f"meta.extra_updates is {self.extra_updates}, it must be >= 0"
         )
         require(
-            self.extra_updates == 0 or (self.coef > 0 and self.group_size > 0),
-            "meta.extra_updates trains predictions, but meta.coef or meta.group_size is 0",
+            self.extra_updates == 0 or (self.coef > 0 and self.enabled),
+            "meta.extra_updates trains predictions, but meta.coef is 0 or meta.enabled is false",
         )
         require(
             self.extra_until is None or self.extra_until >= 1,
@@ -131,7 +137,7 @@ class MetaConfig:
         self.components = WeightedFunction.from_entries(key, self.rewards, ("prediction", "group"))
         require(
             sum(component.weight for component in self.components) > 0,
-            "algorithm.meta.rewards.*.weight are all 0: use meta.group_size=0 to leave the meta "
+            "algorithm.meta.rewards.*.weight are all 0: use meta.enabled=false to leave the meta "
             "objective out",
         )
         scored = [c.name for c in self.components if c.target == MIXED_REWARD]
@@ -140,6 +146,11 @@ class MetaConfig:
             f"{key}.{'/'.join(scored)} scores a field that predictions are not asked for: set "
             "algorithm.meta.predict_mixed=true",
         )
+
+    @property
+    def predictions(self) -> int:
+        """Predictions of a prompt: M, or 0."""
+        return self.group_size if self.enabled else 0
 
 
 @dataclass
@@ -406,8 +417,8 @@ class AlgorithmConfig(ObjectiveConfig):
         }
         for name, used in uses.items():
             require(
-                not used or self.meta.group_size > 0,
-                f"algorithm.{name} needs predictions, but meta.group_size is 0",
+                not used or self.meta.enabled,
+                f"algorithm.{name} needs predictions, but meta.enabled is false",
             )
         require(
             self.bc.mode == "off"
@@ -417,7 +428,7 @@ class AlgorithmConfig(ObjectiveConfig):
             "algorithm.meta.rewards.notion (weight=0 has it measured only), or set bc.target=best",
         )
         require(
-            self.meta.group_size == 0 or self.meta.min_length <= self.response_limit,
+            not self.meta.enabled or self.meta.min_length <= self.response_limit,
             f"meta.min_length {self.meta.min_length} is over response_limit {self.response_limit}",
         )
 

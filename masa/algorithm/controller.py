@@ -66,8 +66,8 @@ class Controller:
             ("cutoff", self.cutoff, config.cutoff.enabled),
         ):
             require(
-                not enabled or not plugin.needs_predictions or config.meta.group_size > 0,
-                f"algorithm.{name}.enabled needs predictions, but meta.group_size is 0",
+                not enabled or not plugin.needs_predictions or config.meta.enabled,
+                f"algorithm.{name}.enabled needs predictions, but meta.enabled is false",
             )
         require(
             not (config.gate.enabled and self.gate.needs_mixed) or config.meta.predict_mixed,

@@ -229,7 +229,7 @@ def meta_request(
 ) -> Request:
     """M predictions of one prompt, or some of them."""
     meta = context.config.meta
-    seeds = sampling_seeds(prompt, step, context.seed, "meta", meta.group_size)[which]
+    seeds = sampling_seeds(prompt, step, context.seed, "meta", meta.predictions)[which]
     prompt_ids = context.renderer.meta_prompt(prompt, tuple(context.controller.recent))
     return Request(prompt_ids, seeds, meta.response_limit, prompt_id=prompt.id)
 

@@ -99,12 +99,14 @@ def changes(overrides: str) -> str:
 OmegaConf.register_new_resolver("changes", changes, replace=True)
 
 
-store(None, "run", defaults(RunConfig) | {"task": defaults(TaskConfig, "settings")})
+_run = defaults(RunConfig) | {"task": defaults(TaskConfig, "settings")}
+# not in the presets, which come after the task's settings: what a preset says, no task overrides
+_run["algorithm"] = defaults(AlgorithmConfig, "gate", "cutoff")
+store(None, "run", _run)
 store(None, "fine_tuning", defaults(SftConfig) | {"task": defaults(TaskConfig, "settings")})
 store(None, "evaluation", defaults(EvaluationConfig))
 store(None, "prediction", defaults(PredictConfig))
 store(None, "solving", defaults(SolveConfig, "solve"))
-store("algorithm", "_base", defaults(AlgorithmConfig, "gate", "cutoff"))
 store("optimizer", "adamw", defaults(OptimizerConfig))
 store("trainer", "default", defaults(TrainerConfig))
 store("strategy", "single", defaults(StrategyConfig))

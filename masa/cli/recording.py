@@ -19,6 +19,7 @@ SAME: dict[str, Any] = {
     "allow_special_tokens": RunConfig.allow_special_tokens,
     "algorithm.group_size": AlgorithmConfig.group_size,
     "algorithm.temperature": AlgorithmConfig.temperature,
+    "algorithm.meta.enabled": MetaConfig.enabled,
     "algorithm.meta.group_size": MetaConfig.group_size,
     "trainer.prompts_per_rollout": TrainerConfig.prompts_per_rollout,
     "trainer.val_samples": TrainerConfig.val_samples,

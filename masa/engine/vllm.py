@@ -86,11 +86,7 @@ class VllmEngine:
             from vllm import LLM, SamplingParams
 
             if self.on_cpu:
-                import vllm._custom_ops as ops
-
-                # oneDNN packs the output head once: with tied embeddings it would sample from the
-                # old head after a weight sync, without an error
-                ops._supports_onednn = False
+                _never_pack_the_head()
             self._sampling_params = SamplingParams
             self.llm = LLM(
                 model=str(model_path),
@@ -236,6 +232,21 @@ def _never_compile() -> None:
     import torch._dynamo.config
 
     torch._dynamo.config.disable = True
+
+
+def _never_pack_the_head() -> None:
+    """Let the output head read its weights as they are.
+
+    vLLM packs weights for a CPU's matrix kernels when they are loaded; a weight sync packs those of
+    the layers anew, but a head tied to the embedding would go on with the old ones, without an
+    error.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+
+    def process_weights_after_loading(self: Any, layer: torch.nn.Module) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    UnquantizedEmbeddingMethod.process_weights_after_loading = process_weights_after_loading
 
 
 def _whole_prompts(max_model_len: int) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     compute = torch.bfloat16 if trainer.precision == "bf16-mixed" else dtype
     shapes = shapes_of(policy, compute)
     longest = algorithm.prompt_limit + max(
-        algorithm.response_limit, algorithm.meta.response_limit * bool(algorithm.meta.group_size)
+        algorithm.response_limit, algorithm.meta.response_limit * algorithm.meta.enabled
     )
     shards = strategy.shards
     always = {"weights": shapes.weights / shards}
@@ -227,7 +227,7 @@ def _tokens(config: RunConfig) -> dict[str, int]:
     algorithm, prompts = config.algorithm, config.trainer.prompts_per_rollout
     return {
         "solutions": prompts * algorithm.group_size * algorithm.response_limit,
-        "predictions": prompts * algorithm.meta.group_size * algorithm.meta.response_limit,
+        "predictions": prompts * algorithm.meta.predictions * algorithm.meta.response_limit,
     }
 
 

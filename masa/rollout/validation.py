@@ -164,7 +164,11 @@ def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> Alg
         algorithm,
         group_size=trainer.val_samples,
         meta=replace(
-            algorithm.meta, group_size=trainer.val_meta_samples, first=None, extra_updates=0
+            algorithm.meta,
+            enabled=trainer.val_meta_samples > 0,
+            group_size=max(1, trainer.val_meta_samples),
+            first=None,
+            extra_updates=0,
         ),
         bc=replace(algorithm.bc, mode="off"),
         gate=replace(algorithm.gate, enabled=False),

@@ -20,7 +20,7 @@ def test_grpo_is_masa_at_zero(cache, tmp_path):
     zero = [
         "algorithm=masa_efficient",
         "algorithm.name=grpo",
-        "algorithm.meta.group_size=0",
+        "algorithm.meta.enabled=false",
         "algorithm.bc.mode='off'",
         "algorithm.gate.enabled=false",
         "algorithm.cutoff.enabled=false",
@@ -61,7 +61,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_starts(tmp_path):
         "ckpt=": "ckpt is empty",
         "algorithm.group_size=1": "at least 2 rollouts",
         "algorithm.gate.sigma=-1": "gate.sigma is -1.0",
-        "algorithm.meta.group_size=0": "needs predictions",
+        "algorithm.meta.enabled=false": "needs predictions",
         "algorithm.control.start_step=60": "control would never start",
         "algorithm=nonsense": "offers: cispo",
         "trainer.max_rollouts=abc": "could not be converted",

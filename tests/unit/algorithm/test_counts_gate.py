@@ -19,7 +19,7 @@ def at(level, correct, **fields):
 def controller(audit=0.1, **settings):
     node = {"enabled": True, "_target_": "masa.algorithm.gates.CountsGate", **settings}
     config = algorithm(
-        group_size=8, response_limit=200, gate=node, meta={"group_size": 0},
+        group_size=8, response_limit=200, gate=node, meta={"enabled": False},
         control={"audit_fraction": audit},
     )  # fmt: skip
     return Controller(config, seed=0)
@@ -61,7 +61,7 @@ def test_several_keys_and_columns():
 def test_the_columns_it_goes_by_reach_the_groups():
     """On the rank that holds the prompt and, as they travel with the group, on all others."""
     node = {"_target_": "masa.algorithm.gates.CountsGate", "key": ["family"], "enabled": True}
-    config = algorithm(gate=node, meta={"group_size": 0})
+    config = algorithm(gate=node, meta={"enabled": False})
     rows = [
         replace(p, columns={"family": i % 2, "solution": "long"}) for i, p in enumerate(prompts(24))
     ]

@@ -97,7 +97,7 @@ def test_state_round_trip(build):
 def test_history_needs_no_predictions_and_the_others_do():
     def built(name):
         node = {"enabled": True, "_target_": f"masa.algorithm.gates.{name}"}
-        return Controller(algorithm(meta={"group_size": 0}, gate=node), seed=0)
+        return Controller(algorithm(meta={"enabled": False}, gate=node), seed=0)
 
     assert isinstance(built("HistoryGate").gate, HistoryGate)
     with pytest.raises(ConfigError, match="gate.enabled needs predictions"):

@@ -45,7 +45,7 @@ def on(batch, values, rows):
 @pytest.mark.parametrize("budget", [1, 1000])
 @pytest.mark.parametrize("name", CASES)
 def test_against_trl(name, budget):
-    config = algorithm(response_limit=LIMIT, meta={"group_size": 0}, **BASE | CASES[name])
+    config = algorithm(response_limit=LIMIT, meta={"enabled": False}, **BASE | CASES[name])
     data = numbers()
     samples = [
         with_loss_weights(

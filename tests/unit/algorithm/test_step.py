@@ -347,7 +347,7 @@ def test_a_step_can_be_repeated():
 
 
 def test_grpo_never_asks_for_predictions():
-    world, groups = roll_out(algorithm(meta={"group_size": 0}))
+    world, groups = roll_out(algorithm(meta={"enabled": False}))
     assert world.requested("meta") == []
     assert len(world.requested("solve")) == 6 and len(world.engine.calls) == 1
     for group in groups:
@@ -358,7 +358,7 @@ def test_grpo_never_asks_for_predictions():
 @pytest.mark.parametrize("mean", ["separate", "joint"])
 @pytest.mark.parametrize("kl_beta", [0.0, 0.1])
 def test_masa_without_weight_trains_as_grpo(mean, kl_beta):
-    grpo = algorithm(meta={"group_size": 0}, token_mean=mean, kl_beta=kl_beta)
+    grpo = algorithm(meta={"enabled": False}, token_mean=mean, kl_beta=kl_beta)
     masa = replace(grpo, meta=replace(grpo.meta, group_size=4, coef=0.0))
     updates = []
     for config in (grpo, masa):

@@ -33,6 +33,7 @@ from masa.algorithm.gates import (
 from masa.algorithm.value_gate import ValueGate
 from masa.cli import app, config_store
 from masa.cli.config_store import conf_dir
+from masa.cli.resume import flatten
 from masa.config import (
     RENAMED,
     RENAMED_OPTIONS,
@@ -90,7 +91,7 @@ def preset(name):
 # --- values that cannot be
 
 IMPOSSIBLE = [
-    (MetaConfig, "group_size", [-1, 1]),
+    (MetaConfig, "group_size", [-1, 0, 1]),
     (MetaConfig, "first", [0, -1, 9]),
     (MetaConfig, "coef", [-0.1, NAN]),
     (MetaConfig, "rewards", [{}, {"a": 1}]),
@@ -194,7 +195,7 @@ def weighted(*weights):
 
 
 EDGES = [
-    (MetaConfig, {"group_size": 0}),
+    (MetaConfig, {"group_size": 1, "coef": 0}),
     (MetaConfig, {"group_size": 2, "coef": 0, "rewards": weighted(0, 0, 1)}),
     (BCConfig, {"mode": "separate", "coef": 0, "pool_size": 1}),
     (GateConfig, {"min_precision": 1}),
@@ -221,16 +222,16 @@ def test_an_extreme_but_possible_value_is_taken(schema, values):
     ],
 )
 def test_control_without_predictions_is_refused(values, word):
-    refused(lambda: AlgorithmConfig(meta=MetaConfig(group_size=0), **values), word, "predictions")
+    refused(lambda: AlgorithmConfig(meta=MetaConfig(enabled=False), **values), word, "predictions")
     AlgorithmConfig(meta=MetaConfig(group_size=2), **values)
 
 
 def test_settings_that_contradict_each_other_are_refused():
     none = weighted(0, 0, 0)
-    refused(lambda: MetaConfig(rewards=none), "meta.group_size=0")
-    refused(lambda: MetaConfig(group_size=0, rewards=none), "weight")  # validation may predict
+    refused(lambda: MetaConfig(rewards=none), "meta.enabled=false")
+    refused(lambda: MetaConfig(enabled=False, rewards=none), "weight")  # validation may predict
     refused(lambda: AlgorithmConfig(response_limit=100), "min_length", "response_limit")
-    for nothing in ({"group_size": 0}, {"coef": 0}):
+    for nothing in ({"enabled": False}, {"coef": 0}):
         refused(lambda nothing=nothing: MetaConfig(extra_updates=1, **nothing), "extra_updates")
     without = {name: entry for name, entry in paper_rewards().items() if name != "notion"}
     meta = MetaConfig(rewards=without)
@@ -296,7 +297,7 @@ def test_a_run_that_contradicts_itself_is_refused():
     run_config(algorithm=often)
     refused(lambda: run_config(algorithm=often, strategy=two), "updates_per_rollout")
 
-    grpo = AlgorithmConfig(response_limit=100, meta=MetaConfig(group_size=0))
+    grpo = AlgorithmConfig(response_limit=100, meta=MetaConfig(enabled=False))
     refused(lambda: run_config(algorithm=grpo), "min_length", "val_meta_samples")
     run_config(algorithm=grpo, trainer=TrainerConfig(val_meta_samples=0))
 
@@ -322,7 +323,7 @@ def test_what_is_accepted_can_be_validated(name, changes):
     measured = validation_config(preset(name).algorithm, trainer)
     assert not measured.steers and measured.bc.mode == "off"
     assert measured.group_size == trainer.val_samples
-    assert measured.meta.group_size == trainer.val_meta_samples
+    assert measured.meta.predictions == trainer.val_meta_samples
 
 
 # --- load
@@ -531,7 +532,7 @@ def test_presets_hold_the_papers_numbers(name):
     assert a.meta.predict_mixed == bool(mixed)
     assert a.meta.min_length == 128
     papers = {"masa_v1": 16, "masa_calibrated": 2, "metis": 2, "greso": 0, "grpo_counts": 0}
-    assert a.meta.group_size == papers.get(name, 8 if "masa" in name else 0)
+    assert a.meta.predictions == papers.get(name, 8 if "masa" in name else 0)
     assert a.bc.min_notion_score == 0.2
     assert a.control.start_step == (0 if name in ("greso", "grpo_counts", "metis") else 80)
     controller = Controller(a, seed=0)
@@ -551,7 +552,7 @@ def test_presets_hold_the_papers_numbers(name):
 
 def test_presets_switch_on_what_they_say():
     switches = {
-        name: (a.meta.group_size > 0, a.bc.mode, a.gate.enabled, a.cutoff.enabled, a.control.hint)
+        name: (a.meta.enabled, a.bc.mode, a.gate.enabled, a.cutoff.enabled, a.control.hint)
         for name in ALGORITHMS
         for a in [preset(name).algorithm]
     }
@@ -587,6 +588,28 @@ def test_presets_switch_on_what_they_say():
     v1, efficient = preset("masa_v1").algorithm, preset("masa_efficient").algorithm
     assert (v1.gate.min_precision, v1.cutoff.max_lost) == (0, 1)  # starts at k without proof
     assert efficient.gate.min_precision > 0 and efficient.cutoff.max_lost < 1
+
+
+def settings_of(name):
+    """What a preset says, with what it builds on."""
+    node = read(f"algorithm/{name}.yaml")
+    on = [entry for entry in node.pop("defaults", []) if isinstance(entry, str)]
+    settings = [settings_of(entry) for entry in on if entry != "_self_"]
+    return {k: v for part in [*settings, flatten(OmegaConf.create(node))] for k, v in part.items()}
+
+
+@pytest.mark.parametrize("task", names("task/settings"))
+def test_what_comes_with_a_task_overrides_no_preset(task):
+    for name in ALGORITHMS:
+        algorithm = flatten(compose(f"task={task}", f"algorithm={name}").algorithm)
+        settings = settings_of(name)
+        assert settings and {key: algorithm[key] for key in settings} == settings, name
+
+
+@pytest.mark.parametrize("experiment", [n for n in names("experiment") if "calibrated" not in n])
+def test_grpo_predicts_in_no_experiment(experiment):
+    algorithm = load(compose(f"experiment={experiment}", "algorithm=grpo")).algorithm
+    assert algorithm.meta.predictions == 0 and not algorithm.steers
 
 
 def test_training_has_the_setting_that_a_missing_sandbox_asks_for():

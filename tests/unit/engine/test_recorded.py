@@ -163,7 +163,7 @@ def test_a_rollout_without_tokens_is_none(run):
 def test_a_prompt_without_any_completion_is_recorded_as_well(tmp_path):
     """A gate by history skips before predictions are made."""
     (tmp_path / "config.yaml").write_text(f"seed: {SEED}\n")
-    config = {"meta": {"group_size": 0}}
+    config = {"meta": {"enabled": False}}
     groups = sampled(1, **config)
     gone = replace(groups[0], solutions=(), correct=(), solution_rewards=(), solution_advantages=())
     record(tmp_path, [gone, *groups[1:]], "train-1", 1)

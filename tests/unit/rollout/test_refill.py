@@ -130,7 +130,7 @@ def test_a_pool_that_is_used_up_ends_the_rollout():
 
 def test_a_gate_that_needs_no_predictions():
     gate = {"enabled": True, "_target_": "masa.algorithm.gates.HistoryGate", "revisit": 0.0}
-    made = world(gate=gate, meta={"group_size": 0})
+    made = world(gate=gate, meta={"enabled": False})
     made.controller.gate.streaks = {p.id: 1 for p in prompts(200) if share(p.problem) < 0.6}
     groups = roll_out(made, draws())
     assert sum(bool(g.solutions) for g in groups) == PLACES < len(groups)
