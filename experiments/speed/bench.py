@@ -1,12 +1,13 @@
 """Shared parts of the measurements: models of a size, and runs in separate processes.
 
-No random model may end a completion: all systems then generate the same number of tokens with their
-own settings. `write_model` makes weights that never end one.
+The lengths of completions are drawn by the weights of a model alone (`write_model`), so that all
+systems draw them from the same distribution with their own settings.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import os
 import platform
 import resource
@@ -39,6 +40,10 @@ SHAPES = {
 }
 """Shapes of Qwen3 by the approximate number of parameters."""
 GIB = 2**30
+WORDS = 4
+"""Tokens of a phase."""
+SIGNAL = 100.0
+"""Of a phase's channel: what layers write to the others is small beside it."""
 TIMEOUT = 1800
 """Seconds after which a process is stopped: several times the time of the longest one."""
 ENVIRONMENT = {
@@ -99,14 +104,82 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / GIB
 
 
-def write_model(size: str, folder: Path, context: int) -> int:
+class Phases:
+    """Lengths as a chain of phases: in phase k a token ends the completion, or is the last of the
+    phase, with constant probabilities. The last phase has no end but that of the completion.
+
+    Args:
+        ends: chance that a token of phase k ends the completion.
+        leaves: chance that it is the last of its phase instead.
+    """
+
+    def __init__(self, ends: Sequence[float], leaves: Sequence[float]) -> None:
+        self.ends, self.leaves = tuple(ends), tuple(leaves)
+
+    @classmethod
+    def fixed(cls) -> Phases:
+        """No completion ends before its limit."""
+        return cls([0.0], [0.0])
+
+    @classmethod
+    def geometric(cls, mean: float) -> Phases:
+        """Any token may be the last with the same probability."""
+        return cls([1 / mean], [0.0])
+
+    @classmethod
+    def log_normal(cls, mean: float, sigma: float = 1.0, growth: float = 1.3) -> Phases:
+        """Phases as long as bins of a log-normal distribution, each with its bin's hazard.
+
+        Args:
+            mean: of the distribution (tokens).
+            sigma: standard deviation of the logarithm.
+            growth: width of a bin over that of the one before.
+        """
+        location = math.log(mean) - sigma**2 / 2
+
+        def survival(tokens: float) -> float:
+            return 0.5 * math.erfc((math.log(tokens) - location) / (sigma * math.sqrt(2)))
+
+        ends, leaves, begin, last = [], [], 0.5, math.exp(location + 3 * sigma)
+        while begin < last:
+            width = max(1, round(begin * (growth - 1)))
+            inside = sum(survival(begin + i) for i in range(width))
+            ends.append((survival(begin) - survival(begin + width)) / inside)
+            leaves.append((1 - ends[-1]) / width)
+            begin += width
+        leaves[-1] = 0.0
+        return cls(ends, leaves)
+
+    def chances(self, limit: int) -> list[float]:
+        """Probabilities of 1 to `limit` tokens; longer completions are cut there."""
+        here, chances = [1.0] + [0.0] * (len(self.ends) - 1), []
+        for _ in range(limit):
+            chances.append(sum(p * end for p, end in zip(here, self.ends, strict=True)))
+            left = [p * leave for p, leave in zip(here, self.leaves, strict=True)]
+            here = [
+                p * (1 - end) - gone + came
+                for p, end, gone, came in zip(here, self.ends, left, [0.0, *left[:-1]], strict=True)
+            ]
+        chances[-1] += sum(here)
+        return chances
+
+    def mean(self, limit: int) -> float:
+        """Mean number of tokens with this limit."""
+        return sum(n * chance for n, chance in enumerate(self.chances(limit), 1))
+
+
+def write_model(size: str, folder: Path, context: int, phases: Phases | None = None) -> int:
     """Random Qwen3 of `size` with the built-in task's tokenizer; returns its number of parameters.
 
-    Its first channel is the same positive number for every token, no layer writes to it, and
-    end-of-sequence weighs it with a large negative one.
+    Completions consist of tokens that say which phase they belong to. The first channels of the
+    hidden states are one for each phase; no layer writes to them, and the output head reads nothing
+    else. Without `phases` no completion ends.
     """
     transformers_logging.disable_progress_bar()
+    phases = phases or Phases.fixed()
+    count = len(phases.ends)
     tokenizer = ArithmeticTask(ArithmeticConfig("uniform")).tokenizer()
+    tokenizer.add_tokens([f"<{k}.{i}>" for k in range(count) for i in range(WORDS)])
     shape = SHAPES[size]
     heads = shape["hidden_size"] // shape["head_dim"]
     config = AutoConfig.for_model(
@@ -116,7 +189,7 @@ def write_model(size: str, folder: Path, context: int) -> int:
         num_key_value_heads=heads // 2,
         intermediate_size=2 * shape["hidden_size"],
         max_position_embeddings=context,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         vocab_size=len(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -125,13 +198,25 @@ def write_model(size: str, folder: Path, context: int) -> int:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
-        table = model.get_input_embeddings().weight  # [V, H], the output head as well
-        table[:, 0] = 1.0
-        table[tokenizer.eos_token_id] = 0.0
-        table[tokenizer.eos_token_id, 0] = -1000.0
+        table = model.get_input_embeddings().weight  # [V, H]
+        table[:, :count] = 0.0
+        table[:, 0] = SIGNAL  # what a prompt ends with
+        for k in range(count):
+            words = _words(tokenizer, k)
+            table[words, 0], table[words, k] = 0.0, SIGNAL
         for layer in model.model.layers:
-            layer.self_attn.o_proj.weight[0] = 0.0
-            layer.mlp.down_proj.weight[0] = 0.0
+            layer.self_attn.o_proj.weight[:count] = 0.0
+            layer.mlp.down_proj.weight[:count] = 0.0
+        head = model.get_output_embeddings().weight  # [V, H]
+        head.zero_()
+        head[:, :count] = -1000.0
+        # all that is left of a hidden state after the last norm is about sqrt(H) in one channel
+        scale = math.sqrt(shape["hidden_size"])
+        for k, (end, leave) in enumerate(zip(phases.ends, phases.leaves, strict=True)):
+            head[tokenizer.eos_token_id, k] = _logit(end) / scale
+            for to, chance in ((k, 1 - end - leave), (k + 1, leave)):
+                if to < count:
+                    head[_words(tokenizer, to), k] = _logit(chance / WORDS) / scale
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True
     )
@@ -140,7 +225,15 @@ def write_model(size: str, folder: Path, context: int) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def fixed_length_run(
+def _words(tokenizer: Any, phase: int) -> list[int]:
+    return tokenizer.convert_tokens_to_ids([f"<{phase}.{i}>" for i in range(WORDS)])
+
+
+def _logit(chance: float) -> float:
+    return math.log(chance) if chance > 0 else -1000.0
+
+
+def short_run(
     model: Path,
     out: Path,
     engine: str,
@@ -171,7 +264,7 @@ def clocked(out: Path) -> list[str]:
 
 
 def prompt_texts(count: int) -> list[str]:
-    """The prompts of `fixed_length_run`, as rendered for the model."""
+    """The prompts of `short_run`, as rendered for the model."""
     task = HalfCorrect(ArithmeticConfig("uniform", train_size=count, levels=min(count, 6)))
     return [task.templates.solution_text(prompt.problem) for prompt in task.train]
 

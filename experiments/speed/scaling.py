@@ -55,7 +55,7 @@ def measure(
     out = folder / "-".join(str(value) for value in setting.values())
     model = models / f"model-{setting['size']}"
     work = (setting["prompts"], setting["group"], setting["response"])
-    command = bench.fixed_length_run(model, out, args.engine, *work, args.steps + 1)
+    command = bench.short_run(model, out, args.engine, *work, args.steps + 1)
     memory = bench.run(command, out / "output.txt", args.threads)
     rows = bench.rows_of(out)
     for row in rows:

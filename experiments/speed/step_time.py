@@ -208,7 +208,7 @@ def engine_ratio(
     work = (args.prompts, args.group, args.response, args.steps + 1)
 
     def framework() -> list[dict[str, float]]:
-        command = bench.fixed_length_run(model, out / "framework", "vllm", *work)
+        command = bench.short_run(model, out / "framework", "vllm", *work)
         bench.run(command, out / "framework" / "output.txt", args.threads)
         return checked(bench.rows_of(out / "framework"), args.threads)
 

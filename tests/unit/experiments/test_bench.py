@@ -1,8 +1,10 @@
-"""The arithmetic of experiments/speed, and that its models never end a completion."""
+"""The arithmetic of experiments/speed, and how long its models' completions are."""
 
 import argparse
 import ast
+import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -77,12 +79,16 @@ def test_ratios_are_taken_within_a_repetition():
 def test_ours_is_compared_with_the_best_of_trl():
     def run(*walls):
         parts = dict.fromkeys(("generate", "train", "rest"), 0.1)
-        return [{"steps": [{"wall": w, **parts} for w in walls], "memory": 1.0, "threads": 2}]
+        steps = [{"wall": w, "generated": 500, **parts} for w in walls]
+        return [{"steps": steps, "memory": 1.0, "threads": 2}]
 
     runs_of = {"ours, vLLM": run(1, 1), "TRL, HF": run(4, 4), "TRL, vLLM": run(2, 2)}
     result = compare_trl.summary(runs_of)
     assert result["best of TRL"] == "TRL, vLLM"
     assert result["ratios"]["ours, vLLM"]["median"] == 0.5
+    assert result["ratios"][compare_trl.BETTER] == result["ratios"]["ours, vLLM"]
+    # per 1,000 generated tokens
+    assert result["systems"]["TRL, vLLM"]["wall"]["median"] == 4
 
 
 def test_the_parts_of_a_step_sum_to_its_time():
@@ -113,7 +119,8 @@ def test_trl_runs_with_its_fastest_number_of_threads(monkeypatch, tmp_path):
 
     def run_trl(work, vllm, python, out):
         runs_of_trl.append((vllm, work.threads, work.steps))
-        return {"steps": [{"wall": work.threads if vllm else 1 / work.threads}]}
+        wall = work.threads if vllm else 1 / work.threads
+        return {"steps": [{"wall": wall, "generated": 1000}]}
 
     monkeypatch.setattr(compare_trl, "run_trl", run_trl)
     seconds = compare_trl.calibrate(work(folder=tmp_path), compare_trl.SYSTEMS, Path("python"))
@@ -130,12 +137,10 @@ def test_a_run_with_another_number_of_threads_fails():
 def test_every_size_is_given_the_same_number_of_sequences():
     args = argparse.Namespace(prompts=8, group=8, steps=None, threads=2, repetitions=None)
     works = [
-        (
-            compare_trl.work_of(args, size, response, Path("x")),
-            compare_trl.repetitions_of(args, size, response),
-        )
+        (work, compare_trl.repetitions_of(args, work))
         for size in ("1M", "10M", "50M")
         for response in (64, 192)
+        for work in [compare_trl.work_of(args, size, "fixed", response, Path("x"))]
     ]
     assert {work.generated // work.response for work, _ in works} == {64}
     assert [(work.steps - 1, repetitions) for work, repetitions in works] == [
@@ -259,9 +264,20 @@ def test_the_ratios_of_all_pieces_are_one_table():
             "best of TRL": "TRL, HF",
         }  # fmt: skip
 
-    *_, small, large = compare_trl.trend([piece(1e6, 64, 0.4), piece(5e7, 192, 0.75)])
-    assert small.startswith("| 1.0 M | 64 | 0.400 (0.400 to 0.400): met | not measured |")
-    assert "0.750 (0.750 to 0.750): missed" in large
+    *_, small, large = compare_trl.trend([piece(1e6, 64, 0.9), piece(5e7, 192, 1.2)])
+    assert small.startswith("| 1.0 M | 64 tokens per response | 0.900 (0.900 to 0.900); 1 or below")
+    assert "reached: met | not measured |" in small
+    assert "1.20 (1.20 to 1.20); 1 or below reached: missed" in large
+
+
+def test_goals_of_drawn_lengths():
+    def verdict(name, ratio):
+        data = {"lengths": "geometric", "ratios": {name: record.spread([ratio])}}
+        return compare_trl.verdict(data, name)
+
+    assert verdict("ours, vLLM", 0.5) == "at most 0.55: met"
+    assert verdict(compare_trl.BETTER, 0.5) == "at most 0.45: missed"
+    assert verdict("ours, HF", 0.5) == "–"
 
 
 def test_the_share_of_other_processes_is_without_this_one(tmp_path, monkeypatch):
@@ -351,5 +367,56 @@ def test_no_completion_ends_early(tmp_path):
     with torch.no_grad():
         probability = torch.softmax(model(input_ids=ids).logits, -1)
     assert float(probability[..., tokenizer.eos_token_id].max()) == 0
-    others = probability[..., : tokenizer.eos_token_id]
-    assert statistics.median(others.flatten().tolist()) > 1e-4
+    # of the tokens of the only phase any may come next
+    assert float(probability.max()) == pytest.approx(1 / bench.WORDS, rel=1e-3)
+
+
+def test_drawn_lengths_are_those_of_their_distribution():
+    geometric = bench.Phases.geometric(20)
+    assert geometric.chances(1000)[:3] == pytest.approx([0.05, 0.05 * 0.95, 0.05 * 0.95**2])
+    assert geometric.mean(1000) == pytest.approx(20)
+    # longer ones are cut at the limit
+    assert sum(geometric.chances(3)) == pytest.approx(1)
+    assert geometric.mean(2) == pytest.approx(0.05 + 2 * 0.95)
+    fixed = bench.Phases.fixed()
+    assert (fixed.mean(64), fixed.chances(64)[-1]) == (64, 1)
+    for mean, sigma in ((110, 1.0), (60, 0.7)):
+        chances = bench.Phases.log_normal(mean, sigma).chances(4000)
+        normal = statistics.NormalDist(math.log(mean) - sigma**2 / 2, sigma)
+        below = list(itertools.accumulate(chances))
+        worst = max(abs(p - normal.cdf(math.log(n + 0.5))) for n, p in enumerate(below, 1))
+        assert worst < 0.02
+
+
+def test_a_model_draws_lengths_by_its_phases(tmp_path):
+    phases = bench.Phases.log_normal(30)
+    bench.write_model("0.3M", tmp_path, 64, phases)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+
+    def next_token(*ids):
+        with torch.no_grad():
+            return torch.softmax(model(input_ids=torch.tensor([ids])).logits[0, -1], -1)
+
+    for k, (end, leave) in enumerate(zip(phases.ends, phases.leaves, strict=True)):
+        chances = next_token(10, 11, bench._words(tokenizer, max(k - 1, 0))[1],
+                             bench._words(tokenizer, k)[2])  # fmt: skip
+        assert float(chances[tokenizer.eos_token_id]) == pytest.approx(end, rel=1e-2, abs=1e-6)
+        stay = float(chances[bench._words(tokenizer, k)].sum())
+        assert stay == pytest.approx(1 - end - leave, abs=1e-3)
+        if leave:
+            onward = float(chances[bench._words(tokenizer, k + 1)].sum())
+            assert onward == pytest.approx(leave, abs=1e-3)
+    first = next_token(10, 11, 12)
+    assert float(first[tokenizer.eos_token_id]) == pytest.approx(phases.ends[0], rel=1e-2, abs=1e-6)
+
+
+def test_lengths_of_another_distribution_are_refused():
+    work_ = work(lengths="geometric", response=384, prompts=16, group=8)
+
+    def runs_of(mean):
+        return {"a": [{"steps": [{"generated": 128 * mean, "tokens": 5}] * 3}]}
+
+    assert compare_trl.require_equal_tokens(work_, runs_of(100)) == 5
+    with pytest.raises(record.Failed, match="geometric lengths"):
+        compare_trl.require_equal_tokens(work_, runs_of(60))
