@@ -244,9 +244,11 @@ def _never_pack_the_head() -> None:
     from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
     def process_weights_after_loading(self: Any, layer: torch.nn.Module) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
+        layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
 
-    UnquantizedEmbeddingMethod.process_weights_after_loading = process_weights_after_loading
+    UnquantizedEmbeddingMethod.process_weights_after_loading = (  # type: ignore[method-assign]
+        process_weights_after_loading
+    )
 
 
 def _whole_prompts(max_model_len: int) -> dict[str, Any]:
