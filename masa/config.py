@@ -415,6 +415,10 @@ class AlgorithmConfig(ObjectiveConfig):
             "control.hint": self.control.hint,
             "bc.mode": self.bc.mode != "off",
         }
+        require(
+            self.gate.enabled or not self.selection.refill,
+            "algorithm.selection.refill replaces skipped prompts, but gate.enabled is false",
+        )
         for name, used in uses.items():
             require(
                 not used or self.meta.enabled,

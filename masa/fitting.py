@@ -106,7 +106,9 @@ def checkpoint_to_resume(cfg: DictConfig, config: FitConfig, out: Path) -> Path 
         require_strategy(ckpt, config.strategy.name)
         if isinstance(config, RunConfig):
             require_rollouts_left(ckpt, config.trainer.max_rollouts)
-        check_resume_config(cfg, out / "config.yaml")
+        # a checkpoint of another run brings its optimizer, whatever the settings say
+        for run in {out, ckpt.parent.parent}:
+            check_resume_config(cfg, run / "config.yaml")
     return ckpt
 
 

@@ -576,7 +576,9 @@ def pretrained(
     ]
     settings = [*few, "algorithm.response_limit=16", "algorithm.meta.response_limit=16"]
     settings = settings if quick else ["trainer.prompts_per_rollout=64"]
-    base = ("experiment=smollm2_calibrated", f"model.name={model.resolve()}", "~engine.threads")
+    # eager attention and the number of threads are for a CPU
+    of_gpu = ("model.attn_implementation=null", "~engine.threads")
+    base = ("experiment=smollm2_calibrated", f"model.name={model.resolve()}", *of_gpu)
     tolerance = {"mean": None if quick else 0.05}
     trained(figures, 1 if quick else 30, limit, tolerance, *base, *settings)
 

@@ -1,9 +1,10 @@
-"""Growth of seconds and memory per step with prompts, G, response length and model size.
+"""Growth of seconds and memory per step with prompts, G, response length, model size and ranks.
 
-One axis at a time from one middle point, each a separate piece; GRPO with engine=vllm at fixed
-response lengths. The points run one after the other, in reverse order every second time. The
-exponent b of y = a * x ** b is fitted to all points, and to the two largest, where constant parts
-count least. Memory, most of which is constant, is fitted by its growth from the smallest point.
+One axis at a time from one middle point, each a separate piece; GRPO with engine=vllm on geometric
+lengths, whose mean is a constant share of the limit. Seconds are those of the expected number of
+tokens. The points run one after the other, in reverse order every second time. The exponent b of
+y = a * x ** b is fitted to all points, and to the two largest, where constant parts count least.
+Memory, most of which is constant, is fitted by its growth from the smallest point.
 """
 
 from __future__ import annotations
@@ -19,22 +20,28 @@ from typing import Any
 import bench
 import record
 
-BASE: dict[str, Any] = {"prompts": 8, "group": 8, "response": 64, "size": "1M"}
+BASE: dict[str, Any] = {"prompts": 8, "group": 8, "response": 128, "size": "1M", "ranks": 1}
 AXES: dict[str, list[Any]] = {
-    "prompts": [2, 8, 32],
-    "group": [2, 8, 32],
-    "response": [32, 64, 128, 256, 512],
+    "prompts": [2, 8, 32, 128],
+    "group": [2, 8, 32, 64],
+    "response": [64, 128, 256, 512, 1024, 2048],
     "size": ["0.3M", "1M", "3M", "10M"],
+    "ranks": [1, 2],
 }
+SHARE = 0.3
+"""Mean of the lengths over their limit, before they are cut at it."""
 QUICK: dict[str, list[Any]] = {"prompts": [2, 4]}
 NAMES = {
-    "prompts": "prompts", "group": "G", "response": "tokens per response", "size": "parameters",
+    "prompts": "prompts", "group": "G", "response": "tokens per response at most",
+    "size": "parameters", "ranks": "ranks",
 }  # fmt: skip
 PARTS = {
     "wall": "step", "timing_s/generate": "generate", "timing_s/forward_backward": "train",
     "rest": "rest",
 }  # fmt: skip
 MEMORY = "memory"
+PROMPT = 64
+"""At most so many tokens of a prompt."""
 LINEAR = 1.1
 """Exponents above this one are reported: they differ from 1 by more than the spread."""
 NOTABLE = 0.05
@@ -53,16 +60,31 @@ def measure(
 ) -> dict[str, float]:
     """Median seconds of a step and its parts, and peak memory (GiB), of one run."""
     out = folder / "-".join(str(value) for value in setting.values())
-    model = models / f"model-{setting['size']}"
-    work = (setting["prompts"], setting["group"], setting["response"])
-    command = bench.short_run(model, out, args.engine, *work, args.steps + 1)
-    memory = bench.run(command, out / "output.txt", args.threads)
+    limit, ranks = setting["response"], setting["ranks"]
+    lengths = bench.Phases.geometric(SHARE * limit)
+    model = models / f"model-{setting['size']}-{limit}"
+    if not model.exists():
+        bench.write_model(setting["size"], model, limit + PROMPT, lengths)
+    several = ["strategy=ddp", f"strategy.devices={ranks}", "trainer.accelerator=cpu"]
+    work = (setting["prompts"], setting["group"], limit)
+    command = bench.short_run(
+        model, out, args.engine, *work, args.steps + 1, several if ranks > 1 else []
+    )
+    threads = max(1, args.threads // ranks)
+    memory = bench.run(command, out / "output.txt", threads)
     rows = bench.rows_of(out)
+    expected = setting["prompts"] * setting["group"] * lengths.mean(limit)
     for row in rows:
-        bench.require_threads("the run", args.threads, row["threads"])
+        bench.require_threads("the run", threads, row["threads"])
         row["rest"] = row["wall"] - row["timing_s/generate"] - row["timing_s/forward_backward"]
-    medians = {part: statistics.median(row[part] for row in rows) for part in PARTS}
-    return medians | {MEMORY: memory, "trained": rows[0]["step/cost/tokens_trained"]}
+    medians = {
+        part: statistics.median(
+            row[part] * expected / row["step/cost/tokens_total"] for row in rows
+        )
+        for part in PARTS
+    }
+    trained = statistics.fmean(row["step/cost/tokens_trained"] for row in rows)
+    return medians | {MEMORY: memory, "trained": trained}
 
 
 def combined(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -142,9 +164,8 @@ def main() -> None:
         folder = Path(scratch)
         for axis, values in axes.items():
             with pieces.piece(axis, [list(AXES).index(axis)], axes=axis) as report:
-                for size in values if axis == "size" else [BASE["size"]]:
-                    if size not in parameters:
-                        parameters[size] = bench.write_model(size, folder / f"model-{size}", 1024)
+                for size in values if axis == "size" else []:
+                    parameters[size] = bench.write_model(size, folder / f"count-{size}", 1024)
                 runs: list[list[dict[str, float]]] = [[] for _ in values]
                 for repetition in range(args.repetitions):
                     order = range(len(values))
@@ -169,7 +190,7 @@ def report_axis(report: record.Report, args: argparse.Namespace) -> None:
     base = ", ".join(f"{NAMES[k]} {v}" for k, v in BASE.items() if k != axis)
     report(
         f"**{NAMES[axis][0].upper()}{NAMES[axis][1:]}**, with {base}; engine={args.engine}, "
-        f"{args.threads} threads; medians of {args.repetitions} runs of {args.steps} steps "
+        f"{args.threads} threads in all; medians of {args.repetitions} runs of {args.steps} steps "
         "(lowest to highest run)"
     )
     report()

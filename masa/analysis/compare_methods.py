@@ -21,6 +21,7 @@ import scipy
 
 from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
 from masa.analysis.tables import NOT_REACHED, crossing, with_holm
+from masa.old_settings import as_of_now
 from masa.statistics import (
     Estimate,
     clustered_wilson,
@@ -155,7 +156,7 @@ def varied(methods: Sequence[Method]) -> pd.DataFrame:
 def _settings(run: Run) -> dict[str, Any]:
     """Flat settings that make a method, without the seed, and without those that are null: a
     setting that came later is null where it changes nothing."""
-    flat = _flat({section: run.config.get(section) for section in _SETTINGS})
+    flat = as_of_now(_flat({section: run.config.get(section) for section in _SETTINGS}))
     return {name: v for name, v in flat.items() if v is not None and name not in _KEPT}
 
 

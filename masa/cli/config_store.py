@@ -99,11 +99,13 @@ def changes(overrides: str) -> str:
 OmegaConf.register_new_resolver("changes", changes, replace=True)
 
 
-_run = defaults(RunConfig) | {"task": defaults(TaskConfig, "settings")}
-# not in the presets, which come after the task's settings: what a preset says, no task overrides
-_run["algorithm"] = defaults(AlgorithmConfig, "gate", "cutoff")
-store(None, "run", _run)
-store(None, "fine_tuning", defaults(SftConfig) | {"task": defaults(TaskConfig, "settings")})
+_parts = {
+    "task": defaults(TaskConfig, "settings"),
+    # not in the presets: these come after a task's settings, and override them
+    "algorithm": defaults(AlgorithmConfig, "gate", "cutoff"),
+}
+store(None, "run", defaults(RunConfig) | _parts)
+store(None, "fine_tuning", defaults(SftConfig) | _parts)
 store(None, "evaluation", defaults(EvaluationConfig))
 store(None, "prediction", defaults(PredictConfig))
 store(None, "solving", defaults(SolveConfig, "solve"))

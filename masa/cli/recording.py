@@ -13,6 +13,7 @@ from masa.cli.resume import flatten
 from masa.config import AlgorithmConfig, MetaConfig, RunConfig, TrainerConfig
 from masa.engine.recorded import RecordedEngine, Recording
 from masa.errors import ConfigError, require
+from masa.old_settings import as_of_now
 
 SAME: dict[str, Any] = {
     "seed": RunConfig.seed,
@@ -78,11 +79,11 @@ def check_recording(cfg: DictConfig, config: RunConfig) -> None:
         "it out",
     )
     try:
-        before = SAME | flatten(OmegaConf.load(saved))
+        before = SAME | as_of_now(flatten(OmegaConf.load(saved)))
     except (YAMLError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{saved} cannot be read ({reason[:200]})") from error
-    now = SAME | flatten(cfg)
+    now = SAME | as_of_now(flatten(cfg))
     name = now.get("model.name")
     if name is not None and Path(name).expanduser().is_dir():
         now["model.name"] = str(Path(name).expanduser().resolve())

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa.errors import ConfigError
 from masa.evaluation.eval_config import is_run
+from masa.old_settings import as_of_now
 
 LAYOUT = (
     *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
@@ -45,8 +46,8 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
     """
     if not saved.exists():
         return
-    before = flatten(OmegaConf.load(saved))
-    now = flatten(cfg)
+    before = as_of_now(flatten(OmegaConf.load(saved)))
+    now = as_of_now(flatten(cfg))
     for settings in (before, now):
         for key, value in ADDED.items():
             settings.setdefault(key, value)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from masa.tasks.templates import Templates
 
 INSTRUCTIONS = {
+    "math": r"Work through this step by step. End with the answer alone inside \boxed{}.",
     "number": r"Work through this step by step. End with the number alone inside \boxed{}.",
     "choice": "Work through this step by step. End with the letter of the right option inside "
     r"\boxed{}.",
@@ -15,7 +16,7 @@ INSTRUCTIONS = {
     "output": "Work through this step by step. End with the value as a Python literal in one "
     "```python block.",
 }
-"""Instruction per template whose answer is no mathematical text."""
+"""Instruction per template; of `math` where the task's own asks for no box."""
 
 
 def wrap(base: Templates, template: str, demonstrations: str) -> Templates:
@@ -26,7 +27,10 @@ def wrap(base: Templates, template: str, demonstrations: str) -> Templates:
         template: see `masa.evaluation.eval_config.COLUMNS`.
         demonstrations: solved examples before the question.
     """
-    instruction = INSTRUCTIONS.get(template)
+    instruction = None if template == "math" else INSTRUCTIONS.get(template)
+    if instruction is None and r"\boxed" not in base.solution:
+        # verdicts on a mathematical text look for its box
+        instruction = INSTRUCTIONS["math"]
     solution = base.solution if instruction is None else f"{{problem}}\n\n{instruction}"
     if demonstrations.strip():
         solution = f"{demonstrations.strip()}\n\n{solution}"

@@ -54,7 +54,9 @@ def keep_freed_memory(accelerator: str) -> None:
 
     Activations of every micro-batch have another size. Where glibc returns them to the system,
     most of the next ones are new pages. Each page costs a fault, ten times as many in a process
-    that also generates. Without glibc nothing is done.
+    that also generates. Memory of many sizes that is never returned falls into pieces, up to
+    several times what is in use. Nothing is done without glibc, or where the environment says how
+    glibc is to do it: MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ (bytes).
 
     Args:
         accelerator: `trainer.accelerator`; with a GPU nothing is done.
@@ -62,7 +64,8 @@ def keep_freed_memory(accelerator: str) -> None:
     on_cpu = accelerator == "cpu" or not (
         torch.cuda.is_available() or torch.backends.mps.is_available()
     )
-    if on_cpu and platform.libc_ver()[0] == "glibc":
+    is_set = any(f"MALLOC_{name}_THRESHOLD_" in os.environ for name in ("MMAP", "TRIM"))
+    if on_cpu and not is_set and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         # one setting alone still returns large blocks, or the end of the heap
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)

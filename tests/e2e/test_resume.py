@@ -5,6 +5,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -366,8 +367,25 @@ def test_a_failed_engine_loses_no_rollout(uninterrupted, cache, tmp_path, monkey
 @pytest.mark.slow
 def test_weights_of_another_model_are_refused(uninterrupted, cache, tmp_path):
     path = list_checkpoints(uninterrupted("hf") / "checkpoints")[-1]
-    wider = ["engine=hf", "model.architecture.intermediate_size=64", f"ckpt={path}"]
-    code, stderr = RunProcess(tmp_path / "run", cache, *wider).end()
+    wider = ["engine=hf", "model.architecture.intermediate_size=64"]
+    alone = tmp_path / "alone" / "checkpoints"
+    shutil.copytree(path.parent, alone)
+    for ckpt, error in {
+        path: "model.architecture.intermediate_size is 64, but",
+        alone / path.name: "is of another model: model.layers.0.mlp.down_proj.weight is",
+    }.items():
+        code, stderr = RunProcess(tmp_path / "run", cache, *wider, f"ckpt={ckpt}").end()
+        assert code == 2
+        assert error in stderr
+        assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_a_run_with_another_learning_rate_is_refused(
+    uninterrupted, cache, tmp_path
+):
+    path = list_checkpoints(uninterrupted("hf") / "checkpoints")[-1]
+    other = ["engine=hf", "optimizer.lr=1e-5", f"ckpt={path}"]
+    code, stderr = RunProcess(tmp_path / "run", cache, *other).end()
     assert code == 2
-    assert "is of another model: model.layers.0.mlp.down_proj.weight is" in stderr
-    assert not (tmp_path / "run" / "metrics.csv").exists()
+    assert "optimizer.lr is 1e-05, but" in stderr

@@ -231,6 +231,9 @@ def test_settings_that_contradict_each_other_are_refused():
     refused(lambda: MetaConfig(rewards=none), "meta.enabled=false")
     refused(lambda: MetaConfig(enabled=False, rewards=none), "weight")  # validation may predict
     refused(lambda: AlgorithmConfig(response_limit=100), "min_length", "response_limit")
+    refused(
+        lambda: AlgorithmConfig(selection=SelectionConfig(refill=True)), "gate.enabled is false"
+    )
     for nothing in ({"enabled": False}, {"coef": 0}):
         refused(lambda nothing=nothing: MetaConfig(extra_updates=1, **nothing), "extra_updates")
     without = {name: entry for name, entry in paper_rewards().items() if name != "notion"}
@@ -604,6 +607,14 @@ def test_what_comes_with_a_task_overrides_no_preset(task):
         algorithm = flatten(compose(f"task={task}", f"algorithm={name}").algorithm)
         settings = settings_of(name)
         assert settings and {key: algorithm[key] for key in settings} == settings, name
+
+
+def test_fine_tuning_has_the_settings_of_the_algorithm():
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        overrides = ["task=gsm8k", "algorithm=masa_calibrated", "++output_dir=."]
+        algorithm = hydra.compose("sft", [*overrides, "algorithm.prompt_limit=512"]).algorithm
+    assert (algorithm.prompt_limit, algorithm.response_limit) == (512, 8192)
+    assert algorithm.meta.predict_mixed
 
 
 @pytest.mark.parametrize("experiment", [n for n in names("experiment") if "calibrated" not in n])

@@ -18,7 +18,9 @@ from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 from masa.evaluation.benchmarks import check_benchmarks, load_benchmarks
 from masa.evaluation.eval_config import load, load_benchmark
+from masa.evaluation.prompts import wrap
 from masa.tasks.build import build_task
+from masa.tasks.templates import Templates
 
 SUITES = {"math": 6, "logic": 5, "science": 4, "code": 5, "all": 20}
 NAMES = sorted(path.stem for path in (conf_dir() / "benchmark").glob("*.yaml"))
@@ -294,6 +296,14 @@ def test_logic_benchmarks_have_demonstrations(tmp_path):
         assert shown.count(r"\boxed{") == 2
         assert benchmark.items[0].cluster == "Al is older than Bo."
         assert benchmark.items[0].prompt.problem.startswith("Al is older than Bo.\n\n")
+
+
+def test_a_mathematical_answer_is_asked_for_in_a_box_whatever_the_task_asks_for():
+    others = {"meta": "{problem}", "hint": "{problem} {hint}"}
+    tagged = Templates(solution="{problem}\n\nThe answer between <answer> and </answer>.", **others)
+    assert wrap(tagged, "math", "").solution.endswith(r"alone inside \boxed{}.")
+    own = Templates(solution="{problem}\n\nThe answer in \\boxed{}, please.", **others)
+    assert wrap(own, "math", "").solution == own.solution
 
 
 def test_both_published_forms_of_aime25_are_read(tmp_path):
