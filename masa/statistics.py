@@ -84,7 +84,7 @@ def clustered_wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> Esti
     if total == 0:
         return Estimate(nan, hits=0, n=0)
     share = hit / total
-    effective = float(clusters)
+    effective = min(float(clusters), total)
     if 0 < hit < total and clusters > 1:
         variance = clusters / (clusters - 1) * float(((h - share * m) ** 2).sum()) / total**2
         effective = min(total, share * (1 - share) / variance) if variance > 0 else total

@@ -248,8 +248,10 @@ class RolloutGroup(ByContent):
     def skip_evidence(self) -> bool:
         """True where the decision is to skip and can be compared with the truth. A gate in shadow
         mode is measured on all that it would skip, while the cutoff meets the other prompts.
-        Revisits are left out, since they are more of one kind than of the other."""
-        measured = self.plan.exempt_from_cutoff and not self.plan.revisited
+        Revisits, and prompts of a kind that an alarm lets through, are left out, since they are
+        more of one kind than of the other."""
+        chosen_by_kind = self.plan.revisited or self.plan.alarmed
+        measured = self.plan.exempt_from_cutoff and not chosen_by_kind
         return bool(self.solutions) and self.plan.would_skip and measured
 
     @property

@@ -28,7 +28,7 @@ class AdaptiveTolerance:
     the gate skips nothing.
 
     Args:
-        gate: as configured until `minimum` mixed groups are known.
+        gate: as configured while fewer than `minimum` mixed groups are known.
         target_loss: in [0, 1].
         window: outcomes that are kept.
         minimum: mixed groups needed.
@@ -36,6 +36,7 @@ class AdaptiveTolerance:
 
     def __init__(self, gate: PredictionGate, target_loss: float, window: int, minimum: int) -> None:
         self.gate = gate
+        self._configured = gate.sigma, gate.tolerance
         self.target_loss = target_loss
         self.minimum = minimum
         self._known: deque[tuple[float, float, bool, int, float]] = deque(maxlen=window)
@@ -52,6 +53,8 @@ class AdaptiveTolerance:
 
     def _choose(self) -> None:
         means, deviations, mixed, tokens, weights = np.array(self._known, float).reshape(-1, 5).T
+        # what is chosen depends on the known outcomes alone, which is what a checkpoint has
+        self.gate.sigma, self.gate.tolerance = self._configured
         if mixed.sum() < self.minimum:
             return
         signal, cost = weights * mixed / (weights @ mixed), weights * tokens / (weights @ tokens)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+ROUNDING = 1e-14
+"""Rewards that differ by less, relative to the largest of them or to 1, are equal."""
+
 
 def group_advantages(rewards: Sequence[float], kind: str = "grpo") -> tuple[float, ...]:
     """How much better each rollout did than its group.
@@ -12,9 +15,9 @@ def group_advantages(rewards: Sequence[float], kind: str = "grpo") -> tuple[floa
     grpo: (r_i - mean) / std, with the sample standard deviation. dr_grpo: r_i - mean. rloo: r_i -
     mean of the others' rewards, which is G / (G - 1) times dr_grpo's.
 
-    A group whose rewards are exactly equal has advantage 0. The test is on the rewards and not on
-    their standard deviation: the mean of equal floats may differ from them by rounding, and that
-    noise over itself is an advantage of order one.
+    A group whose rewards are equal but for rounding has advantage 0. Sums of several components may
+    differ in the last digits where they are equal, and so may a mean from its floats: that noise
+    over its own standard deviation would be an advantage of order one.
 
     Args:
         rewards: rewards of one group.
@@ -23,7 +26,8 @@ def group_advantages(rewards: Sequence[float], kind: str = "grpo") -> tuple[floa
     Returns:
         One advantage per reward, of mean 0; grpo's of sample variance 1 (or all 0).
     """
-    if len(set(rewards)) <= 1:
+    low, high = min(rewards, default=0.0), max(rewards, default=0.0)
+    if high - low <= ROUNDING * max(1.0, abs(low), abs(high)):
         return (0.0,) * len(rewards)
     mean = math.fsum(rewards) / len(rewards)
     if kind == "dr_grpo":
@@ -32,6 +36,4 @@ def group_advantages(rewards: Sequence[float], kind: str = "grpo") -> tuple[floa
         return tuple((reward - mean) * len(rewards) / (len(rewards) - 1) for reward in rewards)
     variance = math.fsum((reward - mean) ** 2 for reward in rewards) / (len(rewards) - 1)
     std = math.sqrt(variance)
-    if std == 0.0:
-        return (0.0,) * len(rewards)
     return tuple((reward - mean) / std for reward in rewards)

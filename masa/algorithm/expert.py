@@ -80,7 +80,8 @@ def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
     known. None where there is no truth, or no such meta rollout.
     """
     notions = next((p.notions for p in group.predictions if p.notions), None)
-    if notions is None or not (group.solutions and group.uncensored):
+    # under a cutoff those that were not audited are represented by those that were
+    if notions is None or not (group.evidence_weight and group.uncensored):
         return None
     right = [n for n, correct in zip(group.lengths, group.correct, strict=True) if correct]
     truth = MetaPrediction(
@@ -89,10 +90,8 @@ def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
         notions,
         float(group.mixed),
     )
-    # under a cutoff, one that was not audited stands for itself
-    weight = group.evidence_weight or 1.0
     token_ids = write(group.prompt, truth)
-    return Expert(group.prompt.id, group.meta_prompt_ids, token_ids, weight)
+    return Expert(group.prompt.id, group.meta_prompt_ids, token_ids, group.evidence_weight)
 
 
 class ExpertPool:

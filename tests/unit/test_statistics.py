@@ -46,6 +46,8 @@ def test_clustered_wilson_knows_that_copies_are_no_evidence() -> None:
     assert single.low == pytest.approx(wilson(30, 80).low, abs=2e-3)
     none = clustered_wilson([0] * 10, [8] * 10)
     assert none.high == pytest.approx(wilson(0, 10).high)
+    # forty questions with .02 expected observations each are less than one observation
+    assert clustered_wilson([0] * 40, [0.02] * 40).high > wilson(0, 1).high
 
 
 def test_bootstrap_mean_matches_the_standard_error_over_clusters() -> None:

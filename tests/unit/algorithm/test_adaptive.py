@@ -102,6 +102,20 @@ def test_weights_count():
         assert gate.skips(None, says, 0.5) == skips
 
 
+def test_what_is_chosen_depends_on_the_known_outcomes_alone():
+    """Also once the window no longer has enough mixed groups: else a resumed run would differ."""
+    gate = PredictionGate()
+    adaptive = AdaptiveTolerance(gate, 0.05, 64, 4)
+    says = (prediction(4),) * 4
+    adaptive.add([group((True, False), predictions=says)] * 20)
+    adaptive.add([group((False, False), predictions=(prediction(0),) * 4)] * 40)
+    assert gate != PredictionGate()
+    adaptive.add([group((False, False), predictions=says)] * 62)
+    other = PredictionGate()
+    AdaptiveTolerance(other, 0.05, 64, 4).load_state_dict(adaptive.state_dict())
+    assert gate == other == PredictionGate()
+
+
 def test_resumed_it_decides_as_before():
     whole = list(play(controller(), pool, 24, hedging))
     first, second = controller(), controller()

@@ -53,6 +53,13 @@ def test_a_tie_whose_mean_differs_by_rounding():
     assert group_advantages([1 / 3] * 7) == (0.0,) * 7
 
 
+def test_a_tie_of_sums_that_differ_by_rounding():
+    assert 0.1 + 0.2 != 0.3
+    for kind in ("grpo", "dr_grpo", "rloo"):
+        assert group_advantages([0.1 + 0.2, 0.3, 0.3], kind) == (0.0,) * 3
+        assert group_advantages([1e6 * (0.1 + 0.2), 1e6 * 0.3], kind) == (0.0,) * 2
+
+
 def test_a_real_difference_is_never_taken_for_a_tie():
     half = math.sqrt(0.5)
     assert group_advantages([0.1, 0.1 + 1e-12]) == pytest.approx((-half, half), rel=1e-3)

@@ -175,7 +175,6 @@ def test_an_audited_prompt_stands_for_the_skipped_ones():
     for name, decided in {
         "let through": plan(gate_active=True, exempt_from_cutoff=False),
         "audited": plan(gate_active=True, audited=True, full_probability=0.1),
-        "ended before the cutoff": plan(enforced=True),
     }.items():
         seen = scored([0.1], (False, False), plan=decided)
         config = BCConfig(mode="joint", target="outcome")
@@ -187,8 +186,10 @@ def test_an_audited_prompt_stands_for_the_skipped_ones():
     assert weights == {
         "let through": (1.0, 2.0),
         "audited": (10.0, 20.0),
-        "ended before the cutoff": (1.0, 2.0),
     }
+    # under a cutoff the audited ones stand for it
+    ended = scored([0.1], (False, False), plan=plan(enforced=True))
+    assert expert_of(ended, config, None, lambda prompt, truth: (7, 0)) is None
 
 
 def test_no_expert_without_truth():

@@ -51,6 +51,15 @@ def test_each_kind_is_revisited_as_often_as_asked():
     assert not any(g.skip_evidence for g in done if g.plan.revisited)
 
 
+def test_what_an_alarm_lets_through_is_no_evidence_of_skips():
+    """Of one kind alone, it would drown the audits of the other."""
+    skips = {"gate_active": True, "would_skip": True, "exempt_from_cutoff": True}
+    alarmed = group((True, False), decided=plan(**skips))
+    audited = group((True, False), decided=plan(**skips, audited=True))
+    assert alarmed.plan.alarmed and not audited.plan.alarmed
+    assert audited.skip_evidence and not alarmed.skip_evidence
+
+
 def test_weights_make_up_for_what_is_seen_rarely():
     whole = list(play(controller(audit_trivial=0.4), pool, 120, knows_the_kind))[1:]
     estimate = gain_of(verdicts_on(groups(whole)))
