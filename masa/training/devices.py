@@ -56,7 +56,7 @@ def keep_freed_memory(accelerator: str) -> None:
     most of the next ones are new pages. Each page costs a fault, ten times as many in a process
     that also generates. Memory of many sizes that is never returned falls into pieces, up to
     several times what is in use. Nothing is done without glibc, or where the environment says how
-    glibc is to do it: MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ (bytes).
+    glibc is to do it: `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TRIM_THRESHOLD_` (bytes).
 
     Args:
         accelerator: `trainer.accelerator`; with a GPU nothing is done.
