@@ -202,9 +202,8 @@ def of_run(model: str | None, setting: str, default: int) -> int:
     if model is None or not is_run(model):
         return default
     cfg = OmegaConf.load(Path(model).expanduser() / "config.yaml")
-    section = setting.partition(".")[0]
-    if section not in cfg:
-        raise ConfigError(f"{model}/config.yaml has no {section}: it is no run of masa-train")
+    if "algorithm" not in cfg:
+        raise ConfigError(f"{model}/config.yaml has no algorithm: it is no run of masa-train")
     return type(default)(OmegaConf.select(cfg, setting, default=default))
 
 

@@ -174,4 +174,5 @@ def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> Alg
         gate=replace(algorithm.gate, enabled=False),
         cutoff=replace(algorithm.cutoff, enabled=False),
         control=replace(algorithm.control, hint=False),
+        selection=replace(algorithm.selection, refill=False),
     )

@@ -431,8 +431,9 @@ def test_samples_of_before_there_was_a_field_are_read(tmp_path):
 def test_a_run_is_asked_what_it_was_trained_to_predict(tmp_path):
     def composed(**algorithm):
         section = {"response_limit": 9, "group_size": 8}
+        run = {name: algorithm.pop(name) for name in ("allow_special_tokens",) if name in algorithm}
         section["meta"] = {"response_limit": 9, "min_length": 1} | algorithm
-        OmegaConf.save({"algorithm": section}, tmp_path / "config.yaml")
+        OmegaConf.save({"algorithm": section} | run, tmp_path / "config.yaml")
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return eval_config.load(
                 hydra.compose(
@@ -443,7 +444,9 @@ def test_a_run_is_asked_what_it_was_trained_to_predict(tmp_path):
 
     assert composed(predict_mixed=True).mixed_of == 8
     assert composed(predict_mixed=False).mixed_of is None
-    assert composed().mixed_of is None  # a run of before
+    of_before = composed()
+    assert of_before.mixed_of is None and not of_before.allow_special_tokens
+    assert composed(allow_special_tokens=True).allow_special_tokens
     OmegaConf.save({"name": "x"}, tmp_path / "config.yaml")
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = hydra.compose("evaluate", [f"model.name={tmp_path}", "output_dir=o"])
