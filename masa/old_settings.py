@@ -10,12 +10,8 @@ def as_of_now(settings: dict[str, Any]) -> dict[str, Any]:
 
     M is left out where there are no predictions: then it changes nothing.
     """
-    key = "algorithm.meta.group_size"
-    enabled = settings.get("algorithm.meta.enabled")
-    if enabled is None and key in settings:
-        settings = settings | {"algorithm.meta.enabled": settings[key] > 0}
-    elif enabled is None:
+    m, enabled = "algorithm.meta.group_size", "algorithm.meta.enabled"
+    if m not in settings:
         return settings
-    if not settings["algorithm.meta.enabled"]:
-        settings = {name: value for name, value in settings.items() if name != key}
-    return settings
+    now = {enabled: settings[m] > 0} | settings
+    return now if now[enabled] else {name: value for name, value in now.items() if name != m}

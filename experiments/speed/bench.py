@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +105,15 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / GIB
 
 
+@dataclass(frozen=True)
 class Phases:
     """Lengths as a chain of phases: in phase k a token ends the completion, or is the last of the
-    phase, with constant probabilities. The last phase has no end but that of the completion.
+    phase, with constant probabilities. The last phase has no end but that of the completion."""
 
-    Args:
-        ends: chance that a token of phase k ends the completion.
-        leaves: chance that it is the last of its phase instead.
-    """
-
-    def __init__(self, ends: Sequence[float], leaves: Sequence[float]) -> None:
-        self.ends, self.leaves = tuple(ends), tuple(leaves)
+    ends: Sequence[float]
+    """Chance that a token of phase k ends the completion."""
+    leaves: Sequence[float]
+    """Chance that it is the last of its phase instead."""
 
     @classmethod
     def fixed(cls) -> Phases:

@@ -146,7 +146,7 @@ def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
     return {"steps": steps, "memory": memory, "threads": work.threads}
 
 
-def require_equal_tokens(work: Work, runs_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> float:
+def require_same_work(work: Work, runs_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> float:
     """Tokens trained on per step, prompts included, the same for all; of drawn lengths the mean.
 
     Raises:
@@ -170,16 +170,16 @@ def require_equal_tokens(work: Work, runs_of: Mapping[str, Sequence[Mapping[str,
 
 
 def _mean_tokens(work: Work, runs_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> float:
+    chances = LENGTHS[work.lengths].chances(work.response)
+    square = sum(n * n * chance for n, chance in enumerate(chances, 1))
+    sequences = work.prompts * work.group
+    mean = work.generated / sequences
     trained = []
     for name, runs in runs_of.items():
         steps = [step for run in runs for step in run["steps"]]
         trained += [step["tokens"] for step in steps]
         generated = statistics.fmean(step["generated"] for step in steps)
-        chances = LENGTHS[work.lengths].chances(work.response)
-        square = sum(n * n * chance for n, chance in enumerate(chances, 1))
-        each = work.generated / (work.prompts * work.group)
-        sequences = work.prompts * work.group * len(steps)
-        error = math.sqrt((square - each**2) / sequences) / each
+        error = math.sqrt((square - mean**2) / (sequences * len(steps))) / mean
         if abs(generated / work.generated - 1) > 4 * error:
             raise record.Failed(
                 f"{name} generated {generated:.0f} tokens per step, of {work.lengths} lengths "
@@ -254,11 +254,17 @@ def summary(runs_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any
         medians = {n: statistics.median(w for run in walls[n] for w in run) for n in theirs}
         best = min(theirs, key=medians.__getitem__)
         result["best of TRL"] = best
-        ours = {name: record.ratios(walls[name], walls[best]) for name in OURS if name in walls}
-        if ours:
-            better = min(ours.values(), key=lambda ratio: ratio["median"])
-            result["ratios"] = ours | {BETTER: better}
+        result["ratios"] = {
+            name: record.ratios(walls[name], walls[best]) for name in OURS if name in walls
+        }
     return result
+
+
+def ratios_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The ratios of a piece, and the better of ours."""
+    ours = dict(data["ratios"])
+    better = min(ours.values(), key=lambda ratio: ratio["median"], default=None)
+    return ours if better is None else ours | {BETTER: better}
 
 
 def minutes(works: Sequence[tuple[Work, int]], systems: Sequence[str]) -> float:
@@ -300,7 +306,8 @@ def main() -> None:
     # a link into the environment, which must stay one
     args.trl_python = args.trl_python.absolute()
     if args.quick:
-        args.sizes, args.lengths, args.responses, args.prompts = ["0.3M"], ["fixed"], [16], 2
+        args.sizes, args.lengths = ["0.3M"], ["log-normal", "fixed"]
+        args.responses, args.prompts = [16], 2
         args.steps, args.repetitions = 2, 1
     if set(args.systems) & set(TRL) and not args.trl_python.exists():
         parser.error(f"there is no {args.trl_python}: make bench-env")
@@ -330,7 +337,7 @@ def main() -> None:
                     calibrated[model] = calibrate(work, args.systems, args.trl_python)
                 threads = {n: min(by, key=by.__getitem__) for n, by in calibrated[model].items()}
                 runs = compare(work, args.systems, repetitions, threads, args.trl_python)
-                tokens = require_equal_tokens(work, runs)
+                tokens = require_same_work(work, runs)
                 report.data = summary(runs) | {
                     "size": work.size, "lengths": work.lengths, "response": work.response,
                     "parameters": parameters[model], "prompts": work.prompts, "group": work.group,
@@ -381,13 +388,13 @@ def report_piece(report: record.Report) -> None:
     report()
     report(f"| | of the time of {data['best of TRL']} | goal |")
     report("|---|---|---|")
-    for name, ratio in data["ratios"].items():
+    for name, ratio in ratios_of(data).items():
         report(f"| {name} | {record.ranged(ratio)} | {verdict(data, name)} |")
 
 
 def verdict(data: Mapping[str, Any], name: str) -> str:
     """The goal of a ratio and whether it is met: of fixed lengths 1 is to lie within the range."""
-    ratio = data["ratios"][name]
+    ratio = ratios_of(data)[name]
     if data.get("lengths", "fixed") == "fixed":
         return "1 or below reached: " + record.met(ratio["low"], at_most=1)
     goal = GOALS.get(name)
@@ -417,7 +424,7 @@ def trend(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
     for data in pieces:
         cells = [f"{data['parameters'] / 1e6:.1f} M", lengths_text(data)]
         for name in columns:
-            ratio = data["ratios"].get(name)
+            ratio = ratios_of(data).get(name)
             if ratio is None:
                 cells.append("not measured")
             else:

@@ -27,11 +27,9 @@ def wrap(base: Templates, template: str, demonstrations: str) -> Templates:
         template: see `masa.evaluation.eval_config.COLUMNS`.
         demonstrations: solved examples before the question.
     """
-    instruction = None if template == "math" else INSTRUCTIONS.get(template)
-    if instruction is None and r"\boxed" not in base.solution:
-        # verdicts on a mathematical text look for its box
-        instruction = INSTRUCTIONS["math"]
-    solution = base.solution if instruction is None else f"{{problem}}\n\n{instruction}"
+    # verdicts on a mathematical text look for its box
+    own = template == "math" and r"\boxed" in base.solution
+    solution = base.solution if own else f"{{problem}}\n\n{INSTRUCTIONS[template]}"
     if demonstrations.strip():
         solution = f"{demonstrations.strip()}\n\n{solution}"
     return replace(base, solution=solution)

@@ -359,7 +359,7 @@ def test_grpo_never_asks_for_predictions():
 @pytest.mark.parametrize("kl_beta", [0.0, 0.1])
 def test_masa_without_weight_trains_as_grpo(mean, kl_beta):
     grpo = algorithm(meta={"enabled": False}, token_mean=mean, kl_beta=kl_beta)
-    masa = replace(grpo, meta=replace(grpo.meta, group_size=4, coef=0.0))
+    masa = replace(grpo, meta=replace(grpo.meta, enabled=True, group_size=4, coef=0.0))
     updates = []
     for config in (grpo, masa):
         _, groups = roll_out(config)
