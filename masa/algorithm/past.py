@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from masa.errors import require
@@ -24,6 +24,8 @@ class Outcome:
     """Share of correct solutions."""
     tokens: int
     """Of all its solutions."""
+    weight: float
+    """Like prompts that it stands for: `RolloutGroup.evidence_weight`, 1 where that is 0."""
 
     @property
     def mixed(self) -> bool:
@@ -34,8 +36,9 @@ class Outcome:
 class Past:
     """The newest outcomes of like prompts. Prompts are alike where they agree in all keys.
 
-    Outcomes of all groups count whose solutions are uncensored. The gate chose which they are, but
-    by what like prompts share, so that this choice does not change what they say of each other.
+    Outcomes of all groups count whose solutions are uncensored. A gate that chooses by what like
+    prompts share does not change what they say of each other; one that tells them apart must weight
+    them.
 
     Args:
         keys: `level`, `id` (each prompt is like itself alone) or columns of the task's rows; none:
@@ -82,19 +85,20 @@ class Past:
         for group in groups:
             name = self._name(group.prompt)
             if group.uncensored and name is not None:
-                outcome = Outcome(group.pass_rate, sum(group.lengths))
+                weight = group.evidence_weight or 1.0
+                outcome = Outcome(group.pass_rate, sum(group.lengths), weight)
                 self._outcomes.setdefault(name, deque(maxlen=self.window)).append(outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for checkpoints."""
         return {
-            name: [(o.pass_rate, o.tokens) for o in outcomes]
+            name: [astuple(outcome) for outcome in outcomes]
             for name, outcomes in self._outcomes.items()
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self._outcomes = {
-            name: deque((Outcome(*pair) for pair in pairs), self.window)
-            for name, pairs in state.items()
+            name: deque((Outcome(*values) for values in outcomes), self.window)
+            for name, outcomes in state.items()
         }

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masa.algorithm.gates import Gate, parsed, require_shares
-from masa.algorithm.past import Past
+from masa.algorithm.past import Outcome, Past
 from masa.errors import require
 
 if TYPE_CHECKING:  # PyTorch comes with them
@@ -36,12 +36,10 @@ class Forecast:
     """Mean predicted pass rate, 1/2 where none could be read."""
     tokens: float
     """Predicted tokens of its solutions; NaN where no length could be read."""
-    visits: int
-    """Outcomes of like prompts that are known."""
-    mixed_visits: int
-    """How many of these groups were mixed."""
-    visit_tokens: int
-    """Sum of their tokens."""
+    mixed_visits: float
+    """Like prompts known to have been mixed: `weighted_sums` of their outcomes."""
+    visit_tokens: float
+    """Tokens of like prompts, likewise."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,10 @@ class Known:
     mixed: bool
     tokens: int
     """Of its solutions."""
-    predicting: int
-    """Tokens of its predictions."""
+    deciding: int
+    """Tokens of the predictions that are sampled whether it is skipped or not."""
+    further: int
+    """Tokens of those that are sampled only where it is not."""
     weight: float
     """Prompts that it stands for: `RolloutGroup.evidence_weight`."""
 
@@ -129,8 +129,8 @@ class ValueGate(Gate):
         for group in groups:
             forecast = self._forecast(group.prompt, group.predictions)
             if group.evidence_weight and forecast is not None:
-                predicting = sum(len(completion.token_ids) for completion in group.meta)
-                counts = sum(group.lengths), predicting
+                meta, first = [len(c.token_ids) for c in group.meta], len(group.predictions)
+                counts = sum(group.lengths), sum(meta[:first]), sum(meta[first:])
                 self.known.append(Known(forecast, group.mixed, *counts, group.evidence_weight))
         self.past.add(groups)
         self._learn()
@@ -144,14 +144,13 @@ class ValueGate(Gate):
         rate = statistics.fmean(rates) if rates else 0.5
         chance = 1 - rate**self.group_size - (1 - rate) ** self.group_size
         lengths = parsed([p.length for p in predictions], self.min_parsed)
-        past = self.past.of(prompt)
+        mixed_visits, visit_tokens = weighted_sums(self.past.of(prompt))
         return Forecast(
             mixed=statistics.fmean(mixed) if mixed else chance,
             pass_rate=rate,
             tokens=self.group_size * statistics.fmean(lengths) if lengths else math.nan,
-            visits=len(past),
-            mixed_visits=sum(outcome.mixed for outcome in past),
-            visit_tokens=sum(outcome.tokens for outcome in past),
+            mixed_visits=mixed_visits,
+            visit_tokens=visit_tokens,
         )
 
     def _learn(self) -> None:
@@ -162,26 +161,24 @@ class ValueGate(Gate):
             return
         forecasts = [known.forecast for known in self.known]
         tokens = np.array([known.tokens for known in self.known], float)
-        predicting = np.array([known.predicting for known in self.known], float)
+        deciding = np.array([known.deciding for known in self.known], float)
+        cost = tokens + np.array([known.further for known in self.known], float)
         weights = np.array([known.weight for known in self.known])
-        self.calibration = Calibration.of(forecasts, mixed, tokens, self.prior)
+        self.calibration = Calibration.of(forecasts, mixed, tokens, weights, self.prior)
         values = self.calibration.values(forecasts)
-        overhead = float(weights @ predicting / (weights @ tokens))
+        overhead = float(weights @ deciding / (weights @ cost))
         self.threshold = best_threshold(
-            values, weights * mixed, weights * tokens, self.min_kept, overhead
+            values, weights * mixed, weights * cost, self.min_kept, overhead
         )
 
     def state_dict(self) -> dict[str, Any]:
         """See `Gate.state_dict`."""
-        known = [
-            (*astuple(k.forecast), k.mixed, k.tokens, k.predicting, k.weight) for k in self.known
-        ]
-        return {"known": known, "past": self.past.state_dict()}
+        return {"known": [astuple(known) for known in self.known], "past": self.past.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Gate.load_state_dict`."""
         self.known.clear()
-        self.known.extend(Known(Forecast(*k[:-4]), *k[-4:]) for k in state["known"])
+        self.known.extend(Known(Forecast(*k[0]), *k[1:]) for k in state["known"])
         self.past.load_state_dict(state["past"])
         self._learn()
 
@@ -195,32 +192,57 @@ class Calibration:
     of_tokens: Floats
     """Coefficients [2] of the logarithm of the tokens, in units of their mean."""
     mean_tokens: float
+    smearing: float
+    """What the exponential of a mean logarithm is multiplied by to be a mean (after Duan 1983)."""
     prior: float
     """Outcomes of like prompts that a forecast weighs as much as."""
 
     @classmethod
     def of(
-        cls, forecasts: Sequence[Forecast], mixed: Floats, tokens: Floats, prior: float
+        cls,
+        forecasts: Sequence[Forecast],
+        mixed: Floats,
+        tokens: Floats,
+        weights: Floats,
+        prior: float,
     ) -> Calibration:
-        """Fitted to outcomes [N], and without outcomes to the forecasts taken literally."""
-        mean = float(tokens.mean())
+        """Fitted to outcomes [N], each of which stands for `weights` prompts, and without outcomes
+        to the forecasts taken literally."""
+        weights = as_counts(weights)
+        mean = float(weights @ tokens / weights.sum())
         literally = np.array([0.0, 1.0, 0.0])
-        return cls(
-            _logistic(_of_mixed(forecasts), mixed, literally),
-            _linear(_of_tokens(forecasts, mean), np.log(tokens / mean), literally[:2]),
-            mean,
-            prior,
-        )
+        x = _of_tokens(forecasts, mean)
+        of_tokens = _linear(x, np.log(tokens / mean), weights, literally[:2])
+        smearing = float(weights @ tokens / (weights @ (mean * np.exp(x @ of_tokens))))
+        of_mixed = _logistic(_of_mixed(forecasts), mixed, weights, literally)
+        return cls(of_mixed, of_tokens, mean, smearing, prior)
 
     def values(self, forecasts: Sequence[Forecast]) -> Floats:
         """P(mixed) over the tokens of the solutions [N], outcomes of like prompts joined."""
         chance = _sigmoid(_of_mixed(forecasts) @ self.of_mixed)
         logs = _of_tokens(forecasts, self.mean_tokens) @ self.of_tokens
-        tokens = self.mean_tokens * np.exp(logs)
+        tokens = self.smearing * self.mean_tokens * np.exp(logs)
         past_mixed = np.array([f.mixed_visits for f in forecasts], float)
         past_tokens = np.array([f.visit_tokens for f in forecasts], float)
         value: Floats = (self.prior * chance + past_mixed) / (self.prior * tokens + past_tokens)
         return value
+
+
+def as_counts(weights: Floats) -> Floats:
+    """The weights [N] so scaled that they add up to the number of equally weighted outcomes that
+    would be worth as much (Kish 1965)."""
+    counts: Floats = weights * weights.sum() / (weights @ weights)
+    return counts
+
+
+def weighted_sums(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """Mixed groups among outcomes and their tokens, each outcome as often as `as_counts` says."""
+    if not outcomes:
+        return 0.0, 0.0
+    weights = as_counts(np.array([outcome.weight for outcome in outcomes]))
+    mixed = np.array([outcome.mixed for outcome in outcomes], float)
+    tokens = np.array([outcome.tokens for outcome in outcomes], float)
+    return float(weights @ mixed), float(weights @ tokens)
 
 
 def _of_mixed(forecasts: Sequence[Forecast]) -> Floats:
@@ -242,22 +264,23 @@ def _sigmoid(x: Floats) -> Floats:
     return value
 
 
-def _logistic(x: Floats, y: Floats, expected: Floats) -> Floats:
-    """Coefficients [K] of a logistic regression of y [N] on x [N, K], by Newton's method, with a
-    normal prior of variance 1 around the expected ones."""
+def _logistic(x: Floats, y: Floats, weights: Floats, expected: Floats) -> Floats:
+    """Coefficients [K] of a weighted logistic regression of y [N] on x [N, K], by Newton's method,
+    with a normal prior of variance 1 around the expected ones."""
     b = expected.astype(float)
     for _ in range(25):
         p = _sigmoid(x @ b)
-        gradient = x.T @ (y - p) - (b - expected)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + np.eye(len(b))
+        gradient = x.T @ (weights * (y - p)) - (b - expected)
+        hessian = (x * (weights * p * (1 - p))[:, None]).T @ x + np.eye(len(b))
         # a whole step may overshoot where the fit is far off
         b += np.clip(np.linalg.solve(hessian, gradient), -1, 1)
     return b
 
 
-def _linear(x: Floats, y: Floats, expected: Floats) -> Floats:
+def _linear(x: Floats, y: Floats, weights: Floats, expected: Floats) -> Floats:
     """The same of a linear regression."""
-    solved = np.linalg.solve(x.T @ x + np.eye(len(expected)), x.T @ (y - x @ expected))
+    weighted = x.T * weights
+    solved = np.linalg.solve(weighted @ x + np.eye(len(expected)), weighted @ (y - x @ expected))
     return expected + solved.astype(np.float64)
 
 
