@@ -247,10 +247,10 @@ class ControlConfig:
     audit_hopeless: float = 0.0
     """The same of prompts skipped as hopeless, which shows what has become learnable."""
     alarm: float = 1.0
-    """Trivial or hopeless prompts are let through while the mean pass rate of those that were
-    rolled out all the same is further than this from 1 or 0, by a standard error, over the newest
-    min_evidence of them; 1 is off. It is about all prompts of a kind: what changes for one value of
-    gate.key alone, the gate itself lets through, by the outcomes of that value."""
+    """Prompts that look trivial are no longer skipped while those of them that were rolled out all
+    the same (the newest min_evidence) have a mean pass rate further than this from 1, by a standard
+    error; hopeless ones likewise, from 0. 1 is off. It is about all prompts of a kind: what changes
+    for one value of gate.key alone, the gate itself lets through, by the outcomes of that value."""
     max_skipped: float = 1.0
     """Largest share of prompts that is skipped in the long run; of what the gate would skip beyond
     it, a part drawn at random is rolled out in full."""

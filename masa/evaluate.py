@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa import __version__
 from masa.cli import app
-from masa.cli.arguments import is_multirun, path_arguments, quoted_path
+from masa.cli.arguments import path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 from masa.evaluation.eval_config import EvaluationConfig, is_run, load
@@ -24,22 +24,21 @@ from masa.plugins import refusing
 def arguments(argv: Sequence[str]) -> list[str]:
     """The command line in the syntax of Hydra.
 
-    Outside of a multirun `benchmark=a,b` means both, which to Hydra is a sweep; `model` may be a
-    folder or a hub id as well as an option of its group.
+    `benchmark=a,b` means both, which to Hydra is a sweep; `model` may be a folder or a hub id as
+    well as an option of its group.
     """
-    multirun = is_multirun(argv)
     adapted = []
     for argument in argv:
         key, _, value = argument.partition("=")
-        if key == "benchmark" and "," in value and not value.startswith("[") and not multirun:
+        if key == "benchmark" and "," in value and not value.startswith("["):
             argument = f"benchmark=[{value}]"
-        elif key == "solve" and not multirun:
+        elif key == "solve":
             # each option of the group under a key of its own
             adapted += [f"+solve@solve.{name}={name}" for name in value.strip("[]").split(",")]
             continue
         elif key == "model" and not os.path.isfile(conf_dir() / "model" / f"{value}.yaml"):
             argument = f"model.name={value}"
-        elif key == "compare" and not multirun:
+        elif key == "compare":
             listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
             folders = _folders(listed[1] if listed and not os.path.exists(value) else value)
             argument = f"compare=[{','.join(map(quoted_path, folders))}]"
@@ -119,7 +118,7 @@ def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     from masa.evaluation.policy_scores import check_votes
     from masa.evaluation.results import summarise_all, write_results
     from masa.evaluation.sampling import Sampler, sample_all
-    from masa.evaluation.store import Store
+    from masa.evaluation.store import WEIGHTS, Store
 
     benchmarks = load_benchmarks(
         config.benchmark, instantiate(cfg.templates), config.limit, config.allow_unsafe_execution
@@ -127,6 +126,8 @@ def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     if config.solve:
         check_votes(benchmarks)
     evaluated = evaluated_model(None if cfg.model.name is None else instantiate(cfg.model))
+    if cfg.model.name is not None and "checkpoint" not in settings:
+        settings[WEIGHTS] = evaluated.weights()
     store = Store(out)
     store.check_settings(settings)
     samplers = [
@@ -182,6 +183,8 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
         added["allow_special_tokens"] = True
     if config.predict_mixed:
         added["group_size"] = config.group_size
+    if _needs_no_model(cfg):
+        added["answers"] = cfg.engine.answers
     return added | {
         "model": model["name"] or f"{cfg.engine.answers} answers",
         "revision": model.get("revision"),

@@ -21,7 +21,7 @@ from masa.cli.arguments import make_directory
 from masa.errors import require
 from masa.evaluation.eval_config import is_run
 from masa.evaluation.saved_samples import SavedSamples
-from masa.evaluation.store import Store
+from masa.evaluation.store import WEIGHTS, Store
 from masa.inference.answers import Same
 from masa.inference.inference_config import InferenceConfig
 from masa.inference.problems import STDIN, read_problems, standard_input
@@ -143,9 +143,11 @@ def session(
         folder = model_of_run(Path(node.name).expanduser())
         settings["checkpoint"] = folder.name
         node.name = str(folder)
+    evaluated = evaluated_model(instantiate(node))
+    if "checkpoint" not in settings:
+        settings[WEIGHTS] = evaluated.weights()
     store = Store(directory)
     store.check_settings(settings)
-    evaluated = evaluated_model(instantiate(node))
     renderer = evaluated.renderer(
         templates,
         config.min_length,

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import hydra
 import pandas as pd
@@ -23,7 +23,7 @@ from masa.errors import ConfigError, require
 from masa.evaluation.store import Store
 from masa.inference.problems import problems_of
 
-Problems = str | Path | Sequence[str | Mapping[str, Any]]
+Problems: TypeAlias = str | Path | Sequence[str | Mapping[str, Any]] | pd.DataFrame
 """A file, the text of one problem, or several: texts, or rows with the column `problem`."""
 
 
@@ -143,6 +143,9 @@ def _problems(problems: Problems, directory: Path, settings: Mapping[str, Any]) 
     if isinstance(problems, str | Path):
         return [f"problems={problems}", *_arguments(settings)]
     column = str(settings.get("column", "problem"))
+    if isinstance(problems, pd.DataFrame):
+        problems = problems.to_dict("records")
+    require(not isinstance(problems, Mapping), "problems is one row: give a list of rows")
     rows = [{column: row} if isinstance(row, str) else dict(row) for row in problems]
     problems_of(rows, column, "problems")
     path = directory / "problems.jsonl"
@@ -156,7 +159,7 @@ def _directory(out: str | Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as made:
             yield Path(made)
     else:
-        yield Path(out)
+        yield Path(out).expanduser()
 
 
 def _composed(name: str, arguments: Sequence[str], directory: Path) -> DictConfig:

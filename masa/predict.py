@@ -36,7 +36,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
         elif key == "model" and not os.path.isfile(conf_dir() / "model" / f"{value}.yaml"):
             argument = f"model.name={value}"
         elif key == "out" and equals:
-            argument = f"out={quoted(value)}"
+            argument = argument if value == "null" else f"out={quoted(value)}"
         adapted.append(argument)
     return path_arguments(adapted)
 
@@ -58,7 +58,8 @@ def predicted(cfg: DictConfig, config: PredictConfig) -> pd.DataFrame:
     """Predictions, one row per problem.
 
     Returns:
-        id, problem, pass_rate (mean) and pass_rate_std, length (mean, tokens), length_min and
+        id, problem, pass_rate (mean) and pass_rate_std, mixed (mean predicted probability of a
+        mixed group, where predictions are asked for it), length (mean, tokens), length_min and
         length_max, notions (the most frequent first), parsed (share of the predictions that could
         be read), tokens (of the predictions).
 
@@ -88,6 +89,7 @@ def columns(summary: PredictionSummary) -> dict[str, object]:
     return {
         "pass_rate": summary.pass_rate,
         "pass_rate_std": summary.pass_rate_std,
+        "mixed": summary.mixed,
         "length": summary.length,
         "length_min": low,
         "length_max": high,

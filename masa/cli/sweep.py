@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa.cli.arguments import make_directory, quoted
 from masa.cli.resume import check_resume_config
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 
 CONSOLE = "console.txt"
 FINISHED = "finished"
@@ -75,10 +75,11 @@ def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
     To be called with Hydra initialised.
 
     Raises:
-        ConfigError: jobs are there already and `sweep.resume` is false, or it is true and the
-            directory is named after the time.
+        ConfigError: the command has no sweeps; jobs are there already and `sweep.resume` is false;
+            or it is true and the directory is named after the time.
     """
     cfg = _compose(config_name, _parse(arguments))
+    require("sweep" in cfg, "-m is for masa-train and masa-sft: repeat the command per setting")
     HydraConfig.instance().set_config(cfg)
     if cfg.sweep.resume and "${now:" in str(OmegaConf.to_container(cfg.hydra.sweep)):
         raise ConfigError(

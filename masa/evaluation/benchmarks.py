@@ -217,7 +217,10 @@ def _of_task(name: str, settings: Mapping[str, Any], limit: int | None) -> Bench
     count = len(task.validation)
     domain = str(settings.get("domain", name))
     origin = {"source": str(node._target_)}
-    scorer = TaskScorer(task, node.get("correct_at", 1.0))
+    correct_at = node.get("correct_at", 1.0)
+    scorer = TaskScorer(task, correct_at)
+    judged = repr((correct_at, node.get("verifier"), task.templates))
+    rule = f"task {hashlib.sha256(judged.encode()).hexdigest()[:16]}"
     return Benchmark(
-        name, domain, items, task.templates, scorer, count, count, rule="task", origin=origin
+        name, domain, items, task.templates, scorer, count, count, rule=rule, origin=origin
     )

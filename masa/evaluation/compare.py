@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.evaluation.pass_at_k import macro_average, paired_difference
 from masa.evaluation.policy_scores import compare_policies, comparison_table
-from masa.evaluation.results import interval, render, verdicts
-from masa.evaluation.store import Store
+from masa.evaluation.results import interval, render, scored_samples, verdicts
+from masa.evaluation.store import WEIGHTS, Store
 from masa.statistics import Estimate, holm
 
 
@@ -89,7 +89,7 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
 
 def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """One line with the settings that differ between two evaluations, without the model."""
-    names = sorted((first.keys() | second.keys()) - {"model"})
+    names = sorted((first.keys() | second.keys()) - {"model", "checkpoint", WEIGHTS})
     changed = [name for name in names if first.get(name) != second.get(name)]
     pairs = [f"{name} ({first.get(name)}, {second.get(name)})" for name in changed]
     return [f"Settings that differ (A, B): {', '.join(pairs)}"] if pairs else []
@@ -100,15 +100,18 @@ def _paired(stores: list[Store], name: str) -> tuple[np.ndarray, np.ndarray, lis
     means, digests = [], []
     clusters: dict[str, str] = {}
     for store in stores:
-        samples = store.read(name)
-        solved = samples[samples["kind"] == "solution"]
         score = store.scores().get(name)
-        if score is None or solved["id"].nunique() < score["questions"]:
+        if score is None:
             raise ConfigError(
-                f"{store.directory}: {name} is unfinished: run that evaluation to its end first"
+                f"{store.directory}: {name} has no score in results.json: run that evaluation to "
+                "its end first, with the same n and k as the others there"
             )
-        n = int(score["samples"])
-        ids, correct, of_question = verdicts(solved, n)
+        solved = scored_samples(store, name, score)
+        require(
+            solved["id"].nunique() >= score["questions"],
+            f"{store.directory}: {name} is unfinished: run that evaluation to its end first",
+        )
+        ids, correct, of_question = verdicts(solved, int(score["samples"]))
         means.append(dict(zip(ids, correct.mean(axis=1), strict=True)))
         digests.append(solved.groupby("id")["digest"].first())
         clusters |= dict(zip(ids, of_question, strict=True))

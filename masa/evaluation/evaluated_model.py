@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,18 @@ class EvaluatedModel:
     """Folder of the model; unused with engine=gold_answers."""
     model: Model | None
     """None with engine=gold_answers."""
+
+    def weights(self) -> str:
+        """What tells these weights from others of the same name: the commit of a snapshot of the
+        hub, else a digest of the folder's files."""
+        if self.path.parent.name == "snapshots":
+            return self.path.name
+        digest = hashlib.sha256()
+        for file in sorted(self.path.iterdir()):
+            if file.suffix in (".safetensors", ".bin", ".json"):
+                with file.open("rb") as opened:
+                    digest.update(hashlib.file_digest(opened, "sha256").digest())
+        return digest.hexdigest()[:16]
 
     def renderer(
         self,

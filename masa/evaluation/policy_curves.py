@@ -7,6 +7,7 @@ until it has enough. All policies see the same samples, so differences are paire
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -149,7 +150,7 @@ def _curve(
 def oracle_curve(questions: Sequence[AnsweredQuestion], n: int, limits: Limits) -> Curve:
     """The bound: the policy `combined` that knows each question's pass rate, for no tokens."""
     knowing = [
-        replace(q, prediction=PredictionSummary(q.pass_rate, 0.0, None, None, {}, 1, 1, 0))
+        replace(q, prediction=PredictionSummary(q.pass_rate, 0.0, None, None, None, {}, 1, 1, 0))
         for q in questions
     ]
     settings = CombinedPolicy.settings_to_compare(n)
@@ -210,7 +211,9 @@ def compare_curves(
     columns = np.hstack([curve.accuracy, curve.tokens, other.accuracy, other.tokens])
     counts = np.ones((len(columns), 1))
     drawn = resampled_sums(np.hstack([columns, counts]), clusters, RESAMPLES // 10)
-    draws = np.array([numbers(sums[:-1] / sums[-1]) for sums in drawn])
+    # one context alone says nothing about others
+    drawn = drawn if len(set(clusters)) > 1 else drawn[:0]
+    draws = np.array([numbers(sums[:-1] / sums[-1]) for sums in drawn]).reshape(-1, 2)
     difference, ratio = numbers(columns.mean(axis=0))
     return {
         "accuracy_difference": Estimate(difference, *_bounds(draws[:, 0])),
@@ -219,9 +222,10 @@ def compare_curves(
 
 
 def _bounds(draws: Floats) -> tuple[float, float]:
-    """Of the middle 95 % of the draws, infinite ones included; NaN where more than 2.5 % are."""
+    """Of the middle 95 % of the draws, infinite ones included; NaN where more than 2.5 % are, or
+    where there is none."""
     known = np.sort(draws[~np.isnan(draws)])
-    if len(known) < 0.975 * len(draws):
+    if not len(known) or len(known) < 0.975 * len(draws):
         return math.nan, math.nan
     edge = int(0.025 * len(known))
     return float(known[edge]), float(known[-1 - edge])
@@ -270,17 +274,21 @@ def selective(
     confidence = np.array([outcome.confidences for outcome in outcomes])
     wrong = 1.0 - np.array([outcome.right for outcome in outcomes])
     clusters = np.unique([q.cluster for q in questions], return_inverse=True)[1]
+
+    def area(weights: Floats | None) -> float:
+        return statistics.fmean(
+            area_under_risk_coverage(confidence[:, i], wrong[:, i], weights) for i in range(ORDERS)
+        )
+
     rng = np.random.default_rng(0)
     draws = []
-    for _ in range(RESAMPLES // 50):
+    for _ in range(RESAMPLES // 50 if clusters.max() else 0):
         picked = np.bincount(rng.integers(0, clusters.max() + 1, clusters.max() + 1),
                              minlength=clusters.max() + 1)[clusters].astype(float)  # fmt: skip
-        order = int(rng.integers(ORDERS))
-        draws.append(area_under_risk_coverage(confidence[:, order], wrong[:, order], picked))
-    areas = [area_under_risk_coverage(confidence[:, i], wrong[:, i]) for i in range(ORDERS)]
+        draws.append(area(picked))
     coverage, risk = risk_coverage(confidence.ravel(), wrong.ravel())
     curve = [{"coverage": float(c), "risk": float(r)} for c, r in zip(coverage, risk, strict=True)]
-    return Estimate(float(np.mean(areas)), *_bounds(np.array(draws))), curve
+    return Estimate(area(None), *_bounds(np.array(draws))), curve
 
 
 def reference_setting(curve: Curve) -> int:

@@ -287,8 +287,9 @@ def policy_table(name: str, scores: Mapping[str, Any]) -> list[str]:
         "tokens, and the share of the uniform policy's tokens for the same accuracy; tokens of "
         "predictions are counted. –: the policy starts above the tokens. AURC: mean "
         "share of wrong answers over all shares of questions answered, the most confident ones "
-        "first. oracle: knows each question's pass rate, for no tokens. Brackets: 95 % bootstrap "
-        "over questions, paired.",
+        "first, of each policy at its own settings, whatever these spend. oracle: knows each "
+        "question's pass rate, for no tokens. Brackets: 95 % bootstrap over questions; of "
+        "difference and share it is paired.",
     ]
 
 

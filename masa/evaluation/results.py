@@ -42,6 +42,17 @@ def verdicts(samples: pd.DataFrame, n: int) -> tuple[list[str], np.ndarray, list
     return list(table.index), table.to_numpy(bool), list(clusters[table.index])
 
 
+def scored_samples(store: Store, name: str, score: Mapping[str, Any]) -> pd.DataFrame:
+    """Solutions of the questions that a score may count: left out are those that it leaves out, and
+    those that a longer evaluation, stopped later, has begun with."""
+    samples = store.read(name)
+    left_out = score.get("not_scored", ())
+    samples = samples[(samples["kind"] == "solution") & ~samples["id"].isin(left_out)]
+    samples = samples[samples["sample"] < score["samples"]]
+    complete = samples.groupby("id")["correct"].count() == score["samples"]
+    return samples[samples["id"].isin(complete.index[complete])]
+
+
 def summarise_all(
     benchmarks: Sequence[Benchmark], store: Store, config: EvaluationConfig
 ) -> dict[str, Any]:
@@ -63,8 +74,11 @@ def summarise_all(
         scores[name] = score
         add_to_averages(score["domain"], correct, clusters)
     for benchmark in benchmarks:
+        clusters_of = {item.prompt.id: item.cluster for item in benchmark.items}
+        store.set_clusters(benchmark.name, clusters_of)
         samples = store.read(benchmark.name)
-        samples = samples[samples["id"].isin({prompt.id for prompt in benchmark.prompts})]
+        not_scored = sorted(set(samples["id"]) - clusters_of.keys())
+        samples = samples[samples["id"].isin(clusters_of)]
         _, correct, clusters = verdicts(samples, config.n)
         solved = samples[(samples["kind"] == "solution") & (samples["sample"] < config.n)]
         score = _score(benchmark, correct, clusters, solved, config.k)
@@ -84,7 +98,12 @@ def summarise_all(
         if config.solve:
             score["solve"], curves = policy_scores(benchmark, samples, config)
             store.write_curves(benchmark.name, curves)
-        scores[benchmark.name] = {**score, **benchmark.origin, "limit": config.limit}
+        scores[benchmark.name] = {
+            **score,
+            **benchmark.origin,
+            "limit": config.limit,
+            "not_scored": not_scored,
+        }
         add_to_averages(benchmark.domain, correct, clusters)
     averages = {
         domain: {str(k): interval(macro_average(of_k)) for k, of_k in by_k.items()}
@@ -103,11 +122,7 @@ def _scored_before(
         same = score["samples"] == config.n and list(score["pass_at"]) == [*map(str, config.k)]
         if name in names or not same:
             continue
-        samples = store.read(name)
-        # a later, longer evaluation that was stopped may have samples of more questions
-        counts = samples.query("kind == 'solution' and sample < @config.n").groupby("id")
-        complete = counts["correct"].count() == config.n
-        samples = samples[samples["id"].isin(complete.index[complete])]
+        samples = scored_samples(store, name, score)
         if samples["id"].nunique() == score["questions"]:
             _, correct, clusters = verdicts(samples, config.n)
             yield name, _with_nan(score), correct, clusters

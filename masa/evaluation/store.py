@@ -40,6 +40,9 @@ SCHEMA = pa.schema(
 (solution), no prediction (solution). A solution without a verdict is not judged yet. `digest`
 changes with question, gold answer, instruction and rule of judging."""
 
+WEIGHTS = "weights"
+"""Setting that directories of before do not have."""
+
 Key = tuple[str, str, int]
 """(kind, id, sample)"""
 
@@ -97,9 +100,17 @@ class Store:
                 files.append((path, table.to_pylist()))
         return files
 
+    def set_clusters(self, benchmark: str, clusters: Mapping[str, str]) -> None:
+        """Save the contexts that questions share, by id, where samples have other ones."""
+        for path in self._files(benchmark):
+            rows = pq.read_table(path, schema=SCHEMA).to_pylist()
+            changed = [row | {"cluster": clusters.get(row["id"], row["cluster"])} for row in rows]
+            if changed != rows:
+                self.replace(path, changed)
+
     def add(self, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Save samples in a new file."""
-        number = len(self._files(benchmark))
+        number = max((int(file.stem) + 1 for file in self._files(benchmark)), default=0)
         path = self.directory / "samples" / benchmark / f"{number:05d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         self.replace(path, rows)
@@ -143,7 +154,7 @@ class Store:
         if saved and self.benchmarks():
             for name in sorted(saved.keys() | settings.keys()):
                 wanted, before = settings.get(name), saved.get(name)
-                if wanted != before:
+                if wanted != before and not (name == WEIGHTS and before is None):
                     # a template is a page long
                     wanted, before = (" ".join(str(v).split())[:200] for v in (wanted, before))
                     raise ConfigError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.errors import ConfigError, require
-from masa.tasks.sources import Source
+from masa.tasks.sources import Source, is_missing
 from masa.tasks.templates import is_text
 from masa.types import Prompt
 
@@ -38,8 +38,8 @@ def read_problems(source: str, column: str = "problem") -> tuple[Prompt, ...]:
     """The problems, numbered from 1 unless they have a column `id`.
 
     Args:
-        source: a file, `-` for standard input (JSON lines, or a problem per line), or the text of
-            one problem.
+        source: a file, `-` for standard input (JSON lines, a JSON list, or a problem per line), or
+            the text of one problem.
         column: of a file with columns.
 
     Raises:
@@ -70,7 +70,8 @@ def problems_of(rows: Iterable[Any], column: str, where: str) -> tuple[Prompt, .
         text = row[column]
         if not is_text(text) or not text.strip():
             raise ConfigError(f"{where}: the problem of row {number} is {text!r}, it must be text")
-        name = str(row.get("id", number))
+        given = row.get("id")
+        name = str(number if is_missing(given) or given == "" else given)
         require(name not in prompts, f"{where}: id {name} comes twice")
         prompts[name] = Prompt(name, text.strip(), str(row.get("answer", "")))
     require(bool(prompts), f"{where} holds no problem")
@@ -87,8 +88,10 @@ def _of_file(path: str) -> Iterable[Any]:
 
 
 def _of_text(text: str) -> list[Any]:
-    """JSON lines where the first line is an object, else a problem per line."""
+    """A JSON list; JSON lines where the first line is an object; else a problem per line."""
     lines = _lines(text)
+    if lines and lines[0].startswith("[") and isinstance(rows := _parsed(text), list):
+        return rows
     if not lines or not isinstance(_parsed(lines[0]), dict):
         return list(lines)
     rows = [_parsed(line) for line in lines]

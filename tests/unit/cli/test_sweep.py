@@ -196,6 +196,12 @@ def test_what_is_named_after_the_time_cannot_be_resumed(tmp_path):
     assert sweep.sweep_directory("config", [*plain, here]) == tmp_path / "mine"
 
 
+@pytest.mark.parametrize("command", ["evaluate", "predict", "solve"])
+def test_a_command_without_sweeps_says_so(command):
+    with pytest.raises(ConfigError, match="-m is for masa-train and masa-sft"):
+        sweep.sweep_directory(command, ["seed=0,1"])
+
+
 def settings_of(**changes):
     plain = {
         "seed": 0,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import hydra
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from builders import byte_tokenizer
 from filelock import FileLock
@@ -19,9 +20,10 @@ from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.evaluate import arguments, run
 from masa.evaluation import eval_config
-from masa.evaluation.benchmarks import Benchmark
+from masa.evaluation.benchmarks import Benchmark, load_benchmarks
 from masa.evaluation.compare import compare
 from masa.evaluation.eval_config import EvaluationConfig, file_name
+from masa.evaluation.evaluated_model import EvaluatedModel
 from masa.evaluation.items import Item
 from masa.evaluation.results import summarise_all, write_results
 from masa.evaluation.sampling import Sampler, sample_all
@@ -217,6 +219,12 @@ def test_other_settings_are_refused_in_the_same_directory(tmp_path):
         store.check_settings({"model": "a", "temperature": 1.0})
     Store(tmp_path / "long").check_settings({"meta_template": "a page\n" * 100})
     Store(tmp_path / "long").add("aime25", [{"id": "1", "kind": "meta", "sample": 0}])
+    # before, weights had no digest
+    store.check_settings({"model": "a", "temperature": 0.6, "weights": "1"})
+    Store(tmp_path / "digest").check_settings({"weights": "1"})
+    Store(tmp_path / "digest").add("aime25", [{"id": "1", "kind": "meta", "sample": 0}])
+    with pytest.raises(ConfigError, match="weights is 2, but .* was sampled with 1"):
+        Store(tmp_path / "digest").check_settings({"weights": "2"})
     with pytest.raises(ConfigError, match="meta_template is another, but") as caught:
         Store(tmp_path / "long").check_settings({"meta_template": "another"})
     assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
@@ -229,6 +237,37 @@ class Cut(LetterEngine):
         if seed % 2:
             return tuple(TOKENIZER("a" * 60)["input_ids"])
         return (EOS,) if seed % 4 else (*TOKENIZER("a")["input_ids"], EOS)
+
+
+@pytest.mark.parametrize("change", ["task.correct_at=0.5", "task.templates.meta='{problem}?'"])
+def test_a_task_judged_otherwise_is_another_benchmark(tmp_path, change):
+    lines = "".join(f'{{"problem": "{i} + 1?", "answer": "{i + 1}"}}\n' for i in range(20))
+    (tmp_path / "sums.jsonl").write_text(lines)
+    settings = ["task=hub", f"task.path={tmp_path / 'sums.jsonl'}", "task.validation.fraction=0.2"]
+
+    def digests(*more):
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            task = hydra.compose("config", [*settings, *more, "++output_dir=."]).task
+        return load_benchmarks({"t": {"task": task}}, TEMPLATES)[0].digests()
+
+    before, again, after = digests(), digests(), digests(change)
+    assert before == again and len(before) == 4 and before.keys() == after.keys()
+    assert not set(before.values()) & set(after.values())
+
+
+def test_weights_of_a_folder_and_of_the_hub(tmp_path):
+    def weights(path):
+        return EvaluatedModel(TOKENIZER, (), path, None).weights()
+
+    (tmp_path / "model.safetensors").write_bytes(b"a" * 100)
+    (tmp_path / "config.json").write_text("{}")
+    first = weights(tmp_path)
+    (tmp_path / "README.md").write_text("words")
+    assert weights(tmp_path) == first
+    (tmp_path / "model.safetensors").write_bytes(b"a" * 99 + b"b")
+    assert weights(tmp_path) != first
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "0123abc"
+    assert weights(snapshot) == "0123abc"
 
 
 def test_truncated_and_unparsed_are_counted_separately(tmp_path):
@@ -333,12 +372,66 @@ def test_comparison_needs_finished_evaluations(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         evaluate(tmp_path / "b", LetterEngine(calls=2), settings(batch=4), benchmark())
     Store(tmp_path / "b").check_settings({"model": "b"})
-    with pytest.raises(ConfigError, match="b: b is unfinished: run that evaluation to its end"):
+    with pytest.raises(ConfigError, match="b: b has no score in results.json: run that evaluation"):
         compare(tmp_path / "a", tmp_path / "b")
     (tmp_path / "c" / "samples" / "b").mkdir(parents=True)
     Store(tmp_path / "c").check_settings({"model": "c"})
-    with pytest.raises(ConfigError, match="unfinished"):
+    with pytest.raises(ConfigError, match="no score"):
         compare(tmp_path / "c", tmp_path / "a")
+    finish(tmp_path / "d", LetterEngine(), settings(), benchmark())
+    for file in (tmp_path / "d" / "samples" / "b").glob("*"):
+        file.unlink()
+    with pytest.raises(ConfigError, match="d: b is unfinished: run that evaluation to its end"):
+        compare(tmp_path / "a", tmp_path / "d")
+
+
+def without(made, *ids):
+    return replace(made, items=[item for item in made.items if item.prompt.id not in ids])
+
+
+def test_a_question_that_is_excluded_later_counts_nowhere(tmp_path):
+    """Its samples stay, with verdicts or, where its tests are broken, without."""
+    config, kept = settings(), without(benchmark(), "q1")
+    finish(tmp_path / "never", LetterEngine(), config, kept)
+    finish(tmp_path / "judged", LetterEngine(), config, benchmark())
+    finish(tmp_path / "judged", LetterEngine(), config, kept)
+    store = finish(tmp_path / "broken", LetterEngine(), config, benchmark())
+    for path in sorted((tmp_path / "broken" / "samples" / "b").glob("*")):
+        rows = pq.read_table(path).to_pylist()
+        store.replace(path, [row | {"correct": None} if row["id"] == "q1" else row for row in rows])
+    finish(tmp_path / "broken", LetterEngine(), config, kept)
+    for name in ("judged", "broken"):
+        numbers, _ = compare(tmp_path / "never", tmp_path / name)
+        assert numbers["b"]["questions"] == 4
+        assert numbers["b"]["difference"]["value"] == 0
+        other = benchmark("c", 8)
+        finish(tmp_path / name, LetterEngine(), config, other)
+        scores = json.loads((tmp_path / name / "results.json").read_text())["benchmarks"]
+        assert scores["b"]["questions"] == 4 and set(scores) == {"b", "c"}
+
+
+def test_contexts_that_are_named_later_count(tmp_path):
+    config, made = settings(), benchmark(questions=8)
+    apart = replace(made, items=[replace(i, cluster=i.prompt.id) for i in made.items])
+    finish(tmp_path / "later", LetterEngine(), config, apart)
+    finish(tmp_path / "later", LetterEngine(), config, made)
+    finish(tmp_path / "at once", LetterEngine(), config, made)
+    later, at_once = (
+        json.loads((tmp_path / name / "results.json").read_text())["benchmarks"]["b"]
+        for name in ("later", "at once")
+    )
+    assert later == at_once and later["clusters"] == 4
+    pd.testing.assert_frame_equal(
+        Store(tmp_path / "later").read("b"), Store(tmp_path / "at once").read("b")
+    )
+
+
+def test_a_file_that_is_missing_loses_no_other(tmp_path):
+    store = Store(tmp_path)
+    paths = [store.add("b", [{"id": str(i), "kind": "meta", "sample": 0}]) for i in range(3)]
+    paths[1].unlink()
+    store.add("b", [{"id": "3", "kind": "meta", "sample": 0}])
+    assert sorted(store.read("b")["id"]) == ["0", "2", "3"]
 
 
 def test_comparison_names_the_settings_that_differ(tmp_path):
@@ -485,7 +578,6 @@ def test_short_forms_of_the_command_line():
         "model=tiny_qwen3",
         "benchmark=math",
     ]
-    assert arguments(["-m", "benchmark=aime25,math500"]) == ["-m", "benchmark=aime25,math500"]
     assert arguments(["benchmark=[a,b]"]) == ["benchmark=[a,b]"]
 
 

@@ -1,6 +1,7 @@
 """Policies replayed on saved samples: what is spent and what comes of it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,6 +169,15 @@ def test_risk_and_coverage():
     # of the last quarter x in [.75, 1]: the integral of (x - .75) / x
     assert best == pytest.approx(0.25 - 0.75 * math.log(1 / 0.75), abs=1e-3)
     assert area_under_risk_coverage(many, many) > 0.5
+
+
+def test_one_context_has_no_interval():
+    alone = [replace(question, cluster="c") for question in drawn(20)]
+    area, _ = selective(UniformPolicy(n=2), alone, LIMITS)
+    curve = draw_curve(UNIFORM, alone, 4, LIMITS)
+    estimates = [area, *compare_curves(curve, curve, 0, ["c"] * 20).values()]
+    assert all(math.isnan(e.low) and math.isnan(e.high) for e in estimates)
+    assert not any(math.isnan(e.value) for e in estimates)
 
 
 def test_selective_answering_of_a_policy():

@@ -2,12 +2,14 @@
 
 import io
 
+import pandas as pd
 import pytest
 
 from masa.errors import ConfigError
 from masa.inference import problems
 from masa.inference.problems import read_problems
 from masa.inference_session import policy_name, problems_name
+from masa.loaded_model import _problems
 from masa.predict import arguments
 
 
@@ -36,6 +38,8 @@ def test_a_text_and_files(tmp_path):
         "one\ntwo\n",
         '{"problem": "one"}\n{"problem": "two"}\n',
         '\ufeff{"problem": "one"}\n{"problem": "two"}',
+        '[\n  {"problem": "one"},\n  {"problem": "two", "id": null}\n]\n',
+        '["one", "two"]',
     ],
 )
 def test_standard_input_once(monkeypatch, content):
@@ -134,3 +138,13 @@ def test_a_policy_names_its_directory_by_what_samples_depend_on():
     assert policy_name(node) == policy_name(node | {"abstain": 0.5})
     assert policy_name(node) != policy_name(node | {"n": 4})
     assert policy_name(node).startswith("combined-")
+
+
+def test_rows_from_python(tmp_path):
+    """A table is its rows, not the names of its columns."""
+    rows = [{"id": "a", "problem": "one", "tokens": 3}, {"id": "b", "problem": "two", "tokens": 4}]
+    for given in (rows, pd.DataFrame(rows)):
+        (argument,) = _problems(given, tmp_path, {})
+        assert texts(argument.removeprefix("problems=")) == [("a", "one"), ("b", "two")]
+    with pytest.raises(ConfigError, match="problems is one row: give a list of rows"):
+        _problems(rows[0], tmp_path, {})
