@@ -521,7 +521,7 @@ class TrainerConfig:
     checkpoint_every: int = 50
     """Rollouts between checkpoints; one more comes at the end. The newest two are kept."""
     log_every: int = 1
-    """Rollouts between rows of metrics.csv and of the other loggers; the last has one as well."""
+    """Rollouts between what W&B and TensorBoard get; the last is among it. metrics.csv has all."""
     show_every: int = 0
     """Rollouts between tables of some completions and predictions on the console, and in W&B; 0
     shows none."""

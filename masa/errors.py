@@ -10,9 +10,12 @@ class ConfigError(ValueError):
 class TrainingError(RuntimeError):
     """A run cannot go on; the message is one line that says what to do about it."""
 
+    nothing_changed = False
+    """True where the run is as it was after its last update."""
+
 
 class EngineError(TrainingError):
-    """The engine failed while rolling out; the policy is as it was."""
+    """The engine failed while rolling out."""
 
 
 class VerdictError(TrainingError):

@@ -6,10 +6,12 @@ from typing import Any
 
 
 def as_of_now(settings: dict[str, Any]) -> dict[str, Any]:
-    """Flat settings of a run by dotted key, also of one that `algorithm.meta.enabled` came after.
+    """Flat settings of a run by dotted key, also of one that samplers or `algorithm.meta.enabled`
+    came after.
 
     M is left out where there are no predictions: then it changes nothing.
     """
+    settings = {"sampler._target_": "masa.rollout.samplers.ShuffledEpochs"} | settings
     m, enabled = "algorithm.meta.group_size", "algorithm.meta.enabled"
     if m not in settings:
         return settings

@@ -18,6 +18,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
+_Z = float(scipy.stats.norm.ppf(0.975))
 _CHUNK = 4_000_000  # weights held in memory at once
 _HUGE = 1e9  # from here on powers of ten are easier to read
 _EXACT = 14  # sign-flips are enumerated up to this many non-zero differences
@@ -64,10 +65,10 @@ def wilson(hits: int, n: int) -> Estimate:
         raise ValueError(f"{hits} hits of {n}")
     if n == 0:
         return Estimate(nan, hits=0, n=0)
-    return Estimate(hits / n, *_wilson_bounds(hits / n, n, 0.95), hits, n)
+    return Estimate(hits / n, *_wilson_bounds(hits / n, n, _Z), hits, n)
 
 
-def clustered_wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> Estimate:
+def clustered_wilson(hits: ArrayLike, n: ArrayLike, z: float = _Z) -> Estimate:
     """Share `sum(hits) / sum(n)` over clusters, with a Wilson interval at the effective size.
 
     The effective size is n over the design effect (linearised ratio variance over the binomial
@@ -77,6 +78,7 @@ def clustered_wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> Esti
     Args:
         hits: successes per cluster, [C].
         n: observations per cluster, [C].
+        z: half the width of the interval in standard errors.
     """
     h, m = np.asarray(hits, float), np.asarray(n, float)
     h, m = h[m > 0], m[m > 0]
@@ -88,11 +90,10 @@ def clustered_wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> Esti
     if 0 < hit < total and clusters > 1:
         variance = clusters / (clusters - 1) * float(((h - share * m) ** 2).sum()) / total**2
         effective = min(total, share * (1 - share) / variance) if variance > 0 else total
-    return Estimate(share, *_wilson_bounds(share, effective, level), round(hit), round(total))
+    return Estimate(share, *_wilson_bounds(share, effective, z), round(hit), round(total))
 
 
-def _wilson_bounds(share: float, n: float, level: float) -> tuple[float, float]:
-    z = float(scipy.stats.norm.ppf(0.5 + level / 2))
+def _wilson_bounds(share: float, n: float, z: float) -> tuple[float, float]:
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -356,13 +357,14 @@ def jackknife(statistic: Callable[[Sequence[int]], float], n: int) -> Estimate:
 def paired_t_test(differences: ArrayLike) -> float:
     """Two-sided p-value of Student's paired t test on one difference per seed [S].
 
-    NaN for fewer than two; 1 where all are zero.
+    NaN for fewer than two, and where all are the same: accuracies are multiples of one over the
+    prompts, so that this happens by chance. 1 where all are zero.
     """
     d = np.asarray(differences, float)
     if len(d) < 2:
         return nan
     if np.ptp(d) == 0:  # no variance, which scipy warns of
-        return 0.0 if d.any() else 1.0
+        return nan if d.any() else 1.0
     return float(scipy.stats.ttest_1samp(d, 0).pvalue)
 
 

@@ -1,12 +1,13 @@
 """Correctness and speed of training on this GPU: `python scripts/gpu_check.py --out DIR`.
 
-Four parts, each in a separate process that saves every figure as it is measured:
+Five parts, each in a separate process that saves every figure as it is measured:
 correctness (small random models: engine=hf against the policy, padded against packed rows, gradient
 against float64, a resumed run), shapes (Qwen3 shapes with random weights in bfloat16: speed and
-memory), task (the built-in task for 60 rollouts) and, where `--model` names the folder of a
-pretrained model, pretrained (`experiment=smollm2_calibrated` for 30 rollouts). DIR gets a JSON file
-per part and table.md; a missed limit or a failed part makes the exit status 1. vLLM is not needed.
-`--quick` tests the script itself on any machine, with meaningless figures.
+memory), task (the built-in task for 60 rollouts), sharded (10 of them with FSDP2 on one device and
+a KL reference) and, where `--model` names the folder of a pretrained model, pretrained
+(`experiment=smollm2_calibrated` for 30 rollouts). DIR gets a JSON file per part and table.md; a
+missed limit or a failed part makes the exit status 1. vLLM is not needed. `--quick` tests the
+script itself on any machine, with meaningless figures.
 """
 
 from __future__ import annotations
@@ -562,10 +563,19 @@ def task(figures: Figures, quick: bool, limit: float = math.inf) -> None:
     trained(figures, 2 if quick else 60, limit, tolerance, "experiment=arithmetic", *settings)
 
 
+def sharded(figures: Figures, quick: bool, limit: float = math.inf) -> None:
+    """Part 4: the same under FSDP2 on one device, with a KL reference."""
+    few = ["model.warmstart.sft.steps=20", "task.config.train_size=200"] if quick else []
+    of_strategy = ["strategy=fsdp", "strategy.devices=1", "algorithm.kl_beta=0.001"]
+    settings = [*few, *of_strategy, "algorithm=masa"]
+    tolerance = {"max": None if quick else 1e-3}
+    trained(figures, 2 if quick else 10, limit, tolerance, "experiment=arithmetic", *settings)
+
+
 def pretrained(
     figures: Figures, quick: bool, limit: float = math.inf, model: Path | None = None
 ) -> None:
-    """Part 4, with --model: a pretrained model in bfloat16 on problems of reasoning-gym."""
+    """Part 5, with --model: a pretrained model in bfloat16 on problems of reasoning-gym."""
     if model is None:
         raise RuntimeError("name its folder: --model DIR, as scripts/smollm2.py makes one")
     few = [
@@ -645,6 +655,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "correctness": correctness,
     "shapes": shapes,
     "task": task,
+    "sharded": sharded,
     "pretrained": pretrained,
 }
 
@@ -697,6 +708,7 @@ def main() -> int:
         more: dict[str, dict[str, Any]] = {
             "shapes": {"sizes": args.sizes},
             "task": {"limit": args.limit - 20},
+            "sharded": {"limit": args.limit - 20},
             "pretrained": {"limit": args.limit - 20, "model": args.model},
         }
         with figures.attempt(args.part):

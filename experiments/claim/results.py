@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from masa.analysis.compare_methods import Method, load_sweep, speedup
-from masa.analysis.control import active_from, has_gate, has_meta
+from masa.analysis.control import has_gate, has_meta
 from masa.analysis.load import Run, RunError
 from masa.errors import ConfigError
 from masa.markdown import fill_place, markdown_table
@@ -105,10 +105,9 @@ def of_run(run: Run) -> dict[str, float]:
         "zero_variance_share": share(weight * ~rows["mixed"], weight),
         "mixed_per_kilotoken": 1000 * float(mixed / train["tokens"].sum()),
     }
-    first = active_from(run)
-    if not has_gate(run) or first is None:
-        return values
     acts = prompts[prompts["gate_active"]]
+    if not has_gate(run) or acts.empty:
+        return values
     rows = rows[rows["gate_active"]]
     weight, skip = rows["weight"], rows["would_skip"].astype(bool)
     hit = weight * (skip & ~rows["mixed"])
@@ -116,7 +115,7 @@ def of_run(run: Run) -> dict[str, float]:
     cost = weight * rows["tokens"]
     kept, spared = share(weight * (rows["mixed"] & ~skip), weight * rows["mixed"]), cost * ~skip
     values |= {
-        "tokens_before_gate": float(tokens[tokens.index < first].max()),
+        "tokens_before_gate": float(tokens[tokens.index < acts["step"].min()].max()),
         "skipped_share": float(acts["skipped"].mean()),
         "gate_precision": share(hit, weight * skip),
         "gate_recall": share(hit, weight * ~rows["mixed"]),
@@ -283,14 +282,15 @@ def page(numbers: Mapping[str, Any]) -> str:
         f"{numbers['machine']}; commit {numbers['commit']}. Brackets: 95 % intervals over seeds.",
         table(claim, HEADS),
         f"Ratios: cost of grpo over cost of the method until {FRACTION * 100:.0f} % of grpo's "
-        "gain, above 1 is cheaper. Precision and recall: on prompts rolled out whatever the gate "
-        "said, each weighted with the inverse of its chance to be. Had groups of zero variance "
+        "gain, above 1 is cheaper; no brackets: without one seed there is no ratio. Precision and "
+        "recall: on prompts rolled out whatever the gate said, each weighted with the inverse of "
+        "its chance to be. Had groups of zero variance "
         f"cost nothing, grpo's ratio in tokens would be {bound}.",
         "What the ratios are made of:",
         table(numbers["factors"], factors),
         "Zero variance: share of the prompts that were drawn (those of a sampler: that it chose). "
-        "The rest but the tokens: while the gate acts; c and o are shares of the solution tokens "
-        "without a gate, s / (c + o) is how much more signal a token buys.",
+        "The rest but the tokens and the mixed groups: while the gate acts; c and o are shares of "
+        "the solution tokens without a gate, s / (c + o) is how much more signal a token buys.",
     ]
     if versus:
         parts += [

@@ -26,6 +26,8 @@ class Outcome:
     """Of all its solutions."""
     weight: float
     """Like prompts that it stands for: `RolloutGroup.evidence_weight`, 1 where that is 0."""
+    rollout: int
+    """In which it came, counted from 1."""
 
     @property
     def mixed(self) -> bool:
@@ -49,6 +51,8 @@ class Past:
     def __init__(self, keys: Sequence[str], window: int) -> None:
         self.keys = tuple(keys)
         self.window = window
+        self.rollouts = 0
+        """That have been added."""
         self._outcomes: dict[str, deque[Outcome]] = {}
 
     @property
@@ -81,24 +85,27 @@ class Past:
         return ", ".join(f"{k}={v}" for k, v in zip(self.keys, values, strict=True))
 
     def add(self, groups: Sequence[RolloutGroup]) -> None:
-        """Note the outcomes of a step."""
+        """Note the outcomes of a rollout."""
+        self.rollouts += 1
         for group in groups:
             name = self._name(group.prompt)
             if group.uncensored and name is not None:
                 weight = group.evidence_weight or 1.0
-                outcome = Outcome(group.pass_rate, sum(group.lengths), weight)
+                outcome = Outcome(group.pass_rate, sum(group.lengths), weight, self.rollouts)
                 self._outcomes.setdefault(name, deque(maxlen=self.window)).append(outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for checkpoints."""
-        return {
+        outcomes = {
             name: [astuple(outcome) for outcome in outcomes]
             for name, outcomes in self._outcomes.items()
         }
+        return {"rollouts": self.rollouts, "outcomes": outcomes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
+        self.rollouts = state["rollouts"]
         self._outcomes = {
             name: deque((Outcome(*values) for values in outcomes), self.window)
-            for name, outcomes in state.items()
+            for name, outcomes in state["outcomes"].items()
         }

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masa.algorithm.gates import Gate, parsed, require_shares
-from masa.algorithm.past import Outcome, Past
+from masa.algorithm.past import Past
 from masa.errors import require
 
 if TYPE_CHECKING:  # PyTorch comes with them
@@ -37,7 +37,7 @@ class Forecast:
     tokens: float
     """Predicted tokens of its solutions; NaN where no length could be read."""
     mixed_visits: float
-    """Like prompts known to have been mixed: `weighted_sums` of their outcomes."""
+    """Like prompts known to have been mixed: weighted, and faded with their age."""
     visit_tokens: float
     """Tokens of like prompts, likewise."""
 
@@ -79,6 +79,9 @@ class ValueGate(Gate):
     predictions alone decide."""
     past_window: int = 12
     """Newest outcomes of like prompts that count."""
+    half_life: float | None = None
+    """Rollouts after which an outcome of like prompts counts half, as the policy has changed; null:
+    it never fades."""
     prior: float = 4.0
     """Outcomes of like prompts that the predictions weigh as much as."""
     min_kept: float = 0.75
@@ -94,6 +97,8 @@ class ValueGate(Gate):
         require(self.group_size >= 2, f"group_size is {self.group_size}, it must be >= 2")
         require(self.past_window >= 1, f"past_window is {self.past_window}, it must be >= 1")
         require(0 < self.prior < math.inf, f"prior is {self.prior}, it must be > 0 and finite")
+        fades = self.half_life is None or self.half_life > 0
+        require(fades, f"half_life is {self.half_life}, it must be > 0 or null")
         require_shares(min_kept=self.min_kept, min_parsed=self.min_parsed)
         require(
             1 <= self.min_evidence <= 4 * self.window,
@@ -144,7 +149,7 @@ class ValueGate(Gate):
         rate = statistics.fmean(rates) if rates else 0.5
         chance = 1 - rate**self.group_size - (1 - rate) ** self.group_size
         lengths = parsed([p.length for p in predictions], self.min_parsed)
-        mixed_visits, visit_tokens = weighted_sums(self.past.of(prompt))
+        mixed_visits, visit_tokens = self._past_of(prompt)
         return Forecast(
             mixed=statistics.fmean(mixed) if mixed else chance,
             pass_rate=rate,
@@ -152,6 +157,20 @@ class ValueGate(Gate):
             mixed_visits=mixed_visits,
             visit_tokens=visit_tokens,
         )
+
+    def _past_of(self, prompt: Prompt) -> tuple[float, float]:
+        """Mixed groups among the outcomes of like prompts and their tokens, weighted with the
+        prompts that they stand for, and faded with their age."""
+        outcomes = self.past.of(prompt)
+        if not outcomes:
+            return 0.0, 0.0
+        counts = as_counts(np.array([outcome.weight for outcome in outcomes]))
+        if self.half_life is not None:
+            ages = np.array([self.past.rollouts - outcome.rollout for outcome in outcomes])
+            counts = counts * 0.5 ** (ages / self.half_life)
+        mixed = np.array([outcome.mixed for outcome in outcomes], float)
+        tokens = np.array([outcome.tokens for outcome in outcomes], float)
+        return float(counts @ mixed), float(counts @ tokens)
 
     def _learn(self) -> None:
         """Calibration and threshold from the newest outcomes."""
@@ -233,16 +252,6 @@ def as_counts(weights: Floats) -> Floats:
     would be worth as much (Kish 1965)."""
     counts: Floats = weights * weights.sum() / (weights @ weights)
     return counts
-
-
-def weighted_sums(outcomes: Sequence[Outcome]) -> tuple[float, float]:
-    """Mixed groups among outcomes and their tokens, each outcome as often as `as_counts` says."""
-    if not outcomes:
-        return 0.0, 0.0
-    weights = as_counts(np.array([outcome.weight for outcome in outcomes]))
-    mixed = np.array([outcome.mixed for outcome in outcomes], float)
-    tokens = np.array([outcome.tokens for outcome in outcomes], float)
-    return float(weights @ mixed), float(weights @ tokens)
 
 
 def _of_mixed(forecasts: Sequence[Forecast]) -> Floats:

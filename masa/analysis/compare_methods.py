@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy
 
 from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
 from masa.analysis.tables import NOT_REACHED, crossing, with_holm
@@ -31,7 +30,7 @@ from masa.statistics import (
     t_quantile,
 )
 
-_SETTINGS = ("algorithm", "optimizer", "task", "model", "trainer")
+_SETTINGS = ("algorithm", "optimizer", "task", "model", "trainer", "sampler")
 _KEPT = tuple(
     f"trainer.{name}"
     for name in ("checkpoint_every", "keep_best", "log_every", "record_tokens", "show_every")
@@ -211,8 +210,7 @@ def _pooled(
         hits, n = [e.hits or 0 for e in known], [e.n or 0 for e in known]
         pooled = Estimate(sum(hits) / sum(n), hits=sum(hits), n=sum(n))
         if len(known) > 1:
-            level = 2 * float(scipy.stats.norm.cdf(t_quantile(len(known)))) - 1
-            pooled = clustered_wilson(hits, n, level)
+            pooled = clustered_wilson(hits, n, t_quantile(len(known)))
     large = any(abs(value) >= 100 for value in values)
     note = "" if not known or 1 < len(known) == seeds else f"{len(known)} of {seeds} seeds"
     return replace(pooled, digits=0 if large else 3, note="one seed" if seeds == 1 else note)

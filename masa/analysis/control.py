@@ -96,10 +96,13 @@ def gain(run: Run, mode: str) -> dict[str, Estimate]:
     """Cells: what the gate keeps of mixed groups and of solution tokens, the ratio of the two
     shares, and the pass rate of prompts that it would skip.
 
-    On prompts rolled out in full, each weighted with the inverse of its chance to be.
+    On prompts rolled out in full, each weighted with the inverse of its chance to be. NaN where
+    some had no chance.
     """
     rows = _in_mode(run.train_prompts, "gate_active", mode)
-    rows = rows[rows["evidence_weight"] > 0]
+    control = run.config["algorithm"].get("control", {})
+    unseen = control.get("audit_fraction") == 0 and rows["skipped"].any()
+    rows = rows[(rows["evidence_weight"] > 0) & (not unseen)]
     mixed = (rows["correct"] > 0) & (rows["correct"] < rows["samples"])
     signal, tokens = mixed * rows["evidence_weight"], rows["tokens"] * rows["evidence_weight"]
     kept, names = ~rows["would_skip"], rows["prompt_id"]

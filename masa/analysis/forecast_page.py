@@ -31,7 +31,7 @@ BOUNDS = (
     "Cheaper: how many times fewer tokens a mixed group takes, predictions included: the share of "
     "mixed groups kept over the sum of the share of tokens kept and the overhead. A gate that "
     "knows each pass rate p skips by the probability 1 - p^G - (1 - p)^G of a mixed group over its "
-    "tokens, at the best threshold that keeps 90 % of the mixed groups. Pass rates are not those "
+    "tokens, at the best threshold that keeps 75 % of the mixed groups. Pass rates are not those "
     "counted, as 0 right of 8 need not mean 0: their distribution is the one under which the "
     "counts are most likely, a mixture of binomials on a grid, fitted again to 200 resamples for "
     "the interval."

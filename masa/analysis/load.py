@@ -329,6 +329,8 @@ def _add_cost(metrics: pd.DataFrame, timings: Path, rollouts: pd.DataFrame) -> p
     seconds: pd.Series | float = np.nan
     if timings.is_file():
         spent = _read_csv(timings)
+        if "timing_s/step" not in spent and train.empty:
+            spent["timing_s/step"] = 0.0
         if "timing_s/step" not in spent:
             raise RunError(f"{timings}: has no column 'timing_s/step'")
         spent["seconds"] = spent["timing_s/step"].fillna(0).cumsum()

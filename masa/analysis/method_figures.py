@@ -79,7 +79,7 @@ def _means(values: pd.DataFrame, within: tuple[float, float] = (-inf, inf)) -> p
 
 
 def accuracy_curves(methods: Sequence[Method]) -> Figure | None:
-    """Held-out accuracy against rollouts, tokens, FLOPs and seconds; ticks where epochs end."""
+    """Held-out accuracy against rollouts, tokens, FLOPs and seconds; ticks of `before_repeats`."""
     shown = [method for method in methods if method.validated]
     if not shown:
         return None
@@ -92,7 +92,7 @@ def accuracy_curves(methods: Sequence[Method]) -> Figure | None:
                 continue
             band(axes, x, table, style, method.label)
             metrics = method.runs[0].metrics
-            for end in epoch_ends(method.runs[0]):
+            for end in before_repeats(method.runs[0]):
                 axes.axvline(float(np.interp(end, metrics["step"], metrics[cost])), ymax=0.03,
                              color=style.colour, linewidth=2)  # fmt: skip
         if not axes.lines:
@@ -107,8 +107,9 @@ def accuracy_curves(methods: Sequence[Method]) -> Figure | None:
     return figure
 
 
-def epoch_ends(run: Run) -> list[int]:
-    """The rollout steps after which every prompt of the pool had come once more."""
+def before_repeats(run: Run) -> list[int]:
+    """The rollout steps before a prompt came for the second time, the third and so on: in shuffled
+    epochs without refill, those at which epochs ended."""
     train = run.train_prompts[["step", "prompt_id"]].sort_values("step", kind="stable")
     again = train.groupby("prompt_id").cumcount()
     firsts = train["step"].groupby(again).min()

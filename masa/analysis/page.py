@@ -17,6 +17,7 @@ from masa.markdown import markdown_table
 WIDE_TABLE = 7  # with more columns than this a short table stands on its side
 SHORT_TABLE = 5
 _LONGEST_TEXT = 900
+_FIGURE = re.compile(r"figures/[\w.-]+\.png")
 _STYLE = """
 :root{color-scheme:light dark;--page:#fff;--ink:#222;--muted:#555;--line:#ddd;--soft:#f6f6f6}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);
@@ -58,7 +59,8 @@ def write_page(parts: Iterable[str], out: Path, name: str = "report") -> Path:
 
 
 def to_html(markdown: str, folder: Path) -> str:
-    """One page without external parts: images of `folder` are inlined, raw HTML is shown as text.
+    """One page without external parts: figures of `folder` are inlined, other images and raw HTML
+    are shown as text.
 
     Tables and, on narrow screens, figures scroll sideways by themselves.
     """
@@ -68,9 +70,14 @@ def to_html(markdown: str, folder: Path) -> str:
     tokens = parser.parse(markdown)
     for token in tokens:
         for child in token.children or ():
-            if child.type == "image":
-                data = (folder / str(child.attrs["src"])).read_bytes()
+            if child.type != "image":
+                continue
+            source = str(child.attrs["src"])
+            if _FIGURE.fullmatch(source) and (folder / source).is_file():
+                data = (folder / source).read_bytes()
                 child.attrs["src"] = "data:image/png;base64," + base64.b64encode(data).decode()
+            else:  # a model's text
+                child.type, child.content = "text", f"![{child.content}]({source})"
     body = parser.renderer.render(tokens, parser.options, {})
     body = re.sub(r"<p>(<img [^>]*>)</p>", r'<div class="wide">\1</div>', body)
     title = markdown.lstrip("# ").partition("\n")[0]

@@ -20,7 +20,7 @@ _ITERATIONS = 500
 _HALF = np.geomspace(0.001, 0.5, 25)
 RATES: Floats = np.unique(np.concatenate([[0.0], _HALF, 1 - _HALF, [1.0]]))
 """The pass rates that a prompt may have [J]: fine near 0 and 1, where groups stop being mixed."""
-MIN_KEPT = 0.9
+MIN_KEPT = 0.75
 """Smallest share of mixed groups that a gate by value keeps, as is `gate=value`'s default."""
 
 

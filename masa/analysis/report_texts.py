@@ -30,7 +30,8 @@ CAPTIONS = {
     "notions": "Notions whose share of the held-out solutions changed most, first to last "
     "validation.",
     "accuracy_curves": "Held-out accuracy against rollouts, tokens, FLOPs and seconds of training "
-    "(validation left out). Ticks at the bottom: end of an epoch.",
+    "(validation left out). Ticks at the bottom: before the first prompt that came for the second "
+    "time, for the third, and so on.",
     "speedup": "How many times cheaper than the baseline; the line at 1 is no difference; an "
     "arrow: the interval ends outside the figure. The claim is at 90 %; 100 % is exploratory.",
     "dynamics": "Predictions on held-out prompts over training.",

@@ -46,13 +46,15 @@ def _over_seeds(
 def _learned(method: Method) -> str:
     if not all(len(run.validations) for run in method.runs):
         return "not known, as nothing was validated."
+    if any(run.ends[0] == run.ends[1] for run in method.runs):
+        return "not known, as it was validated once."
     change = _over_seeds(method, accuracy_change)
     start = _over_seeds(method, lambda run: run.validations["accuracy"].iloc[0], SHARE)
     end = _over_seeds(method, lambda run: run.validations["accuracy"].iloc[-1], SHARE)
     word = "yes" if change.low > 0 else "no, it got worse" if change.high < 0 else "not shown"
     return (
         f"{word}. Held-out accuracy went from {start.value:.3f} to {end.value:.3f} in "
-        f"{method.runs[0].last_step} rollouts, a change of {_signed(change)}."
+        f"{method.runs[0].ends[1]} rollouts, a change of {_signed(change)}."
     )
 
 
@@ -94,6 +96,7 @@ def _saved(method: Method) -> str:
     if not acted:
         return "nothing, as neither gate nor cutoff was active."
     active = Method(method.label, acted, method.family)
+    some = f" ({len(acted)} of {len(method.runs)} seeds; in the others neither was)"
     skipped = _over_seeds(active, lambda run: gate_share(run, "active", "skipped"), SHARE)
     saved = _over_seeds(active, saved_share)
     cost = _over_seeds(active, prediction_share)
@@ -104,7 +107,8 @@ def _saved(method: Method) -> str:
         word = "less" if net > 0 else "more"
         balance = f", which makes {100 * abs(net):.0f} % {word} per prompt than without them"
     return (
-        f"while active they skipped {_percent(skipped)} of the prompts and saved {_percent(saved)} "
+        f"while active{some if len(acted) < len(method.runs) else ''} they skipped "
+        f"{_percent(skipped)} of the prompts and saved {_percent(saved)} "
         f"of the solution tokens; predictions cost {_percent(cost)} of these{balance}. Of the "
         f"prompts that would be skipped {_percent(precision)} had nothing to learn from (audited "
         "ones)."

@@ -93,6 +93,7 @@ def per_level(run: Run) -> Iterator[dict[str, Any]]:
     for level, last in end.groupby("level"):
         first = start[start["level"] == level]
         change = (last["pass_rate"] - first["pass_rate"]).dropna()
+        change = change if run.ends[0] != run.ends[1] else change[:0]
         yield {
             "level": level,
             "prompts": len(last),

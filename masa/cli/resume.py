@@ -60,9 +60,12 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
         "sft",
     )
     single = ("engine._target_", "engine.dtype", "allow_special_tokens")
+    # an adapter stands on the weights that it was made for, and so does the KL term
+    exactly = now.get("model.lora.rank") is not None or now.get("algorithm.kl_beta", 0) > 0
     for settings in (before, now):
-        if settings.get("model.name") is not None:
-            settings["model.name"] = origin(settings["model.name"])
+        name = settings.get("model.name")
+        if name is not None and not (exactly and Path(name).parent.name == "model"):
+            settings["model.name"] = origin(name)
     for key in sorted(before.keys() | now.keys()):
         counts = key.split(".")[0] in groups or key in single
         if counts and key not in free and before.get(key) != now.get(key):

@@ -230,7 +230,26 @@ class RolloutCallback(L.Callback):
         The engine samples from the policy as it is now. The rollouts are being written to
         `rollouts/<split>-<step>.parquet` until `wait_for_records` returns. `renderer` and `verify`
         stand in for the task's.
+
+        Raises:
+            TrainingError: engine, verifier or a reward failed; the run is as it was before.
         """
+        try:
+            return self._roll_out(prompts, step, config, split, draw, renderer, verify)
+        except TrainingError as error:
+            error.nothing_changed = True
+            raise
+
+    def _roll_out(
+        self,
+        prompts: Sequence[Prompt],
+        step: int,
+        config: AlgorithmConfig,
+        split: str,
+        draw: Draws | None,
+        renderer: PromptRenderer | None,
+        verify: Verify | None,
+    ) -> list[RolloutGroup]:
         assert self.engine is not None
         with self._timed("weight_sync"), self._engine_at_work():
             self.engine.wake()

@@ -89,7 +89,8 @@ class ValidationCallback(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, step: int
     ) -> None:
         due = step % self.settings.val_every == 0 or step == self.settings.max_rollouts
-        if due and step != self.step:
+        # a run that is about to be stopped validates when it goes on
+        if due and step != self.step and not self.rollout.stop.agreed():
             self._validate(trainer, pl_module, step)
 
     def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:

@@ -281,6 +281,8 @@ class PromptRenderer:
     ) -> None:
         if mixed_of is not None:
             templates.asking_for_mixed()
+        if room > 0:
+            templates.showing_recent()
         self.mixed_of = mixed_of
         self.room = room
         self.eos_token_ids = ending_tokens(tokenizer, eos_token_ids)

@@ -88,7 +88,7 @@ class WandbLogger(loggers.WandbLogger):
         """Tables of sampled completions and of predictions against the truth, under `split/`."""
         groups = [group for group in groups if group.solutions]
         # spread over the prompts, which come in order of level
-        sampled = groups[:: max(1, len(groups) // self.table_prompts)][: self.table_prompts]
+        sampled = groups[:: max(1, len(groups) // max(1, self.table_prompts))][: self.table_prompts]
         self.log_table(f"{split}/completions", COMPLETIONS, completion_rows(sampled), step=step)
         if any(group.meta for group in groups):
             self.log_table(f"{split}/predictions", PREDICTIONS, prediction_rows(groups), step=step)

@@ -120,7 +120,9 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     trivial, hopeless = (
         [g for g in rolled_out if g.plan.kind == kind] for kind in ("trivial", "hopeless")
     )
-    gain = gain_of(verdicts_on(groups))
+    # without audits, what is skipped is not known, and the rest is all that there is
+    unseen = any(g.plan.full_probability == 0 for g in groups)
+    gain = gain_of(() if unseen else verdicts_on(groups))
     stopped = [not c.finished and not g.uncensored for g in groups for c in g.solutions]
     return {
         "gate/fraction": _mean(g.skipped for g in groups),

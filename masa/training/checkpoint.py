@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from masa import __version__
 from masa.config import TrainerConfig
-from masa.errors import ConfigError, EngineError, TrainingError
+from masa.errors import ConfigError, TrainingError
 from masa.tracking.files import atomic_replace
 from masa.tracking.manifest import (
     Manifest,
@@ -115,7 +115,8 @@ class CheckpointCallback(L.Callback):
     ) -> None:
         """Save what came before an aborted rollout, which has changed nothing yet."""
         assert isinstance(pl_module, MasaModule)
-        if not isinstance(exception, Stopped | EngineError) or pl_module.version == 0:
+        unchanged = isinstance(exception, Stopped) or getattr(exception, "nothing_changed", False)
+        if not unchanged or pl_module.version == 0:
             return
         # several ranks save together, and the others may be anywhere
         if world_size() > 1 or self._path(pl_module.version).exists():

@@ -42,10 +42,11 @@ def memory_budget(module: MasaModule, engine: Mapping[str, Any] | None) -> str:
         parts.append(f"reference {size_text(local_bytes(module.reference))}")
     if engine is None:
         return f"memory per device: {', '.join(parts)}"
-    itemsize = torch.empty((), dtype=getattr(torch, engine["dtype"])).itemsize
+    of_engine = engine.get("dtype", "float32")
+    itemsize = torch.empty((), dtype=getattr(torch, of_engine)).itemsize
     engine_weights = sum(p.numel() for p in policy.parameters()) * itemsize
     engine_weights //= engine.get("tensor_parallel_size", 1)
-    parts.append(f"engine {size_text(engine_weights)} ({engine['dtype']})")
+    parts.append(f"engine {size_text(engine_weights)} ({of_engine})")
     if "gpu_memory_utilization" in engine and torch.cuda.is_available():
         gpu_share = int(engine["gpu_memory_utilization"] * torch.cuda.mem_get_info()[1])
         parts.append(f"KV cache {size_text(gpu_share - engine_weights)} (freed while training)")

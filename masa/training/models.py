@@ -224,6 +224,7 @@ class HubModel:
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.train()  # it is off in evaluation mode
+            without_dropout(model)
         if self.lora.rank is not None:
             add_adapter(model, self.lora)
         if shard is not None:
@@ -316,6 +317,16 @@ def _require_attention(name: str | None) -> None:
             f"model.attn_implementation={name}: {packages[name]} is not installed: install it, or "
             "use sdpa"
         )
+
+
+def without_dropout(model: torch.nn.Module) -> None:
+    """Switch dropout off in a model in training mode: what is sampled is learned from as it was."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def load_policy(

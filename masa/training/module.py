@@ -17,6 +17,7 @@ from masa.algorithm.diagnostics import policy_statistics
 from masa.algorithm.losses import total_loss
 from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from masa.errors import TrainingError
+from masa.tracking.csv_logger import CsvLogger
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import (
@@ -28,7 +29,7 @@ from masa.training.lora import (
     without_adapter,
 )
 from masa.training.models import Shard, model_size
-from masa.training.optimizer import build_adamw, build_schedule
+from masa.training.optimizer import build_adamw, build_schedule, with_state
 from masa.training.sharding import full_parameters, set_gradient_sync, shard
 from masa.types import Engine, MicroBatch, StepBatch, Update
 
@@ -78,6 +79,9 @@ class MasaModule(L.LightningModule):
         """Build the policy, sharded over the ranks."""
         if self.policy is not None:
             return
+        if self._trainer is not None:
+            # Lightning does not do it for modules that FSDP2 places, nor yet for others
+            self.to(self.trainer.strategy.root_device)
         self.policy = self._on_devices()
         self._describe(self.policy)
         if self.algorithm.kl_beta > 0 and not has_adapter(self.policy):
@@ -104,12 +108,15 @@ class MasaModule(L.LightningModule):
         """The policy's AdamW with its schedule; a second one for separate behaviour cloning."""
         assert self.policy is not None
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
-        policy = build_adamw(parameters, self.optimizer)
-        schedule = build_schedule(policy, self.optimizer, self.settings.max_rollouts)
-        if self.algorithm.bc.mode != "separate":
-            return [policy], [schedule]
-        cloning = build_adamw(parameters, self.optimizer, self.algorithm.bc.learning_rate)
-        return [policy, cloning], [schedule]
+        optimizers = [build_adamw(parameters, self.optimizer)]
+        schedule = build_schedule(optimizers[0], self.optimizer, self.settings.max_rollouts)
+        if self.algorithm.bc.mode == "separate":
+            rate = self.algorithm.bc.learning_rate
+            optimizers.append(build_adamw(parameters, self.optimizer, rate))
+        if self.device_mesh is not None:
+            for optimizer in optimizers:
+                with_state(optimizer)
+        return optimizers, [schedule]
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Full parameters under their Hugging Face names, for the engine."""
@@ -163,8 +170,11 @@ class MasaModule(L.LightningModule):
         all_metrics = metrics | timings
         started = time.perf_counter()
         last = batch.step == self.settings.max_rollouts
-        for logger in self.loggers if last or batch.step % self.settings.log_every == 0 else ():
-            logger.log_metrics(all_metrics, step=batch.step)
+        due = last or batch.step % self.settings.log_every == 0
+        for logger in self.loggers:
+            # what a run cost is summed over the rows of the files
+            if due or isinstance(logger, CsvLogger):
+                logger.log_metrics(all_metrics, step=batch.step)
         self._logging = time.perf_counter() - started
         return {"step": batch.step, "metrics": all_metrics}
 

@@ -24,6 +24,21 @@ def build_adamw(
     )
 
 
+def with_state(optimizer: torch.optim.AdamW) -> None:
+    """Give each parameter the state that AdamW starts from at its first step.
+
+    A sharded checkpoint is read into the state that is there. Torch would make it then by a step of
+    rate 0, which counts as one, and makes none for a checkpoint that is saved before the first.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+
 def build_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, steps: int) -> Any:
     """The schedule of transformers that `config` names, for a run of `steps` steps.
 

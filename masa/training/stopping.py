@@ -1,4 +1,4 @@
-"""SIGTERM and SIGUSR1: a run that gets one saves a checkpoint and stops."""
+"""SIGTERM, SIGUSR1 and Ctrl-C: a run that gets one saves a checkpoint and stops."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class StopSignal(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Replace Lightning's handlers, which call collectives and requeue SLURM jobs."""
         signal.signal(signal.SIGTERM, self._receive)
+        signal.signal(signal.SIGINT, self._receive)
         if hasattr(signal, "SIGUSR1"):
             signal.signal(signal.SIGUSR1, self._receive)
 

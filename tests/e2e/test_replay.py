@@ -50,7 +50,10 @@ def replay(cache, tmp_path, monkeypatch):
         run(cfg)
         return out
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    }
     yield play
     for number, handler in handlers.items():
         signal.signal(number, handler)

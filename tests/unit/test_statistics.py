@@ -149,7 +149,7 @@ def test_jackknife_of_a_mean_is_the_t_interval() -> None:
 def test_paired_t_is_scipys() -> None:
     x, y = np.random.default_rng(2).normal(size=(2, 5))
     assert paired_t_test(x - y) == pytest.approx(stats.ttest_rel(x, y).pvalue)
-    assert paired_t_test([0, 0]) == 1 and paired_t_test([1, 1]) == 0 and isnan(paired_t_test([1]))
+    assert paired_t_test([0, 0]) == 1 and isnan(paired_t_test([1, 1])) and isnan(paired_t_test([1]))
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])

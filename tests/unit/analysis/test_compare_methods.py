@@ -14,6 +14,7 @@ from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 from masa.analysis import load_sweep, report_texts, tables
 from masa.analysis.compare_methods import (
     _KEPT,
+    _pooled,
     ablation,
     at_budget,
     baseline_index,
@@ -23,11 +24,11 @@ from masa.analysis.compare_methods import (
 )
 from masa.analysis.control import control_table, held_out_gate_table
 from masa.analysis.load import RunError, load_run
-from masa.analysis.method_figures import dynamics, epoch_ends, gate_figure, over_training
+from masa.analysis.method_figures import before_repeats, dynamics, gate_figure, over_training
 from masa.analysis.page import to_html
 from masa.cli.resume import LAYOUT
 from masa.report import main
-from masa.statistics import t_mean
+from masa.statistics import Estimate, t_mean, wilson
 
 MIXED = [True, False]
 
@@ -78,6 +79,19 @@ def test_what_a_run_prints_and_keeps_makes_no_method(tmp_path: Path) -> None:
         config.write_text(yaml.safe_dump(settings))
     assert [method.seeds for method in load_sweep(tmp_path)] == [[0, 1, 2]]
     assert {name.removeprefix("trainer.") for name in _KEPT} <= set(LAYOUT)
+
+
+def test_a_sampler_makes_a_method(tmp_path: Path) -> None:
+    """A run of before there were any had shuffled epochs."""
+    shuffled = {"_target_": "masa.rollout.samplers.ShuffledEpochs"}
+    mopps = {"_target_": "masa.rollout.outcome_samplers.MoPPS", "decay": 0.5}
+    for seed, sampler in enumerate((None, shuffled, mopps, mopps | {"decay": 0.7})):
+        config = curve(tmp_path, "grpo", seed, {0: 1, 2: 4}) / "config.yaml"
+        settings = yaml.safe_load(config.read_text())
+        if sampler is not None:
+            settings["sampler"] = sampler
+        config.write_text(yaml.safe_dump(settings))
+    assert [method.seeds for method in load_sweep(tmp_path)] == [[0, 1], [2], [3]]
 
 
 def test_runs_are_grouped_by_settings(tmp_path: Path) -> None:
@@ -247,11 +261,18 @@ def test_shares_are_pooled_and_numbers_averaged(tmp_path: Path) -> None:
     assert row["gate F1"].value == pytest.approx(np.mean([0.4, 2 / 3, 6 / 7]))
 
 
+def test_a_pooled_share_of_two_seeds_has_a_real_interval() -> None:
+    """Student's quantile for two seeds is 12.7 standard errors, which no normal level can say."""
+    pooled = _pooled([wilson(900, 1000), wilson(880, 1000)], 2, (0, 1))
+    assert isinstance(pooled, Estimate) and pooled.value == 0.89
+    assert 0.6 < pooled.low < 0.8 and 0.93 < pooled.high < 1
+
+
 def test_epochs_end_where_prompts_come_again(tmp_path: Path) -> None:
     rows = prompt_rows("val", 0, "v", MIXED)
     for step in range(1, 8):
         rows += prompt_rows("train", step, f"t{step % 3}", MIXED)
-    assert epoch_ends(load_run(write_run(tmp_path / "r", rows))) == [3, 6]
+    assert before_repeats(load_run(write_run(tmp_path / "r", rows))) == [3, 6]
 
 
 def test_one_page_without_external_parts(
@@ -298,6 +319,17 @@ def test_one_page_without_external_parts(
     assert gate is not None and [axes.get_title() for axes in gate.axes] == [
         "gate precision", "gate recall", "gate F1", "correct lost to cutoff",
     ]  # fmt: skip
+
+
+def test_html_has_figures_and_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.png").write_bytes(b"png")
+    (tmp_path / "secret.txt").write_text("secret")
+    others = ["nothere.png", str(tmp_path / "secret.txt"), "figures/../secret.txt", "figures/b.png"]
+    text = "# T\n\n![a](figures/a.png)\n\n" + "\n\n".join(f"![x]({other})" for other in others)
+    page = to_html(text, tmp_path)
+    assert page.count("<img") == 1 and page.count("base64") == 1
+    assert all(f"![x]({other})" in page for other in others)
 
 
 def test_html_shows_what_models_wrote_and_does_not_run_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 from masa.analysis.cutoff_savings import cut_solutions, lost, margin, saving
 from masa.analysis.forecast import Assumed, RunForecast, Shares, signal_kept
 from masa.analysis.load import load_run
-from masa.analysis.pass_rate_mixture import RATES, fit
+from masa.analysis.pass_rate_mixture import MIN_KEPT, RATES, fit
 from masa.report import main
 
 ROOT = Path(__file__).parents[3]
@@ -113,10 +113,10 @@ INFLATED = (
 
 
 def analytic(rates, weights, tokens, group_size, overhead):
-    """The best gate that knows the pass rates and keeps 90 % of the mixed groups."""
+    """The best gate that knows the pass rates and keeps as many of the mixed groups."""
     chance = 1 - rates**group_size - (1 - rates) ** group_size
     best, order = 0.0, np.argsort(-chance / tokens)
-    for share in np.linspace(0.9, 1, 101):
+    for share in np.linspace(MIN_KEPT, 1, 251):
         signal = np.cumsum((weights * chance)[order]) / (weights * chance).sum()
         cost = np.cumsum((weights * tokens)[order]) / (weights * tokens).sum()
         first = int(np.searchsorted(signal, min(share, signal[-1])))
@@ -142,7 +142,7 @@ def test_the_bound_of_known_pass_rates_is_the_analytic_one(rates, weights, group
     expected = analytic(rates, weights, group_size * (60 - 40 * rates), group_size, 0.1)
     found = mixture.best_gate(0.1)
     assert found["cheaper"] == pytest.approx(expected, rel=0.05)
-    assert found["mixed_groups_kept"] >= 0.9 - 1e-9
+    assert found["mixed_groups_kept"] >= MIN_KEPT - 1e-9
     assert mixture.mixed.sum() == pytest.approx(
         (weights * (1 - rates**group_size - (1 - rates) ** group_size)).sum(), abs=0.03
     )
@@ -155,7 +155,7 @@ def test_none_right_of_eight_is_not_a_pass_rate_of_zero():
     (mixture,) = fit(counts, np.full(9, 8), numbers[None], 100 * numbers[None], 8)
     assert RATES @ mixture.prompts == pytest.approx(0.05, abs=0.001)
     assert mixture.highest_precision(0.9) == pytest.approx(0.95**8, abs=0.03)
-    assert mixture.best_gate(0)["cheaper"] == pytest.approx(1, abs=0.1)
+    assert mixture.best_gate(0)["cheaper"] == pytest.approx(1, abs=0.2)
 
 
 def test_visits_of_a_prompt_are_pooled(tmp_path):

@@ -55,6 +55,29 @@ def test_a_run_without_predictions_or_validation_says_so(tmp_path):
     assert "not known, as nothing was validated" in text and "it made none" in text
 
 
+def test_one_validation_shows_no_change(tmp_path):
+    rows = prompt_rows("val", 0, "v", (True, False)) + prompt_rows("train", 1, "a", (True, False))
+    text = summary(single_runs([load_run(write_run(tmp_path / "run", rows))]))
+    assert "not known, as it was validated once" in text
+
+
+def test_rollouts_after_the_last_validation_are_not_counted(tmp_path):
+    run = chosen_run(tmp_path / "run")
+    rows = [row for step in (0, 1) for row in prompt_rows("val", step, "v", (True, False))]
+    rows += [row for step in (1, 2, 3) for row in prompt_rows("train", step, "a", (True, False))]
+    stopped = load_run(write_run(tmp_path / "stopped", rows))
+    assert "in 1 rollouts" in summary(single_runs([run]))
+    assert "in 1 rollouts" in summary(single_runs([stopped])) and stopped.last_step == 3
+
+
+def test_seeds_in_which_nothing_acted_are_named(tmp_path):
+    acted = chosen_run(tmp_path / "a")
+    rows = prompt_rows("val", 0, "v", (True,)) + prompt_rows("train", 1, "t", (True, False))
+    idle = load_run(write_run(tmp_path / "b", rows, seed=1))
+    text = summary(group_runs([acted, idle]))
+    assert "while active (1 of 2 seeds; in the others neither was) they skipped" in text
+
+
 def test_several_seeds_have_intervals_over_seeds(tmp_path):
     runs = [load_run(simulated_run(tmp_path / f"s{seed}", seed=seed)) for seed in range(3)]
     text = summary(group_runs(runs))

@@ -186,6 +186,18 @@ def test_a_run_that_a_model_is_of_is_compared_not_the_folder_of_its_weights(tmp_
             check_resume_config(settings_of(model={"name": name}), saved, finished)
     with pytest.raises(ConfigError, match=r"model\.name is .*second, but .* run with .*first"):
         check_resume_config(settings_of(model={"name": "second"}), saved)
+    # a later checkpoint of the same run is another base for an adapter, and another reference
+    later = str(tmp_path / "first" / "model" / "step-000008-0a1b2c3d")
+    (tmp_path / "first" / "model" / "step-000008-0a1b2c3d").mkdir()
+    check_resume_config(settings_of(model={"name": later}), saved)
+    for changed in ({"model": {"lora": {"rank": 4}}}, {"algorithm": {"kl_beta": 0.1}}):
+        before, now = (
+            OmegaConf.merge(settings_of(model={"name": name}), changed) for name in (settled, later)
+        )
+        OmegaConf.save(before, saved)
+        check_resume_config(before, saved)
+        with pytest.raises(ConfigError, match=r"model\.name is .*step-000008.*step-000004"):
+            check_resume_config(now, saved)
 
 
 def test_what_is_named_after_the_time_cannot_be_resumed(tmp_path):

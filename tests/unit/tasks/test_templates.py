@@ -273,10 +273,10 @@ def test_special_tokens_in_a_recent_problem_stay_text(tokenizer):
 
 
 def test_templates_without_a_text_for_recent_outcomes_are_refused(tokenizer):
+    """Before the first outcome is there to be shown."""
     asking = replace(RECENT, recent=None)
-    renderer = PromptRenderer(asking, tokenizer, 8, 64, mixed_of=4, room=99)
     with pytest.raises(ConfigError, match="the task's templates have no recent"):
-        renderer.meta_prompt(prompt(), [("2+2", True)])
+        PromptRenderer(asking, tokenizer, 8, 64, mixed_of=4, room=99)
     for missing in ("{problem}", "{mixed}"):
         with pytest.raises(ValueError, match=f"template recent has no {missing}"):
             replace(RECENT, recent=RECENT.recent.replace(missing, ""))

@@ -12,6 +12,7 @@ from masa.config import TrainerConfig
 from masa.rollout.validation import HeldOut, ValidationCallback, validation_metrics
 from masa.tracking.loggers import WandbLogger
 from masa.tracking.metrics import control_metrics, correlation, meta_metrics, rollout_metrics
+from masa.training.stopping import StopSignal
 
 CONFIG = algorithm()
 SHADOW = {"enforced": False, "audited": False}
@@ -56,6 +57,15 @@ def test_precision_and_recall_differ():
     groups = [rolled_out(ALIKE, True), *[rolled_out(MIXED, True)] * 3, rolled_out(ALIKE, False)]
     metrics = control_metrics(groups)
     assert (metrics["gate/precision"], metrics["gate/recall"]) == (0.25, 0.5)
+
+
+def test_without_audits_the_gain_is_not_known():
+    """What is skipped is not seen, and the rest is not all."""
+    unseen = plan(would_skip=True, gate_active=True, full_probability=0.0, max_tokens=0)
+    groups = [rolled_out(MIXED, False), group((), decided=unseen)]
+    for name in ("gate/gain", "gate/signal_kept", "gate/tokens_kept"):
+        assert math.isnan(control_metrics(groups)[name])
+        assert not math.isnan(control_metrics([rolled_out(MIXED, False)])[name])
 
 
 def test_correct_answers_lost_to_the_cutoff():
@@ -208,6 +218,7 @@ def test_validation_tables_hold_the_task_and_no_benchmark():
         module=SimpleNamespace(version=0),
         roll_out=lambda prompts, step, config, split, **others: groups[split],
         wait_for_records=lambda: None,
+        stop=StopSignal(),
     )
     held_out = [HeldOut(name, [prompt()], None, None) for name in ("", "aime25")]
     callback = ValidationCallback(held_out, rollout, CONFIG, TrainerConfig())
@@ -216,3 +227,7 @@ def test_validation_tables_hold_the_task_and_no_benchmark():
     callback.on_train_start(trainer, SimpleNamespace(log=lambda *_, **__: None))
     assert logger.tables == [(0, groups["val"])]
     assert callback.accuracy == 0.5
+    # a run that is about to be stopped validates when it goes on
+    rollout.stop.received = True
+    callback.on_train_batch_end(trainer, None, None, SimpleNamespace(step=10), 0)
+    assert len(logger.tables) == 1

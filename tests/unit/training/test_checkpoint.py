@@ -11,7 +11,7 @@ import torch
 
 import masa
 from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, TrainerConfig
-from masa.errors import ConfigError, EngineError, TrainingError
+from masa.errors import ConfigError, EngineError, TrainingError, VerdictError
 from masa.tracking.manifest import (
     Manifest,
     damage,
@@ -267,21 +267,23 @@ def test_later_checkpoints_are_dropped_on_resume(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002.ckpt"]
 
 
-def test_stops_with_a_checkpoint_after_a_signal(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops_with_a_checkpoint_after_a_signal(tmp_path, number):
     run = Saving(tmp_path, checkpoint_every=100, max_rollouts=100)
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)}
+    numbers = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
+    handlers = {n: signal.getsignal(n) for n in numbers}
     try:
         run.stop.on_train_start(run.trainer, run.module)
         assert run.end(1) == []
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # a second one ends the process
+        os.kill(os.getpid(), number)
+        assert signal.getsignal(number) == signal.SIG_DFL  # a second one ends the process
         with pytest.raises(Stopped):
             run.end(2)
         with pytest.raises(Stopped), run.stop.interruptible():
             pytest.fail("not interrupted")
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002.ckpt"]
 
 
@@ -296,13 +298,22 @@ def test_a_signal_interrupts_a_rollout(tmp_path):
         signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.parametrize("cause", [Stopped(), EngineError("dead")])
+def aborted(error):
+    """As `RolloutCallback.roll_out` marks it."""
+    error.nothing_changed = True
+    return error
+
+
+@pytest.mark.parametrize(
+    "cause", [Stopped(), aborted(EngineError("dead")), aborted(VerdictError("no sandbox"))]
+)
 def test_an_aborted_rollout_loses_no_earlier_one(tmp_path, cause):
     run = Saving(tmp_path, checkpoint_every=100)
     run.callback.on_exception(run.trainer, run.module, cause)
     assert list_checkpoints(tmp_path) == []  # nothing to keep yet
     run.end(1)
-    run.callback.on_exception(run.trainer, run.module, ValueError("in the middle of an update"))
+    for error in (ValueError("a mistake"), TrainingError("in the middle of an update")):
+        run.callback.on_exception(run.trainer, run.module, error)
     assert list_checkpoints(tmp_path) == []
     run.callback.on_exception(run.trainer, run.module, cause)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000001.ckpt"]

@@ -7,15 +7,18 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
-from builders import algorithm, random_samples, tiny_qwen3
+from builders import algorithm, byte_tokenizer, random_samples, tiny_qwen3
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from masa.algorithm.losses import with_loss_weights
 from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig
 from masa.errors import ConfigError, TrainingError
 from masa.rollout.packing import build_update, pad
+from masa.tracking.csv_logger import CsvLogger
 from masa.training.logprobs import token_logprobs
 from masa.training.lora import LoraConfig, add_adapter
 from masa.training.memory import memory_budget
+from masa.training.models import HubModel
 from masa.training.module import EngineMismatchError, MasaModule
 from masa.training.sharding import shard
 from masa.types import StepBatch
@@ -246,3 +249,50 @@ def test_the_parts_of_an_update_are_timed():
         parts = [metrics[f"timing_s/{name}"] for name in ("forward_backward", "optimizer")]
         assert min(parts) > 0 and sum(parts) <= metrics["timing_s/update"]
     assert first["timing_s/log"] == 0 < second["timing_s/log"]
+
+
+def test_everything_is_where_the_strategy_computes():
+    """Also before Lightning has moved anything, and where it leaves modules alone."""
+    elsewhere = torch.device("meta")
+    module = MasaModule(
+        lambda _: tiny_qwen3(), algorithm(kl_beta=0.1), OptimizerConfig(), TrainerConfig(),
+        StrategyConfig(),
+    )  # fmt: skip
+    module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=elsewhere))
+    module.configure_model()
+    assert module.device == elsewhere
+    for model in (module.policy, module.reference):
+        assert {parameter.device for parameter in model.parameters()} == {elsewhere}
+
+
+def test_files_have_every_rollout_and_other_loggers_some(tmp_path):
+    class Counter(L.pytorch.loggers.Logger):
+        name, version, steps = "", "", []
+
+        def log_hyperparams(self, *args):
+            pass
+
+        def log_metrics(self, metrics, step=None):
+            self.steps.append(step)
+
+    module = MasaModule(
+        None, algorithm(), OptimizerConfig(), TrainerConfig(log_every=3, max_rollouts=7),
+        StrategyConfig(),
+    )  # fmt: skip
+    counter, files = Counter(), CsvLogger(tmp_path)
+    module.trainer = SimpleNamespace(loggers=[files, counter])
+    for step in range(1, 8):
+        module._log_step(StepBatch(step, [], {"reward": 0.5}, {}), {"reward": 0.5}, 0.0)
+    assert counter.steps == [3, 6, 7]
+    for name in ("metrics.csv", "timings.csv"):
+        assert len((tmp_path / name).read_text().splitlines()) == 8
+
+
+def test_checkpointing_brings_no_dropout(tmp_path):
+    config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20, n_positions=16)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    model = HubModel(str(tmp_path), gradient_checkpointing=True).load(tmp_path)
+    assert model.training
+    tokens = torch.arange(10)[None]
+    assert torch.equal(model(tokens).logits, model(tokens).logits)

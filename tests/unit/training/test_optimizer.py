@@ -5,7 +5,7 @@ import torch
 from transformers import get_scheduler
 
 from masa.config import OptimizerConfig
-from masa.training.optimizer import build_adamw, build_schedule
+from masa.training.optimizer import build_adamw, build_schedule, with_state
 
 STEPS = 12
 
@@ -81,3 +81,19 @@ def test_betas_reach_adamw():
     assert adamw.param_groups[0]["betas"] == (0.8, 0.95)
     _, adamw, _ = run_of(OptimizerConfig())
     assert adamw.param_groups[0]["betas"] == torch.optim.AdamW([torch.zeros(1)]).defaults["betas"]
+
+
+def test_state_from_the_start_changes_nothing():
+    """Bit for bit, with the state that AdamW makes at its first step."""
+    config = OptimizerConfig(lr=3e-4, weight_decay=0.1)
+    later, now = run_of(config), run_of(config)
+    with_state(now[1])
+    before = {name: value.clone() for name, value in now[1].state[now[0]].items()}
+    assert all(not value.any() for value in before.values())
+    for parameter, adamw, schedule in (later, now):
+        train(parameter, adamw, schedule, 3)
+    assert torch.equal(later[0], now[0])
+    made, given = (run[1].state[run[0]] for run in (later, now))
+    assert made.keys() == given.keys() == before.keys()
+    for name, value in made.items():
+        assert torch.equal(value, given[name]) and value.dtype == before[name].dtype
