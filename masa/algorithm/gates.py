@@ -6,13 +6,14 @@ yours. Where its fields are a dataclass's, their types are checked.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from masa.algorithm.past import Past
+from masa.algorithm.past import Past, require_half_life
 from masa.errors import require
 from masa.plugins import Plugin
 
@@ -258,12 +259,16 @@ class CountsGate(Gate):
     """Outcomes of like prompts that must be known."""
     min_mixed: float = 0.12
     """Skip where the share of mixed groups is below it."""
+    half_life: float | None = None
+    """Rollouts after which an outcome counts half, as the policy has changed; null: it never
+    fades."""
 
     needs_predictions = False
 
     def __post_init__(self) -> None:
         require(len(self.key) > 0, "key is empty, it must name what like prompts agree in")
         require_shares(min_mixed=self.min_mixed)
+        require_half_life(self.half_life)
         require(
             1 <= self.min_evidence <= self.window,
             f"min_evidence is {self.min_evidence}, it must lie in [1, window]",
@@ -273,9 +278,12 @@ class CountsGate(Gate):
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         """See `Gate.skips`."""
         outcomes = self.past.of(prompt)
-        mixed = sum(outcome.mixed for outcome in outcomes)
-        share = (mixed + 0.5) / (len(outcomes) + 2)
-        return len(outcomes) >= self.min_evidence and share < self.min_mixed
+        counts = self.past.fading(outcomes, self.half_life)
+        mixed = math.fsum(
+            count for count, outcome in zip(counts, outcomes, strict=True) if outcome.mixed
+        )
+        known = math.fsum(counts)
+        return known >= self.min_evidence and (mixed + 0.5) / (known + 2) < self.min_mixed
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
         """See `Gate.observe`."""

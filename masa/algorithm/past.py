@@ -75,6 +75,13 @@ class Past:
         """Outcomes of prompts like this one, oldest first."""
         return self._outcomes.get(self._name(prompt) or "", ())
 
+    def fading(self, outcomes: Sequence[Outcome], half_life: float | None) -> list[float]:
+        """What each outcome counts, as the policy has changed since: half after so many rollouts.
+        1 for each without a half-life."""
+        if half_life is None:
+            return [1.0] * len(outcomes)
+        return [0.5 ** ((self.rollouts - outcome.rollout) / half_life) for outcome in outcomes]
+
     def _name(self, prompt: Prompt) -> str | None:
         """The same for like prompts; None where the prompt lacks a column."""
         values = [
@@ -109,3 +116,9 @@ class Past:
             name: deque((Outcome(*values) for values in outcomes), self.window)
             for name, outcomes in state["outcomes"].items()
         }
+
+
+def require_half_life(half_life: float | None) -> None:
+    """Raise ConfigError where outcomes cannot fade like that."""
+    fades = half_life is None or half_life > 0
+    require(fades, f"half_life is {half_life}, it must be > 0 or null")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masa.algorithm.gates import Gate, parsed, require_shares
-from masa.algorithm.past import Past
+from masa.algorithm.past import Past, require_half_life
 from masa.errors import require
 
 if TYPE_CHECKING:  # PyTorch comes with them
@@ -97,8 +97,7 @@ class ValueGate(Gate):
         require(self.group_size >= 2, f"group_size is {self.group_size}, it must be >= 2")
         require(self.past_window >= 1, f"past_window is {self.past_window}, it must be >= 1")
         require(0 < self.prior < math.inf, f"prior is {self.prior}, it must be > 0 and finite")
-        fades = self.half_life is None or self.half_life > 0
-        require(fades, f"half_life is {self.half_life}, it must be > 0 or null")
+        require_half_life(self.half_life)
         require_shares(min_kept=self.min_kept, min_parsed=self.min_parsed)
         require(
             1 <= self.min_evidence <= 4 * self.window,
@@ -165,9 +164,7 @@ class ValueGate(Gate):
         if not outcomes:
             return 0.0, 0.0
         counts = as_counts(np.array([outcome.weight for outcome in outcomes]))
-        if self.half_life is not None:
-            ages = np.array([self.past.rollouts - outcome.rollout for outcome in outcomes])
-            counts = counts * 0.5 ** (ages / self.half_life)
+        counts = counts * np.array(self.past.fading(outcomes, self.half_life))
         mixed = np.array([outcome.mixed for outcome in outcomes], float)
         tokens = np.array([outcome.tokens for outcome in outcomes], float)
         return float(counts @ mixed), float(counts @ tokens)

@@ -44,7 +44,20 @@ def test_groups_that_the_cutoff_met_do_not_count():
     gate = CountsGate()
     gate.observe([at(1, RIGHT, uncensored=False) for _ in range(9)])
     gate.observe([at(1, (), decided=plan(max_tokens=0)) for _ in range(9)])
-    assert gate.state_dict() == {"past": {}}
+    assert gate.state_dict()["past"]["outcomes"] == {}
+
+
+def test_outcomes_fade():
+    """What was hopeless is tried again once too little is known of it."""
+    gate = CountsGate(half_life=2)
+    gate.observe([at(1, RIGHT) for _ in range(8)])
+    decided = []
+    for _ in range(4):
+        decided.append(gate.skips(prompt("new", level=1), (), 0.5))
+        gate.observe([])
+    assert decided == [True, True, True, False]  # 8, 5.7, 4 and 2.8 outcomes
+    with pytest.raises(ConfigError, match="half_life is 0"):
+        CountsGate(half_life=0)
 
 
 def test_several_keys_and_columns():

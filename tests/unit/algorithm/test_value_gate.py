@@ -169,6 +169,42 @@ def test_outcomes_of_like_prompts_stand_for_those_unseen():
     assert made.visit_tokens == pytest.approx(worth * (10 + 100) / 2)
 
 
+def test_outcomes_of_like_prompts_fade():
+    like = {"prompt": Prompt("p", "problem", "7", columns={"family": "a"})}
+    made = {}
+    for half_life in (None, 2.0):
+        gate = ValueGate(key=["family"], half_life=half_life)
+        gate.observe([group((True, False), (10, 10), **like)])
+        gate.observe([])
+        gate.observe([group((False, False), (40, 40), **like)])
+        forecast = gate._forecast(like["prompt"], [MetaPrediction(0.5, 10, ())])
+        made[half_life] = forecast.mixed_visits, forecast.visit_tokens
+        again = ValueGate(key=["family"], half_life=half_life)
+        again.load_state_dict(gate.state_dict())
+        assert again._forecast(like["prompt"], [MetaPrediction(0.5, 10, ())]) == forecast
+    assert made[None] == pytest.approx((1, 100))
+    assert made[2.0] == pytest.approx((0.5, 0.5 * 20 + 80))
+
+
+def test_what_becomes_learnable_late_is_found():
+    """A kind that is hopeless at first and mixed from rollout 30 on, while predictions know nothing
+    of either: outcomes that fade have it tried again."""
+
+    def late(step):
+        return families(rare=0.0005 if step < 30 else 0.4)
+
+    shares = {}
+    for half_life in (None, 5.0):
+        kept_late = []
+        for seed in range(3):
+            gate = controller(key=["family"], half_life=half_life)
+            steps = joined(list(play(gate, late, 60, useless, seed=seed))[34:])
+            of_kind = [r for r in steps if r.family.name.startswith("rare")]
+            kept_late.append(np.mean([not r.group.plan.would_skip for r in of_kind]))
+        shares[half_life] = np.mean(kept_late)
+    assert shares[5.0] > shares[None] + 0.1
+
+
 def test_predictions_beyond_the_first_cost_what_is_kept_alone():
     says = (MetaPrediction(0.5, 10, (), mixed=0.5),)
     gate = ValueGate(min_evidence=1)
@@ -227,6 +263,7 @@ def test_the_probability_from_pass_rates():
     ({"min_kept": 1.5}, "min_kept is 1.5"),
     ({"min_parsed": -1}, "min_parsed is -1"),
     ({"past_window": 0}, "past_window is 0"),
+    ({"half_life": 0}, "half_life is 0"),
     ({"min_evidence": 257}, "min_evidence is 257"),
     ({"key": "id"}, "gate.key"),
 ])  # fmt: skip
