@@ -521,7 +521,8 @@ class TrainerConfig:
     checkpoint_every: int = 50
     """Rollouts between checkpoints; one more comes at the end. The newest two are kept."""
     log_every: int = 1
-    """Rollouts between what W&B and TensorBoard get; the last is among it. metrics.csv has all."""
+    """Rollouts between what W&B and TensorBoard get; the last is among it. metrics.csv has all
+    rollouts of masa-train, and of masa-sft the same steps."""
     show_every: int = 0
     """Rollouts between tables of some completions and predictions on the console, and in W&B; 0
     shows none."""

@@ -78,7 +78,8 @@ def settle_model(cfg: DictConfig, out: Path) -> None:
 
     folder = Path(cfg.model.name).expanduser().resolve()
     if is_run(str(folder)):
-        begun = out if cfg.ckpt in (None, "auto") else Path(cfg.ckpt).expanduser().parent.parent
+        own = cfg.ckpt in (None, "auto", "last", "best")
+        begun = out if own else Path(cfg.ckpt).expanduser().parent.parent
         before = OmegaConf.load(begun / "config.yaml") if is_run(str(begun)) else OmegaConf.create()
         name = OmegaConf.select(before, "model.name")
         goes_on = name is not None and origin(name) == str(folder) and Path(name).is_dir()

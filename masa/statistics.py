@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor, inf, isnan, nan, sqrt
+from statistics import NormalDist
 
 import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
-_Z = float(scipy.stats.norm.ppf(0.975))
+_Z = NormalDist().inv_cdf(0.975)
 _CHUNK = 4_000_000  # weights held in memory at once
 _HUGE = 1e9  # from here on powers of ten are easier to read
 _EXACT = 14  # sign-flips are enumerated up to this many non-zero differences

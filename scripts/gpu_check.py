@@ -567,6 +567,7 @@ def sharded(figures: Figures, quick: bool, limit: float = math.inf) -> None:
     """Part 4: the same under FSDP2 on one device, with a KL reference."""
     few = ["model.warmstart.sft.steps=20", "task.config.train_size=200"] if quick else []
     of_strategy = ["strategy=fsdp", "strategy.devices=1", "algorithm.kl_beta=0.001"]
+    of_strategy += [] if quick else ["strategy.cpu_offload=true"]
     settings = [*few, *of_strategy, "algorithm=masa"]
     tolerance = {"max": None if quick else 1e-3}
     trained(figures, 2 if quick else 10, limit, tolerance, "experiment=arithmetic", *settings)

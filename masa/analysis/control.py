@@ -101,7 +101,10 @@ def gain(run: Run, mode: str) -> dict[str, Estimate]:
     """
     rows = _in_mode(run.train_prompts, "gate_active", mode)
     control = run.config["algorithm"].get("control", {})
-    unseen = control.get("audit_fraction") == 0 and rows["skipped"].any()
+    audits = ("audit_fraction", "audit_trivial", "audit_hopeless")
+    fraction, *of_kinds = (control.get(name, 0) for name in audits)
+    never = "audit_fraction" in control and max(fraction, min(of_kinds)) == 0
+    unseen = never and rows["skipped"].any()
     rows = rows[(rows["evidence_weight"] > 0) & (not unseen)]
     mixed = (rows["correct"] > 0) & (rows["correct"] < rows["samples"])
     signal, tokens = mixed * rows["evidence_weight"], rows["tokens"] * rows["evidence_weight"]

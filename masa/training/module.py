@@ -79,9 +79,6 @@ class MasaModule(L.LightningModule):
         """Build the policy, sharded over the ranks."""
         if self.policy is not None:
             return
-        if self._trainer is not None:
-            # Lightning does not do it for modules that FSDP2 places, nor yet for others
-            self.to(self.trainer.strategy.root_device)
         self.policy = self._on_devices()
         self._describe(self.policy)
         if self.algorithm.kl_beta > 0 and not has_adapter(self.policy):
@@ -113,10 +110,14 @@ class MasaModule(L.LightningModule):
         if self.algorithm.bc.mode == "separate":
             rate = self.algorithm.bc.learning_rate
             optimizers.append(build_adamw(parameters, self.optimizer, rate))
-        if self.device_mesh is not None:
-            for optimizer in optimizers:
-                with_state(optimizer)
         return optimizers, [schedule]
+
+    def on_fit_start(self) -> None:
+        """Give sharded optimizers their state, before a checkpoint is read into it, and after
+        Lightning has moved what there was to the device, parameters on the CPU or not."""
+        if self.device_mesh is not None:
+            for optimizer in self.trainer.optimizers:
+                with_state(optimizer)
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Full parameters under their Hugging Face names, for the engine."""
@@ -171,9 +172,10 @@ class MasaModule(L.LightningModule):
         started = time.perf_counter()
         last = batch.step == self.settings.max_rollouts
         due = last or batch.step % self.settings.log_every == 0
+        # what a run cost is summed over the rows of the files
+        costs = "cost/tokens_total" in metrics
         for logger in self.loggers:
-            # what a run cost is summed over the rows of the files
-            if due or isinstance(logger, CsvLogger):
+            if due or (costs and isinstance(logger, CsvLogger)):
                 logger.log_metrics(all_metrics, step=batch.step)
         self._logging = time.perf_counter() - started
         return {"step": batch.step, "metrics": all_metrics}

@@ -24,7 +24,7 @@ def build_adamw(
     )
 
 
-def with_state(optimizer: torch.optim.AdamW) -> None:
+def with_state(optimizer: torch.optim.Optimizer) -> None:
     """Give each parameter the state that AdamW starts from at its first step.
 
     A sharded checkpoint is read into the state that is there. Torch would make it then by a step of

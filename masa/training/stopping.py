@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -33,12 +34,15 @@ class StopSignal(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Replace Lightning's handlers, which call collectives and requeue SLURM jobs."""
         signal.signal(signal.SIGTERM, self._receive)
-        signal.signal(signal.SIGINT, self._receive)
+        if world_size() == 1:
+            signal.signal(signal.SIGINT, self._receive)
         if hasattr(signal, "SIGUSR1"):
             signal.signal(signal.SIGUSR1, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = True
+        if number == signal.SIGINT:
+            print("\nstopping with a checkpoint; Ctrl-C again: at once, without", file=sys.stderr)
         if world_size() == 1:
             signal.signal(number, signal.SIG_DFL)
         if self._interruptible:

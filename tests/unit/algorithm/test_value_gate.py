@@ -186,25 +186,6 @@ def test_outcomes_of_like_prompts_fade():
     assert made[2.0] == pytest.approx((0.5, 0.5 * 20 + 80))
 
 
-def test_what_becomes_learnable_late_is_found():
-    """A kind that is hopeless at first and mixed from rollout 30 on, while predictions know nothing
-    of either: outcomes that fade have it tried again."""
-
-    def late(step):
-        return families(rare=0.0005 if step < 30 else 0.4)
-
-    shares = {}
-    for half_life in (None, 5.0):
-        kept_late = []
-        for seed in range(3):
-            gate = controller(key=["family"], half_life=half_life)
-            steps = joined(list(play(gate, late, 60, useless, seed=seed))[34:])
-            of_kind = [r for r in steps if r.family.name.startswith("rare")]
-            kept_late.append(np.mean([not r.group.plan.would_skip for r in of_kind]))
-        shares[half_life] = np.mean(kept_late)
-    assert shares[5.0] > shares[None] + 0.1
-
-
 def test_predictions_beyond_the_first_cost_what_is_kept_alone():
     says = (MetaPrediction(0.5, 10, (), mixed=0.5),)
     gate = ValueGate(min_evidence=1)

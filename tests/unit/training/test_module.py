@@ -251,23 +251,9 @@ def test_the_parts_of_an_update_are_timed():
     assert first["timing_s/log"] == 0 < second["timing_s/log"]
 
 
-def test_everything_is_where_the_strategy_computes():
-    """Also before Lightning has moved anything, and where it leaves modules alone."""
-    elsewhere = torch.device("meta")
-    module = MasaModule(
-        lambda _: tiny_qwen3(), algorithm(kl_beta=0.1), OptimizerConfig(), TrainerConfig(),
-        StrategyConfig(),
-    )  # fmt: skip
-    module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=elsewhere))
-    module.configure_model()
-    assert module.device == elsewhere
-    for model in (module.policy, module.reference):
-        assert {parameter.device for parameter in model.parameters()} == {elsewhere}
-
-
 def test_files_have_every_rollout_and_other_loggers_some(tmp_path):
     class Counter(L.pytorch.loggers.Logger):
-        name, version, steps = "", "", []
+        name, version = "", ""
 
         def log_hyperparams(self, *args):
             pass
@@ -279,13 +265,16 @@ def test_files_have_every_rollout_and_other_loggers_some(tmp_path):
         None, algorithm(), OptimizerConfig(), TrainerConfig(log_every=3, max_rollouts=7),
         StrategyConfig(),
     )  # fmt: skip
-    counter, files = Counter(), CsvLogger(tmp_path)
-    module.trainer = SimpleNamespace(loggers=[files, counter])
-    for step in range(1, 8):
-        module._log_step(StepBatch(step, [], {"reward": 0.5}, {}), {"reward": 0.5}, 0.0)
-    assert counter.steps == [3, 6, 7]
-    for name in ("metrics.csv", "timings.csv"):
-        assert len((tmp_path / name).read_text().splitlines()) == 8
+    for metrics, rows in (({"cost/tokens_total": 9.0}, 7), ({"demonstrations/tokens": 9.0}, 3)):
+        counter, folder = Counter(), tmp_path / str(rows)
+        counter.steps = []
+        folder.mkdir()
+        module.trainer = SimpleNamespace(loggers=[CsvLogger(folder), counter])
+        for step in range(1, 8):
+            module._log_step(StepBatch(step, [], metrics, {}), metrics, 0.0)
+        assert counter.steps == [3, 6, 7]
+        for name in ("metrics.csv", "timings.csv"):
+            assert len((folder / name).read_text().splitlines()) == 1 + rows
 
 
 def test_checkpointing_brings_no_dropout(tmp_path):
