@@ -38,7 +38,7 @@ train: $(READY)
 $(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_calibrated/report.md
 	@sh scripts/timed.sh $(RUNS) "report" $(BIN)/masa-report $(^D) --out $(RUNS)
 
-$(RUNS)/%/report.md: $(READY)
+$(RUNS)/%/report.md: | $(READY)
 	@mkdir -p $(RUNS)
 	@OMP_NUM_THREADS=1 TQDM_POSITION=$(if $(filter grpo,$*),0,1) sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train \
 		experiment=$(if $(filter masa_calibrated,$*),arithmetic_calibrated,arithmetic) algorithm=$* \
@@ -67,7 +67,7 @@ $(CLAIM_RESULTS): $(CLAIM_RUNS)
 	$(BIN)/masa-report $(@D) --out $(@D)
 	$(BIN)/python experiments/claim/results.py $(@D) --out $@
 
-$(CLAIM)/%/report.md: $(READY)
+$(CLAIM)/%/report.md: | $(READY)
 	$(call one-run,claim)
 
 # Two at a time with -j2. The page takes all of them.
@@ -78,7 +78,7 @@ ablations: ablations-left $(ABLATION_RUNS)
 ablations-left: $(READY)
 	@$(BIN)/python scripts/remaining_runs.py --minutes 1 $(ABLATION_RUNS)
 
-$(ABLATION)/%/report.md: $(READY)
+$(ABLATION)/%/report.md: | $(READY)
 	$(call one-run,ablation)
 
 # The first weights that come with the package, after a change of the built-in task: about 8 minutes.

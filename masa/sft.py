@@ -75,6 +75,7 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
         cross_entropy,
     )
     from masa.tasks.build import build_task
+    from masa.tracking.environment import environment, record
     from masa.training.checkpoint import CheckpointCallback
     from masa.training.memory import MemoryCallback
     from masa.training.models import require_context
@@ -119,6 +120,7 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
     if trainer.is_global_zero:
         logging.getLogger("masa").info(renderer.describe())
         (out / "data.json").write_text(json.dumps(sets.report, indent=2) + "\n")
+        record(out, environment(None), resumed=ckpt is not None)
         print(sets.summary())
 
     def finish() -> None:

@@ -100,6 +100,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from masa.rollout.validation import HeldOut, ValidationCallback
     from masa.tasks.build import build_task
     from masa.tasks.limits import LimitedTask
+    from masa.tracking.environment import environment, record
     from masa.tracking.loggers import WandbLogger
     from masa.training.checkpoint import CheckpointCallback, ranked
     from masa.training.memory import MemoryCallback
@@ -189,6 +190,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     if trainer.is_global_zero:
         logging.getLogger("masa").info(renderer.describe())
         (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
+        record(out, environment(cfg.engine), resumed=ckpt is not None)
         print(task.summary())
     data = MasaDataModule(
         task.train,

@@ -20,6 +20,9 @@ def main() -> None:
     parser.add_argument("--times", type=Path, nargs="*", help="times.txt files of make train")
     args = parser.parse_args()
 
+    page = args.page.read_text()
+    if not MARKED.search(page):
+        parser.error(f"{args.page} has no place marked <!-- report -->")
     text = (args.report / "report.md").read_text()
     if args.section:
         section = re.search(rf"^## {re.escape(args.section)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
@@ -29,16 +32,15 @@ def main() -> None:
         text = re.sub(r"!\[[^\n]*\n\n\*[^\n]*\*\n", "", section[1]).strip() + "\n"
     else:
         text = text.partition("\n")[2].lstrip()
-        figures = args.page.parent / "figures"
+        drawn, figures = args.report / "figures", args.page.parent / "figures"
+        if not drawn.is_dir():
+            parser.error(f"{drawn} is missing")
         shutil.rmtree(figures, ignore_errors=True)
-        shutil.copytree(args.report / "figures", figures)
+        shutil.copytree(drawn, figures)
     if args.times:
         parts = [line for path in args.times for line in path.read_text().splitlines()]
         text += f"\nTime of each part: {', '.join(parts)}.\n"
 
-    page = args.page.read_text()
-    if not MARKED.search(page):
-        parser.error(f"{args.page} has no place marked <!-- report -->")
     args.page.write_text(MARKED.sub(lambda m: f"{m[1]}\n{text}\n{m[2]}", page))
 
 

@@ -5,6 +5,7 @@ Its text, tables and figures, without code, replace the part of README.md betwee
 """
 
 import argparse
+import os
 import re
 import shutil
 from pathlib import Path
@@ -34,6 +35,11 @@ def main() -> None:
     parser.add_argument("notebook", type=Path)
     args = parser.parse_args()
     folder = args.notebook.parent
+    page = folder / "README.md"
+    if "RUNS" not in os.environ:
+        parser.error("RUNS is not set: the page would show the stored sample")
+    if not MARKED.search(page.read_text()):
+        parser.error(f"{page} has no place marked <!-- report -->")
 
     notebook = nbformat.read(args.notebook, as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(TABLES))
@@ -51,7 +57,6 @@ def main() -> None:
     for name, data in resources["outputs"].items():
         (figures / name).write_bytes(data)
         text = text.replace(f"]({name})", f"](figures/{name})")
-    page = folder / "README.md"
     text = re.sub(r"[ \t]+$", "", text, flags=re.M).replace("![png]", "![figure]")
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
     page.write_text(MARKED.sub(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page.read_text()))

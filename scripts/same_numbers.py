@@ -3,7 +3,7 @@
 Every run below is made twice on this machine, by the code of REVISION and by that of this folder,
 and compared to the last bit: each column of metrics.csv, and the exported weights. About forty
 minutes on two cores. `--out` keeps both sides, each by its commit; finished runs are not repeated.
-Uncommitted changes are not used: commit first.
+Uncommitted changes are refused: commit first.
 """
 
 from __future__ import annotations
@@ -128,7 +128,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     args = parser.parse_args()
     out = args.out.resolve()
+    if subprocess.run(["git", "-C", str(ROOT), "diff", "--quiet", "HEAD"]).returncode:
+        parser.error("there are uncommitted changes, which would not be compared: commit first")
     before, now = (checkout(out, revision) for revision in (args.revision, "HEAD"))
+    if before == now:
+        parser.error(f"{args.revision} is what is checked out: name the commit before the change")
 
     def compare(name: str) -> tuple[str, list[str]]:
         renamed = [SETTINGS.get(part, part) for part in RUNS[name]]

@@ -11,7 +11,7 @@ PYCOSAT="pycosat==0.6.6"
     echo "make setup: Python 3.11 or 3.12 is needed, $PYTHON is $("$PYTHON" -V 2>&1); try PYTHON=python3.12 make setup" >&2
     exit 1
 }
-[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
+"$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m venv "$VENV"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 pip="$VENV/bin/python -m pip install --quiet"
 
@@ -20,15 +20,12 @@ if [ "$(uname -s)" = Linux ] && command -v nvidia-smi >/dev/null 2>&1 && nvidia-
     $pip "$TORCH" vllm==0.32.0
     $pip -e '.[dev]'
 elif [ "$(uname -s)" = Linux ]; then
-    echo "make setup: no GPU, installing PyTorch and vLLM for the CPU into $VENV (about 2 minutes)"
+    echo "make setup: no GPU, installing PyTorch and vLLM for the CPU into $VENV (three to five minutes)"
     # shellcheck disable=SC2086
     $pip ${PIP_ARGS:-} "$TORCH"
     $pip --no-deps -r requirements.txt
-    if command -v cc >/dev/null 2>&1; then
-        $pip --no-deps "$PYCOSAT"
-    else
-        echo "make setup: no C compiler, so task=gym is left out (apt install gcc python3-dev, then make setup)"
-    fi
+    $pip --no-deps "$PYCOSAT" ||
+        echo "make setup: pycosat was not built, so task=gym is left out (apt install gcc python3-dev, then make -B setup)" >&2
     $pip --no-deps --no-build-isolation -e .
 else
     echo "make setup: vLLM has no build for $(uname -s); installing without it: run with engine=hf"

@@ -11,10 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import re
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, isnan, nan
@@ -211,10 +207,10 @@ def results(methods: Sequence[Method]) -> dict[str, Any]:
     bound = [(without_zero_variance(run), run) for run in base.runs]
     return {
         "seeds": len(base.runs),
-        "commit": commit(),
+        "commit": origin(runs, "commit"),
         "profile": profile,
         "pool": pool,
-        "machine": machine(),
+        "machine": origin(runs, "device"),
         "methods": {name: cell for name, cell in cells.items() if name != ORACLE},
         "oracle": cells.get(ORACLE),
         "without_zero_variance": {"tokens_ratio": entry(speedup(bound, "tokens", FRACTION))},
@@ -229,20 +225,11 @@ def results(methods: Sequence[Method]) -> dict[str, Any]:
     }
 
 
-def commit() -> str:
-    """The checkout's commit."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    folder = Path(__file__).parent
-    return subprocess.run(
-        command, cwd=folder, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def machine() -> str:
-    """Cores and processor."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", info.read_text(), re.M) if info.exists() else []
-    return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
+def origin(runs: Sequence[Run], fact: str) -> str | None:
+    """What the runs recorded, each value once; None where one recorded nothing."""
+    recorded = [[facts.get(fact) for facts in run.environments] or [None] for run in runs]
+    values = {value for of_run in recorded for value in of_run}
+    return None if None in values else ", ".join(sorted(map(str, values)))
 
 
 # --- as tables
@@ -279,7 +266,9 @@ def page(numbers: Mapping[str, Any]) -> str:
     parts = [
         f"Profile {numbers['profile']}, a pool of {numbers['pool']:,} prompts, "
         f"{numbers['seeds']} seeds; "
-        f"{numbers['machine']}; commit {numbers['commit']}. Brackets: 95 % intervals over seeds.",
+        f"{numbers['machine'] or 'machine not recorded'}; "
+        f"trained at {numbers['commit'] or 'a commit not recorded'}. "
+        "Brackets: 95 % intervals over seeds.",
         table(claim, HEADS),
         f"Ratios: cost of grpo over cost of the method until {FRACTION * 100:.0f} % of grpo's "
         "gain, above 1 is cheaper; no brackets: without one seed there is no ratio. Precision and "
@@ -294,7 +283,7 @@ def page(numbers: Mapping[str, Any]) -> str:
     ]
     if versus:
         parts += [
-            "Beside methods that predict nothing, paired by seed:",
+            "Beside the other methods, paired by seed:",
             table(versus, DIFFERENCES),
         ]
     return "\n\n".join(parts)

@@ -7,6 +7,7 @@ per rollout step and one per validation).
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -58,6 +59,21 @@ class Run:
     def reward_columns(self) -> list[str]:
         """Their columns in `rollouts` and `prompts`."""
         return [f"r_{name}" for name in self.rewards]
+
+    @property
+    def environments(self) -> list[dict[str, str]]:
+        """Code, packages and machine, in order; none where the run did not record them.
+
+        Raises:
+            RunError: they cannot be read.
+        """
+        path = self.path / "environment.json"
+        if not path.is_file():
+            return []
+        try:
+            return list(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise RunError(f"{path}: not valid JSON") from error
 
     @property
     def baseline(self) -> str | None:

@@ -158,9 +158,7 @@ def _measures(methods: Sequence[Method], base: int | None, draw: Draw) -> list[s
         ),
         *section("Notions", notions, draw("notions", method_figures.notions_figure(notions_of))),
         *_worst_predictions(main),
-        *section(
-            "Runs", "\n".join(f"- `{run.path}`: {run.method}, seed {run.seed}" for run in runs)
-        ),
+        *section("Runs", "\n".join(map(_origin, runs))),
     ]
 
 
@@ -188,6 +186,12 @@ def one_seed(seeds: Mapping[str, AbstractSet[int]]) -> str:
     if not names:
         return ""
     return f"**One training seed carries no claim about a method** (one seed here: {names})."
+
+
+def _origin(run: Run) -> str:
+    parts = [f"- `{run.path}`: {run.method}, seed {run.seed}"]
+    parts += [", ".join(f"{name} {of}" for name, of in each.items()) for each in run.environments]
+    return "; ".join(parts)
 
 
 def _against_baseline(runs: Sequence[Run]) -> list[str]:

@@ -135,6 +135,7 @@ def test_mistakes_are_refused_before_a_model_is_loaded(program, arguments, probl
 
 
 def test_a_task_that_cannot_hold_answers_equal(tmp_path):
+    pytest.importorskip("reasoning_gym", exc_type=ImportError)
     texts = {"solution": "{problem}", "meta": "{problem}", "hint": "{problem} {hint}"}
     run = fake_run(
         tmp_path, _target_="masa.tasks.gym.GymTask", datasets=[{"name": "gcd"}], train_size=1,

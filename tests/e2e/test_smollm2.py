@@ -45,6 +45,7 @@ def test_it_knows_what_the_model_knows(folder):
 
 
 def test_a_rollout_and_its_update(folder, tmp_path):
+    pytest.importorskip("reasoning_gym", exc_type=ImportError)
     # untrained it solves nothing in so few tokens
     reward = "def brevity(completions, **columns):\n    return [-len(c) for c in completions]\n"
     (tmp_path / "brief.py").write_text(reward)

@@ -111,6 +111,7 @@ def test_the_model_is_exported_and_evaluated(train, sums, tmp_path, cache):
 
 @pytest.mark.slow
 def test_training_on_the_gym(train, tmp_path):
+    pytest.importorskip("reasoning_gym", exc_type=ImportError)
     train("task=gym", "task.train_size=20", "task.validation_size=5")
     assert json.loads((tmp_path / RUN / "data.json").read_text())["train"] == 20
 

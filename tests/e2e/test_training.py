@@ -8,6 +8,8 @@ import pytest
 import runs
 import torch
 
+from masa.analysis import load_run
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(cache, tmp_path_factory):
@@ -19,6 +21,8 @@ def uninterrupted(cache, tmp_path_factory):
 def test_outputs(uninterrupted):
     for name in ("config.yaml", "metrics.csv", "timings.csv", "report.md", "log.txt"):
         assert (uninterrupted / name).stat().st_size > 0
+    (facts,) = load_run(uninterrupted).environments
+    assert facts["torch"] in (uninterrupted / "report.md").read_text()
     assert len(list((uninterrupted / "figures").glob("*.png"))) >= 4
     steps = pd.read_csv(uninterrupted / "metrics.csv")["step"].tolist()
     assert steps == [0, 1, 2, 3, 4]

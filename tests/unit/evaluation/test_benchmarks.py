@@ -159,6 +159,7 @@ def run_on(tmp_path, *overrides):
 
 
 def test_the_task_of_a_run_as_a_benchmark(tmp_path):
+    pytest.importorskip("reasoning_gym", exc_type=ImportError)
     parts = "task.datasets=[{name: chain_sum, level: 3}]"
     run = run_on(tmp_path, "task=gym", parts, "task.train_size=20", "task.validation_size=6")
     cfg = compose("benchmark=task", f"model.name={run}")

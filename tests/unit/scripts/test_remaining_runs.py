@@ -31,10 +31,24 @@ def test_runs_with_a_report_are_done(tmp_path):
     assert printed(tmp_path, *markers) == "0 runs left of 16"
 
 
-def test_make_prints_it_before_the_first_run():
-    for target in ("reproduce", "ablations"):
-        process = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+def test_make_prints_it_before_the_first_run(tmp_path):
+    for target, runs in (("reproduce", "CLAIM"), ("ablations", "ABLATION")):
+        command = ["make", "-n", target, f"{runs}={tmp_path}"]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert process.returncode == 0, process.stderr
         assert process.stdout.index("scripts/remaining_runs.py") < process.stdout.index(
             "masa-train"
         )
+
+
+def test_make_does_not_repeat_a_finished_run_after_a_new_installation(tmp_path):
+    """A new release comes with a new pyproject.toml, and does not resume runs of the one before."""
+    report = tmp_path / "families" / "grpo-seed0" / "report.md"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    os.utime(report, (0, 0))
+    command = ["make", "-n", "reproduce", f"CLAIM={tmp_path}", "METHODS=families/grpo", "SEEDS=0 1"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    runs = [line for line in process.stdout.splitlines() if "masa-train" in line]
+    assert len(runs) == 1 and "grpo-seed1" in runs[0]

@@ -152,6 +152,7 @@ def test_marks_of_gsm8k_are_text_elsewhere(tmp_path):
 
 @pytest.fixture(scope="module")
 def gym():
+    pytest.importorskip("reasoning_gym", exc_type=ImportError)
     parts = ", ".join(f"{{name: {name}}}" for name in (*sorted(WORKED), "knights_knaves"))
     return gym_task(f"[{parts}]", train=240, validation=20)
 
@@ -188,6 +189,7 @@ def test_what_is_worked_out_is_the_answer(gym):
 
 
 def test_no_data_set_with_worked_solutions():
+    pytest.importorskip("reasoning_gym", exc_type=ImportError)
     with pytest.raises(ConfigError, match="chain_sum.*sft.source=self"):
         gym_task("[{name: knights_knaves}]", 20, 4).demonstrations(999, 0)
 

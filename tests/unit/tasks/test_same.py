@@ -70,6 +70,7 @@ def test_numbers_of_the_built_in_task():
 
 
 def test_where_a_task_cannot_tell_it_says_so():
+    pytest.importorskip("reasoning_gym", exc_type=ImportError)
     gym = instantiate(
         {
             "_target_": "masa.tasks.gym.GymTask",
