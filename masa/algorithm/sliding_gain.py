@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
+from masa.algorithm.newest import drop_oldest
+
 if TYPE_CHECKING:  # PyTorch comes with it
     from masa.types import RolloutGroup
 
@@ -76,17 +78,19 @@ class SlidingGain:
     """The newest verdicts of a gate and the gain estimated from them.
 
     Args:
-        window: verdicts that are kept.
+        window: verdicts that are kept, or as many more as hold `minimum` on mixed groups.
         minimum: verdicts needed before the gain counts.
     """
 
     def __init__(self, window: int, minimum: int) -> None:
+        self.window = window
         self.minimum = minimum
-        self._verdicts: deque[Verdict] = deque(maxlen=window)
+        self._verdicts: deque[Verdict] = deque()
 
     def add(self, groups: Iterable[RolloutGroup]) -> None:
         """Append the verdicts on a step's groups."""
         self._verdicts.extend(verdicts_on(groups))
+        drop_oldest(self._verdicts, self.window, self.minimum)
 
     @property
     def evidence(self) -> tuple[int, int, int]:

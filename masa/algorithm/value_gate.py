@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masa.algorithm.gates import Gate, parsed, require_shares
+from masa.algorithm.newest import drop_oldest
 from masa.algorithm.past import Past, require_half_life
 from masa.errors import require
 
@@ -89,7 +90,8 @@ class ValueGate(Gate):
     min_parsed: float = 0.5
     """Share of the M predictions that must have parsed."""
     window: int = 64
-    """The newest 4 * window outcomes calibrate and choose the threshold."""
+    """The newest 4 * window outcomes calibrate and choose the threshold, or as many more as hold
+    `min_evidence` mixed groups."""
     min_evidence: int = 16
     """Mixed groups among them that must be known."""
 
@@ -104,7 +106,7 @@ class ValueGate(Gate):
             f"min_evidence is {self.min_evidence}, it must lie in [1, 4 * window]",
         )
         self.past: Past = Past(self.key, self.past_window)
-        self.known: deque[Known] = deque(maxlen=4 * self.window)
+        self.known: deque[Known] = deque()
         self.calibration: Calibration | None = None
         self.threshold = 0.0
         """Mixed groups per token below which a prompt is skipped."""
@@ -136,6 +138,7 @@ class ValueGate(Gate):
                 meta, first = [len(c.token_ids) for c in group.meta], len(group.predictions)
                 counts = sum(group.lengths), sum(meta[:first]), sum(meta[first:])
                 self.known.append(Known(forecast, group.mixed, *counts, group.evidence_weight))
+        drop_oldest(self.known, 4 * self.window, self.min_evidence)
         self.past.add(groups)
         self._learn()
 
