@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from masa.algorithm.gates import PredictionGate
+from masa.algorithm.newest import drop_oldest
 
 if TYPE_CHECKING:  # PyTorch comes with it
     from masa.types import RolloutGroup
@@ -17,6 +18,20 @@ if TYPE_CHECKING:  # PyTorch comes with it
 SIGMAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 TOLERANCES = (0.0, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4)
 """Choices, careful ones first."""
+
+
+class Known(NamedTuple):
+    """A prompt whose outcome is known."""
+
+    mean: float
+    """Of its predicted pass rates."""
+    deviation: float
+    """Standard deviation of them."""
+    mixed: bool
+    tokens: int
+    """Of its solutions."""
+    weight: float
+    """Prompts that it stands for: `RolloutGroup.evidence_weight`."""
 
 
 class AdaptiveTolerance:
@@ -30,7 +45,7 @@ class AdaptiveTolerance:
     Args:
         gate: as configured while fewer than `minimum` mixed groups are known.
         target_loss: in [0, 1].
-        window: outcomes that are kept.
+        window: outcomes that are kept, or as many more as hold `minimum` mixed groups.
         minimum: mixed groups needed.
     """
 
@@ -39,16 +54,17 @@ class AdaptiveTolerance:
         self._configured = gate.sigma, gate.tolerance
         self.target_loss = target_loss
         self.minimum = minimum
-        self._known: deque[tuple[float, float, bool, int, float]] = deque(maxlen=window)
-        """(mean, standard deviation of the predicted pass rates, mixed, tokens, weight)."""
+        self.window = window
+        self._known: deque[Known] = deque()
 
     def add(self, groups: Iterable[RolloutGroup]) -> None:
         """Take note of a step's outcomes, and choose."""
         for group in groups:
             spread = self.gate.spread(group.predictions)
             if group.evidence_weight and spread is not None:
-                outcome = (group.mixed, sum(group.lengths), group.evidence_weight)
-                self._known.append((*spread, *outcome))
+                tokens, weight = sum(group.lengths), group.evidence_weight
+                self._known.append(Known(*spread, group.mixed, tokens, weight))
+        drop_oldest(self._known, self.window, self.minimum)
         self._choose()
 
     def _choose(self) -> None:
@@ -69,10 +85,10 @@ class AdaptiveTolerance:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for checkpoints."""
-        return {"known": list(self._known)}
+        return {"known": list(map(tuple, self._known))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self._known.clear()
-        self._known.extend(map(tuple, state["known"]))
+        self._known.extend(Known(*known) for known in state["known"])
         self._choose()

@@ -8,6 +8,7 @@ from pools import families, p_mixed, play
 from masa.algorithm.adaptive import SIGMAS, TOLERANCES, AdaptiveTolerance
 from masa.algorithm.controller import Controller
 from masa.algorithm.gates import PredictionGate
+from masa.algorithm.newest import LONGEST
 from masa.errors import ConfigError
 from masa.types import MetaPrediction
 
@@ -103,17 +104,17 @@ def test_weights_count():
 
 
 def test_what_is_chosen_depends_on_the_known_outcomes_alone():
-    """Also once the window no longer has enough mixed groups: else a resumed run would differ."""
+    """Also once too few of them are of mixed groups: else a resumed run would differ."""
     gate = PredictionGate()
     adaptive = AdaptiveTolerance(gate, 0.05, 64, 4)
     says = (prediction(4),) * 4
     adaptive.add([group((True, False), predictions=says)] * 20)
     adaptive.add([group((False, False), predictions=(prediction(0),) * 4)] * 40)
-    assert gate != PredictionGate()
-    adaptive.add([group((False, False), predictions=says)] * 62)
-    other = PredictionGate()
-    AdaptiveTolerance(other, 0.05, 64, 4).load_state_dict(adaptive.state_dict())
-    assert gate == other == PredictionGate()
+    for further, chosen in ((62, True), (LONGEST * 64, False)):
+        adaptive.add([group((False, False), predictions=says)] * further)
+        other = PredictionGate()
+        AdaptiveTolerance(other, 0.05, 64, 4).load_state_dict(adaptive.state_dict())
+        assert gate == other and (gate != PredictionGate()) == chosen
 
 
 def test_resumed_it_decides_as_before():
