@@ -710,7 +710,12 @@ class FitConfig:
     @property
     def ranks_per_engine(self) -> int:
         """Devices over which one engine lies."""
-        return int((self.engine or {}).get("tensor_parallel_size", 1))
+        ranks = (self.engine or {}).get("tensor_parallel_size", 1)
+        require(
+            type(ranks) is int,
+            f"engine.tensor_parallel_size is {ranks!r}, it must be an integer >= 1",
+        )
+        return int(ranks)
 
 
 @dataclass(kw_only=True)

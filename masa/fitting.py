@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +38,14 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
         check_run(Path(cfg.model.name).expanduser())
     else:
         model.check(task)
+    attention = OmegaConf.select(cfg, "model.attn_implementation")
+    require(
+        "flash" not in str(attention)
+        or cfg.model.get("dtype") != "float32"
+        or cfg.trainer.precision != "32-true",
+        f"model.attn_implementation={attention} computes in 16 bits: set "
+        "trainer.precision=bf16-mixed or model.dtype=bfloat16, or use sdpa",
+    )
     if engine:
         kind = get_class(cfg.engine._target_)
         require(
@@ -87,6 +96,15 @@ def settle_model(cfg: DictConfig, out: Path) -> None:
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             print(f"model={cfg.model.name}: {folder.name.rpartition('-')[0]}", flush=True)
     cfg.model.name = str(folder)
+
+
+def plan_model(cfg: DictConfig) -> None:
+    """Have `model.name` name a folder or a hub id with the shapes of the model; of a run, what it
+    began with."""
+    if "name" in cfg.model and is_run(str(cfg.model.name)):
+        folder = Path(cfg.model.name).expanduser()
+        begun = OmegaConf.load(folder / "config.yaml").model
+        cfg.model.name = begun.name if "name" in begun else str(model_of_run(folder))
 
 
 def checkpoint_to_resume(cfg: DictConfig, config: FitConfig, out: Path) -> Path | None:
@@ -199,6 +217,11 @@ def fit(
         with logging_redirect_tqdm([logging.getLogger("masa")]):
             trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
         finish()
+    except Exception:
+        # ranks that Lightning has started would wait for this one, and hold their devices
+        if hasattr(trainer.strategy.launcher, "kill"):
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+        raise
     except Stopped:
         if not trainer.is_global_zero:
             # a launcher takes the first failure for the reason, so one rank speaks for all

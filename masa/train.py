@@ -70,9 +70,13 @@ def describe(cfg: DictConfig) -> str | None:
     from masa.rollout.plan import described, plan
     from masa.tasks.build import build_task
 
-    fitting.settle_model(cfg, Path(config.output_dir))
+    fitting.plan_model(cfg)
     model = instantiate(cfg.model)
-    path = Path(cfg.model.name) if "name" in cfg.model else model.resolve(build_task(cfg.task))
+    path = (
+        Path(cfg.model.name).expanduser()
+        if "name" in cfg.model
+        else model.resolve(build_task(cfg.task))
+    )
     return described(plan(config, model, path))
 
 

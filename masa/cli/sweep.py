@@ -8,7 +8,6 @@ the others.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
@@ -141,7 +140,7 @@ def _line(override: Override, index: int = 0) -> str:
     return f"{override.get_key_element()}={values[index]}"
 
 
-def run_job(program: str, cfg: DictConfig) -> float:
+def run_job(program: str, cfg: DictConfig) -> float | None:
     """Run one job as `python -m <module>` in its directory, unless it is finished.
 
     Where SLURM starts a job as several tasks each runs its rank of it; the first speaks for all.
@@ -151,20 +150,21 @@ def run_job(program: str, cfg: DictConfig) -> float:
         cfg: config of the job.
 
     Returns:
-        Its last held-out accuracy, for a sweeper that optimises; NaN where it failed.
+        Its `objective`, for a sweeper that optimises; None where it failed.
     """
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     task = int(os.environ.get("SLURM_PROCID", "0"))
     if task > 0:
-        return _run_rank(program, cfg, directory, task)
+        _run_rank(program, cfg, directory, task)
+        return None
     started = time.perf_counter()
     try:
         with FileLock(directory / "job.lock", blocking=False):
             if is_finished(cfg, directory):
                 print(f"{directory}: finished before", flush=True)
-                return last_accuracy(directory)
+                return objective(directory)
             print(f"{directory}: {' '.join(job.overrides.task)}", flush=True)
             problem = _run(_command(program, cfg), directory / CONSOLE)
             if not problem:
@@ -176,20 +176,19 @@ def run_job(program: str, cfg: DictConfig) -> float:
     seconds = time.perf_counter() - started
     print(f"{directory}: {problem or 'finished'} ({seconds:.0f} s)", flush=True)
     if not problem:
-        return last_accuracy(directory)
+        return objective(directory)
     with (Path(job.sweep.dir) / FAILED).open("a") as file:
         file.write(f"{directory / CONSOLE}: {problem}\n")
-    return math.nan
+    return None
 
 
-def _run_rank(program: str, cfg: DictConfig, directory: Path, task: int) -> float:
+def _run_rank(program: str, cfg: DictConfig, directory: Path, task: int) -> None:
     """A task beside the first, which holds the lock and says what became of the job."""
     try:
         if not is_finished(cfg, directory):
             _run(_command(program, cfg), directory / f"console-{task}.txt")
     except ConfigError as error:
         print(f"{directory}: {error}", flush=True)
-    return math.nan
 
 
 def is_finished(cfg: DictConfig, directory: Path) -> bool:
@@ -204,14 +203,18 @@ def is_finished(cfg: DictConfig, directory: Path) -> bool:
     return True
 
 
-def last_accuracy(directory: Path) -> float:
-    """Held-out accuracy of the last validation; NaN where there is none."""
+def objective(directory: Path) -> float | None:
+    """What a job reached at its last validation, larger is better: held-out accuracy, or that of
+    `masa-sft`, minus the held-out loss. None where there is neither."""
     import pandas as pd
 
     path = directory / "metrics.csv"
     metrics = pd.read_csv(path) if path.exists() else pd.DataFrame()
-    accuracy = metrics["val/accuracy"].dropna() if "val/accuracy" in metrics else metrics
-    return float(accuracy.iloc[-1]) if len(accuracy) else math.nan
+    for name, sign in (("val/accuracy", 1), ("val/loss", -1)):
+        values = metrics.get(name, pd.Series(dtype=float)).dropna()
+        if len(values):
+            return sign * float(values.iloc[-1])
+    return None
 
 
 def _command(program: str, cfg: DictConfig) -> list[str]:

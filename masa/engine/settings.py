@@ -37,10 +37,10 @@ def check_engine(engine: Any, settings: Mapping[str, Any]) -> None:
     share = settings.get("gpu_memory_utilization", 1)
     if not _is_number(share) or not 0 < share <= 1:
         raise ConfigError(f"engine.gpu_memory_utilization is {share!r}, it must lie in (0, 1]")
-    for key in ("max_num_seqs", "kv_cache_gib", "threads"):
+    for key in ("max_num_seqs", "kv_cache_gib", "threads", "tensor_parallel_size"):
         value = settings.get(key, 1)
-        if not _is_number(value) or value < 1:
-            raise ConfigError(f"engine.{key} is {value!r}, it must be >= 1")
+        if type(value) is not int or value < 1:
+            raise ConfigError(f"engine.{key} is {value!r}, it must be an integer >= 1")
 
 
 def _is_number(value: object) -> bool:

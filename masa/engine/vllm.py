@@ -68,6 +68,9 @@ class VllmEngine:
         if self.on_cpu:
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
             _never_compile()
+        elif dtype == "float32":
+            # else Triton multiplies with 10 bits of mantissa, and log-probs are not the policy's
+            os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
         logging.getLogger("vllm").setLevel(logging.INFO)
         options: dict[str, Any] = {}
         if self.on_cpu:

@@ -127,3 +127,7 @@ def check_sampling_engine(settings: DictConfig) -> None:
             settings.get("lora_rank") is None,
             "engine.lora_rank is for training: an adapter is merged before the evaluation",
         )
+        require(
+            settings.get("tensor_parallel_size", 1) == 1,
+            "engine.tensor_parallel_size is for training: one device samples here, set it to 1",
+        )

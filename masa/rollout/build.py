@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from masa.algorithm.expert import Write
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, RunConfig
+from masa.errors import ConfigError, TrainingError
 from masa.tasks.base import Task
 from masa.tasks.demonstrations import write_prediction
 from masa.tasks.templates import PromptRenderer, Templates
@@ -89,15 +91,31 @@ def build_engine(
     eos_token_ids: Sequence[int],
     temperature: float,
 ) -> Engine:
-    """The engine named by `config._target_`, without weights yet."""
-    engine: Any = instantiate(
-        config,
-        model_path=model_path,
-        eos_token_ids=list(eos_token_ids),
-        max_model_len=max_model_len,
-        temperature=temperature,
-        trust_remote_code=model.trust_remote_code,
-    )
+    """The engine named by `config._target_`, without weights yet.
+
+    Raises:
+        ConfigError: it refuses the model or its settings.
+        TrainingError: it cannot be built.
+    """
+    try:
+        engine: Any = instantiate(
+            config,
+            model_path=model_path,
+            eos_token_ids=list(eos_token_ids),
+            max_model_len=max_model_len,
+            temperature=temperature,
+            trust_remote_code=model.trust_remote_code,
+        )
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+        raise TrainingError(
+            f"the engine could not be built ({reason[:300]}); log.txt has the traceback: where "
+            "memory is short change engine.gpu_memory_utilization, engine.kv_cache_gib or "
+            "algorithm.response_limit, else try engine=hf"
+        ) from error
     return engine  # type: ignore[no-any-return]
 
 

@@ -19,7 +19,7 @@ from masa.algorithm.expert import ExpertPool, Write, expert_of
 from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, TrainerConfig
-from masa.errors import ConfigError, EngineError, TrainingError
+from masa.errors import EngineError, TrainingError
 from masa.plugins import observe
 from masa.rollout.health import RunHealth
 from masa.rollout.loader import Draws
@@ -46,6 +46,7 @@ from masa.training.collectives import (
     world_size,
 )
 from masa.training.module import MasaModule
+from masa.training.random_state import random_state, set_random_state
 from masa.training.stopping import StopSignal
 from masa.types import Completion, Engine, Prompt, Request, RolloutGroup, Sample, StepBatch, Update
 
@@ -115,17 +116,10 @@ class RolloutCallback(L.Callback):
         self.module = pl_module
         self.is_writer = trainer.is_global_zero
         if self.engine is None:
-            try:
-                self.engine = self.build_engine()
-            except ConfigError:
-                raise
-            except Exception as error:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                raise TrainingError(
-                    f"the engine could not be built ({reason[:300]}); log.txt has the traceback: "
-                    "where memory is short change engine.gpu_memory_utilization, "
-                    "engine.kv_cache_gib or algorithm.response_limit, else try engine=hf"
-                ) from error
+            # vLLM seeds the generators that a task may draw from
+            state = random_state()
+            self.engine = self.build_engine()
+            set_random_state(state)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Delete rollouts that were made after the checkpoint, before the run was resumed."""

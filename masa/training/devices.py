@@ -29,6 +29,15 @@ def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
         f"trainer.accelerator is {accelerator}, but PyTorch finds no such device here: use cpu or "
         "auto, or install PyTorch for it",
     )
+    require(
+        accelerator != "cpu" or not gpus,
+        "trainer.accelerator=cpu keeps the policy off the GPUs here, but not the engine: set "
+        "CUDA_VISIBLE_DEVICES= as well, and engine=hf where vLLM is built for CUDA",
+    )
+    require(
+        not strategy.cpu_offload or (bool(gpus) and accelerator != "cpu"),
+        "strategy.cpu_offload moves weights off a GPU, and this run has none: set it to false",
+    )
     started = int(os.environ.get("WORLD_SIZE", strategy.world_size))
     env = "WORLD_SIZE"
     # torchrun may itself be started by SLURM
@@ -44,8 +53,7 @@ def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
     if accelerator in ("auto", "gpu", "cuda") and gpus and not one_gpu_each:
         require(
             strategy.devices <= gpus,
-            f"strategy.devices is {strategy.devices}, but this machine shows {gpus} GPUs: lower it "
-            "or set trainer.accelerator=cpu",
+            f"strategy.devices is {strategy.devices}, but this machine shows {gpus} GPUs: lower it",
         )
 
 

@@ -44,6 +44,7 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig) -> None:
     """
     from peft import LoraConfig as PeftConfig
     from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import cast_adapter_dtype
 
     assert config.rank is not None
     targets = config.target_modules
@@ -57,6 +58,8 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig) -> None:
         model.add_adapter(peft_config)
     except ValueError as error:
         raise ConfigError(f"model.lora.target_modules={targets}: {error}") from error
+    # in 16 bits most updates would round to nothing
+    cast_adapter_dtype(model, "default")
     head = model.get_output_embeddings()
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer) and (

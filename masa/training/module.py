@@ -241,6 +241,8 @@ class MasaModule(L.LightningModule):
         if first:
             self._check_sync(measured)
         optimizer.step()
+        # the engine takes their place until the next update
+        optimizer.zero_grad()
         if update.cloning:
             return {"bc/loss": measured["loss/bc"], "bc/grad_norm": float(norm)}
         if update.extra:

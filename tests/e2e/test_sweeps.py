@@ -10,7 +10,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
-from masa.cli.sweep import last_accuracy
+from masa.cli.sweep import objective
 
 
 def start(directory, cache, *overrides):
@@ -101,7 +101,7 @@ def test_optuna_gets_the_accuracy_on_the_tuning_pool(tmp_path, cache):
     )  # fmt: skip
     assert len(jobs) == 2
     best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
-    assert best["best_value"] == max(map(last_accuracy, jobs))
+    assert best["best_value"] == max(map(objective, jobs))
     assert 1e-4 <= best["best_params"]["optimizer.lr"] <= 1e-3
 
 

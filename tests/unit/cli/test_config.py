@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import hydra
 import pytest
@@ -56,12 +55,12 @@ from masa.engine.hf import HfEngine
 from masa.engine.settings import check_engine
 from masa.engine.vllm import VllmEngine
 from masa.errors import ConfigError, TrainingError
+from masa.evaluation.evaluated_model import check_sampling_engine
 from masa.plugins import build_plugin
-from masa.rollout.build import longest_sequence, room_for_recent
-from masa.rollout.callback import RolloutCallback
+from masa.rollout.build import build_engine, longest_sequence, room_for_recent
 from masa.rollout.validation import validation_config
 from masa.training.devices import check_devices
-from masa.training.module import MasaModule
+from masa.training.models import HubModel
 
 NAN = float("nan")
 
@@ -643,6 +642,9 @@ def test_training_has_the_setting_that_a_missing_sandbox_asks_for():
         ({"gpu_memory_utilization": "much"}, ["gpu_memory_utilization is 'much'"]),
         ({"max_num_seqs": 0}, ["engine.max_num_seqs is 0"]),
         ({"kv_cache_gib": -1}, ["engine.kv_cache_gib is -1"]),
+        ({"threads": 1.5}, ["engine.threads is 1.5", "integer"]),
+        ({"tensor_parallel_size": 1.5}, ["engine.tensor_parallel_size is 1.5", "integer"]),
+        ({"tensor_parallel_size": None}, ["engine.tensor_parallel_size is None"]),
     ],
 )
 def test_settings_that_an_engine_cannot_have_are_refused(settings, words, monkeypatch):
@@ -653,6 +655,20 @@ def test_settings_that_an_engine_cannot_have_are_refused(settings, words, monkey
     refused(lambda: check_engine(VllmEngine, given | settings), *words)
 
 
+@pytest.mark.parametrize("size", ["null", "two", "1.5"])
+def test_devices_of_an_engine_are_a_number(size):
+    cfg = compose(f"engine.tensor_parallel_size={size}")
+    refused(lambda: load(cfg), "engine.tensor_parallel_size", "integer")
+
+
+def test_an_evaluation_samples_on_one_device(monkeypatch):
+    monkeypatch.setattr(VllmEngine, "check_available", staticmethod(lambda: None))
+    settings = OmegaConf.create(read("engine/vllm.yaml"))
+    check_sampling_engine(settings)
+    settings.tensor_parallel_size = 2
+    refused(lambda: check_sampling_engine(settings), "engine.tensor_parallel_size", "set it to 1")
+
+
 @pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused(accelerator, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
@@ -661,6 +677,15 @@ def test_a_device_that_is_not_there_is_refused(accelerator, monkeypatch):
     refused(lambda: TrainerConfig(accelerator="tpu"), "accelerator", "tpu")
     check_devices(StrategyConfig("fsdp", devices=64), "cpu")
     check_devices(StrategyConfig("fsdp", devices=64), "auto")
+    for given in ("cpu", "auto"):
+        offloaded = StrategyConfig("fsdp", cpu_offload=True)
+        refused(lambda given=given, o=offloaded: check_devices(o, given), "strategy.cpu_offload")
+
+
+def test_a_policy_on_the_cpu_beside_an_engine_on_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    check_devices(StrategyConfig(), "auto")
+    refused(lambda: check_devices(StrategyConfig(), "cpu"), "CUDA_VISIBLE_DEVICES=")
 
 
 def test_more_devices_than_there_are_and_other_processes_are_refused(monkeypatch):
@@ -669,8 +694,9 @@ def test_more_devices_than_there_are_and_other_processes_are_refused(monkeypatch
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     four = StrategyConfig("fsdp", devices=4, num_nodes=2)
     refused(lambda: check_devices(four, "auto"), "strategy.devices is 4", "2 GPUs")
-    check_devices(four, "cpu")
     check_devices(StrategyConfig("fsdp", devices=2, num_nodes=2), "gpu")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    check_devices(four, "cpu")
     monkeypatch.setenv("WORLD_SIZE", "4")
     refused(lambda: check_devices(four, "cpu"), "4 processes", "WORLD_SIZE", "4 x 2")
     monkeypatch.setenv("WORLD_SIZE", "8")
@@ -695,19 +721,16 @@ def test_one_rank_speaks_for_all(name, rank, printed, monkeypatch, capsys):
         assert bool(capsys.readouterr().err) == speaks
 
 
-def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(tmp_path):
-    def build():
-        raise RuntimeError("Free memory on device\nis less than desired")
-
-    rollout = RolloutCallback(
-        AlgorithmConfig(), TrainerConfig(), *5 * [None], None, build, 0, tmp_path, 1, None
-    )
-    module = MasaModule(
-        None, AlgorithmConfig(), OptimizerConfig(), TrainerConfig(), StrategyConfig()
-    )
-    with pytest.raises(TrainingError, match="engine.gpu_memory_utilization") as caught:
-        rollout.on_fit_start(SimpleNamespace(is_global_zero=True), module)
-    assert "is less than desired" in str(caught.value) and "\n" not in str(caught.value)
+@pytest.mark.parametrize(("engine", "error", "words"), [
+    ("out_of_memory", TrainingError, "is less than desired.*engine.gpu_memory_utilization"),
+    ("of_another_model", ConfigError, "^engine=vllm has no such heads: use engine=hf$"),
+    ("missing", TrainingError, "failing_engines.missing"),
+])  # fmt: skip
+def test_an_engine_that_cannot_be_built_is_an_error_in_one_line(engine, error, words):
+    config = OmegaConf.create({"_target_": f"failing_engines.{engine}"})
+    with pytest.raises(error, match=words) as caught:
+        build_engine(config, HubModel("x"), Path("x"), 9, [0], 1.0)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

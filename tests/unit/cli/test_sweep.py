@@ -327,10 +327,22 @@ def test_every_task_of_a_job_runs_and_the_first_alone_takes_the_directory(job, m
     assert (job / "console-1.txt").read_text() == "task 1\n"
 
 
-def test_last_accuracy(tmp_path):
-    assert sweep.last_accuracy(tmp_path) != sweep.last_accuracy(tmp_path)
-    (tmp_path / "metrics.csv").write_text("step,val/accuracy\n0,0.25\n1,\n2,0.5\n3,\n")
-    assert sweep.last_accuracy(tmp_path) == 0.5
+def test_a_job_that_failed_has_no_value(job, monkeypatch):
+    """Optuna takes NaN for an error of its own, and stops; None is a failed trial."""
+    monkeypatch.setattr(sweep, "_command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+    assert sweep.run_job("masa-train", settings_of()) is None
+    assert (job.parent / "failed.txt").exists() and not (job / "finished").exists()
+
+
+def test_what_a_sweeper_maximises(tmp_path):
+    assert sweep.objective(tmp_path) is None
+    for text, value in (
+        ("step,val/accuracy\n0,0.25\n1,\n2,0.5\n3,\n", 0.5),
+        ("step,loss,val/loss\n0,,3.0\n1,2.0,\n2,,1.5\n", -1.5),
+        ("step,loss\n1,2.0\n", None),
+    ):
+        (tmp_path / "metrics.csv").write_text(text)
+        assert sweep.objective(tmp_path) == value
 
 
 KEY = {"WANDB_API_KEY": "0" * 40}

@@ -42,6 +42,16 @@ def test_only_adapters_are_trained(folder):
     assert torch.equal(logits(policy), logits(load_policy(folder)))  # B starts at 0
 
 
+def test_adapters_of_weights_in_16_bits_are_trained_in_32(folder):
+    policy = HubModel(str(folder), dtype="bfloat16", lora=LoraConfig(4, 8)).load(folder)
+    for parameter in policy.parameters():
+        assert parameter.dtype == (torch.float32 if parameter.requires_grad else torch.bfloat16)
+    assert logits(policy).dtype == torch.bfloat16
+    state = {name: torch.full_like(value, 0.25) for name, value in policy.state_dict().items()}
+    policy.load_state_dict(state)
+    assert all(value.dtype == torch.float32 for value in policy.state_dict().values())
+
+
 def test_merged_weights_do_what_weights_with_adapter_do(folder):
     policy = trained(folder)
     without = load_policy(folder)
