@@ -32,6 +32,7 @@ def check(cfg: DictConfig) -> SftConfig:
     config = _load(cfg)
 
     from masa.tasks.build import build_task
+    from masa.tasks.limits import check_pools
 
     with refusing():
         uses_engine = config.sft.table or config.sft.source == "self"
@@ -45,6 +46,7 @@ def check(cfg: DictConfig) -> SftConfig:
             check_mixed_predictions(task)
         if config.sft.source == "task":
             _right(*_wanted(cfg, config), config.task.correct_at)
+    check_pools(task)
     return config
 
 
@@ -93,6 +95,8 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
     )
     demonstrated = _demonstrated(cfg, config, out, task, model, model_path, renderer)
     sets = build_sets(demonstrated, task, renderer, config.algorithm, config.sft, config.seed)
+    dropped = {**task.report.get("dropped", {}), **sets.report["dropped"]}
+    sets = replace(sets, report={**sets.report, "dropped": dropped})
     require_context(
         model_path,
         model.trust_remote_code,
@@ -248,7 +252,10 @@ def held_out_table(cfg: DictConfig, config: SftConfig, task: Any, model: Any, pa
     from masa.training.models import load_policy
 
     algorithm = validation_config(config.algorithm, config.trainer)
-    renderer = build_renderer(task.templates, model, path, algorithm, config.allow_special_tokens)
+    # it says G, which validation has another one of
+    renderer = build_renderer(
+        task.templates, model, path, config.algorithm, config.allow_special_tokens
+    )
     limited = LimitedTask(task, renderer, algorithm.prompt_limit)
     out = Path(config.output_dir)
     engine = _engine(cfg, out, algorithm, model, path, renderer, limited.longest_prompt)

@@ -30,6 +30,7 @@ def check(cfg: DictConfig) -> RunConfig:
     from masa.evaluation.benchmarks import check_benchmarks
     from masa.tasks.build import build_task
     from masa.tasks.demonstrations import check_written_predictions
+    from masa.tasks.limits import check_pools
 
     # what takes seconds to import, and then the data, come last
     check_recording(cfg, config)
@@ -45,6 +46,7 @@ def check(cfg: DictConfig) -> RunConfig:
         if config.algorithm.bc.mode != "off" and config.algorithm.bc.target == "outcome":
             check_written_predictions(task, config.algorithm.meta.predict_mixed)
         fitting.check_parts(cfg, task)
+    check_pools(task)
     controller.require_columns(task.train)
     require_enough_prompts(task, config)
     TaskRewards(config.task.rewards, task.train)

@@ -18,7 +18,7 @@ from masa.algorithm.losses import with_loss_weights
 from masa.algorithm.meta_rewards import component_rewards, meta_reward
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig
-from masa.errors import VerdictError
+from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.seeding import derive_seed
 from masa.types import (
     Completion,
@@ -267,10 +267,18 @@ def judge(
     """r_sol in [0, 1] of every solution, in one call of the verifier.
 
     Raises:
-        VerdictError: the verifier gave something else than a number in [0, 1] for each.
+        VerdictError: the verifier failed, or gave something else than a number in [0, 1] for each.
     """
     answers = [(p, c.text) for p, group in zip(prompts, solutions, strict=True) for c in group]
-    scores = verify(answers)
+    try:
+        scores = verify(answers)
+    except (ConfigError, TrainingError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise VerdictError(
+            f"the task's verify failed ({reason:.300}); correct it, then resume with ckpt=auto"
+        ) from error
     if not isinstance(scores, Sized) or len(scores) != len(answers):
         raise VerdictError(
             f"the task gave {scores!r:.80} for {len(answers)} responses, it must give a score for "

@@ -51,7 +51,9 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
     for settings in (before, now):
         for key, value in ADDED.items():
             settings.setdefault(key, value)
-    free = {*SECONDS, *(f"trainer.{name}" for name in LAYOUT), "sft.table", "task.columns.solution"}
+    free = {*SECONDS, *(f"trainer.{name}" for name in LAYOUT), "sft.table"}
+    if "sft" not in cfg:
+        free.add("task.columns.solution")
     # other schedules would have had other rates from the start
     if not finished and before["optimizer.schedule"] == "constant":
         free.add("trainer.max_rollouts")

@@ -13,7 +13,7 @@ from masa.errors import ConfigError, require
 from masa.tasks.curation import digest, is_held_out
 from masa.tasks.demonstrations import Demonstrated, chosen, final_answer
 from masa.tasks.templates import Templates
-from masa.tasks.worked_solutions import WORKED
+from masa.tasks.worked_solutions import WORKED, is_answered
 from masa.types import Prompt
 from masa.verifiers import gym_answers
 
@@ -53,6 +53,16 @@ class GymConfig:
                     f"task.datasets: {part.name} is refused, {gym_answers.REFUSED[part.name]}"
                 )
             require(part.weight > 0, f"task.datasets: the weight of {part.name} must be > 0")
+            require(
+                type(part.level) is int,
+                f"task.datasets: the level of {part.name} is {part.level!r}, it must be an integer",
+            )
+            own = {"seed", "size"} & set(json.loads(part.parameters))
+            require(
+                not own,
+                f"task.datasets: params of {part.name} may not have {', '.join(sorted(own))}: "
+                "task.seed, task.train_size and task.validation_size say it",
+            )
         for name in ("train_size", "validation_size"):
             size = getattr(self, name)
             require(
@@ -69,6 +79,8 @@ class GymPools:
     validation: list[Prompt] = field(default_factory=list)
     origin: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     duplicates: int = 0
+    wrong: int = 0
+    """Problems whose answer in the gym is not the true one."""
 
 
 class GymTask:
@@ -106,12 +118,15 @@ class GymTask:
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """The parts, and the number of duplicates."""
+        """The parts, and how many problems were left out for which reason."""
         parts = [vars(part) for part in self.config.parts]
         return {
             "path": "reasoning-gym",
             "parts": parts,
-            "dropped": {"duplicate": self._pools.duplicates},
+            "dropped": {
+                "duplicate": self._pools.duplicates,
+                "with a wrong answer": self._pools.wrong,
+            },
         }
 
     def verify(self, answers: Sequence[tuple[Prompt, str]]) -> list[bool]:
@@ -202,7 +217,17 @@ def _draw(
     for index in range(len(dataset)):
         if not any(missing.values()):
             return
-        entry = dataset[index]
+        try:
+            entry = dataset[index]
+        # of any kind, where the gym looks at its params no earlier
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(
+                f"task.datasets: {part.name} fails with its params: {reason}"
+            ) from error
+        if not is_answered(part.name, entry):
+            pools.wrong += 1
+            continue
         problem = str(entry["question"])
         key = digest(problem)
         side = "validation" if is_held_out(problem, HELD_OUT, 0) else "train"

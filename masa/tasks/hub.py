@@ -20,7 +20,7 @@ from masa.tasks.sources import Column, Source, is_missing
 from masa.tasks.templates import Templates, is_text
 from masa.types import Prompt
 from masa.verifiers import choice
-from masa.verifiers.extract import answer_boxes
+from masa.verifiers.extract import extract_box
 from masa.verifiers.math import verifier
 
 # the marks of gsm8k: <<6*2=12>> and #### 12
@@ -32,7 +32,7 @@ LETTERS = "ABCDEFGHIJ"
 
 
 def _check_choice(gold: str) -> None:
-    if gold not in LETTERS:
+    if gold not in tuple(LETTERS):
         raise ValueError(f"gold choice {gold!r} is none of {LETTERS}")
 
 
@@ -77,6 +77,14 @@ class Columns:
     """Difficulty: the first number in the cell."""
     solution: str | None = None
     """A worked solution, for `masa-sft`."""
+
+    def __post_init__(self) -> None:
+        for name, column in vars(self).items():
+            optional = name not in ("problem", "answer")
+            require(
+                (column is None and optional) or (isinstance(column, str) and column != ""),
+                f"task.columns.{name} is {column!r}, it must name a column",
+            )
 
 
 @dataclass(frozen=True)
@@ -173,9 +181,25 @@ class HubTask:
         require(score_seconds > 0, f"task.score_seconds is {score_seconds}, it must be > 0")
         self.templates = templates
         self.score_seconds = score_seconds
+        require(
+            isinstance(decontaminate, Sequence)
+            and all(isinstance(e, Mapping) and {"path", "column"} <= set(e) for e in decontaminate),
+            "task.decontaminate must be a list of entries with path and column; [] for none",
+        )
         evaluation = (dict(entry) for entry in decontaminate)
+        source = Source(path, split, name, revision)
+        require(
+            not source.is_file or "[" not in split,
+            f"task.split={split} takes a part of a data set of the hub, and {path} is a file: use "
+            "task.max_examples",
+        )
+        require(
+            not (source.is_file and validation.get("split") and not validation.get("path")),
+            f"task.validation.split={validation.get('split')} is of a data set of the hub, and "
+            f"{path} is a file: set it to null and task.validation.fraction or .path",
+        )
         self.config = HubConfig(
-            Source(path, split, name, revision),
+            source,
             Columns(**columns),
             answer_format,
             verifier,
@@ -432,8 +456,7 @@ def _text(value: Any) -> str | None:
 
 
 def _last_box(value: Any) -> str | None:
-    boxes = answer_boxes(value) if isinstance(value, str) else ()
-    return _text(boxes[-1]) if boxes else None
+    return _text(extract_box(value)) if isinstance(value, str) else None
 
 
 def _after_hashes(value: Any) -> str | None:

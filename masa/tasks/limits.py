@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.tasks.base import Task, same_of
 from masa.tasks.templates import PromptRenderer
 from masa.types import Prompt
@@ -14,6 +15,31 @@ from masa.types import Prompt
 def prompt_tokens(prompt: Prompt, renderer: PromptRenderer) -> int:
     """Tokens of q_sol or q_meta, of the longer one."""
     return max(len(renderer.meta_prompt(prompt)), len(renderer.solution_prompt(prompt, ())))
+
+
+def check_pools(task: Task) -> None:
+    """Raise ConfigError where a task's prompts cannot be trained and validated on.
+
+    Each has an id of its own, there are some to validate on, and none of these is trained on.
+    """
+    name = type(task).__name__
+    require(
+        len(task.validation) > 0, f"{name}.validation is empty: there is nothing to validate on"
+    )
+    for pool, prompts in (("train", task.train), ("validation", task.validation)):
+        ids = Counter(prompt.id for prompt in prompts)
+        twice = next((each for each, count in ids.items() if count > 1), None)
+        require(
+            twice is None,
+            f"{name}.{pool} has several prompts with the id {twice!r}: give each its own",
+        )
+    trained = {prompt.problem for prompt in task.train}
+    both = next((p.problem for p in task.validation if p.problem in trained), None)
+    require(
+        both is None,
+        f"{name}.validation and .train have a problem in common, {str(both)[:60]!r}: leave it out "
+        "of one, or accuracy is measured on what was trained on",
+    )
 
 
 class LimitedTask:

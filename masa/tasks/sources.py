@@ -175,6 +175,11 @@ class Source:
     """Files to read from the repository, where `datasets` cannot load it."""
 
     @property
+    def is_file(self) -> bool:
+        """True where the path names files, here or at an address: they have no splits."""
+        return self.is_local or "://" in self.path
+
+    @property
     def is_local(self) -> bool:
         """True where the path names files, whether they exist or not."""
         ending = _ENDINGS.search(self.path)

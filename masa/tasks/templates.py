@@ -234,7 +234,7 @@ class Templates:
             raise ConfigError(
                 "algorithm.meta.predict_mixed, sft.mixed_predictions and predict_mixed of "
                 "masa-eval need a text that asks for it: the task's templates have no meta_mixed "
-                "(conf/templates/boxed.yaml has one)"
+                "(conf/templates/boxed.yaml has one); or set them to false and 0"
             )
         return self.meta_mixed
 

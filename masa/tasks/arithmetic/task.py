@@ -106,8 +106,14 @@ class ArithmeticTask:
         Predictions about them can only be right by what the policy knows of itself."""
         if self.config.profile == "uniform":
             return []
-        size = -(-self.config.validation_size_per_level // 3) * self.config.levels
-        return self._pool(f"unseen-{self.config.held_out}", size, held_out=True, seen=False)
+        levels, name = self.config.levels, self.config.held_out
+        size = -(-self.config.validation_size_per_level // 3) * levels
+        reported: Collection[str] = ()
+        if name == "tuning":
+            largest = LARGEST_POOL // 3 * levels
+            pool = self._pool("unseen-validation", largest, held_out=True, seen=False)
+            reported = {prompt.problem for prompt in pool}
+        return self._pool(f"unseen-{name}", size, True, reported, seen=False)
 
     def draw(
         self,

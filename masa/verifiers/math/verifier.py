@@ -10,7 +10,7 @@ import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from masa.verifiers.extract import answer_boxes
+from masa.verifiers.extract import answer_boxes, extract_box
 from masa.verifiers.math.latex import normalise
 from masa.verifiers.math.numbers import TOLERANCE
 from masa.verifiers.pool import VerdictPool, default_workers, shared_pool
@@ -54,8 +54,7 @@ def _gold_text(answer: object) -> str:
     else:
         finite = isinstance(answer, str)
         text = answer if isinstance(answer, str) else ""
-    boxes = answer_boxes(text)
-    text = boxes[-1] if boxes else text
+    text = extract_box(text) or text
     if not finite or not normalise(text):
         raise ValueError(
             f"Gold answer {answer!r} is empty or no answer: drop the problem or give it a non-empty"
@@ -86,13 +85,22 @@ def judge_batch(
     Raises:
         ValueError: a gold answer is unusable (see `check_gold`).
     """
-    boxes = [answer_boxes(response) for _, response in pairs]
+    extracted = [(answer_boxes(response), extract_box(response)) for _, response in pairs]
+    # boxes joined by "or": each is right, or together they are a gold answer that says "or" itself
     items = [
-        (check_gold(gold), box, tolerance) for (gold, _), box in zip(pairs, boxes, strict=True)
+        [
+            (check_gold(gold), boxes, tolerance)
+            for boxes in dict.fromkeys((each, (joined,)))
+            if joined
+        ]
+        for (gold, _), (each, joined) in zip(pairs, extracted, strict=True)
     ]
     pool = pool or shared_pool(_JUDGE, CPU_SECONDS, MEMORY)
-    verdicts = pool.verdicts(item for item in items if item[1])
-    return [MathVerdict(verdicts.get(item, False), " or ".join(item[1]) or None) for item in items]
+    verdicts = pool.verdicts(item for of_pair in items for item in of_pair)
+    return [
+        MathVerdict(any(verdicts[item] for item in of_pair), joined)
+        for of_pair, (_, joined) in zip(items, extracted, strict=True)
+    ]
 
 
 def same(a: str, b: str) -> bool:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masa.algorithm.expert import expert_of
-from masa.algorithm.step import collect, sampling_seeds, training_samples
+from masa.algorithm.step import collect, judge, sampling_seeds, training_samples
 from masa.config import BCConfig
+from masa.errors import VerdictError
 from masa.rollout.packing import build_update
 
 SEED = 11
@@ -309,6 +310,14 @@ def test_verdicts_stay_with_their_texts():
         for completion, right in zip(group.solutions, group.correct, strict=True):
             assert right == completion.text.endswith(f"={group.prompt.answer}")
     assert len(world.verified) == 3 * 4
+
+
+def test_a_verifier_that_fails_is_an_error_that_says_so():
+    def broken(answers):
+        return {}["no such key"]
+
+    with pytest.raises(VerdictError, match="verify failed .KeyError: 'no such key'.*ckpt=auto"):
+        judge([prompts(1)[0]], [[]], broken)
 
 
 # --- randomness

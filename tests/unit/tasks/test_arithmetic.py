@@ -134,6 +134,8 @@ def test_tuning_problems_are_others_whatever_the_sizes(profile):
     assert len(tuning) == 1800 and all(map(is_held_out, tuning))
     assert not tuning & {p.problem for p in pool("validation", 600).validation}
     assert not tuning & {p.problem for p in pool("tuning", 1).train}
+    unseen = {p.problem for p in pool("tuning", 60).unseen}
+    assert not unseen & {p.problem for p in pool("validation", 600).unseen}
     small, large = (pool("validation", size).validation for size in (5, 30))
     assert large[: len(small)] == small
 

@@ -2,12 +2,14 @@ import ast
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
@@ -47,6 +49,28 @@ def test_weights_levels_and_sizes(task):
     assert len(task.validation) == 8
     levels = {prompt.id.split("/")[1]: prompt.level for prompt in task.train}
     assert levels == {"chain_sum": 0, "knights_knaves": 2}
+
+
+@pytest.mark.parametrize("params", ["{}", "{allow_parentheses: false}"])
+def test_problems_with_a_wrong_answer_are_left_out(params):
+    """The gym rounds divisions, and without parentheses works from the left to the right."""
+    task = task_of(f"[{{name: basic_arithmetic, params: {params}}}]", train=400)
+    assert task.report["dropped"]["with a wrong answer"] > 0
+    for prompt in task.train:
+        expression = re.search(r"[-+*/() \d]*\d[-+*/() \d]*", prompt.problem)[0].strip()
+        assert eval(expression) == int(prompt.answer), prompt
+
+
+@pytest.mark.parametrize("part, words", [
+    ("spell_backward, params: {min_word_len: 60, max_word_len: 61}", "spell_backward"),
+    ("chain_sum, params: {seed: 5}", "may not have seed: task.seed"),
+    ("chain_sum, params: {size: 5}", "may not have size"),
+    ("chain_sum, level: easy", "level of chain_sum is 'easy'"),
+])  # fmt: skip
+def test_impossible_parts_are_refused_in_one_line(part, words):
+    with pytest.raises((ConfigError, InstantiationException)) as caught:
+        _ = task_of(f"[{{name: {part}}}]").train
+    assert words in str(caught.value.__cause__ if caught.type is not ConfigError else caught.value)
 
 
 def test_no_problem_twice(task):

@@ -3,6 +3,7 @@ import json
 import random
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from masa.errors import ConfigError, TrainingError
 from masa.tasks.build import build_task
 from masa.tasks.curation import PHRASE, contaminated, grams, is_held_out
 from masa.tasks.hub import GOLD
-from masa.tasks.limits import LimitedTask
+from masa.tasks.limits import LimitedTask, check_pools
 from masa.tasks.sources import Source, cell
 from masa.tasks.templates import PromptRenderer, Templates
+from masa.types import Prompt
 
 ROWS = [{"problem": f"What is {i} plus {i}?", "answer": str(2 * i)} for i in range(60)]
 NOWHERE = "decontaminate=[]"
@@ -184,10 +186,10 @@ def test_verdicts_come_from_the_mathematical_verifier(tmp_path):
 
 def test_multiple_choice(tmp_path):
     rows = [{"problem": f"q{i}", "answer": "ABCDE"[i % 5]} for i in range(40)]
-    rows.append({"problem": "no letter", "answer": "Z"})
+    rows += [{"problem": f"no letter {gold}", "answer": gold} for gold in ("Z", "AB", "ABCDE")]
     file = write(tmp_path / "choice.csv", rows)
     task = task_of(file, "verifier=choice", "validation.fraction=0.2")
-    assert task.report["dropped"] == {"with an unusable answer": 1}
+    assert task.report["dropped"] == {"with an unusable answer": 3}
     prompt = next(p for p in task.train if p.answer == "E")
     texts = [r"\boxed{E}", r"\boxed{A}", "no idea"]
     assert task.verify([(prompt, text) for text in texts]) == [True, False, False]
@@ -337,6 +339,22 @@ def test_a_long_field_of_a_csv_file_is_read(tmp_path):
 
 
 WORDS = [f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)]
+
+
+@pytest.mark.parametrize("problem, copied", [
+    ("Compute the value of 7 factorial minus 5 factorial. Answer in base ten, please.", True),
+    ("Be quick: compute the value of 7 factorial minus 5 factorial!", True),
+    ("Compute the value of 7 factorial minus 6 factorial. Answer in base ten, please.", False),
+    # of fewer words than eight, only the same text is a copy
+    ("Find the value of x + y, where x = 3 and y is a prime number below 4.", False),
+    ("find the value of x+y", True),
+])  # fmt: skip
+def test_a_short_evaluation_problem_within_another_one(problem, copied):
+    short = ["Compute the value of 7 factorial minus 5 factorial.", "Find the value of x + y."]
+    assert contaminated([problem], short) == [copied]
+    # five such problems have a phrase in common
+    many = [f"{problem} Case {word}." for word in WORDS[: PHRASE + 1]]
+    assert contaminated(many, short) == [False] * len(many)
 
 
 def test_problems_of_an_evaluation_set_are_dropped(tmp_path):
@@ -496,3 +514,57 @@ def test_the_columns_of_a_row_reach_its_prompt(tmp_path):
     task = task_of(write(tmp_path / "sums.jsonl", rows))
     by_problem = {row["problem"]: row for row in rows}
     assert all(prompt.columns == by_problem[prompt.problem] for prompt in task.train)
+
+
+# --- settings that cannot be
+
+
+@pytest.mark.parametrize("settings, words", [
+    (["columns.problem=null"], "task.columns.problem is None"),
+    (["columns.problem=0"], "task.columns.problem is 0"),
+    (["columns.level=7"], "task.columns.level is 7"),
+    (["decontaminate=[{path: x.jsonl}]"], "task.decontaminate must be a list"),
+    (["decontaminate=null"], "task.decontaminate must be a list"),
+    (["split='train[:10]'"], "task.max_examples"),
+    (["validation.split=test", "validation.fraction=0"], "task.validation.split=test"),
+])  # fmt: skip
+def test_settings_that_a_file_cannot_have_are_refused(tmp_path, settings, words):
+    file = write(tmp_path / "sums.csv", [{"problem": "1+1", "answer": "2"}] * 9)
+    with pytest.raises(Exception) as caught:
+        task_of(file, *settings)
+    assert words in str(caught.value.__cause__) and isinstance(caught.value.__cause__, ConfigError)
+
+
+def test_both_boxes_of_an_answer_are_the_gold(tmp_path):
+    solutions = [r"So $x=\boxed{3}$ or $x=\boxed{-3}$.", r"First \boxed{1}. Then \boxed{2}."]
+    rows = [{"problem": f"p{i}", "solution": solutions[i % 2]} for i in range(20)]
+    file = write(tmp_path / "boxed.jsonl", rows)
+    settings = ("columns.answer=solution", "answer_format=boxed", "validation.fraction=0.2")
+    task = task_of(file, *settings)
+    assert {prompt.answer for prompt in task.train} == {"3 or -3", "2"}
+    prompt = next(p for p in task.train if p.answer == "3 or -3")
+    texts = [r"\boxed{3} or \boxed{-3}", r"\boxed{\pm 3}", r"\boxed{3}", r"\boxed{-3}"]
+    assert task.verify([(prompt, text) for text in texts]) == [True, True, False, False]
+
+
+@dataclass
+class Own:
+    """A task of a user's."""
+
+    train: list[Prompt]
+    validation: list[Prompt]
+
+
+A, B, C = (Prompt(name, f"problem {name}", "1") for name in "abc")
+
+
+@pytest.mark.parametrize("task, words", [
+    (Own([A, B], []), "Own.validation is empty"),
+    (Own([A, A, B], [C]), "Own.train has several prompts with the id 'a'"),
+    (Own([A], [B, B]), "Own.validation has several prompts with the id 'b'"),
+    (Own([A, B], [Prompt("x", A.problem, "1")]), "Own.validation and .train have a problem"),
+])  # fmt: skip
+def test_pools_that_cannot_be_trained_and_validated_on_are_refused(task, words):
+    check_pools(Own([A, B], [C]))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        check_pools(task)
