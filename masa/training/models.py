@@ -30,7 +30,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from masa.engine.hf import faithful_attention
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.tasks.arithmetic import ArithmeticTask
 from masa.tasks.chat import check_chat_template
 from masa.tracking.cost import ModelSize
@@ -101,9 +101,15 @@ class WarmStartedModel:
         self.seed = seed
 
     def check(self, task: object) -> None:
-        """Raise ConfigError where the task has no tokenizer."""
+        """Raise ConfigError where the task has no tokenizer, or cannot make the first weights."""
         if not isinstance(task, ArithmeticTask):
             raise ConfigError("this model warm-starts on task=arithmetic only; use model=hub")
+        mixed = ((self.warmstart or {}).get("sft") or {}).get("mixed_predictions")
+        require(
+            not mixed or task.templates.meta_mixed is not None,
+            f"model.warmstart.sft.mixed_predictions is {mixed}, but predictions of this task have "
+            "no field mixed: set it to 0, as experiment=arithmetic_uniform does",
+        )
 
     def resolve(self, task: ArithmeticTask) -> Path:
         """Folder of the model, which is made now where it is missing."""

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from builders import model_folder
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from transformers import AutoConfig
@@ -59,6 +60,7 @@ from masa.evaluation.evaluated_model import check_sampling_engine
 from masa.plugins import build_plugin
 from masa.rollout.build import build_engine, longest_sequence, room_for_recent
 from masa.rollout.validation import validation_config
+from masa.tasks.build import build_task
 from masa.training.devices import check_devices
 from masa.training.models import HubModel
 
@@ -791,3 +793,12 @@ def test_a_benchmark_cannot_be_called_as_the_runs_own_problems(name):
     other = f"+benchmark.{name}={{domain: x, run: .}}"
     refused(lambda: load(compose(other)), "a benchmark cannot be called", name)
     load(compose(other.replace(name, "mine", 1)))
+
+
+def test_first_weights_that_cannot_be_made_are_refused_before_anything_starts():
+    def checked(*overrides):
+        cfg = compose("task.config.profile=uniform", *overrides)
+        instantiate(cfg.model).check(build_task(cfg.task))
+
+    refused(checked, "model.warmstart.sft.mixed_predictions is 0.5", "set it to 0")
+    checked("model.warmstart.sft.mixed_predictions=0")
