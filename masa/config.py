@@ -426,7 +426,7 @@ class AlgorithmConfig(ObjectiveConfig):
             )
         require(
             self.bc.mode == "off"
-            or self.bc.target == "best"
+            or self.bc.target != "overwritten"
             or "notion" in (component.name for component in self.meta.components),
             f"algorithm.bc.mode is {self.bc.mode}, which chooses by the reward notion: keep "
             "algorithm.meta.rewards.notion (weight=0 has it measured only), or set bc.target=best",
@@ -732,6 +732,15 @@ class RunConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        gate, cutoff = self.algorithm.gate, self.algorithm.cutoff
+        measured = (gate.enabled and gate.min_precision > 0) or (
+            cutoff.enabled and cutoff.max_lost < 1
+        )
+        require(
+            not measured or self.algorithm.control.audit_fraction > 0,
+            "algorithm.control.audit_fraction is 0, but gate.min_precision and cutoff.max_lost are "
+            "measured on audits once gate or cutoff acts: set it above 0, or these to 0 and 1",
+        )
         require(
             not self.algorithm.steers
             or self.algorithm.control.start_step < self.trainer.max_rollouts,

@@ -364,8 +364,9 @@ def paired_t_test(differences: ArrayLike) -> float:
     d = np.asarray(differences, float)
     if len(d) < 2:
         return nan
-    if np.ptp(d) == 0:  # no variance, which scipy warns of
-        return nan if d.any() else 1.0
+    # differences of shares are the same but for rounding
+    if np.ptp(d) <= 1e-12 * max(1.0, float(np.abs(d).max())):
+        return nan if np.abs(d).max() > 1e-12 else 1.0
     return float(scipy.stats.ttest_1samp(d, 0).pvalue)
 
 

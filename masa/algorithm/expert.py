@@ -77,9 +77,11 @@ def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
     those that were skipped, and weighs as many: else what is cloned would be of the prompts that
     the gate lets through. Its length is the mean of the right solutions, of all where none is
     right; its notions are those of the first meta rollout that names any, as of notions no truth is
-    known. None where there is no truth, or no such meta rollout.
+    known, or none where all of them say that there are none. None where there is no truth, or no
+    list of notions that could be read.
     """
-    notions = next((p.notions for p in group.predictions if p.notions), None)
+    named = [p.notions for p in group.predictions if p.notions is not None]
+    notions = next((each for each in named if each), () if named else None)
     # under a cutoff those that were not audited are represented by those that were
     if notions is None or not (group.evidence_weight and group.uncensored):
         return None

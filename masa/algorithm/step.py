@@ -350,15 +350,11 @@ def keep_mixed(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup
 
 
 def keep_places(groups: Sequence[RolloutGroup], target: int) -> list[RolloutGroup]:
-    """Of a refilled rollout, the prompts that were rolled out first, then the skipped ones.
-
-    A rollout has `target` places. A skipped prompt counts in the loss's mean
-    (`skipped_denominator`) only where no other took its place.
-    """
-    rolled_out = [group for group in groups if not group.skipped]
-    skipped = [group for group in groups if group.skipped]
-    empty = target - len(rolled_out)
-    return rolled_out + [replace(group, kept=i < empty) for i, group in enumerate(skipped)]
+    """Refill: a rollout has `target` places, and a skipped prompt counts in the loss's mean
+    (`skipped_denominator`) only where no other took its place. Others are marked as not kept."""
+    skipped = [i for i, group in enumerate(groups) if group.skipped]
+    without_place = set(skipped[max(target - len(groups) + len(skipped), 0) :])
+    return [replace(g, kept=False) if i in without_place else g for i, g in enumerate(groups)]
 
 
 def training_samples(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> list[Sample]:

@@ -184,16 +184,18 @@ class RolloutCallback(L.Callback):
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
             metrics = rollout_metrics(groups, self.algorithm.meta.response_limit) | used
-            kept, target = groups, self.settings.prompts_per_rollout
+            target = self.settings.prompts_per_rollout
+            # with those first that are trained on, so that each update has as many of them
+            kept = groups
             if self.algorithm.selection.refill:
                 metrics["selection/drawn"] = float(len(groups))
                 metrics["selection/kept"] = float(sum(not group.skipped for group in groups))
                 metrics["selection/draws"] = float(draw.made)
+                kept = sorted(kept, key=lambda group: group.skipped)
             if self.algorithm.dynamic_sampling:
                 metrics["dynamic_sampling/extra_prompts"] = float(len(groups) - target)
                 metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in groups))
-                # so that each update has as many of those that are trained on
-                kept = sorted(groups, key=lambda group: not group.kept)
+                kept = sorted(kept, key=lambda group: not group.kept)
             with self._timed("pack"):
                 updates = self._updates(kept, step)
             metrics |= self._costs(groups, updates)
@@ -220,10 +222,9 @@ class RolloutCallback(L.Callback):
         """Groups of all ranks, in the order of the prompts before they were split over the ranks.
 
         With `draw`, refill takes further prompts until enough are let through, and dynamic
-        sampling until enough groups are mixed. A refilled rollout has the skipped prompts last.
-        The engine samples from the policy as it is now. The rollouts are being written to
-        `rollouts/<split>-<step>.parquet` until `wait_for_records` returns. `renderer` and `verify`
-        stand in for the task's.
+        sampling until enough groups are mixed. The engine samples from the policy as it is now.
+        The rollouts are being written to `rollouts/<split>-<step>.parquet` until
+        `wait_for_records` returns. `renderer` and `verify` stand in for the task's.
 
         Raises:
             TrainingError: engine, verifier or a reward failed; the run is as it was before.

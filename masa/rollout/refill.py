@@ -35,7 +35,7 @@ def refilled(
         gather: every rank decides on the prompts of all, so all ranks stop together.
 
     Returns:
-        The groups of all ranks as `keep_places` orders them.
+        The groups of all ranks, in the order in which their prompts were drawn.
     """
     budget = context.config.selection
     most = draws.made + budget.max_draws - 1

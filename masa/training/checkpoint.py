@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,7 +84,8 @@ class CheckpointCallback(L.Callback):
         self._random_state: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restore the random state, and remove later checkpoints: damaged or abandoned ones."""
+        """Restore the random state, and remove later checkpoints: damaged or abandoned ones. Note
+        the accuracy of one whose validation a stop left out."""
         assert isinstance(pl_module, MasaModule)
         if self._random_state is not None:
             set_random_state(self._random_state)
@@ -91,6 +93,10 @@ class CheckpointCallback(L.Callback):
             for path in list_checkpoints(self.directory):
                 if step_of(path) > pl_module.version:
                     _remove(path)
+            saved = self._path(pl_module.version)
+            manifest = read_manifest(saved)
+            if manifest is not None and self.validation.step == manifest.step:
+                write_manifest(replace(manifest, accuracy=self.validation.accuracy), saved)
 
     def on_train_batch_end(
         self,

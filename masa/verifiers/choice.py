@@ -18,6 +18,9 @@ from masa.verifiers.extract import answer_boxes, final_part
 MAX_LENGTH = 10_000
 """Characters of a response that are read for a choice outside a box."""
 
+_BOX_COMMAND = re.compile(r"\\(?:boxed|fbox|framebox|bbox)(?![a-zA-Z])")
+_BOX = re.compile(_BOX_COMMAND.pattern + r"\s*\{(?:[^{}]|\{[^{}]*\})*+\}")
+
 
 class _Group(NamedTuple):
     """Labels joined by "or", "and", a comma or a slash."""
@@ -44,21 +47,27 @@ def extract(response: str, letters: Sequence[str] = "ABCD") -> str | None:
     boxes = answer_boxes(response)
     if not boxes:
         return (
-            None if r"\boxed" in text else finder.last_choice(choice_phrases.plain_text(text), None)
+            None if r"\boxed" in text else finder.last_choice(choice_phrases.plain_text(text))
         )
     labels = {finder.label(box) for box in boxes}
-    last = labels.pop() if len(labels) == 1 else None
-    start = max(text.rfind(command) for command in (r"\boxed", r"\fbox", r"\framebox"))
-    following = text[start:].partition(boxes[-1])[2] if start >= 0 else text
-    clause = choice_phrases.CLAUSE.split(
-        choice_phrases.plain_text(text[max(0, start - 200) : max(0, start)])
-    )[-1]
-    if choice_phrases.NOT.search(clause) or re.match(r"[\s}$)\\\]]*\?", following):
-        last = None  # not \boxed{A}
-    # a word after the box may retract it, and a box without a label may precede the choice
-    return finder.last_choice(
-        "\n" + choice_phrases.plain_text(following).lstrip("} "), last, boxed=True
-    )
+    label = labels.pop() if len(labels) == 1 else None
+    before, after = _around_box(text, boxes[-1])
+    between = _BOX.split(before)[-1]  # two boxes in a row are two answers, the last counts, but
+    a_list = between != before and choice_phrases.plain_text(between).strip() in (",", ";", "/", "&")
+    after = choice_phrases.plain_text(after).lstrip("} ")
+    if label is None or a_list or after.startswith("?"):
+        return finder.last_choice("\n" + after, box=0)  # a choice may follow the box
+    before = re.sub(r",\s*\Z", ": ", choice_phrases.plain_text(between))  # of A and B, \boxed{B}
+    return finder.last_choice(f"{before} ({label}) {after}", label, box=len(before) + 1)
+
+
+def _around_box(text: str, content: str) -> tuple[str, str]:
+    """At most 200 characters before the last box, and all after its content."""
+    commands = list(_BOX_COMMAND.finditer(text))
+    if not commands:
+        return "", text
+    start, inside = commands[-1].span()
+    return text[max(0, start - 200) : start], text[inside:].partition(content)[2]
 
 
 def verify(gold: str, response: str, letters: Sequence[str] = "ABCD") -> bool:
@@ -85,8 +94,8 @@ class _ChoiceFinder:
         operator = r"[ \t]*[=<>+*^]"
         follows = (
             rf"(?!{letter}|[('’^_+*=&%°\\]|[-–—](?=\w)|\.\w|/(?!\s*[(\[]?(?:{any_one})\b)"
-            rf"|{operator}|[ \t]*[?\\|]|[ \t]*(?:(?::|→|->)[ \t]*)?(?<=[ \t:→>])(?:{offered})\b)"
-            rf"(?(option)|(?!\s+(?!{choice_phrases.FOLLOWING}\b)[a-z]))"
+            rf"|{operator}|[ \t]*[?\\|]|(?!: (?:{offered}) and\b)[ \t]*(?:(?::|→|->)[ \t]*)?(?<=[ \t:→>])(?:{offered})\b)"
+            rf"(?(option)|(?! +(?!{choice_phrases.FOLLOWING}\b)[a-z]))"
         )
         self.one = re.compile(
             rf"(?<!{letter})(?<![\'’^_+*=\\-])(?P<option>(?i:option|choice)\s+)?"
@@ -96,6 +105,7 @@ class _ChoiceFinder:
             r"(?(option)(?![\w'’-])|(?:\)(?=[\s.,]|\Z)|(?=\s*(?:[.,;:!]\s|[.,;:!]?(?:\s*\Z|\n))))))"
         )
         self.join = re.compile(choice_phrases.JOIN, re.I)
+        reason = r"[,;]?\s+(?:because|since|not|rather)\b"
         bullet = r"\s*(?:[-•*→✅]\s+)?"
         in_brackets = rf"[(\[]\s*(?P<named>{bracketed})\s*[)\]]"
         self.line = re.compile(
@@ -104,8 +114,8 @@ class _ChoiceFinder:
         )
         self.item = re.compile(
             rf"{bullet}(?:(?i:option|choice)\s+)?(?:{in_brackets}|(?P<bare>{bracketed})"
-            r"(?=\s*(?:[.):]|\Z)|\s+[-–—]\s|[,;]?\s+(?:because|since|not|rather)\b))"
-            r"(?:\s*[.):]+)?(?P<rest>.*)"
+            rf"(?=\s*(?:[.):]|\Z)|\s+[-–—]\s|{reason}))"
+            rf"(?:\s*[.):]+|[,;](?={reason}))?(?P<rest>.*)"
         )
 
     def label_of(self, match: re.Match[str]) -> str | None:
@@ -137,35 +147,41 @@ class _ChoiceFinder:
             option = bool(match["option"])
             yield _Group(start, end, frozenset(labels), not (match["named"] or option), option)
 
-    def last_choice(self, text: str, chosen: str | None, boxed: bool = False) -> str | None:
-        """The last choice in a text, where `chosen` was chosen before it."""
+    def last_choice(
+        self, text: str, chosen: str | None = None, box: int | None = None
+    ) -> str | None:
+        """The last choice in a text, where a box chose `chosen` at the position `box`."""
         taken_back = [match.start() for match in choice_phrases.TAKEN_BACK.finditer(text)]
         taken_back += [match.start() for match in choice_phrases.NO_CHOICE.finditer(text)]
-        chosen = chosen if boxed else self.first_line(text)
-        stated_at, conditional = 0, False
+        chosen = self.first_line(text) if box is None else chosen
+        stated_at, conditional = box or 0, False
         for group in self.groups(text):
+            if box is not None and group.end <= box:
+                continue
+            boxed = box is not None and group.start <= box
             before = text[max(0, group.start - 200) : group.start]
             after = text[group.end : group.end + 200]
             if any(stated_at <= position < group.start for position in taken_back):
                 chosen = None
-            states = self.is_stated(group, before, after)
+            exception = self.is_exception(before, after)
+            states = boxed or exception or self.is_stated(group, before, after)
             if not states and group.labels != {chosen}:
                 continue
             clause = choice_phrases.RELATIVE.sub(
                 "",
                 choice_phrases.CLAUSE.split(choice_phrases.HEADING.sub(r"\1 ", before[-120:]))[-1],
             )
-            if (
+            if not exception and (
                 self.is_denied(text, group.end)
                 or choice_phrases.NOT.search(clause)
                 or choice_phrases.ALL_BUT.search(before[-30:])
+                or choice_phrases.COUNTERFACTUAL.search(before)
             ):
                 chosen = None if group.labels == {chosen} else chosen
                 continue
-            if (
-                not states
-                or self.is_supposed(text, group, clause)
-                or self.in_list(text, group.start)
+            if not states or (
+                not boxed
+                and (self.is_supposed(text, group, clause) or self.in_list(text, group.start))
             ):
                 continue
             also = choice_phrases.ALSO.search(after[:40]) and choice_phrases.AFFIRMED.match(after)
@@ -181,8 +197,9 @@ class _ChoiceFinder:
             chosen = None
         if choice_phrases.THAT_IS_WRONG.match(text, stated_at):
             chosen = None
-        last = None if boxed else self.last_line(text)
-        return last or chosen
+        if box is not None or stated_at > text.rstrip().rfind("\n") + 1:  # in the last line
+            return chosen
+        return self.last_line(text) or chosen or self.only_right(text)
 
     def is_stated(self, group: _Group, before: str, after: str) -> bool:
         """Does the text state that a group of labels is the choice?"""
@@ -214,9 +231,17 @@ class _ChoiceFinder:
         return placed and bool(choice_phrases.FITS.match(after) or broken_off)
 
     @staticmethod
+    def is_exception(before: str, after: str) -> bool:
+        """Does the text deny every other label?"""
+        return any(
+            all_but.search(before[-60:]) and verdict.match(after)
+            for all_but, verdict in choice_phrases.EXCEPTIONS
+        )
+
+    @staticmethod
     def is_denied(text: str, end: int) -> bool:
         """Is the label that ends there denied? `(B) False` is an option with its text."""
-        denied = choice_phrases.DENIED_AFTER.match(text[: end + 200], end)
+        denied = choice_phrases.DENIED_AFTER.match(text, end, end + 200)
         return bool(denied) and not choice_phrases.OPTION_TEXT.match(text, end)
 
     @staticmethod
@@ -283,13 +308,37 @@ class _ChoiceFinder:
         headed = len(lines) == 1 or bool(re.search(r"\banswer\W*\Z", lines[-2], re.I))
         return self.line_label(lines[-1], headed)
 
+    def only_right(self, text: str) -> str | None:
+        """The one label called right where the text ends in a list with a verdict on each."""
+        lines = [line for line in text.split("\n") if line.strip()][-len(self.letters) :]
+        items = [self.item.match(line) for line in lines]
+        verdicts = {
+            self.label_of(item): verdict["right"]
+            for item in items
+            if item and (verdict := choice_phrases.VERDICT.fullmatch(item["rest"]))
+        }
+        right = [label for label, verdict in verdicts.items() if verdict]
+        complete = set(verdicts) == set(self.letters.values())
+        return right[0] if complete and len(right) == 1 and len(verdicts) > 2 else None
+
+    def names_others(self, rest: str, label: str) -> bool:
+        """Does an option's text name several options before it, as in `D. Both (A) and (B)`?"""
+        groups = list(self.groups(rest))
+        leading = bool(groups) and groups[0].start <= 1 < len(groups[0].labels)
+        order = list(self.letters.values())
+        named = {name for group in groups for name in group.labels}
+        fits = rest[0].isspace() and (leading or choice_phrases.ALL_OF.match(rest))
+        return bool(fits) and named <= set(order[: order.index(label)])
+
     def label(self, box: str) -> str | None:
         r"""The label in a box, alone or before its option's text: `(B) 12`."""
-        text = choice_phrases.plain_text(box).strip(" .!\n{}")
+        text = choice_phrases.plain_text(box[:MAX_LENGTH]).strip(" .!\n{}")
         match = re.match(
             r"(?:(?:the\s+)?(?:(?:final|correct)\s+)?(?:option|choice"
             r"|answer)\b\s*(?:is\b)?\s*[:=-]?\s*)?"
-            r"(?P<named>[(\[]\s*\w+\s*[)\]]|\w+)(?P<mark>\s*[.:)\]])?(?P<rest>.*)",
+            # 3.5 and 2:1 are no labels with a text
+            r"(?P<named>[(\[]\s*\w+\s*[)\]]|\w+)(?P<mark>\s*[)\]]|(?<!\d)\s*[.:]|[.:](?!\d))?"
+            r"(?P<rest>.*)",
             text,
             re.I | re.S,
         )
@@ -298,12 +347,12 @@ class _ChoiceFinder:
         label = self.letters.get(match["named"].strip("()[] \t").casefold())
         rest = match["rest"]
         marked = bool(match["mark"]) or match["named"][0] in "(["
-        if label is None or not rest.strip():
+        if label is None or not rest.strip() or (marked and self.names_others(rest, label)):
             return label
         if not marked and not re.match(
             r"\s*,\s*(?:(?:because|since|as|not)\b|\d)|\s+(?:[A-Z]\w|[\d($-])|\s*\(", rest
         ):
-            return self.last_choice(text, None)
+            return self.last_choice(text)
         bracketed = {
             self.letters.get(other["named"].casefold())
             for other in self.one.finditer(text)

@@ -19,14 +19,15 @@ _QUOTES = "\"'`“”„‟«»‹›‘’「」『』"
 
 _MAYBE = r"(?:also|maybe|possibly|perhaps)"
 JOIN = (
-    rf"\s*\(?\s*(?:,?\s*\b(?:and/or|or|and|as\s+well\s+as|plus|{_MAYBE})\b|[,;/&|])"
-    rf"\s*(?:\b(?:and|or|{_MAYBE})\s+)*(?:(?i:option|choice)\s+)?"
+    rf"\s*+\(?\s*+(?:,?\s*+\b(?:and/or|or|and|as\s+well\s+as|plus|{_MAYBE})\b"
+    rf"|\.?\s*+alternatively\b[,:]?|[,;/&|])\s*(?:\b(?:and|or|{_MAYBE})\s+)*(?:(?i:option|choice)\s+)?"
 )
+# possessive: otherwise "so so so ..." has exponentially many readings
 _FILL = (
     r"(?:(?:(?:the|a)\s+)?(?:most\s+likely|likely|probably|clearly|definitely|certainly|obviously"
     r"|therefore|thus|hence|then|so|indeed|simply|just|actually|in\s+fact|still|now|instead|again"
     r"|really|both|either|option|choice|letter|answer|alternative|number|given\s+by|only|also|la|le"
-    r"|letra|lettera|lettre|opción|opção|opzione|选项)\b\s*[:,]?\s*)*"
+    r"|letra|lettera|lettre|opción|opção|opzione|选项)\b\s*+[:,]?\s*+)*+"
 )
 BE = (
     r"(?:is|are|remains|stays|['’]s|turns\s+out\s+to\s+be|(?:should|would|must|will|has\s+to"
@@ -47,11 +48,12 @@ STATED = re.compile(
     rf"|[是为は은는])?\s*[:：]?\s*"
     # the best option is B; my final choice: B
     r"|(?<![a-zA-Z])(?:option|choice|selection|pick|guess|alternative|statement|solution|response"
-    r"|letter|match|one|exception)(?:\s+(?:that|which|left|remaining|matching|with|among|for|of"
+    r"|letter|match|one|exception|odd\s+one\s+out)(?:\s+(?:that|which|left|remaining|matching|with|among|for|of"
     r"|here)\b[^.,;:!?\n]{0,40}?(?=\s+(?:is|are)\b))?"
     rf"(?:\s*(?:[:=]|[-–—]+\s)|\s*{BE}\b)\s*:?\s*"
     r"|\b(?:choos(?:e|ing)|chosen?|(?:select|pick)(?:ed|ing)?|guess|left\s+with|go(?:ing)?\s+with"
     r"|opt(?:ing)?\s+for"
+    r"|make\s+that|chang(?:e|ed|ing)\s+(?:my|the)\s+(?:answer|choice)(?:\s+from\s+\(?\w\)?)?\s+to"
     r"|settle\s+on|vote\s+for|lean(?:ing)?\s+towards?|I(?:['’]d|\s+would)?\s+(?:say|guess))\s+"
     # it must be B
     rf"|\b(?:it|this|which|correct|right|best|closest|that)\s*{BE}\s+"
@@ -64,8 +66,8 @@ ANSWERED = re.compile(rf"{ANSWER}[^.!?\n]{{0,60}}\Z", re.I)
 HEADING = re.compile(rf"(?<![a-zA-Z])({ANSWER}|choice|option|pick|guess)\s*[:=]\s*\Z", re.I)
 CONCLUDED = re.compile(
     rf"(?:(?:^|\n)\s*(?:[=-]>|[⇒→])|(?:^|[\s,;:.(])(?:so|correction|thus|hence|therefore"
-    rf"|consequently|(?<![.!?]\s)but|rather|instead|no|yes|elimination"
-    r"|(?:I|we)\s+(?:think|believe|conclude|mean)|sorry|wait|actually|on\s+reflection"
+    rf"|consequently|edit|oops|(?<![.!?]\s)but|rather|instead|no|yes|elimination"
+    r"|(?:I|we)\s+(?:think|believe|conclude|mean|meant)|sorry|wait|actually|on\s+reflection"
     r"|on\s+second\s+thoughts?|probably|definitely|clearly|而是|∴))"
     rf"\s*[,:]?\s*{_FILL}\Z",
     re.I,
@@ -82,7 +84,7 @@ AFFIRMED = re.compile(
     rf"\s+(?:{BE}|seems|looks)\s+(?:(?:the|my|our|an?|also|indeed|clearly|therefore|thus|definitely"
     r"|only|single|final|obviously|actually|most|both)\s+)*"
     r"(?:(?:right|best|better|true)\b(?!\s+(?:of|in|at|to|for|on|than)\b)|correct|answers?"
-    r"|choices?|option|valid|accurate|appropriate|suitable|likely"
+    r"|choices?|option|odd\s+one\s+out|valid|accurate|appropriate|suitable|likely"
     r"|plausible|reasonable|closest)\b|\s+the\s+(?:\w+\s+)?(?:answer|choice|option)\b"
     r"|\s*(?:选?项)?是?(?:正确|对)",
     re.I,
@@ -104,15 +106,25 @@ NOT = re.compile(
     r"|except|unlike|no\s+way)\b|\\neg\b|¬|不",
     re.I,
 )
+_ALMOST_ALL = r"[^.,;:!?\n]{0,40}\b(?:except|but|other\s+than)(?:\s+for)?\s+\Z"
+EXCEPTIONS = (
+    (re.compile(rf"\b(?:all|every)\b{_ALMOST_ALL}", re.I),
+     re.compile(rf"\s+{BE}\s+(?:wrong|incorrect|false)\b", re.I)),
+    (re.compile(rf"\b(?:no|none|nothing)\b{_ALMOST_ALL}", re.I),
+     re.compile(rf"{FITS.pattern}|{AFFIRMED.pattern}", re.I)),
+)  # fmt: skip
+"""Text before and after a label that alone is right: "all options except B are wrong"."""
+ALL_OF = re.compile(r"\s*(?:both|all|any|only|none|neither|either)\b", re.I)
 ALL_BUT = re.compile(
     r"\b(?:anything|everything|all(?:\s+options)?)\s+but\s*\Z|\bnone\s+of\b[^.!?\n]*\Z", re.I
 )
 DENIED_AFTER = re.compile(
     r"\s*(?:(?:is|are|was|were|can\s+be|must\s+be|would\s+be|looks?|seems?)\s+"
     r"(?:(?:clearly|also|both|all|therefore|just|simply|a|an|the|obviously)\s+)*)?"
-    r"(?:wrong|false|incorrect|impossible|not\b|(?:ruled|crossed)\s+out|eliminated|excluded"
+    r"(?:wrong|false|incorrect|impossible|not\b(?!\s+\(?(?-i:[A-Z])\b)|(?:ruled|crossed)\s+out|eliminated|excluded"
     r"|isn['’]t|aren['’]t|cannot|can['’]t|fails?\b|do(?:es)?n['’]t|do(?:es)?\s+not|invalid|out\b"
     r"|unlikely|(?:common\s+)?(?:distractor|trap|mistake|decoy)|tempting)"
+    r"|\s*\((?:wrong|incorrect)\s*\)|\s*,\s*(?:which|but\s+(?:this|that|it))\s+is\s+(?:wrong|incorrect)\b"
     r"|\s*(?:选?项)?是?(?:错误|不正确|不对)",
     re.I,
 )
@@ -141,6 +153,11 @@ CONDITION = re.compile(
     r"(?!so\b|thus\b|hence\b|therefore\b)[^.,!?\n]*\Z",
     re.I,
 )
+COUNTERFACTUAL = re.compile(
+    r"\bif\s+(?:the\s+)?\w+\s+(?:\w+ed|were|had(?!\s+to))\b[^.!?\n]*\bwould\b[^.!?\n]*\Z", re.I
+)
+"""If we ignored friction, the answer would be B."""
+VERDICT = re.compile(r"\s*(?:(?P<right>correct|right)|wrong|incorrect)[.!]?\s*", re.I)
 RELATIVE = re.compile(rf"\b(?:that|which)\b[^,]*(?=\s{BE}\s+{_FILL}\(?\Z)", re.I)
 """The option that is not a metal is B."""
 TAKEN_BACK = re.compile(
@@ -150,7 +167,8 @@ TAKEN_BACK = re.compile(
     re.I,
 )
 THAT_IS_WRONG = re.compile(
-    r"[^.!?\n]*[.!?]\s*(?:but\s+)?(?:that|this|which)(?:['’]s|\s+(?:is|was|ca|could|does))"
+    r"[^.!?\n]*[.!?]\s*(?:(?:but|however)\b,?\s*)?(?:that|this|which)"
+    r"(?:['’]s|\s+(?:is|was|ca|could|does|(?=cannot\b)))"
     rf"\s*(?:an?\s+)?{_WRONG}",
     re.I,
 )
@@ -170,7 +188,10 @@ FOLLOWING = (
 
 
 def plain_text(text: str) -> str:
-    """The text without fonts, mathematics, tags and quotation marks; with ASCII letters."""
+    """The text without fonts, mathematics, tags and quotation marks; with ASCII letters.
+
+    It has no run of blanks and no two empty lines, on which patterns would take cubic time.
+    """
     text = re.sub("[\u200b-\u200d\u2060\ufeff]", "", unicodedata.normalize("NFKC", text))
     text = re.sub(r"^[ \t]*\*\*[ \t]*([A-Za-z])[.):]\s", r"(\1) ", text, flags=re.M)
     text = re.sub(r"<(?:final_?)?(?:answer|solution)>", "\nAnswer: ", text, flags=re.I)
@@ -184,4 +205,5 @@ def plain_text(text: str) -> str:
     text = _SPACE.sub(" ", re.sub(r"\*\*|__|\\?\$|`|^[ \t]*(?:#+|>)[ \t]+", "", text, flags=re.M))
     text = re.sub(rf"[{_QUOTES}](?=\(?[A-Za-z]\)?[.):]\s)", " ", text)
     text = re.sub(r"(?<![\w*])[*_](\(?\w\)?\.?)[*_](?![\w*])", r"\1", text)
-    return text.replace("。", ". ").replace("、", ", ").replace(r"\{", "{").replace(r"\}", "}")
+    text = text.replace("。", ". ").replace("、", ", ").replace(r"\{", "{").replace(r"\}", "}")
+    return re.sub(r"\n(?: ?\n)+", "\n\n", re.sub(r"[^\S\n]+", " ", text))

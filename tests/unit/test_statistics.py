@@ -150,6 +150,9 @@ def test_paired_t_is_scipys() -> None:
     x, y = np.random.default_rng(2).normal(size=(2, 5))
     assert paired_t_test(x - y) == pytest.approx(stats.ttest_rel(x, y).pvalue)
     assert paired_t_test([0, 0]) == 1 and isnan(paired_t_test([1, 1])) and isnan(paired_t_test([1]))
+    # the same but for rounding
+    assert isnan(paired_t_test([0.55 - 0.5, 0.45 - 0.4, 0.35 - 0.3]))
+    assert paired_t_test([0.1 + 0.2 - 0.3, 0.0, 0.0]) == 1
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])

@@ -163,9 +163,12 @@ def test_the_outcome_is_what_came_out():
 def test_no_outcome_is_cloned_where_none_is_known():
     assert outcome((True, False), (10, 30), meta=(), predictions=()) is None
     assert outcome((True, False), (10, 30), uncensored=False) is None
-    unread = (prediction(None, None, None), prediction(1, 50, ()))
+    unread = (prediction(None, None, None),) * 2
     assert outcome((True, False), (10, 30), predictions=unread) is None
-    named = (*unread, prediction(1, 50, ("late",)))
+    # a task without notions
+    none = (*unread, prediction(1, 50, ()))
+    assert outcome((True, False), (10, 30), predictions=none).notions == ()
+    named = (*none, prediction(1, 50, ("late",)))
     assert outcome((True, False), (10, 30), predictions=named).notions == ("late",)
 
 

@@ -235,6 +235,13 @@ def test_settings_that_contradict_each_other_are_refused():
     refused(
         lambda: AlgorithmConfig(selection=SelectionConfig(refill=True)), "gate.enabled is false"
     )
+    unmeasured = ControlConfig(audit_fraction=0)
+    for values in (
+        {"gate": GateConfig(enabled=True, min_precision=0.5)},
+        {"cutoff": CutoffConfig(enabled=True, max_lost=0.1)},
+    ):
+        steering = AlgorithmConfig(control=unmeasured, **values)
+        refused(lambda a=steering: run_config(algorithm=a), "audit_fraction is 0")
     for nothing in ({"enabled": False}, {"coef": 0}):
         refused(lambda nothing=nothing: MetaConfig(extra_updates=1, **nothing), "extra_updates")
     without = {name: entry for name, entry in paper_rewards().items() if name != "notion"}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from builders import epochs, prompts
 
+from masa.errors import TrainingError
 from masa.rollout.datamodule import MasaDataModule
 from masa.rollout.loader import Draws, RolloutLoader
 from masa.rollout.samplers import ShuffledEpochs
@@ -32,6 +33,17 @@ def test_a_rollout_is_made_when_it_is_asked_for():
         assert [event[1] for event in events] == list(range(1, step + 1))
     assert next(batches, None) is None
     assert len(events) == 5
+
+
+def test_a_sampler_that_fails_has_changed_nothing():
+    """So that the rollouts before it are saved."""
+
+    def draw(number):
+        raise TrainingError("sampler: must return 4 prompts")
+
+    with pytest.raises(TrainingError, match="sampler") as caught:
+        next(iter(RolloutLoader(draw, None, 5)))
+    assert caught.value.nothing_changed
 
 
 def test_ranks_share_the_prompts_of_a_step():

@@ -80,11 +80,7 @@ def test_places_are_filled_as_far_as_the_budget_goes(skipped, audit, most, pool)
     order = epochs(pool, PLACES, seed=0)
     numbers = range(1, stream.made + 1)
     in_order = list(dict.fromkeys(p.id for number in numbers for p in order(number)))
-    considered = in_order[: len(ids)]
-    assert set(considered) == set(ids)
-    assert [g.prompt.id for g in rolled_out] == [
-        name for name in considered if name in {g.prompt.id for g in rolled_out}
-    ]
+    assert ids == in_order[: len(ids)]
 
 
 def test_all_solutions_are_one_batch_of_the_engine_after_all_predictions():
@@ -120,6 +116,19 @@ def test_no_further_prompt_once_the_expected_tokens_reach_their_bound():
     stream = draws()
     assert len(roll_out(world(max_tokens=expected), stream)) == PLACES and stream.made == 1
     assert len(roll_out(world(max_tokens=expected + 1), draws())) > PLACES
+
+
+def test_the_share_to_skip_is_measured_on_all_that_were_considered():
+    """Skipped prompts come first to the controller where they were drawn first."""
+    made = world(0.5, {"max_skipped": 0.8, "window": 64, "min_evidence": 8})
+    shares = []
+    for number in range(30):
+        groups = refilled((stream := draws())(), stream, PLACES, number + STEP, made.context, list)
+        made.controller.observe(groups)
+        shares.append(made.controller.skips.mean)
+    skipped = [group.plan.would_skip for group in groups]
+    assert 0.2 < sum(skipped) / len(skipped) < 0.8
+    assert all(0.2 < share < 0.8 for share in shares[5:])
 
 
 def test_a_pool_that_is_used_up_ends_the_rollout():

@@ -267,6 +267,18 @@ def test_later_checkpoints_are_dropped_on_resume(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002.ckpt"]
 
 
+def test_a_validation_that_a_stop_left_out_counts_once_it_was_made(tmp_path):
+    run = Saving(tmp_path, checkpoint_every=1)
+    for step, accuracy in ((1, 0.2), (2, None)):
+        run.end(step, accuracy)
+    assert [accuracy for accuracy, _ in ranked(tmp_path)] == [0.2]
+    # resumed, the run validates before it goes on
+    run.validation.step, run.validation.accuracy = 2, 0.6
+    run.callback.on_train_start(run.trainer, run.module)
+    assert ranked(tmp_path)[0] == (0.6, tmp_path / "step-000002.ckpt")
+    assert damage(tmp_path / "step-000002.ckpt") is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stops_with_a_checkpoint_after_a_signal(tmp_path, number):
     run = Saving(tmp_path, checkpoint_every=100, max_rollouts=100)
