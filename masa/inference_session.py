@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from masa.inference.problems import STDIN, read_problems, standard_input
 from masa.markdown import in_one_line
 from masa.plugins import refusing
 from masa.tasks.base import same_of
-from masa.tasks.hub import SAME, HubTask
+from masa.tasks.hub import LETTERS, SAME, HubTask
 from masa.tasks.templates import PromptRenderer, Templates
 from masa.tracking.files import atomic_replace
 from masa.types import Engine, Prompt
@@ -85,7 +86,10 @@ class Answering:
     """The answer in a response, in the form in which `same` compares it; None without one."""
 
 
-ANSWER_IN = {"math": extract_box, "choice": choice.extract}
+ANSWER_IN: dict[str, Callable[[str], str | None]] = {
+    "math": extract_box,
+    "choice": partial(choice.extract, letters=LETTERS),
+}
 """By the verifiers of `SAME`."""
 
 

@@ -116,18 +116,6 @@ def _letters(entry: Entry) -> str:
     return "\n".join(lines)
 
 
-def _fraction(entry: Entry) -> str:
-    facts = entry["metadata"]
-    divisor = facts["reduction_factor"]
-    return "\n".join(
-        [
-            f"{facts['numerator']} and {facts['denominator']} have the divisor {divisor}.",
-            f"{facts['numerator']} / {divisor} = {facts['simplified_numerator']}",
-            f"{facts['denominator']} / {divisor} = {facts['simplified_denominator']}",
-        ]
-    )
-
-
 def _bits(entry: Entry) -> str:
     return f"In binary it is {' '.join(entry['metadata']['binary'])}. Now count the 1s."
 
@@ -136,7 +124,6 @@ WORKED: dict[str, Callable[[Entry], str]] = {
     "basic_arithmetic": _expression,
     "chain_sum": _expression,
     "count_bits": _bits,
-    "fraction_simplification": _fraction,
     "gcd": _gcd,
     "lcm": _lcm,
     "letter_counting": _letters,

@@ -4,7 +4,8 @@ A choice is clear in a box, after "the answer is", in "B is correct", after "so"
 alone on the last line or the first. A denial, a question or a supposition is no choice; a
 retraction ("Wait, that is wrong") cancels an earlier one. Options joined by "or" or "and" are no
 choice, nor is a letter in brackets without a word that makes it one, as in "5 (A)" and
-"vitamin (C)", nor the article "A". masa.verifiers.choice_phrases has the wording.
+"vitamin (C)", nor the article "A". A box is read in its sentence, so "\boxed{A} or B" is no choice
+and "\boxed{A} is wrong" neither. masa.verifiers.choice_phrases has the wording.
 """
 
 import re
@@ -46,23 +47,23 @@ def extract(response: str, letters: Sequence[str] = "ABCD") -> str | None:
     finder = _finder(tuple(letters))
     boxes = answer_boxes(response)
     if not boxes:
-        return (
-            None if r"\boxed" in text else finder.last_choice(choice_phrases.plain_text(text))
-        )
+        return None if r"\boxed" in text else finder.last_choice(choice_phrases.plain_text(text))
     labels = {finder.label(box) for box in boxes}
     label = labels.pop() if len(labels) == 1 else None
     before, after = _around_box(text, boxes[-1])
-    between = _BOX.split(before)[-1]  # two boxes in a row are two answers, the last counts, but
-    a_list = between != before and choice_phrases.plain_text(between).strip() in (",", ";", "/", "&")
+    # of two boxes in a row the last counts, but with a comma they are a list
+    *earlier, before = map(choice_phrases.plain_text, _BOX.split(before))
+    listed = earlier and before.strip() in {",", ";", "/", "&"}
     after = choice_phrases.plain_text(after).lstrip("} ")
-    if label is None or a_list or after.startswith("?"):
+    if label is None or listed or re.match(r"[\s})\]]*\?", after):
         return finder.last_choice("\n" + after, box=0)  # a choice may follow the box
-    before = re.sub(r",\s*\Z", ": ", choice_phrases.plain_text(between))  # of A and B, \boxed{B}
+    # the box in its sentence, which may deny it or join another label: \boxed{A} or B
+    before = re.sub(r",\s*\Z", ": ", before)  # of A and B, \boxed{B}
     return finder.last_choice(f"{before} ({label}) {after}", label, box=len(before) + 1)
 
 
 def _around_box(text: str, content: str) -> tuple[str, str]:
-    """At most 200 characters before the last box, and all after its content."""
+    """The text before the last box, at most 200 characters, and all after its content."""
     commands = list(_BOX_COMMAND.finditer(text))
     if not commands:
         return "", text
@@ -94,7 +95,9 @@ class _ChoiceFinder:
         operator = r"[ \t]*[=<>+*^]"
         follows = (
             rf"(?!{letter}|[('’^_+*=&%°\\]|[-–—](?=\w)|\.\w|/(?!\s*[(\[]?(?:{any_one})\b)"
-            rf"|{operator}|[ \t]*[?\\|]|(?!: (?:{offered}) and\b)[ \t]*(?:(?::|→|->)[ \t]*)?(?<=[ \t:→>])(?:{offered})\b)"
+            rf"|{operator}|[ \t]*[?\\|]"
+            rf"|(?!: (?:{offered}) and\b)"  # D: A and B
+            rf"[ \t]*(?:(?::|→|->)[ \t]*)?(?<=[ \t:→>])(?:{offered})\b)"
             rf"(?(option)|(?! +(?!{choice_phrases.FOLLOWING}\b)[a-z]))"
         )
         self.one = re.compile(
@@ -147,19 +150,18 @@ class _ChoiceFinder:
             option = bool(match["option"])
             yield _Group(start, end, frozenset(labels), not (match["named"] or option), option)
 
-    def last_choice(
-        self, text: str, chosen: str | None = None, box: int | None = None
-    ) -> str | None:
-        """The last choice in a text, where a box chose `chosen` at the position `box`."""
+    def last_choice(self, text: str, chosen: str | None = None, box: int = -1) -> str | None:
+        """The last choice in a text; a box at the position `box`, if not -1, chose `chosen`."""
         taken_back = [match.start() for match in choice_phrases.TAKEN_BACK.finditer(text)]
         taken_back += [match.start() for match in choice_phrases.NO_CHOICE.finditer(text)]
-        chosen = self.first_line(text) if box is None else chosen
-        stated_at, conditional = box or 0, False
+        chosen = self.first_line(text) if box < 0 else chosen
+        stated_at, conditional, start = max(box, 0), False, 0
         for group in self.groups(text):
-            if box is not None and group.end <= box:
+            if group.end <= box:
                 continue
-            boxed = box is not None and group.start <= box
-            before = text[max(0, group.start - 200) : group.start]
+            before = text[max(start, group.start - 200) : group.start]
+            boxed = group.start <= box
+            start = group.end if boxed else start
             after = text[group.end : group.end + 200]
             if any(stated_at <= position < group.start for position in taken_back):
                 chosen = None
@@ -197,7 +199,7 @@ class _ChoiceFinder:
             chosen = None
         if choice_phrases.THAT_IS_WRONG.match(text, stated_at):
             chosen = None
-        if box is not None or stated_at > text.rstrip().rfind("\n") + 1:  # in the last line
+        if box >= 0 or stated_at > text.rstrip().rfind("\n") + 1:  # in the last line
             return chosen
         return self.last_line(text) or chosen or self.only_right(text)
 

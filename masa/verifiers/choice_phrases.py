@@ -19,8 +19,9 @@ _QUOTES = "\"'`“”„‟«»‹›‘’「」『』"
 
 _MAYBE = r"(?:also|maybe|possibly|perhaps)"
 JOIN = (
-    rf"\s*+\(?\s*+(?:,?\s*+\b(?:and/or|or|and|as\s+well\s+as|plus|{_MAYBE})\b"
-    rf"|\.?\s*+alternatively\b[,:]?|[,;/&|])\s*(?:\b(?:and|or|{_MAYBE})\s+)*(?:(?i:option|choice)\s+)?"
+    rf"\s*\(?\s*(?:,?\s*\b(?:and/or|or|and|as\s+well\s+as|plus|{_MAYBE})\b|[,;/&|]"
+    r"|\.?\s*\balternatively\b[,:]?)"
+    rf"\s*(?:\b(?:and|or|{_MAYBE})\s+)*(?:(?i:option|choice)\s+)?"
 )
 # possessive: otherwise "so so so ..." has exponentially many readings
 _FILL = (
@@ -48,12 +49,13 @@ STATED = re.compile(
     rf"|[是为は은는])?\s*[:：]?\s*"
     # the best option is B; my final choice: B
     r"|(?<![a-zA-Z])(?:option|choice|selection|pick|guess|alternative|statement|solution|response"
-    r"|letter|match|one|exception|odd\s+one\s+out)(?:\s+(?:that|which|left|remaining|matching|with|among|for|of"
-    r"|here)\b[^.,;:!?\n]{0,40}?(?=\s+(?:is|are)\b))?"
+    r"|letter|match|one|exception|odd\s+one\s+out)"
+    r"(?:\s+(?:that|which|left|remaining|matching|with|among|for|of|here)\b"
+    r"[^.,;:!?\n]{0,40}?(?=\s+(?:is|are)\b))?"
     rf"(?:\s*(?:[:=]|[-–—]+\s)|\s*{BE}\b)\s*:?\s*"
     r"|\b(?:choos(?:e|ing)|chosen?|(?:select|pick)(?:ed|ing)?|guess|left\s+with|go(?:ing)?\s+with"
-    r"|opt(?:ing)?\s+for"
-    r"|make\s+that|chang(?:e|ed|ing)\s+(?:my|the)\s+(?:answer|choice)(?:\s+from\s+\(?\w\)?)?\s+to"
+    r"|opt(?:ing)?\s+for|make\s+that"
+    r"|chang(?:e|ed|ing)\s+(?:my|the)\s+(?:answer|choice)(?:\s+from\s+\(?\w\)?)?\s+to"
     r"|settle\s+on|vote\s+for|lean(?:ing)?\s+towards?|I(?:['’]d|\s+would)?\s+(?:say|guess))\s+"
     # it must be B
     rf"|\b(?:it|this|which|correct|right|best|closest|that)\s*{BE}\s+"
@@ -119,12 +121,14 @@ ALL_BUT = re.compile(
     r"\b(?:anything|everything|all(?:\s+options)?)\s+but\s*\Z|\bnone\s+of\b[^.!?\n]*\Z", re.I
 )
 DENIED_AFTER = re.compile(
-    r"\s*(?:(?:is|are|was|were|can\s+be|must\s+be|would\s+be|looks?|seems?)\s+"
-    r"(?:(?:clearly|also|both|all|therefore|just|simply|a|an|the|obviously)\s+)*)?"
-    r"(?:wrong|false|incorrect|impossible|not\b(?!\s+\(?(?-i:[A-Z])\b)|(?:ruled|crossed)\s+out|eliminated|excluded"
-    r"|isn['’]t|aren['’]t|cannot|can['’]t|fails?\b|do(?:es)?n['’]t|do(?:es)?\s+not|invalid|out\b"
-    r"|unlikely|(?:common\s+)?(?:distractor|trap|mistake|decoy)|tempting)"
-    r"|\s*\((?:wrong|incorrect)\s*\)|\s*,\s*(?:which|but\s+(?:this|that|it))\s+is\s+(?:wrong|incorrect)\b"
+    r"(?:\s*(?:is|are|was|were|can\s+be|must\s+be|would\s+be|looks?|seems?)\s+"
+    r"(?:(?:clearly|also|both|all|therefore|just|simply|a|an|the|obviously)\s+)*| ?)"
+    r"(?:wrong|false|incorrect|impossible|not\b(?!\s+\(?(?-i:[A-Z])\b)|(?:ruled|crossed)\s+out"
+    r"|eliminated|excluded|isn['’]t|aren['’]t|cannot|can['’]t|fails?\b|do(?:es)?n['’]t"
+    r"|do(?:es)?\s+not|invalid|out\b|unlikely"
+    r"|(?:common\s+)?(?:distractor|trap|mistake|decoy)|tempting)"
+    r"|\s*\((?:wrong|incorrect)\s*\)"
+    r"|\s*,\s*(?:which|but\s+(?:this|that|it))\s+is\s+(?:wrong|incorrect)\b"
     r"|\s*(?:选?项)?是?(?:错误|不正确|不对)",
     re.I,
 )
@@ -154,7 +158,8 @@ CONDITION = re.compile(
     re.I,
 )
 COUNTERFACTUAL = re.compile(
-    r"\bif\s+(?:the\s+)?\w+\s+(?:\w+ed|were|had(?!\s+to))\b[^.!?\n]*\bwould\b[^.!?\n]*\Z", re.I
+    r"\bif\s+(?:the\s+)?\w+\s+(?:\w+ed|were|had(?!\s+to))\b[^.!?\n]*\bwould\b[^.,;:!?\n]*\Z",
+    re.I,
 )
 """If we ignored friction, the answer would be B."""
 VERDICT = re.compile(r"\s*(?:(?P<right>correct|right)|wrong|incorrect)[.!]?\s*", re.I)

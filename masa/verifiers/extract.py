@@ -75,7 +75,10 @@ def answer_boxes(response: str) -> tuple[str, ...]:
     first = last
     while first > 0:
         between = text[all_boxes[first - 1].end : all_boxes[first].start]
-        joined = len(between) <= 80 and _OR.search(between) and not _NEW_SENTENCE.search(between)
+        # what begins with the word goes on with what was said before, after a blank line as well
+        words = between.strip(" \n.,;($")
+        words = words if _OR.match(words) else between
+        joined = len(between) <= 80 and _OR.search(words) and not _NEW_SENTENCE.search(words)
         if not joined:
             break
         first -= 1

@@ -29,7 +29,9 @@ REFUSED = {
     "string_insertion": EXECUTES,
     "coin_flip": ACCEPTS_WRONG,  # the first digits of the gold answer
     "complex_arithmetic": ACCEPTS_WRONG,  # nan
+    "fraction_simplification": ACCEPTS_WRONG,  # the fraction, whatever follows
     "game_of_life_halting": ACCEPTS_WRONG,  # everything
+    "gsm_symbolic": ACCEPTS_WRONG,  # a number without its sign, and whatever follows
     "isomorphic_strings": CHANGES,
     "knight_swap": CHANGES,
     "list_functions": CHANGES,

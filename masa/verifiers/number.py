@@ -75,7 +75,9 @@ _FUNCTION = re.compile(r"\\(?:sqrt|frac|cdot|times|ln|log|exp|sin|cos|tan)(?![a-
 _OPERATION = re.compile(r"[-+*/!^\d]")
 _NO_NOUNS = set(
     "and not but nor plus minus times more less than least most per over under the cos sin tan log"
-    " exp mod div hundred thousand million billion half third quarter double squared cubed".split()
+    " exp mod div hundred thousand million billion half third quarter double squared cubed tens"
+    " lakh crore tenth tenths hundredth hundredths thousandth thousandths fifths halves thirds"
+    " fails rejected excluded unknown wrong incorrect".split()
 )
 
 
@@ -186,10 +188,13 @@ def read_quantities(box: str) -> list[NumberWithUnit]:
     if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.match(sides[0]):
         sides.reverse()
     quantities = [_quantity(side) for side in sides]
+    last = quantities[-1] if quantities else None
     for place, quantity in enumerate(quantities[:-1]):
-        if quantity and quantity.unit and not parse_unit(quantity.unit):
-            quantities[place] = None  # 2x
-    if not sides or quantities[-1] is None:
+        # 2x = 5, and 2m = 5 as well, but 5 m = 500 cm
+        letter = quantity and len(quantity.unit) == 1 and not (last and last.unit)
+        if quantity and quantity.unit and (letter or not parse_unit(quantity.unit)):
+            quantities[place] = None
+    if last is None:
         return []
     first = _FUNCTION.sub("/", sides[0])
     alone = len(set(_NAME.findall(first))) == 1 and _OPERATION.search(_NAME.sub("", first))

@@ -245,4 +245,10 @@ NUMBERS = [
     ("25", r"25\%", "", True), ("0.25", r"0.25\%", "", False), ("0.25", r"25\%", "", True),
     ("1", r"100\%", "", True), ("1", r"1\%", "", False), ("5", r"5\text{ or more}", "", False),
     ("5", r"5\text{ times } 6", "", False), ("5", r"5\text{ apples}", "", True),
+    ("7", r"7\text{ hundredths}", "", False), ("7", "7 tenths", "", False),
+    ("7", "7 fails", "", False), ("7", "=", "", False), ("7", "", "", False),
+    ("7", r"7\text{ lakh}", "", False), ("5", "2m=5", "kg", False), ("5", "2m=5", "", False),
+    ("5", "2V=5", "", False), ("5", "2h=5", "m", False), ("5", "3T=5", "N", False),
+    ("5", "m=5", "kg", True), ("5", r"5\text{ m}=500\text{ cm}", "m", True),
+    ("500", "5 m = 500 cm", "cm", True),
 ]  # fmt: skip

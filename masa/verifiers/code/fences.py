@@ -36,12 +36,14 @@ _LONG_STRINGS = 20
 def extract_code(text: str) -> str | None:
     """The last complete fenced block after `</think>`, a Python block where there is one.
 
-    A block without an end is truncated and does not count.
+    A block without an end is truncated and does not count. An empty block counts only where
+    all are empty.
     """
     blocks = _blocks(re.sub(r"\r\n?", "\n", final_part(text)))
     python = [code for language, code in blocks if _PYTHON.fullmatch(language)]
     untagged = [code for language, code in blocks if not language]
-    return next(reversed(python or untagged), None)
+    programs = [*untagged, *python]
+    return next((code for code in reversed(programs) if code.strip()), "" if programs else None)
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ def verify(gold: str, response: str) -> bool | None:
     """True where the response has the gold output, None where it has no literal.
 
     The answer is the last `[ANSWER]` or the last fenced block, else the last line, after
-    `</think>`; of `f(x) == y` the right side.
+    `</think>`; of `f(x) == y` the right side. An `[ANSWER]` may contain a fenced block.
 
     Raises:
         NotLiteral: the gold output is no literal.
@@ -66,7 +66,8 @@ def literal(text: str) -> Any:
 
 def _answer_text(response: str) -> str:
     text = final_part(response).strip()
-    if tagged := ANSWER.findall(text):
-        return str(tagged[-1])
-    block = extract_code(text)
-    return text.split("\n")[-1].strip("` ") if block is None and text else block or ""
+    tagged = ANSWER.findall(text)
+    block = extract_code(tagged[-1] if tagged else text)
+    if block is not None:
+        return block
+    return (tagged[-1] if tagged else text.split("\n")[-1]).strip("` \n")

@@ -9,7 +9,7 @@ from sympy.core.function import AppliedUndef
 from masa.verifiers.math.expressions import names, proportional, read_expression
 from masa.verifiers.math.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
 from masa.verifiers.math.numbers import TOLERANCE, read_number
-from masa.verifiers.math.quantities import DENIED, split_quantity
+from masa.verifiers.math.quantities import DENIED, OF_ANOTHER, split_quantity
 from masa.verifiers.math.sets import FLIPPED, interval, real_set, text_of, variables
 from masa.verifiers.math.structure import (
     Cases,
@@ -32,6 +32,11 @@ _LETTER = (
     r"(?:[a-zA-Z]|\\(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho"
     r"|sigma|tau|phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)(?![a-zA-Z]))"
 )
+_VECTOR = (
+    r"(?:\\(?:vec|overrightarrow|mathbf|boldsymbol|overline|bar|hat)\s*"
+    r"(?:\{[^{}]*\}|[a-zA-Z](?![a-zA-Z])))"
+)
+_TERM = rf"(?:{_LETTER}|\\angle\s*[A-Z]{{1,3}})"
 _SCRIPTS = r"(?:_(?:\{(?:[^{}]|\{[^{}]*\})*\}|\\?\w)|(?<=[A-Z])\^\{-1\}|\^\{-1\}(?=\()|'|\^\*)*"
 _NAME = re.compile(
     rf"(?:{_LETTER}{_SCRIPTS}{_ARGUMENT}?|[A-Z]{{2,4}}|[a-zA-Z][a-z]{{3,}}{_ARGUMENT}?"
@@ -39,9 +44,17 @@ _NAME = re.compile(
     rf"|m\s*\\angle\s*[A-Z]{{1,3}}|\|[A-Z]{{1,2}}\||\\\|?\|?\[?[A-Z]{{3,5}}\]|\[[A-Z]{{3,5}}\]"
     r"|\\(?:overline|vec|hat|tilde|mathcal|mathbb)\{[^{}]*\}(?:_\{?\w+\}?)?(?:\([^()]*\)|\[[^\[\]]*\])?"
     r"|\\frac\{d(?:\^\{?\d\}?)?\s*[a-z]\}\{d\s*[a-z](?:\^\{?\d\}?)?\}"
-    r"|\\(?:dim|deg|Pr|ker|rank)(?![a-zA-Z])[^+\-=]*)"
+    r"|\\(?:dim|deg|Pr|ker|rank)(?![a-zA-Z])[^+\-=]*"
+    rf"|\\(?:sin|cos|tan|cot|sec|csc)\s*(?:{_TERM}|\({_TERM}(?:[+-]{_TERM})?\))"
+    rf"|\\?\|(?:[uvwz]|{_VECTOR})(?:_\w)?\\?\|"
+    r"|\\text\{[a-z]{2,5}\}\s*[A-Z]|\\operatorname\{lcm\}\([^()=]*\)"
+    rf"|{_VECTOR}\s*\\(?:cdot|times)\s*{_VECTOR}"
+    r"|\\frac\{[A-Z]{2}\}\{[A-Z]{2}\}"
+    r"|[a-zA-Z]\([a-zA-Z]\([^()]*\)\)|\([a-zA-Z]\s*\\circ\s*[a-zA-Z]\)\([^()]*\)"
+    r"|[a-zA-Z]\([^()]*\)_(?:\\(?:max|min)|\{\\?(?:max|min|\\text\{(?:max|min)\})\}))"
 )
-"""Names on the left of an equation: x, f(2), a_{10}, AB, an angle, words, a limit."""
+"""Names on the left of an equation: x, f(2), a_{10}, AB, an angle, words, a limit, what is asked of
+a vector, a set or an angle."""
 _OPERATION = re.compile(r"\\(?:lim|sum|prod|int|max|min|sup|inf|det|gcd)(?![a-zA-Z]).*")
 _SIGN = re.compile(r"[-+]")
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?")
@@ -50,6 +63,10 @@ _CALL = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)")
 _LABELLED = re.compile(
     r"\\text\{\(?([A-J])[).:]+\}\s*(\S.*)|\(([A-J])\)\s+(.+)|([A-J])[).:]\s+(.+)", re.DOTALL
 )
+_FURTHER_LABEL = re.compile(
+    r"\([A-J]\)|(?<![A-Za-z\\])[A-J][).:]|^\W*(?:\\text\{)?\W*(?:or|and)\b|^[A-J]$"
+)
+"""In the text of an option that was chosen: another one."""
 _PREFIX = re.compile(r"(\\text\{[A-Za-z ]+:\s*\})\s*([(\[\\].*)")
 _MOST_ITEMS = 100
 _ROUNDED = 0.05
@@ -100,6 +117,10 @@ def _labelled(gold: str, answer: str, tolerance: float) -> bool:
     sides = [_LABELLED.fullmatch(side) for side in (gold, answer)]
     if not any(sides):
         return False
+    for side in sides:
+        text = " ".join(group for group in side.groups()[1::2] if group) if side else ""
+        if _FURTHER_LABEL.search(text) or DENIED.search(text):
+            return False
     (one, gold), (other, answer) = (
         [group for group in side.groups() if group] if side else [text, text]
         for side, text in zip(sides, (gold, answer), strict=True)
@@ -111,7 +132,9 @@ def _labelled(gold: str, answer: str, tolerance: float) -> bool:
 def _unprefixed(text: str) -> str:
     r"""Without the `\text{Range: }` before a set."""
     match = _PREFIX.fullmatch(text)
-    return match[2] if match and r":}" not in match[2] and not DENIED.search(match[1]) else text
+    if match is None or r":}" in match[2] or OF_ANOTHER.search(match[1]):
+        return text
+    return match[2]
 
 
 def _option(text: str) -> str:

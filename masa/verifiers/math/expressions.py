@@ -4,6 +4,7 @@ Values are compared at fixed rational points at high precision: identities hold 
 wide margin. Nothing is simplified, so a tower of powers is never computed.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -32,6 +33,8 @@ _POINTS = tuple(
 """A value for each of up to 12 variables, per point; at four points all are positive."""
 _COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (3, 5, 8, 4, 6, 7, 2, 9))
 """Points where variables bound a sum or are integers by their place."""
+_INTEGERS = {"n", "m", "k", "N", "M", "K"}
+"""Letters of integers, beside what differs at integers alone: rounding, powers of -1, angles."""
 _DIGITS = (60, 2000)
 """First a quick check, then enough digits to distinguish 2^4950 from 2^4950 + 1."""
 _FUNCTION_NAMES = set("fghpqruvyFGHPQRSTWL")
@@ -183,6 +186,22 @@ def names(*expressions: Any) -> list[str]:
     return sorted(symbols - {"i"})
 
 
+def _rounds(expression: Any) -> bool:
+    return bool(expression.has(sympy.floor, sympy.ceiling))
+
+
+def _is_of_integers(expression: Any) -> bool:
+    """Does it have other identities at integers: floor(n/2), (-1)^n, sin(n pi)?"""
+    powers = any(
+        power.base.is_number and power.base.is_negative and power.exp.free_symbols
+        for power in expression.atoms(sympy.Pow)
+    )
+    angles = any(
+        call.args[0].has(sympy.pi) for call in expression.atoms(sympy.sin, sympy.cos, sympy.tan)
+    )
+    return _rounds(expression) or powers or angles
+
+
 def _points(*expressions: Any) -> Iterator[dict[str, Any]]:
     """Points for the variables of expressions; none for too many variables."""
     variables = names(*expressions)
@@ -193,9 +212,15 @@ def _points(*expressions: Any) -> Iterator[dict[str, Any]]:
         for series in expression.atoms(sympy.Sum, sympy.Product):
             for _, low, high in series.limits:
                 counted |= {symbol.name for symbol in low.free_symbols | high.free_symbols}
-    for reals, counts in zip(_POINTS, _COUNTS, strict=True):
+    if any(map(_is_of_integers, expressions)):
+        counted |= _INTEGERS & set(variables)
+    points = [(reals, counted) for reals in _POINTS]
+    if any(map(_rounds, expressions)):
+        # between integers floor(x) + 1 is ceil(x)
+        points += [(reals, set(variables)) for reals in _POINTS]
+    for (reals, whole), counts in zip(points, itertools.cycle(_COUNTS)):
         chosen = [
-            (name, counts[place] if name in counted else reals[place])
+            (name, counts[place] if name in whole else reals[place])
             for place, name in enumerate(variables)
         ]
         with mp.workdps(max(_DIGITS)):
@@ -321,10 +346,13 @@ def _same_antiderivative(gold: Any, answer: Any) -> bool:
     if not names(*rests) or any(constants[place] & rests[place].free_symbols for place in (0, 1)):
         return False
     gaps = []
+    strict = rests[0].has(sympy.Abs) is not rests[1].has(sympy.Abs)
     for point in _points(*rests):
         one, other = _values((rests[0], rests[1]), point, _DIGITS[0], True)
         if one is not None and other is not None:
             gaps.append(one - other)
+        elif strict and (one is None) is not (other is None):
+            return False
     return len(gaps) > 1 and all(abs(gap - gaps[0]) < mpf(10) ** -40 for gap in gaps)
 
 

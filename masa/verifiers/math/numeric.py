@@ -28,6 +28,17 @@ class Undefined(ValueError):
     """No finite value: a division by zero, a logarithm of zero, an unknown function."""
 
 
+def _rounded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Of numbers that are whole but for rounding, as log 8 over log 2, the whole number."""
+
+    def rounded(number: Any) -> Any:
+        nearest = mpmath.nint(number)
+        near = abs(number - nearest) <= mp.eps * 2**20 * max(1, abs(nearest))
+        return nearest if near else function(number)
+
+    return rounded
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "cot": mpmath.cot,
     "sec": mpmath.sec, "csc": mpmath.csc, "asin": mpmath.asin, "acos": mpmath.acos,
@@ -38,7 +49,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "re": mpmath.re, "im": mpmath.im, "conjugate": mpmath.conj, "UnevaluatedExpr": lambda x: x,
 }  # fmt: skip
 _REAL: dict[str, Callable[..., Any]] = {
-    "floor": mpmath.floor, "ceiling": mpmath.ceil, "Max": max, "Min": min,
+    "floor": _rounded(mpmath.floor), "ceiling": _rounded(mpmath.ceil), "Max": max, "Min": min,
     "Mod": lambda a, b: a - b * mpmath.floor(a / b),
 }  # fmt: skip
 _CONSTANTS = {

@@ -42,8 +42,10 @@ _NO_UNIT = re.compile(
     r"|greater|least|most|over|above|below|under|factorial|half|dozen|score|mod|modulo|base|root|negative|infinity|no|never|than"
     r"|wrong|incorrect|impossible|invalid|false|maybe|perhaps|possibly|probably|unsure|when|where"
     r"|divided|multiplied|but|only|cannot|undefined|to|with|remainder|hundreds?|thousands?|millions?"
-    r"|billions?|trillions?|halves|halved|thirds|fourths|(?:fif|six|seven|eigh|nin|ten|hundred)ths"
-    r"|doubled|tripled|twice)\b|^\s*(?:squared|cubed)|(?<![\w^-])\d",
+    r"|billions?|trillions?|halves|halved|thirds?|fourths?|\w*(?:[fx]|en|gh|in|dred|sand|llion|tie)ths?"
+    r"|tens|lakhs?|crores?|pi|(?:times|point) \w+|choose|doubled|tripled|twice"
+    r"|\w+n't|fails?|failed|rejected|excluded|contradiction|unknown|guess|too|onwards?|upwards?)\b"
+    r"|^\s*(?:squared|cubed)|(?<![\w^-])\d",
     re.IGNORECASE,
 )
 """Words after a value that change it, and further numbers."""
@@ -52,6 +54,10 @@ DENIED = re.compile(
     r"|(?:fewer|less|more|greater|larger|smaller) than|at (?:least|most))\b",
     re.IGNORECASE,
 )
+OF_ANOTHER = re.compile(
+    DENIED.pattern + r"|\b(?:twice|half|double|outside|complement|exclud\w*)\b", re.IGNORECASE
+)
+"""Words before a value or a set by which it is that of something else."""
 _LONE_UNIT = re.compile(r"\s+[ACFJKLNVWghms](?:\^\{?-?\d\}?)?")
 """A unit of one letter without `\\text{}`: after a space, or it is a variable."""
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))"
@@ -98,7 +104,7 @@ def _unit(text: str) -> AnswerUnit | None:
 
 def _nouns(words: list[str]) -> frozenset[str]:
     words = re.findall(r"[a-z]+|\^-?\d", " ".join(words).lower())
-    nouns = (noun.removesuffix("s") for noun in words)
+    nouns = (re.sub(r"(?<=[xhs])es$|s$", "", re.sub("ies$", "y", noun)) for noun in words)
     return frozenset(noun for noun in nouns if noun not in _COUNTED)
 
 
@@ -135,7 +141,7 @@ def split_quantity(text: str, symbols: bool) -> ValueWithUnit:
         symbols: also split off one-letter units (`12 m`), where letters cannot be variables.
     """
     value, unit = text.strip(), None
-    if (prefix := _PREFIX.match(value)) and not DENIED.search(prefix[0]):
+    if (prefix := _PREFIX.match(value)) and not OF_ANOTHER.search(prefix[0]):
         value = value[prefix.end() :]
     if money := _MONEY_FIRST.match(value):
         unit, value = _unit(money["unit"]), money["sign"] + value[money.end() :]
@@ -184,8 +190,17 @@ def converted(answer: ValueWithUnit, gold: ValueWithUnit) -> str | None:
         return None
     scale = other.physical.scale / one.physical.scale
     shift = (other.physical.offset - one.physical.offset) / one.physical.scale
-    text = rf"{_decimal(scale)} \cdot ({answer.text})"
+    text = rf"{_decimal(scale)} \cdot ({as_fraction(answer.text)})"
     return f"{text} + ({_decimal(shift)})" if shift else text
+
+
+def as_fraction(text: str) -> str:
+    """A number written as one fraction, as a mixed number is a product elsewhere; other values as
+    they are."""
+    number = read_number(text)
+    if number is None or not number.exact:
+        return text
+    return rf"\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
 
 
 def _decimal(number: float) -> str:

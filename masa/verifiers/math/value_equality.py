@@ -6,7 +6,13 @@ import re
 from masa.verifiers.math.expressions import read_expression, same_expression, same_number
 from masa.verifiers.math.latex import ANSWER_WORDS, key, word_key
 from masa.verifiers.math.numbers import TOLERANCE, read_number
-from masa.verifiers.math.quantities import ValueWithUnit, angle, converted, split_quantity
+from masa.verifiers.math.quantities import (
+    ValueWithUnit,
+    angle,
+    as_fraction,
+    converted,
+    split_quantity,
+)
 
 _BASE = re.compile(
     r"\(?(-?[0-9A-Fa-f]+)\)?(?:_\{?(?:\\text\{)?\(?(?:base)?|\(?(?:in)?base)"
@@ -166,7 +172,7 @@ def _hundredth(side: ValueWithUnit) -> str:
 
 def _radians(side: ValueWithUnit) -> str:
     degrees = angle(side.unit) == "degree"
-    return rf"({side.text}) \cdot \frac{{\pi}}{{180}}" if degrees else side.text
+    return rf"({as_fraction(side.text)}) \cdot \frac{{\pi}}{{180}}" if degrees else side.text
 
 
 def _based(text: str) -> tuple[str, int] | None:

@@ -8,9 +8,10 @@ import pytest
 from masa.errors import ConfigError
 from masa.inference import problems
 from masa.inference.problems import read_problems
-from masa.inference_session import policy_name, problems_name
+from masa.inference_session import ANSWER_IN, policy_name, problems_name
 from masa.loaded_model import _problems
 from masa.predict import arguments
+from masa.tasks.hub import SAME
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +149,10 @@ def test_rows_from_python(tmp_path):
         assert texts(argument.removeprefix("problems=")) == [("a", "one"), ("b", "two")]
     with pytest.raises(ConfigError, match="problems is one row: give a list of rows"):
         _problems(rows[0], tmp_path, {})
+
+
+@pytest.mark.parametrize("verifier, response", [("math", r"\boxed{7}"), ("choice", r"\boxed{J}")])
+def test_what_one_answer_is_read_by_is_what_two_are_compared_by(verifier, response):
+    assert ANSWER_IN.keys() == SAME.keys()
+    assert ANSWER_IN[verifier](response) == response[7]
+    assert SAME[verifier](response, response)

@@ -193,13 +193,18 @@ def test_every_scorer_that_executes_an_answer_is_refused():
     assert executing == {name for name, reason in REFUSED.items() if reason == gym_answers.EXECUTES}
 
 
-WRONG = {"coin_flip": "0", "complex_arithmetic": "nan", "game_of_life_halting": "perhaps"}
+WRONG = {
+    "coin_flip": "0", "complex_arithmetic": "nan", "game_of_life_halting": "perhaps",
+    "fraction_simplification": "{gold} or 7", "gsm_symbolic": "{gold}/4",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [n for n, r in REFUSED.items() if r == gym_answers.ACCEPTS_WRONG])
 def test_scorers_that_reward_wrong_answers_are_refused(name):
     settings = json.dumps({"seed": 1, "size": 12})
-    assert any(score((name, settings, i, WRONG[name])) for i in range(12))
+    dataset = gym_answers.create(name, settings)
+    answers = [WRONG[name].format(gold=dataset[i]["answer"]) for i in range(12)]
+    assert any(score((name, settings, i, answer)) for i, answer in enumerate(answers))
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))

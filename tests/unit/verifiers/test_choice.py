@@ -1,5 +1,7 @@
 """Multiple choice and SciBench numbers."""
 
+import time
+
 import pytest
 from choice_answers import CHOICES
 from hypothesis import given
@@ -77,6 +79,20 @@ def test_hostile_responses_end():
         "\\",
     ):
         assert choice.extract(part * 8000) in (None, "A")
+
+
+@pytest.mark.parametrize(
+    "part", [" ", "\t", "\n", "\n ", "A", "A ", "A\n", "(", "((A", "or ", "A or ", "so ", "the "]
+)
+def test_time_is_linear(part):
+    """No two patterns share a run of blanks or words; 800 tabs alone once took 5 s."""
+    run = part * (10_000 // len(part))
+    short = run[:1000]
+    for text in (run, f"The answer is A{run}", f"The answer is {run}x (A)", rf"\boxed{{A}} {run}",
+                 rf"\boxed{{A{run}}}", f"So A{short}B{short}"):  # fmt: skip
+        start = time.process_time()
+        choice.extract(text)
+        assert time.process_time() - start < 5
 
 
 def test_other_labels():

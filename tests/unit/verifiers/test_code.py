@@ -330,6 +330,11 @@ def test_private_tests_unpickle_to_a_string_alone(loot):
     [
         ("[1, 2]", "```python\n[1, 2]\n```", True),
         ("[1, 2]", "[ANSWER]assert f(3) == [1,2][/ANSWER]", True),
+        ("'a'", "[ANSWER]\n```python\n'a'\n```\n[/ANSWER]", True),
+        ("'a'", "[ANSWER]\n```\n'b'\n```\n[/ANSWER]", False),
+        ("'a'", "```\n'b'\n```\n[ANSWER]`'a'`[/ANSWER]", True),
+        ("[1, 2]", "[ANSWER][1,\n2][/ANSWER]", True),
+        ("6", "[ANSWER][/ANSWER]", None),
         ("[1, 2]", "It prints\n[1, 2]", True),
         ("[1, 2]", "```\n(1, 2)\n```", False),
         ("'a'", "<think>'a'</think>```\n\"a\"\n```", True),

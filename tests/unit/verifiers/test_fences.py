@@ -42,6 +42,11 @@ def test_a_fence_in_a_string_ends_nothing(program, fence):
         (f"Here: {T}python\na\n{T}", "a"), (f"<answer>{T}python\na\n{T}</answer>", "a"),
         (f"{T}python\na\n{T}<|im_end|>", "a"), (f"{T}python\nf(1){T}", "f(1)"),
         (f"{T}python\na\n{T}output\n1\n{T}", "a"), (f"inline {T}x = 1{T} code", None),
+        # an empty block is no program where there is another
+        (f"{T}python\na\n{T}\n{T}python\n{T}", "a"), (f"{T}python\na\n{T}\n{T}python{T}", "a"),
+        (f"{T}python\na\n{T}\nDone:\n{T}python\n\n{T}", "a"), (f"{T}\na\n{T}\n{T}py\n{T}", "a"),
+        (f"{T}python\na\n{T}\n{T}\nb\n{T}\n{T}py\n{T}", "a"), (f"{T}\n{T}\n{T}py\n{T}", ""),
+        (f"{T}text\na\n{T}\n{T}python\n{T}", ""), (f"{T}text\n{T}", None),
         # abandoned, and begun again
         (f"{T}python\nf(\n\nNo. Again:\n{T}python\nb\n{T}", "b"),
         (f"{T}python\ns = '''\n{T}\nNo:\n{T}python\nt = '''x'''\n{T}", "t = '''x'''"),

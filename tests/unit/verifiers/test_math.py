@@ -22,7 +22,10 @@ from masa.verifiers.math.verifier import (
     verify_batch,
 )
 
-TABLES = ("SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED", "SEARCHED")
+TABLES = (
+    "SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED", "SEARCHED",
+    "AT_INTEGERS_AND_IN_WORDS",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -57,6 +60,11 @@ BOXES = [
     ("4", r"\boxed{4}, in \boxed as required. So $x$", True), ("4", r"\boxed{4}\boxed{5}", False),
     ("4", r"\boxed{4", False), ("4", r"\boxed{4} and then \boxed{}", False), ("4", "4", False),
     ("4", r"{ unbalanced \boxed{4}", True), ("4", r"Either \boxed{4}. (Or \boxed{5}?)", False),
+    ("4", "Either \\boxed{5}\n\nor\n\n\\boxed{4}", False),
+    ("4", "\\boxed{5}\n\nAlternatively: \\boxed{4}", False),
+    ("4", "\\boxed{4}\n\nAlternatively: \\boxed{4}", True),
+    ("4", "First \\boxed{5}.\n\nSo \\boxed{4}", True),
+    ("3 or -3", r"\boxed{3} or \boxed{-3}", True), ("3 or -3", r"\boxed{3}", False),
 ]  # fmt: skip
 
 
