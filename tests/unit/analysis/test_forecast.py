@@ -15,10 +15,14 @@ import yaml
 from scipy.stats import binom
 from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 
+from masa.algorithm.value_gate import ValueGate
+from masa.analysis import forecast as forecast_module
+from masa.analysis import pass_rate_mixture
 from masa.analysis.cutoff_savings import cut_solutions, lost, margin, saving
 from masa.analysis.forecast import Assumed, RunForecast, Shares, signal_kept
 from masa.analysis.load import load_run
 from masa.analysis.pass_rate_mixture import MIN_KEPT, RATES, fit
+from masa.config import SelectionConfig
 from masa.report import main
 
 ROOT = Path(__file__).parents[3]
@@ -405,3 +409,9 @@ def test_a_simulated_run_of_a_method_that_gates(tmp_path):
     assert 0 < len(found.groups) <= len(found.considered) == 200
     table = found.outcomes().set_index("group")
     assert isinstance(table, pd.DataFrame) and table.loc["mixed", "share_of_prompts"].value > 0.1
+
+
+def test_what_is_assumed_is_the_default_of_a_run():
+    """The analysis imports nothing of what trains."""
+    assert pass_rate_mixture.MIN_KEPT == ValueGate().min_kept
+    assert forecast_module._MAX_DRAWS == SelectionConfig().max_draws
