@@ -1,8 +1,8 @@
 """What a gate did to each kind of prompts: `by_kind.py RUN [RUN ...] [--column family]`.
 
-Of each kind, over blocks of rollouts: the pass rate of the prompts that were rolled out in full, and
-the share that was skipped. Kinds are told apart by a column of the task's prompts. The most common
-kind comes first.
+Of each kind, over blocks of rollouts: the pass rate of the prompts that were rolled out in full,
+and the share that was skipped. Kinds are told apart by a column of the task's prompts. The most
+common kind comes first.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def by_kind(run: Run, column: str, block: int) -> pd.DataFrame:
     rows = run.train_prompts.join(kinds, on="prompt_id")
     rows["block"] = (rows["step"] - 1) // block
     rows["known"] = rows["pass_rate"].where(rows["evidence_weight"] > 0)
-    cells = rows.groupby(["kind", "block"]).agg(known=("known", "mean"), skipped=("skipped", "mean"))
+    cells = rows.groupby(["kind", "block"])[["known", "skipped"]].mean()
     text = cells["known"].map("{:.2f}".format) + " / " + cells["skipped"].map("{:.2f}".format)
     table = text.str.replace("nan", "–").unstack("block")
     table.columns = [f"{block * i + 1}-{block * (i + 1)}" for i in table.columns]

@@ -243,8 +243,8 @@ def _group(
 
 
 def saved_prediction(row: Any) -> MetaPrediction:
-    """The prediction in a row of `store.SCHEMA`, but for `mixed`, which is of groups of another size
-    than the samples."""
+    """The prediction in a row of `store.SCHEMA`, but for `mixed`, which is of groups of another
+    size than the samples."""
     return MetaPrediction(
         pass_rate=None if pd.isna(row.predicted_pass_rate) else float(row.predicted_pass_rate),
         length=None if pd.isna(row.predicted_length) else int(row.predicted_length),
