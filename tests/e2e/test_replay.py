@@ -12,6 +12,8 @@ from masa.cli.config_store import conf_dir
 from masa.errors import TrainingError
 from masa.train import check, run
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     *(setting for setting in runs.MASA if "cutoff" not in setting), "algorithm.cutoff.max_lost=1",
     "algorithm.cutoff._target_=toy_cutoff.FixedCutoff", "~algorithm.cutoff.margin",

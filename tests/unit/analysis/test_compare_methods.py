@@ -275,6 +275,7 @@ def test_epochs_end_where_prompts_come_again(tmp_path: Path) -> None:
     assert before_repeats(load_run(write_run(tmp_path / "r", rows))) == [3, 6]
 
 
+@pytest.mark.slow
 def test_one_page_without_external_parts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -348,6 +348,7 @@ def test_what_a_sweeper_maximises(tmp_path):
 KEY = {"WANDB_API_KEY": "0" * 40}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "offline"),
     [

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_the_parts_are_measured(tmp_path):
     out = tmp_path / "measured.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "paper_scale.py"), "--scale", "0.05"]

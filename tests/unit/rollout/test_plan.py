@@ -159,6 +159,7 @@ def test_a_plan_needs_no_weights_and_leaves_no_directory(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_sweep_shows_each_value(tmp_path):
     limits = ["trainer.micro_batch_tokens=1024,4096", "hydra.sweep.dir=sweep"]
     made = planned(tmp_path, "plan=true", "-m", *limits)

@@ -127,6 +127,7 @@ print(cached(here / "cache" / "model", build))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_build_once(tmp_path):
     root = str(Path(module.__file__).parents[2])
     processes = [
