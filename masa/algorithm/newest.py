@@ -17,10 +17,10 @@ class Outcome(Protocol):
         """Some of its solutions are right and some wrong."""
 
 
-AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
+T = TypeVar("T", bound=Outcome)
 
 
-def drop_oldest(outcomes: deque[AnyOutcome], size: int, mixed: int) -> None:
+def drop_oldest(outcomes: deque[T], size: int, mixed: int) -> None:
     """Keep the newest `size`, or as many as hold `mixed` of mixed groups.
 
     These become rare as a policy learns, and without them nothing can be learned from outcomes.
