@@ -1429,6 +1429,9 @@ SEARCHED = [
 """Wrong answers that were accepted, right ones that were refused, and answers near them."""
 
 AT_INTEGERS_AND_IN_WORDS = [
+    ("3", r"3\text{ times as many}", True), ("3", "3 times faster", True),
+    ("4", r"4\text{ times a week}", True), ("4", r"4\text{ points each}", True),
+    ("4", r"4\text{ times nine}", False), ("4", r"4\text{ point two}", False),
     (r"\lceil n/2\rceil", r"\lfloor n/2\rfloor+1", False),
     (r"\lfloor n/2\rfloor", r"\lceil n/2\rceil-1", False),
     (r"\lfloor\sqrt n\rfloor+1", r"\lceil\sqrt n\rceil", False),

@@ -43,7 +43,8 @@ _NO_UNIT = re.compile(
     r"|wrong|incorrect|impossible|invalid|false|maybe|perhaps|possibly|probably|unsure|when|where"
     r"|divided|multiplied|but|only|cannot|undefined|to|with|remainder|hundreds?|thousands?|millions?"
     r"|billions?|trillions?|halves|halved|thirds?|fourths?|\w*(?:[fx]|en|gh|in|dred|sand|llion|tie)ths?"
-    r"|tens|lakhs?|crores?|pi|(?:times|point) \w+|choose|doubled|tripled|twice"
+    r"|tens|lakhs?|crores?|pi|choose|doubled|tripled|twice"
+    r"|(?:times|point) (?:zero|one|two|three|four|five|six|seven|eight|nine|ten|pi)"
     r"|\w+n't|fails?|failed|rejected|excluded|contradiction|unknown|guess|too|onwards?|upwards?)\b"
     r"|^\s*(?:squared|cubed)|(?<![\w^-])\d",
     re.IGNORECASE,
