@@ -2,7 +2,8 @@
 
     python experiments/claim/map.py RUNS [...] --out FIGURE.png [--page README.md]
 
-Each RUNS holds runs of GRPO and of one method with a gate on one mix of the task: a point. With
+Each RUNS holds runs of GRPO and of one method with a gate on one mix of the task: a point; or it is
+the `.jsonl` that results.py made of them. With
 `--page` the table also replaces what that page has between `<!-- map -->` and `<!-- /map -->`.
 """
 
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from results import BASE, FRACTION, against, cell, of_run
+from results import BASE, FRACTION, against, cell
+from run_record import Record, by_method, measure, read
 
-from masa.analysis.compare_methods import Method, load_sweep, mean_curve
+from masa.analysis.compare_methods import mean_curve
 from masa.analysis.forecast import signal_kept
 from masa.analysis.load import RunError
 from masa.analysis.tables import crossing
@@ -58,24 +60,24 @@ def formula(zero: Floats, precision: float, recall: float, overhead: float) -> F
     return signal_kept(skipped, precision, 1 - zero) / (1 - skipped + overhead)
 
 
-def point(folder: Path) -> Point:
-    """The runs of one folder.
+def point(path: Path) -> Point:
+    """Of the runs in one folder, or the records in one file.
 
     Raises:
         RunError: GRPO or the method is not among them, or there is no ratio.
     """
-    methods = {method.label: method for method in load_sweep(folder)}
+    methods = by_method(measure(path) if path.is_dir() else read(path))
     if not {BASE, METHOD} <= set(methods):
-        raise RunError(f"{folder} has runs of {', '.join(methods)}, not of {BASE} and {METHOD}")
+        raise RunError(f"{path} has runs of {', '.join(methods)}, not of {BASE} and {METHOD}")
     base, mine = methods[BASE], methods[METHOD]
     ratio = against(mine, base, base)["tokens_ratio"]
     if ratio is None:
-        raise RunError(f"{folder}: one of them never reaches {FRACTION:.0%} of the gain of {BASE}")
-    steps, accuracy = mean_curve(base.runs, "step")
+        raise RunError(f"{path}: one of them never reaches {FRACTION:.0%} of the gain of {BASE}")
+    steps, accuracy = mean_curve(base, "step")
     goal = float(accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0]))
     return Point(
-        folder.name,
-        len(base.runs),
+        path.stem,
+        len(base),
         _mean(base, "zero_variance_share"),
         crossing(steps, accuracy, goal),
         {name: _mean(mine, name) for name in GATE},
@@ -83,8 +85,8 @@ def point(folder: Path) -> Point:
     )
 
 
-def _mean(method: Method, name: str) -> float:
-    return float(np.mean([of_run(run)[name] for run in method.runs]))
+def _mean(runs: Sequence[Record], name: str) -> float:
+    return float(np.mean([run.values[name] for run in runs]))
 
 
 def table(points: Sequence[Point]) -> str:

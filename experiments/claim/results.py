@@ -1,10 +1,11 @@
 """What each method costs and reaches beside GRPO: the claim as numbers, with intervals over seeds.
 
-    python experiments/claim/results.py RUNS --out FILE.json [--page README.md]
+    python experiments/claim/results.py [RUNS] --out FILE.json [--page README.md]
 
-RUNS holds runs of several methods on one profile and pool, GRPO among them. With `--page` the
-tables also replace what that page has between `<!-- NAME -->` and `<!-- /NAME -->`, NAME being that
-of FILE.
+RUNS holds runs of several methods on one profile and pool, GRPO among them. What is needed of them
+goes into FILE.jsonl, a line per run, beside those that it has; the numbers are of all of them. With
+`--page` the tables also replace what that page has between `<!-- NAME -->` and `<!-- /NAME -->`,
+NAME being that of FILE.
 """
 
 from __future__ import annotations
@@ -12,17 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from math import inf, isnan, nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from run_record import FACTORS, SHARES, Record, by_method, measure, read, write
 
-from masa.analysis.compare_methods import Method, load_sweep, speedup
-from masa.analysis.control import has_gate, has_meta
-from masa.analysis.load import Run, RunError
+from masa.analysis.compare_methods import speedup
+from masa.analysis.load import RunError
 from masa.errors import ConfigError
 from masa.markdown import fill_place, markdown_table
 from masa.statistics import Estimate, t_mean
@@ -31,8 +30,6 @@ BASE = "grpo"
 ORACLE = "oracle"
 FRACTION = 0.9
 """Share of GRPO's gain in held-out accuracy until which costs are compared."""
-SHARES = (0.0, 1.0)
-
 Entry = dict[str, float | None] | None
 """`mean`, `low` and `high`; no bounds for one seed, None where there is no number."""
 
@@ -44,17 +41,6 @@ HEADS = {
     "gate_recall": "gate recall",
     "meta_share": "predictions' share of tokens",
 }
-FACTORS: dict[str, tuple[str, tuple[float, float]]] = {
-    "zero_variance_share": ("zero variance", SHARES),
-    "mixed_per_kilotoken": ("mixed groups per 1,000 tokens", (0.0, inf)),
-    "tokens_before_gate": ("tokens before the gate acts", (0.0, inf)),
-    "skipped_share": ("skipped", SHARES),
-    "signal_kept": ("mixed groups kept, s", SHARES),
-    "tokens_kept": ("solution tokens kept, c", SHARES),
-    "prediction_cost": ("predictions, o", (0.0, inf)),
-    "gain": ("s / (c + o)", (0.0, inf)),
-}
-"""Of one run: heading, and between which numbers it lies."""
 DIFFERENCES = {
     "tokens_ratio": "tokens, other / method",
     "seconds_ratio": "seconds, other / method",
@@ -71,76 +57,13 @@ def entry(estimate: Estimate) -> Entry:
     return {name: None if isnan(x) else float(f"{x:.5g}") for name, x in values.items()}
 
 
-# --- one run
-
-
-def known(run: Run) -> pd.DataFrame:
-    """Training prompts that were rolled out in full, and `weight`, how many each stands for. None
-    where prompts of some kind had no chance to be."""
-    rows = run.train_prompts
-    audits = run.config["algorithm"]["control"]["audit_fraction"]
-    rows = rows[(rows["evidence_weight"] > 0) & (audits > 0 or not rows["skipped"].any())]
-    mixed = (rows["correct"] > 0) & (rows["correct"] < rows["samples"])
-    return rows.assign(weight=rows["evidence_weight"], mixed=mixed)
-
-
-def share(part: pd.Series, of: pd.Series) -> float:
-    """Sum of one over sum of the other; NaN for none."""
-    return float(part.sum() / of.sum()) if of.sum() else nan
-
-
-def of_run(run: Run) -> dict[str, float]:
-    """Of a run: what its gate was worth on prompts that were rolled out whatever it said, and the
-    factors of its cost. NaN where there is none."""
-    rows, train = known(run), run.rollouts[run.rollouts["split"] == "train"]
-    weight, tokens = rows["weight"], run.metrics.set_index("step")["tokens"]
-    prompts = run.train_prompts
-    mixed = ((prompts["correct"] > 0) & (prompts["correct"] < prompts["samples"])).sum()
-    values = dict.fromkeys([*HEADS, *FACTORS], nan) | {
-        "meta_share": share(train["tokens"] * (train["kind"] == "meta"), train["tokens"]),
-        "zero_variance_share": share(weight * ~rows["mixed"], weight),
-        "mixed_per_kilotoken": 1000 * float(mixed / train["tokens"].sum()),
-    }
-    acts = prompts[prompts["gate_active"]]
-    if not has_gate(run) or acts.empty:
-        return values
-    rows = rows[rows["gate_active"]]
-    weight, skip = rows["weight"], rows["would_skip"].astype(bool)
-    hit = weight * (skip & ~rows["mixed"])
-    in_action = train[train["gate_active"]]
-    cost = weight * rows["tokens"]
-    kept, spared = share(weight * (rows["mixed"] & ~skip), weight * rows["mixed"]), cost * ~skip
-    values |= {
-        "tokens_before_gate": float(tokens[tokens.index < acts["step"].min()].max()),
-        "skipped_share": float(acts["skipped"].mean()),
-        "gate_precision": share(hit, weight * skip),
-        "gate_recall": share(hit, weight * ~rows["mixed"]),
-        "signal_kept": kept,
-        "tokens_kept": share(spared, cost),
-    }
-    if cost.sum():
-        meta = in_action.loc[in_action["kind"] == "meta", "tokens"].sum()
-        values["prediction_cost"] = float(meta / cost.sum())
-        values["gain"] = kept / (values["tokens_kept"] + values["prediction_cost"])
-    return values
-
-
-def without_zero_variance(run: Run) -> Run:
-    """The same run, had the groups that it could not learn from cost nothing."""
-    prompts = run.train_prompts
-    mixed = (prompts["correct"] > 0) & (prompts["correct"] < prompts["samples"])
-    spent = (prompts["tokens"] * mixed).groupby(prompts["step"]).sum()
-    tokens = run.metrics["step"].map(spent).fillna(0).cumsum()
-    return replace(run, metrics=run.metrics.assign(tokens=tokens))
-
-
 # --- methods, paired by seed
 
 
-Pairs = Sequence[tuple[Run, Run]]
+Pairs = Sequence[tuple[Record, Record]]
 
 
-def differences(pairs: Pairs, accuracy: Callable[[Run], float]) -> Estimate:
+def differences(pairs: Pairs, accuracy: Callable[[Record], float]) -> Estimate:
     """Mean difference in accuracy over pairs (method, other)."""
     return t_mean([accuracy(mine) - accuracy(other) for mine, other in pairs])
 
@@ -148,20 +71,22 @@ def differences(pairs: Pairs, accuracy: Callable[[Run], float]) -> Estimate:
 def at_end(pairs: Pairs) -> Estimate:
     """Of held-out accuracy at the last validation that all runs have."""
     runs = [run for pair in pairs for run in pair]
-    steps = set.intersection(*(set(run.validations["step"]) for run in runs))
+    steps = set.intersection(*(set(run.curves["step"]) for run in runs))
     return differences(pairs, lambda run: float(np.interp(max(steps), *run.curve("step"))))
 
 
 def at_equal_tokens(pairs: Pairs) -> Estimate:
     """Where all runs have spent what the cheapest had at its end."""
-    budget = min(float(run.curve("tokens")[0][-1]) for pair in pairs for run in pair)
+    budget = min(run.curves["tokens"][-1] for pair in pairs for run in pair)
     return differences(pairs, lambda run: float(np.interp(budget, *run.curve("tokens"))))
 
 
-def against(mine: Method, other: Method, base: Method) -> dict[str, Entry]:
+def against(
+    mine: Sequence[Record], other: Sequence[Record], base: Sequence[Record]
+) -> dict[str, Entry]:
     """Costs and accuracy of a method beside another one, on the seeds that they and the baseline
     have."""
-    by_seed = [{run.seed: run for run in method.runs} for method in (mine, other, base)]
+    by_seed = [{run.seed: run for run in runs} for runs in (mine, other, base)]
     seeds = sorted(set.intersection(*map(set, by_seed)))
     if not seeds:
         return dict.fromkeys(DIFFERENCES, None)
@@ -173,63 +98,63 @@ def against(mine: Method, other: Method, base: Method) -> dict[str, Entry]:
     return {name: entry(estimate) for name, estimate in cells.items()}
 
 
-def results(methods: Sequence[Method]) -> dict[str, Any]:
+def mean(runs: Sequence[Record], name: str) -> Entry:
+    """A value over the seeds that have it."""
+    within = FACTORS[name][1] if name in FACTORS else SHARES
+    values = [nan if (value := run.values[name]) is None else value for run in runs]
+    return entry(t_mean(values, within=within))
+
+
+def results(records: Sequence[Record]) -> dict[str, Any]:
     """All numbers of the methods, GRPO among them.
 
     Raises:
         RunError: GRPO is not among them, or they are of several profiles or pools.
     """
-    by_name = {method.label: method for method in methods}
-    if BASE not in by_name:
-        raise RunError(f"no run of {BASE}, but of {', '.join(by_name)}")
-    runs = [run for method in methods for run in method.runs]
-    tasks = {
-        (task.get("profile"), task["train_size"])
-        for task in (run.config["task"]["config"] for run in runs)
-    }
+    methods = by_method(records)
+    if BASE not in methods:
+        raise RunError(f"no run of {BASE}, but of {', '.join(methods)}")
+    tasks = {(run.profile, run.pool) for run in records}
     if len(tasks) > 1:
         raise RunError(f"the runs are of several profiles or pools: {sorted(map(str, tasks))}")
     profile, pool = tasks.pop()
-    base = by_name[BASE]
-    measured = {run: of_run(run) for run in runs}
-
-    def mean(method: Method, name: str) -> Entry:
-        within = FACTORS[name][1] if name in FACTORS else SHARES
-        return entry(t_mean([measured[run][name] for run in method.runs], within=within))
-
+    base = methods[BASE]
     cells: dict[str, dict[str, Entry]] = {}
-    for name, method in by_name.items():
-        if method is not base:
-            compared = against(method, base, base)
-            cells[name] = {key: compared.get(key) or mean(method, key) for key in HEADS}
-    ours = [m for m in methods if has_gate(m.runs[0]) and has_meta(m.runs[0])]
-    rivals = [m for m in methods if m not in (*ours, base) and m.label != ORACLE]
-    bound = [(without_zero_variance(run), run) for run in base.runs]
+    for name, runs in methods.items():
+        if runs is not base:
+            compared = against(runs, base, base)
+            cells[name] = {
+                key: compared[key] if key in compared else mean(runs, key) for key in HEADS
+            }
+    ours = [name for name, runs in methods.items() if runs[0].predicts]
+    rivals = [name for name in methods if name not in (*ours, BASE, ORACLE)]
+    bound = [(run.without_zero_variance(), run) for run in base]
     return {
-        "seeds": len(base.runs),
-        "commit": origin(runs, "commit"),
+        "seeds": len(base),
+        "commit": origin(records, "commit"),
         "profile": profile,
         "pool": pool,
-        "machine": origin(runs, "device"),
+        "machine": origin(records, "device"),
         "methods": {name: cell for name, cell in cells.items() if name != ORACLE},
         "oracle": cells.get(ORACLE),
         "without_zero_variance": {"tokens_ratio": entry(speedup(bound, "tokens", FRACTION))},
         "factors": {
-            name: {"seeds": len(method.runs)} | {key: mean(method, key) for key in FACTORS}
-            for name, method in by_name.items()
+            name: {"seeds": len(runs)} | {key: mean(runs, key) for key in FACTORS}
+            for name, runs in methods.items()
         },
         "differences": {
-            mine.label: {other.label: against(mine, other, base) for other in rivals}
+            mine: {other: against(methods[mine], methods[other], base) for other in rivals}
             for mine in ours
         },
     }
 
 
-def origin(runs: Sequence[Run], fact: str) -> str | None:
+def origin(records: Sequence[Record], fact: str) -> str | None:
     """What the runs recorded, each value once; None where one recorded nothing."""
-    recorded = [[facts.get(fact) for facts in run.environments] or [None] for run in runs]
-    values = {value for of_run in recorded for value in of_run}
-    return None if None in values else ", ".join(sorted(map(str, values)))
+    values = {getattr(record, fact) for record in records}
+    return (
+        None if None in values else ", ".join(sorted({v for vs in values for v in vs.split(", ")}))
+    )
 
 
 # --- as tables
@@ -291,13 +216,16 @@ def page(numbers: Mapping[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="directories with runs")
+    parser.add_argument("runs", type=Path, nargs="*", help="directories with runs")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--page", type=Path, help="page with the marks of the file's name")
     args = parser.parse_args()
+    kept = args.out.with_suffix(".jsonl")
     try:
-        numbers = results(load_sweep(*args.runs))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
+        records = read(kept) if kept.exists() else []
+        records += [record for path in args.runs for record in measure(path)]
+        write(kept, records)
+        numbers = results(read(kept))
         args.out.write_text(json.dumps(numbers, indent=1) + "\n")
         text = page(numbers)
         print(text)

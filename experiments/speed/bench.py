@@ -9,8 +9,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-import platform
-import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import process_memory
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -40,7 +39,6 @@ SHAPES = {
     "50M": {"hidden_size": 768, "num_hidden_layers": 9, "head_dim": 64},
 }
 """Shapes of Qwen3 by the approximate number of parameters."""
-GIB = 2**30
 WORDS = 4
 """Tokens of a phase."""
 SIGNAL = 100.0
@@ -95,14 +93,8 @@ class StepClock(Logger):
         """Log a rollout; metrics of a validation are ignored."""
         if "timing_s/step" in metrics:
             with self.path.open("a") as file:
-                now = (time.perf_counter(), peak_memory(), torch.get_num_threads())
+                now = (time.perf_counter(), process_memory.peak(), torch.get_num_threads())
                 print(step, *now, sep=",", file=file)
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process so far (GiB)."""
-    scale = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / GIB
 
 
 @dataclass(frozen=True)
@@ -302,7 +294,7 @@ def run(command: Sequence[str], log: Path, threads: int, timeout: float = TIMEOU
                 process.wait()
     if process.returncode:
         raise Failed(f"{name} failed with status {process.returncode}:\n{_end(log)}")
-    return ended[2].ru_maxrss * 1024 / GIB
+    return ended[2].ru_maxrss * 1024 / process_memory.GIB
 
 
 def _end(log: Path) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,10 +16,10 @@ import time
 from pathlib import Path
 
 import torch
+from process_memory import GIB, peak, resident
 
 from masa.training.logprobs import head_logprobs
 
-GIB = 2**30
 PASSES = 3
 QUICK = {"tokens": 64, "vocabulary": 1000, "hidden": 32}
 
@@ -68,15 +66,6 @@ def measure(way: str, tokens: int, vocabulary: int, hidden_size: int) -> dict[st
         else:
             seconds.append(time.perf_counter() - started)
     return {"gib": gib + head.weight.nbytes / GIB, "seconds": statistics.median(seconds)}
-
-
-def resident() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / GIB
-
-
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
 def available(meminfo: str) -> int:

@@ -10,10 +10,11 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import pairwise
 from math import exp, inf, isnan, log, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -216,11 +217,19 @@ def _pooled(
     return replace(pooled, digits=0 if large else 3, note="one seed" if seeds == 1 else note)
 
 
-def mean_curve(runs: Sequence[Run], cost: str) -> tuple[np.ndarray, np.ndarray]:
+class Validated(Protocol):
+    """A run, or what is kept of one."""
+
+    def curve(self, cost: str) -> tuple[np.ndarray, np.ndarray]:
+        """Held-out accuracy against `cost` at each validation: x [V], y [V]."""
+
+
+def mean_curve(runs: Sequence[Validated], cost: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and mean accuracy over runs, at the steps that all of them validated."""
-    steps = set.intersection(*(set(run.validations["step"]) for run in runs))
+    steps = [run.curve("step")[0] for run in runs]
+    shared = reduce(np.intersect1d, steps)
     pairs = [run.curve(cost) for run in runs]
-    kept = [run.validations["step"].isin(steps).to_numpy() for run in runs]
+    kept = [np.isin(of_run, shared) for of_run in steps]
     xs, ys = ([side[k] for side, k in zip(sides, kept, strict=True)]
               for sides in zip(*pairs, strict=True))  # fmt: skip
     return np.mean(xs, axis=0), np.mean(ys, axis=0)
@@ -337,16 +346,16 @@ def _no_ratio(pairs: Sequence[tuple[Run, Run]], goal: float) -> str:
     return f"{NOT_REACHED} (best {best})"
 
 
-def _target(base: Sequence[Run], fraction: float) -> float:
+def _target(base: Sequence[Validated], fraction: float) -> float:
     _, y = mean_curve(base, "step")
     return float(y[0] + fraction * (y[-1] - y[0]))
 
 
 def speedup(
-    pairs: Sequence[tuple[Run, Run]],
+    pairs: Sequence[tuple[Validated, Validated]],
     cost: str,
     fraction: float,
-    goal_of: Sequence[Run] | None = None,
+    goal_of: Sequence[Validated] | None = None,
 ) -> Estimate:
     """The other method's cost over the method's at one target, from pairs (method, other) per seed.
 

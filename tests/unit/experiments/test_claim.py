@@ -9,11 +9,13 @@ from pathlib import Path
 
 import hydra
 import pytest
+import results
 import yaml
 from hydra.utils import instantiate
+from run_record import measure, read, write
 from synthetic_run import prompt_rows, write_run
 
-from experiments.claim import oracle, results
+from experiments.claim import oracle
 from masa.algorithm.gates import Gate
 from masa.analysis import load_sweep
 from masa.analysis.compare_methods import speedups
@@ -191,7 +193,7 @@ def acting(step, gate):
 
 
 def found(root):
-    return json.loads(json.dumps(results.results(load_sweep(root)), allow_nan=False))
+    return json.loads(json.dumps(results.results(measure(root)), allow_nan=False))
 
 
 RISING = {0: 2, 5: 4, 10: 6}
@@ -299,10 +301,10 @@ def test_methods_that_predict_are_set_beside_those_that_do_not(tmp_path):
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     run(tmp_path, "masa", 0, RISING)
     with pytest.raises(RunError, match="no run of grpo, but of masa"):
-        results.results(load_sweep(tmp_path))
+        results.results(measure(tmp_path))
     run(tmp_path, "grpo", 0, RISING, size=12000)
     with pytest.raises(RunError, match="several profiles or pools"):
-        results.results(load_sweep(tmp_path))
+        results.results(measure(tmp_path))
 
 
 def test_the_program_writes_its_file_and_its_part_of_a_page(tmp_path):
@@ -325,7 +327,39 @@ def test_the_program_writes_its_file_and_its_part_of_a_page(tmp_path):
     assert results.page(numbers) in text and "old" not in text and text.endswith("end\n")
 
 
+def test_what_was_measured_is_kept(tmp_path):
+    """A run that is not there any more counts; one that was made anew replaces its record."""
+
+    def program(*runs):
+        command = [sys.executable, CLAIM / "results.py", *runs, "--out", tmp_path / "all.json"]
+        process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        return process.returncode, process.stderr, tmp_path / "all.json"
+
+    status, error, _ = program()
+    assert status == 1 and error.count("\n") == 1
+    for seed in range(2):
+        run(tmp_path / "first", "grpo", seed, RISING)
+        run(tmp_path / "first", "cheap", seed, RISING, tokens=50)
+    run(tmp_path / "second", "grpo", 1, RISING, tokens=200)
+    run(tmp_path / "second", "slow", 0, RISING, tokens=200)
+    program(tmp_path / "first")
+    status, error, out = program(tmp_path / "second")
+    assert status == 0, error
+    methods = json.loads(out.read_text())["methods"]
+    assert methods["cheap"]["tokens_ratio"]["mean"] == 3 and set(methods) == {"cheap", "slow"}
+    before = out.read_text()
+    assert program()[0] == 0 and out.read_text() == before
+    records = tmp_path / "all.jsonl"
+    assert len(records.read_text().splitlines()) == 5
+    write(tmp_path / "copy.jsonl", reversed(read(records)))
+    assert (tmp_path / "copy.jsonl").read_text() == records.read_text()
+    records.write_text('{"method": "grpo"}\n')
+    status, error, _ = program()
+    assert status == 1 and error.count("\n") == 1 and "no file of records" in error
+
+
 PUBLISHED = sorted(CLAIM.glob("results*.json"))
+RECORDS = sorted(CLAIM.glob("results*.jsonl"))
 
 
 def test_the_page_says_what_the_published_files_say():
@@ -334,6 +368,12 @@ def test_the_page_says_what_the_published_files_say():
         assert f"<!-- {name} -->" in page and f"<!-- /{name} -->" in page
     for path in PUBLISHED:
         assert results.page(json.loads(path.read_text())) in page, path.name
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_the_published_numbers_are_those_of_the_kept_runs(path):
+    numbers = json.loads(json.dumps(results.results(read(path))))
+    assert numbers == json.loads(path.with_suffix(".json").read_text())
 
 
 def test_the_map_sets_the_ratio_beside_the_formula(tmp_path):
@@ -361,6 +401,11 @@ def test_the_map_sets_the_ratio_beside_the_formula(tmp_path):
     gain = max(1 - skipped * (1 - precision) / 0.25, 0) / (1 - skipped + overhead)
     assert expected == pytest.approx(gain, abs=0.02)
     assert out.stat().st_size > 10_000 and "easy" in page.read_text()
+    for folder in folders:
+        write(folder.with_suffix(".jsonl"), measure(folder))
+    kept = [folder.with_suffix(".jsonl") for folder in folders]
+    again = subprocess.run([*command[:2], *kept, *command[4:]], capture_output=True, cwd=ROOT)
+    assert again.stdout.decode() == process.stdout
     command[2:4] = [tmp_path / "easy" / "grpo-seed0"]
     process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert process.returncode == 1 and process.stderr.count("\n") == 1

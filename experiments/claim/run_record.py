@@ -1,0 +1,190 @@
+"""What the claim needs of a run, as a line of JSON: it is kept where the run is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import inf, isnan, nan
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from masa.analysis.compare_methods import load_sweep
+from masa.analysis.control import has_gate, has_meta
+from masa.analysis.load import Run, RunError
+
+SHARES = (0.0, 1.0)
+GATE = ("gate_precision", "gate_recall", "meta_share")
+FACTORS: dict[str, tuple[str, tuple[float, float]]] = {
+    "zero_variance_share": ("zero variance", SHARES),
+    "mixed_per_kilotoken": ("mixed groups per 1,000 tokens", (0.0, inf)),
+    "tokens_before_gate": ("tokens before the gate acts", (0.0, inf)),
+    "skipped_share": ("skipped", SHARES),
+    "signal_kept": ("mixed groups kept, s", SHARES),
+    "tokens_kept": ("solution tokens kept, c", SHARES),
+    "prediction_cost": ("predictions, o", (0.0, inf)),
+    "gain": ("s / (c + o)", (0.0, inf)),
+}
+"""Of one run: heading, and between which numbers it lies."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run."""
+
+    method: str
+    seed: int
+    profile: str
+    pool: int
+    """Training prompts."""
+    predicts: bool
+    """Skips prompts, and predicts."""
+    commit: str | None
+    device: str | None
+    """None where the run did not record it; both with commas where it was resumed elsewhere."""
+    curves: dict[str, list[float]]
+    """At each validation: `step`, `accuracy`, `tokens` and `seconds` so far, and `mixed_tokens`:
+    what the run had spent, had groups of zero variance cost nothing."""
+    values: dict[str, float | None]
+    """`GATE` and `FACTORS`; None where there is no number."""
+
+    def curve(self, cost: str) -> tuple[np.ndarray, np.ndarray]:
+        """Held-out accuracy against `cost` at each validation: x [V], y [V]."""
+        return np.array(self.curves[cost], float), np.array(self.curves["accuracy"], float)
+
+    def without_zero_variance(self) -> Record:
+        """The same run, had the groups that it could not learn from cost nothing."""
+        return replace(self, curves=self.curves | {"tokens": self.curves["mixed_tokens"]})
+
+
+Methods = dict[str, list[Record]]
+"""The runs of each method, by seed."""
+
+
+def measure(path: Path) -> list[Record]:
+    """The finished runs in and below a directory.
+
+    Raises:
+        RunError: there is none, or one cannot be read.
+    """
+    return [of_run(method.label, run) for method in load_sweep(path) for run in method.runs]
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a file.
+
+    Raises:
+        RunError: a line is no record.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [Record(**json.loads(line)) for line in lines]
+    except (OSError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is no file of records: {error}") from error
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """A line per run, by method and seed; of two with the same ones the later."""
+    latest = {(record.method, record.seed): record for record in records}
+    lines = [json.dumps(asdict(latest[key]), allow_nan=False) + "\n" for key in sorted(latest)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def by_method(records: Sequence[Record]) -> Methods:
+    """In order of first appearance."""
+    methods: Methods = {}
+    for record in records:
+        methods.setdefault(record.method, []).append(record)
+    return {name: sorted(runs, key=lambda run: run.seed) for name, runs in methods.items()}
+
+
+# --- one run
+
+
+def of_run(method: str, run: Run) -> Record:
+    """The record of a run."""
+    task = run.config["task"]["config"]
+    table = run.validations
+    prompts = run.train_prompts
+    spent = (prompts["tokens"] * mixed(prompts)).groupby(prompts["step"]).sum()
+    so_far = run.metrics.set_index("step").index.map(spent).fillna(0).to_series().cumsum()
+    so_far.index = run.metrics["step"]
+    return Record(
+        method=method,
+        seed=run.seed,
+        profile=task.get("profile"),
+        pool=task["train_size"],
+        predicts=has_gate(run) and has_meta(run),
+        commit=recorded(run, "commit"),
+        device=recorded(run, "device"),
+        curves={
+            "step": [int(step) for step in table["step"]],
+            "accuracy": [float(estimate.value) for estimate in table["accuracy"]],
+            **{cost: table[cost].astype(float).round(2).tolist() for cost in ("tokens", "seconds")},
+            "mixed_tokens": so_far[table["step"]].astype(float).tolist(),
+        },
+        values={name: None if isnan(x) else x for name, x in measured(run).items()},
+    )
+
+
+def recorded(run: Run, fact: str) -> str | None:
+    """What the run recorded, each value once; None where it recorded nothing."""
+    values = {facts.get(fact) for facts in run.environments} or {None}
+    return None if None in values else ", ".join(sorted(map(str, values)))
+
+
+def mixed(prompts: pd.DataFrame) -> pd.Series:
+    """Which groups have right and wrong solutions."""
+    return (prompts["correct"] > 0) & (prompts["correct"] < prompts["samples"])
+
+
+def known(run: Run) -> pd.DataFrame:
+    """Training prompts that were rolled out in full, and `weight`, how many each stands for. None
+    where prompts of some kind had no chance to be."""
+    rows = run.train_prompts
+    audits = run.config["algorithm"]["control"]["audit_fraction"]
+    rows = rows[(rows["evidence_weight"] > 0) & (audits > 0 or not rows["skipped"].any())]
+    return rows.assign(weight=rows["evidence_weight"], mixed=mixed(rows))
+
+
+def share(part: pd.Series, of: pd.Series) -> float:
+    """Sum of one over sum of the other; NaN for none."""
+    return float(part.sum() / of.sum()) if of.sum() else nan
+
+
+def measured(run: Run) -> dict[str, float]:
+    """What a run's gate was worth on prompts that were rolled out whatever it said, and the
+    factors of its cost. NaN where there is none."""
+    rows, train = known(run), run.rollouts[run.rollouts["split"] == "train"]
+    weight, tokens = rows["weight"], run.metrics.set_index("step")["tokens"]
+    prompts = run.train_prompts
+    values = dict.fromkeys([*GATE, *FACTORS], nan) | {
+        "meta_share": share(train["tokens"] * (train["kind"] == "meta"), train["tokens"]),
+        "zero_variance_share": share(weight * ~rows["mixed"], weight),
+        "mixed_per_kilotoken": 1000 * float(mixed(prompts).sum() / train["tokens"].sum()),
+    }
+    acts = prompts[prompts["gate_active"]]
+    if not has_gate(run) or acts.empty:
+        return values
+    rows = rows[rows["gate_active"]]
+    weight, skip = rows["weight"], rows["would_skip"].astype(bool)
+    hit = weight * (skip & ~rows["mixed"])
+    in_action = train[train["gate_active"]]
+    cost = weight * rows["tokens"]
+    kept, spared = share(weight * (rows["mixed"] & ~skip), weight * rows["mixed"]), cost * ~skip
+    values |= {
+        "tokens_before_gate": float(tokens[tokens.index < acts["step"].min()].max()),
+        "skipped_share": float(acts["skipped"].mean()),
+        "gate_precision": share(hit, weight * skip),
+        "gate_recall": share(hit, weight * ~rows["mixed"]),
+        "signal_kept": kept,
+        "tokens_kept": share(spared, cost),
+    }
+    if cost.sum():
+        meta = in_action.loc[in_action["kind"] == "meta", "tokens"].sum()
+        values["prediction_cost"] = float(meta / cost.sum())
+        values["gain"] = kept / (values["tokens_kept"] + values["prediction_cost"])
+    return values
