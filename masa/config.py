@@ -32,7 +32,11 @@ RENAMED = {
     },
 }
 """Settings of earlier versions, old name to new."""
-RENAMED_OPTIONS = {"engine/replay": "engine/gold_answers"}
+RENAMED_OPTIONS = {
+    "engine/replay": "engine/gold_answers",
+    "sweep/base": "sweep/difficulty_base",
+    "sweep/families": "sweep/architectures",
+}
 """Options of groups, likewise."""
 
 

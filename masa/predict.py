@@ -94,7 +94,7 @@ def columns(summary: PredictionSummary) -> dict[str, object]:
         "length_min": low,
         "length_max": high,
         "notions": list(summary.notions),
-        "parsed": summary.parsed / summary.count,
+        "parsed": summary.parsed_share,
         "tokens": summary.tokens,
     }
 

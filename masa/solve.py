@@ -43,7 +43,8 @@ def solved(cfg: DictConfig, config: SolveConfig) -> pd.DataFrame:
     Returns:
         id, problem, answer (null where there is none), confidence, abstained, votes (samples with
         this answer), samples, tokens (of the samples), meta_tokens (of the predictions), predicted
-        pass_rate and length, response (the first sample with this answer).
+        pass_rate and length, parsed (share of the predictions that could be read), response (the
+        first sample with this answer).
 
     Raises:
         TrainingError: the policy goes by predictions, and not one could be read.
@@ -91,6 +92,7 @@ def solved(cfg: DictConfig, config: SolveConfig) -> pd.DataFrame:
                 "meta_tokens": one.meta_tokens,
                 "pass_rate": None if one.prediction is None else one.prediction.pass_rate,
                 "length": None if one.prediction is None else one.prediction.length,
+                "parsed": None if one.prediction is None else one.prediction.parsed_share,
                 "response": one.response,
             }
             for one in answers
@@ -126,7 +128,9 @@ def as_text(table: pd.DataFrame, budget: int | None) -> str:
     tokens, meta = table["tokens"].sum(), table["meta_tokens"].sum()
     parts = [
         f"{len(table)} problems, {table['samples'].sum()} samples, {tokens + meta:,} tokens",
-        f"{meta:,} of them for predictions" if meta else "",
+        f"{meta:,} of them for predictions, of which {table['parsed'].mean():.0%} could be read"
+        if meta
+        else "",
         f"budget {budget * len(table):,}" if budget is not None else "",
         f"{table['abstained'].sum()} abstained" if table["abstained"].any() else "",
     ]

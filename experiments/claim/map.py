@@ -112,16 +112,12 @@ def draw(points: Sequence[Point], path: Path) -> None:
         figure = canvas(3.2)
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, xs in ((left, "zero_variance"), (right, "learning")):
-            for i, p in enumerate(sorted(points, key=lambda p: float(getattr(p, xs)))):
+            for p, marker in zip(points, "os^DvPX*", strict=False):
                 x, ratio = getattr(p, xs), p.ratio
-                axes.plot([x], [ratio["mean"]], "o", color="C0")
+                name = p.name.replace("_", " ")
+                axes.plot([x], [ratio["mean"]], marker, color="C0", label=name)
                 if ratio["low"] is not None:
                     axes.plot([x, x], [ratio["low"], ratio["high"]], "-", color="C0")
-                axes.annotate(
-                    # points lie close together
-                    p.name.replace("_", " "), (x, 2.9), (-3, -10 * i), fontsize=7, ha="right",
-                    textcoords="offset points",
-                )  # fmt: skip
             axes.axhline(1, color="0.6", lw=0.8)
             axes.margins(x=0.25)
             # intervals of two seeds go far beyond
@@ -129,7 +125,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
         shares = np.linspace(0.05, 0.95, 181)
         gate = [float(np.mean([p.gate[name] for p in points])) for name in GATE]
         left.plot(shares, formula(shares, *gate), "--", color="0.4", label="the formula")
-        left.legend(frameon=False)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
         title(left, "Tokens, grpo / method")
         left.set_xlabel("share of zero variance under grpo")
         right.set_xlabel(f"rollouts until {FRACTION:.0%} of grpo's gain")

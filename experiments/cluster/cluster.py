@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,17 +153,29 @@ def shares(groups: Sequence[Group], engines: int, balanced: bool) -> list[list[i
     return taken
 
 
-GATE = Method(kept_mixed=0.79, kept_prompts=0.47, predictions=0.045)
-"""That of experiments/claim: masa_calibrated_family."""
+CLAIM = Path(__file__).parents[1] / "claim" / "results.json"
+
+
+def measured_gate(method: str = "masa_calibrated_family") -> Method:
+    """What the gate of a method kept while it acted, in the published numbers of the claim."""
+    factors = json.loads(CLAIM.read_text(encoding="utf-8"))["factors"][method]
+    kept, skipped, asked = (
+        factors[name]["mean"] for name in ("signal_kept", "skipped_share", "prediction_cost")
+    )
+    return Method(kept_mixed=kept, kept_prompts=1 - skipped, predictions=asked)
+
+
+GATE = measured_gate()
+CUT = 0.9
 METHODS = {
     "plain": Method(),
     "gate": GATE,
     "gate, refill": replace(GATE, refill=True),
-    "cutoff": Method(cut=0.98),
+    "cutoff": Method(cut=CUT),
     "balanced": Method(balanced=True),
     "one step off": Method(off_policy=True),
     "gate, refill, cutoff, balanced, one step off": replace(
-        GATE, refill=True, cut=0.98, balanced=True, off_policy=True
+        GATE, refill=True, cut=CUT, balanced=True, off_policy=True
     ),
 }
 
@@ -174,6 +187,12 @@ def groups_of(run: Run) -> dict[int, list[Group]]:
         int(step): [g["tokens"].to_numpy() for _, g in part.groupby("prompt_id", sort=False)]
         for step, part in rows.groupby("step")
     }
+
+
+def mixed_share(run: Run) -> float:
+    """Share of a run's training groups that have right and wrong solutions."""
+    prompts = run.train_prompts
+    return float(((prompts["correct"] > 0) & (prompts["correct"] < prompts["samples"])).mean())
 
 
 def drawn(args: argparse.Namespace, rng: np.random.Generator) -> list[list[Group]]:
@@ -244,7 +263,7 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, default=1.0)
     parser.add_argument("--limit", type=int, default=8192)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--mixed", type=float, default=0.3, help="share of mixed groups")
+    parser.add_argument("--mixed", type=float, help="share of mixed groups: of RUN, else 0.3")
     parser.add_argument("--latency", type=float, default=0.012, help="of a decoding step (s)")
     parser.add_argument("--each", type=float, default=5e-5, help="more per sequence (s)")
     parser.add_argument("--train", type=float, default=1.6e-4, help="of an update per token (s)")
@@ -259,7 +278,8 @@ def main() -> None:
         return
     steps = list(groups_of(run).values()) if run else drawn(args, np.random.default_rng(0))
     speed = Speed(args.latency, args.each, args.train, args.fixed, args.at_once)
-    print(table(steps, args.gpus, speed, args.mixed))
+    mixed = args.mixed or (mixed_share(run) if run else 0.3)
+    print(table(steps, args.gpus, speed, mixed))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import sys
 from dataclasses import dataclass
 
 from masa.verifiers.code.programs import FunctionTests, ProgramVerdict, StdioTests, verify_program
-from masa.verifiers.code.sandbox import Limits, Sandbox
+from masa.verifiers.code.sandbox import Sandbox, SandboxLimits
 
 SECRET = "MASA_HOSTILE_SECRET"
-LIMITS = Limits(cpu_seconds=1, wall_seconds=4, memory_mb=500, output_mb=1)
+LIMITS = SandboxLimits(cpu_seconds=1, wall_seconds=4, memory_mb=500, output_mb=1)
 FUNCTION = FunctionTests("assert answer(1) == 8731\nassert answer(2) == 4409", ("answer",))
 PRINTED = StdioTests((("1\n", "8731\n"),))
 HONEST = "def answer(n):\n    return {1: 8731, 2: 4409}[n]\n"

@@ -20,7 +20,7 @@ TOLERANCES = (0.0, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4)
 """Choices, careful ones first."""
 
 
-class Known(NamedTuple):
+class KnownSpread(NamedTuple):
     """A prompt whose outcome is known."""
 
     mean: float
@@ -55,7 +55,7 @@ class AdaptiveTolerance:
         self.target_loss = target_loss
         self.minimum = minimum
         self.window = window
-        self._known: deque[Known] = deque()
+        self._known: deque[KnownSpread] = deque()
 
     def add(self, groups: Iterable[RolloutGroup]) -> None:
         """Take note of a step's outcomes, and choose."""
@@ -63,7 +63,7 @@ class AdaptiveTolerance:
             spread = self.gate.spread(group.predictions)
             if group.evidence_weight and spread is not None:
                 tokens, weight = sum(group.lengths), group.evidence_weight
-                self._known.append(Known(*spread, group.mixed, tokens, weight))
+                self._known.append(KnownSpread(*spread, group.mixed, tokens, weight))
         drop_oldest(self._known, self.window, self.minimum)
         self._choose()
 
@@ -90,5 +90,5 @@ class AdaptiveTolerance:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self._known.clear()
-        self._known.extend(Known(*known) for known in state["known"])
+        self._known.extend(KnownSpread(*known) for known in state["known"])
         self._choose()

@@ -277,11 +277,14 @@ class Controller:
             self.adaptive.load_state_dict(state["adaptive"])
 
     def metrics(self) -> dict[str, float]:
-        """Settings of the gate that were chosen."""
-        if self.adaptive is None:
-            return {}
-        chosen = self.adaptive.gate
-        return {"gate/sigma": chosen.sigma, "gate/tolerance": chosen.tolerance}
+        """Whether the gate lacks evidence, and its settings that were chosen."""
+        metrics = {}
+        if self.config.gate.enabled:
+            metrics["health/gate_starved"] = float(bool(self.gate_lacks))
+        if self.adaptive is not None:
+            chosen = self.adaptive.gate
+            metrics |= {"gate/sigma": chosen.sigma, "gate/tolerance": chosen.tolerance}
+        return metrics
 
 
 def hinted(predictions: Sequence[MetaPrediction]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ LONGEST = 8
 """At most this many times as many as asked for are kept."""
 
 
-class Outcome(Protocol):
+class GroupOutcome(Protocol):
     """What became of a group."""
 
     @property
@@ -17,7 +17,7 @@ class Outcome(Protocol):
         """Some of its solutions are right and some wrong."""
 
 
-T = TypeVar("T", bound=Outcome)
+T = TypeVar("T", bound=GroupOutcome)
 
 
 def drop_oldest(outcomes: deque[T], size: int, mixed: int) -> None:

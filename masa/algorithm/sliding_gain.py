@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # PyTorch comes with it
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """A gate's decision on a prompt whose outcome is known."""
 
     kept: bool
@@ -45,7 +45,7 @@ class Gain:
         return self.signal_kept / self.tokens_kept if self.tokens_kept else math.nan
 
 
-def gain_of(verdicts: Iterable[Verdict]) -> Gain:
+def gain_of(verdicts: Iterable[GateVerdict]) -> Gain:
     """Estimated from verdicts, each weighted with the prompts that it stands for."""
     rows = [(v.weight * v.mixed, v.weight * v.tokens, v.kept) for v in verdicts]
     signal = math.fsum(s for s, _, _ in rows)
@@ -65,10 +65,10 @@ def gain_of(verdicts: Iterable[Verdict]) -> Gain:
     return Gain(signal_kept / signal, tokens_kept / tokens, gain * relative)
 
 
-def verdicts_on(groups: Iterable[RolloutGroup]) -> list[Verdict]:
+def verdicts_on(groups: Iterable[RolloutGroup]) -> list[GateVerdict]:
     """Those on groups that were rolled out in full."""
     return [
-        Verdict(not g.plan.would_skip, g.mixed, sum(g.lengths), g.evidence_weight)
+        GateVerdict(not g.plan.would_skip, g.mixed, sum(g.lengths), g.evidence_weight)
         for g in groups
         if g.evidence_weight
     ]
@@ -85,7 +85,7 @@ class SlidingGain:
     def __init__(self, window: int, minimum: int) -> None:
         self.window = window
         self.minimum = minimum
-        self._verdicts: deque[Verdict] = deque()
+        self._verdicts: deque[GateVerdict] = deque()
 
     def add(self, groups: Iterable[RolloutGroup]) -> None:
         """Append the verdicts on a step's groups."""
@@ -112,4 +112,4 @@ class SlidingGain:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self._verdicts.clear()
-        self._verdicts.extend(Verdict(*verdict) for verdict in state["verdicts"])
+        self._verdicts.extend(GateVerdict(*verdict) for verdict in state["verdicts"])

@@ -44,7 +44,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownForecast:
     """A prompt whose outcome is known."""
 
     forecast: Forecast
@@ -106,7 +106,7 @@ class ValueGate(Gate):
             f"min_evidence is {self.min_evidence}, it must lie in [1, 4 * window]",
         )
         self.past: Past = Past(self.key, self.past_window)
-        self.known: deque[Known] = deque()
+        self.known: deque[KnownForecast] = deque()
         self.calibration: Calibration | None = None
         self.threshold = 0.0
         """Mixed groups per token below which a prompt is skipped."""
@@ -137,7 +137,9 @@ class ValueGate(Gate):
             if group.evidence_weight and forecast is not None:
                 meta, first = [len(c.token_ids) for c in group.meta], len(group.predictions)
                 counts = sum(group.lengths), sum(meta[:first]), sum(meta[first:])
-                self.known.append(Known(forecast, group.mixed, *counts, group.evidence_weight))
+                self.known.append(
+                    KnownForecast(forecast, group.mixed, *counts, group.evidence_weight)
+                )
         drop_oldest(self.known, 4 * self.window, self.min_evidence)
         self.past.add(groups)
         self._learn()
@@ -197,7 +199,7 @@ class ValueGate(Gate):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Gate.load_state_dict`."""
         self.known.clear()
-        self.known.extend(Known(Forecast(*k[0]), *k[1:]) for k in state["known"])
+        self.known.extend(KnownForecast(Forecast(*k[0]), *k[1:]) for k in state["known"])
         self.past.load_state_dict(state["past"])
         self._learn()
 

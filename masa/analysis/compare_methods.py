@@ -217,14 +217,14 @@ def _pooled(
     return replace(pooled, digits=0 if large else 3, note="one seed" if seeds == 1 else note)
 
 
-class Validated(Protocol):
+class HasCurve(Protocol):
     """A run, or what is kept of one."""
 
     def curve(self, cost: str) -> tuple[np.ndarray, np.ndarray]:
         """Held-out accuracy against `cost` at each validation: x [V], y [V]."""
 
 
-def mean_curve(runs: Sequence[Validated], cost: str) -> tuple[np.ndarray, np.ndarray]:
+def mean_curve(runs: Sequence[HasCurve], cost: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and mean accuracy over runs, at the steps that all of them validated."""
     steps = [run.curve("step")[0] for run in runs]
     shared = reduce(np.intersect1d, steps)
@@ -346,16 +346,16 @@ def _no_ratio(pairs: Sequence[tuple[Run, Run]], goal: float) -> str:
     return f"{NOT_REACHED} (best {best})"
 
 
-def _target(base: Sequence[Validated], fraction: float) -> float:
+def _target(base: Sequence[HasCurve], fraction: float) -> float:
     _, y = mean_curve(base, "step")
     return float(y[0] + fraction * (y[-1] - y[0]))
 
 
 def speedup(
-    pairs: Sequence[tuple[Validated, Validated]],
+    pairs: Sequence[tuple[HasCurve, HasCurve]],
     cost: str,
     fraction: float,
-    goal_of: Sequence[Validated] | None = None,
+    goal_of: Sequence[HasCurve] | None = None,
 ) -> Estimate:
     """The other method's cost over the method's at one target, from pairs (method, other) per seed.
 

@@ -60,6 +60,17 @@ def gate_evidence(run: Run) -> pd.DataFrame:
     return _with_truth(run.train_prompts[run.train_prompts["gate_evidence"]])
 
 
+def stretches(rows: pd.DataFrame) -> list[tuple[bool, int, int]]:
+    """Spells of rollouts in which the gate was active throughout, or in shadow mode: whether it
+    was, first and last step."""
+    active = rows.groupby("step")["gate_active"].any()
+    spell = (active != active.shift()).cumsum()
+    return [
+        (bool(part.iloc[0]), int(part.index[0]), int(part.index[-1]))
+        for _, part in active.groupby(spell)
+    ]
+
+
 def held_out_gate(run: Run, step: int) -> pd.DataFrame:
     """Held-out prompts of one validation, with the columns of `gate_evidence`."""
     return _with_truth(run.held_out(step).reset_index())

@@ -64,7 +64,7 @@ def write_forecast(forecast: RunForecast, out: Path) -> tuple[Path, str]:
     Returns:
         The path of forecast.md, and what the terminal shows of it.
     """
-    said = [conclusion(forecast), *notes(forecast)]
+    sentences = [conclusion(forecast), *notes(forecast)]
     tables = {
         "outcomes": forecast.outcomes(),
         "bounds": forecast.bounds(),
@@ -84,9 +84,9 @@ def write_forecast(forecast: RunForecast, out: Path) -> tuple[Path, str]:
     gates = f"Real gates, at an overhead of {forecast.overhead:.2f}"
     parts = [
         f"# Forecast for {forecast.run.name}",
-        *said[:1],
+        *sentences[:1],
         f"![forecast](figures/forecast.png)\n\n*{caption}*",
-        "\n".join(f"- {note}" for note in said[1:]),
+        "\n".join(f"- {note}" for note in sentences[1:]),
         *section("What the first rollouts show", shown["outcomes"], OUTCOMES),
         *section("Bounds of a gate", shown["bounds"], BOUNDS),
         *section(gates, shown["gates"], GATES),
@@ -101,13 +101,19 @@ def write_forecast(forecast: RunForecast, out: Path) -> tuple[Path, str]:
         "prompts": int(forecast.groups["prompt_id"].nunique()),
         "group_size": forecast.group_size,
         "overhead": forecast.overhead,
-        "conclusion": said[0],
-        "notes": said[1:],
+        "conclusion": sentences[0],
+        "notes": sentences[1:],
         **{name: table.to_dict("records") for name, table in tables.items()},
     }
     text = json.dumps(_plain(data), indent=1, allow_nan=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-    console = (shown["outcomes"], shown["bounds"], f"{gates}:", shown["gates"], "\n".join(said))
+    console = (
+        shown["outcomes"],
+        shown["bounds"],
+        f"{gates}:",
+        shown["gates"],
+        "\n".join(sentences),
+    )
     return path, "\n\n".join(console)
 
 
@@ -221,10 +227,10 @@ def figure(forecast: RunForecast) -> Figure:
         for i, precision in enumerate(sorted(forecast.assumed.precisions, reverse=True)):
             colour, line = _SHADES[i % len(_SHADES)], LINES[i % len(LINES)]
             drawn.append((f"precision {precision:g}", colour, line, precision, recall))
-        for label, colour, line, precision, found in drawn:
-            height = shares.cheaper(precision, found, overhead)
+        for label, colour, line, precision, share_found in drawn:
+            height = shares.cheaper(precision, share_found, overhead)
             axes.plot(share, height, color=colour, linestyle=line, label=label)
-            dot = here.cheaper(precision, found, overhead)[0]
+            dot = here.cheaper(precision, share_found, overhead)[0]
             axes.plot(run_share, dot, "o", color=colour, markeredgecolor="white", markersize=7)
     rates = forecast.estimate_of_rates(lambda mixture: mixture.best_gate(overhead)["cheaper"])
     if not isnan(rates.value):

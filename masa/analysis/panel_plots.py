@@ -230,10 +230,11 @@ def gate(axes: Axes, run: Run, heading: str) -> None:
         ("precision", "would_skip", "#332288", "-"),
         ("recall", "zero_variance", "#D55E00", "--"),
     )
-    for active, rows in control.gate_evidence(run).groupby("gate_active"):
-        first, last = int(rows["step"].min()), int(rows["step"].max())
+    rows = control.gate_evidence(run)
+    for active, first, last in control.stretches(rows):
         span = max(10, (last - first + 1) // 3) if active else _window(run)
-        counts = rows.groupby("step")[["hit", "would_skip", "zero_variance"]].sum()
+        within = rows[rows["step"].between(first, last)]
+        counts = within.groupby("step")[["hit", "would_skip", "zero_variance"]].sum()
         counts = counts.reindex(range(first, last + 1), fill_value=0).rolling(span, 1).sum()
         for _, column, colour, line in looks:
             pairs = zip(counts["hit"], counts[column], strict=True)

@@ -20,9 +20,11 @@ PUBLISHED = (
 )
 """(run, shares of all wrong, all right and zero variance): arXiv 2509.13232 (figure 3a),
 2509.25849, 2605.21125 and 2609.09075; None where only the sum is reported."""
-EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+EDGES = (0.0, 1 / 3, 2 / 3, 1.0)
+"""Of the bars between the ends: as many rates of four solutions in each."""
+_BARS = ("0", "below 1/3", "to 2/3", "above", "1")
 _COLOURS = ("#C9DDEC", "#5B9BC8", "#0B4F7D")
-_WRONG, _RIGHT, _EITHER = "#C0504D", "#5B8C5A", "#A6A6A6"
+_WRONG, _RIGHT, _EITHER = "#D55E00", "#0072B2", "#A6A6A6"
 
 
 def pass_rate_figure(run: Run) -> Figure | None:
@@ -40,7 +42,7 @@ def pass_rate_figure(run: Run) -> Figure | None:
 
 
 def binned(pass_rates: pd.Series) -> list[float]:
-    """Shares of 0, of each quarter between 0 and 1, and of 1."""
+    """Shares of 0, of each third between 0 and 1, and of 1."""
     inside = pass_rates[(pass_rates > 0) & (pass_rates < 1)]
     counts, _ = np.histogram(inside, EDGES)
     return [(pass_rates == 0).mean(), *(counts / len(pass_rates)), (pass_rates == 1).mean()]
@@ -53,9 +55,9 @@ def histogram(axes: Axes, held_out: dict[int, pd.DataFrame]) -> None:
         heights = binned(rows["pass_rate"])
         places = np.arange(len(heights)) + (i - (len(held_out) - 1) / 2) * width
         axes.bar(places, heights, width, color=_COLOURS[i], label=f"rollout {step}")
-    names = ["0", *(f"to {high:g}" for high in EDGES[1:-1]), "below 1", "1"]
-    axes.set_xticks(range(len(names)), names)
-    axes.set_xlabel("pass rate of a held-out prompt")
+    axes.set_xticks(range(len(_BARS)), _BARS)
+    samples = max(int(rows["samples"].max()) for rows in held_out.values())
+    axes.set_xlabel(f"pass rate of a held-out prompt, {samples} solutions")
     axes.set_ylabel("share of the prompts")
     axes.grid(False, axis="x")
     title(axes, "Pass rates")
@@ -81,4 +83,4 @@ def zero_variance(axes: Axes, method: str, held_out: dict[int, pd.DataFrame]) ->
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the prompts")
     axes.grid(False, axis="y")
-    title(axes, "Groups without variance")
+    title(axes, "Zero variance")

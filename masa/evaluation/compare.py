@@ -10,14 +10,15 @@ import numpy as np
 from masa.errors import ConfigError, require
 from masa.evaluation.pass_at_k import macro_average, paired_difference
 from masa.evaluation.policy_scores import compare_policies, comparison_table
-from masa.evaluation.results import interval, render, scored_samples, verdicts
+from masa.evaluation.results import interval, predictions_table, render, scored_samples, verdicts
 from masa.evaluation.store import WEIGHTS, Store
 from masa.statistics import Estimate, holm
 
 
 def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
-    """Paired differences in pass@1, second minus first, on the questions that both answered; and
-    where both have `solve`, what each policy gets out of the same tokens.
+    """Paired differences in pass@1, second minus first, on the questions that both answered; how
+    good their predictions are; and where both have `solve`, what each policy gets out of the same
+    tokens.
 
     Args:
         first, second: directories of masa-eval.
@@ -38,6 +39,7 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
     numbers: dict[str, Any] = {}
     parts, p_values = [], []
     policies: list[str] = []
+    predictions: dict[str, Any] = {}
     for name in names:
         a, b, clusters = _paired(stores, name)
         difference, p = paired_difference(a, b, clusters)
@@ -50,10 +52,23 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             "difference": interval(difference),
             "p": p,
         }
+        scores = [store.scores()[name] for store in stores]
+        asked = {
+            side: score["meta"] for side, score in zip("AB", scores, strict=True) if "meta" in score
+        }
+        predictions |= {f"{side}, {name}": meta for side, meta in asked.items()}
         curves = [store.curves(name) for store in stores]
         if curves[0] is not None and curves[1] is not None:
-            tokens = stores[0].scores()[name]["solve"]["reference_tokens"]
-            numbers[name]["solve"] = compare_policies(curves[0], curves[1], tokens)
+            solved = [score["solve"] for score in scores]
+            compared = compare_policies(curves[0], curves[1], solved[0]["reference_tokens"])
+            areas = [
+                {policy: own.get("aurc") for policy, own in one["policies"].items()}
+                for one in solved
+            ]
+            numbers[name]["solve"] = {
+                policy: cells | {"aurc": [area[policy] for area in areas]}
+                for policy, cells in compared.items()
+            }
             policies += comparison_table(name, numbers[name]["solve"])
     for name, adjusted in zip(names, holm(p_values), strict=True):
         numbers[name]["p_holm"] = float(adjusted)
@@ -81,6 +96,7 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             "pass@1, in percent. Brackets: 95 % cluster bootstrap over questions; p: paired "
             "sign-flip test over clusters, Holm-corrected over benchmarks. Neither covers the "
             "training seed: a claim about a method needs several.",
+            *([predictions_table(predictions)] if predictions else []),
             *policies,
         ]
     )

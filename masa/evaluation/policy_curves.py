@@ -57,7 +57,7 @@ class AnsweredQuestion:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PolicyOutcome:
     """What a policy made of one question, the mean over the orders."""
 
     accuracy: float
@@ -70,7 +70,7 @@ class Outcome:
 
 def replay(
     policy: Policy, question: AnsweredQuestion, limits: Limits, orders: int = ORDERS
-) -> Outcome:
+) -> PolicyOutcome:
     """A policy on the saved samples of a question, with the limits of `masa-solve`.
 
     Args:
@@ -107,7 +107,7 @@ def replay(
         choice = policy.choice(attempts)
         right.append(choice is not None and bool(question.correct[first[choice]]))
         confidences.append(policy.confidence(attempts))
-    return Outcome(float(np.mean(right)), spent / orders, tuple(confidences), tuple(right))
+    return PolicyOutcome(float(np.mean(right)), spent / orders, tuple(confidences), tuple(right))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ from masa.statistics import Estimate, bootstrap_mean
 
 UNIFORM = f"{UniformPolicy.__module__}.{UniformPolicy.__qualname__}"
 ORACLE = "oracle"
+AURC = (
+    "AURC: mean share of wrong answers over all shares of questions answered, the most confident "
+    "ones first"
+)
 INFINITE = "infinite"
 """In results.json: tokens for an accuracy that is never reached."""
 
@@ -226,7 +230,12 @@ def _curve_of(rows: pd.DataFrame, ids: pd.Series) -> Curve:
 
 def comparison_table(name: str, compared: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What `compare_policies` found on a benchmark as a table, and what it means."""
-    rows = [["policy", "tokens (A)", "accuracy (A)", "B - A, same tokens", "B / A, same accuracy"]]
+    rows = [
+        [
+            "policy", "tokens (A)", "accuracy (A)", "B - A, same tokens", "B / A, same accuracy",
+            "AURC (A)", "AURC (B)",
+        ]
+    ]  # fmt: skip
     for policy, score in compared.items():
         rows.append(
             [
@@ -235,13 +244,15 @@ def comparison_table(name: str, compared: Mapping[str, Mapping[str, Any]]) -> li
                 f"{score['accuracy']:.3f}",
                 _shown(score["accuracy_difference"], 3),
                 _shown(score["tokens_ratio"], 2),
+                *(_shown(area, 3) for area in score["aurc"]),
             ]
         )
     return [
         markdown_table(rows),
         f"{name}: policies of solve. The difference in accuracy where B spends as many tokens per "
         "question as A, and B's tokens over A's for A's accuracy; those of predictions are "
-        "counted. –: B starts above these tokens. Brackets: 95 % bootstrap over questions, paired.",
+        f"counted. –: B starts above these tokens. {AURC}. Brackets: 95 % bootstrap over "
+        "questions, paired but for AURC.",
     ]
 
 
@@ -285,9 +296,8 @@ def policy_table(name: str, scores: Mapping[str, Any]) -> list[str]:
         f"{name}: beside {count} samples for every question ({tokens:,.0f} tokens per question, "
         f"accuracy {scores['reference_accuracy']:.3f}). The difference in accuracy at as many "
         "tokens, and the share of the uniform policy's tokens for the same accuracy; tokens of "
-        "predictions are counted. –: the policy starts above the tokens. AURC: mean "
-        "share of wrong answers over all shares of questions answered, the most confident ones "
-        "first, of each policy at its own settings, whatever these spend. oracle: knows each "
+        "predictions are counted. –: the policy starts above the tokens. "
+        f"{AURC}, of each policy at its own settings, whatever these spend. oracle: knows each "
         "question's pass rate, for no tokens. Brackets: 95 % bootstrap over questions; of "
         "difference and share it is paired.",
     ]

@@ -215,12 +215,17 @@ def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> st
             parts.append(f"{name}: left out {len(score['left_out'])}, not in the score: {reasons}")
     metas = {name: score["meta"] for name, score in benchmarks.items() if "meta" in score}
     if metas:
-        parts += [render([_meta_row(name, meta) for name, meta in metas.items()])]
+        parts.append(predictions_table(metas))
     for name, score in benchmarks.items():
         if "solve" in score:
             parts += policy_table(name, score["solve"])
     parts.append(", ".join(f"{name} {value}" for name, value in environment.items()))
     return "\n\n".join(parts) + "\n"
+
+
+def predictions_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """The `meta` of scores, one row per name."""
+    return render([_meta_row(name, _with_nan(meta)) for name, meta in scores.items()])
 
 
 def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:

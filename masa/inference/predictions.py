@@ -33,6 +33,11 @@ class PredictionSummary:
     tokens: int
     """Tokens sampled for them."""
 
+    @property
+    def parsed_share(self) -> float:
+        """Share of the M that could be read completely."""
+        return self.parsed / self.count
+
 
 def summarise(predictions: Sequence[MetaPrediction], tokens: int) -> PredictionSummary:
     """The summary of M predictions that took so many tokens; each field of those that have it."""

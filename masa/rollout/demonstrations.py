@@ -67,7 +67,7 @@ class Demonstration(ByContent):
         return len(self.prompt_ids) + len(self.token_ids)
 
 
-class Mixture(Sequence[Demonstration]):
+class DemonstrationMixture(Sequence[Demonstration]):
     """Endless demonstrations by number. Number i depends on the seed, i and the solutions alone.
 
     An epoch is one pass over the solutions in random order. At each place it is drawn anew whether
@@ -159,7 +159,7 @@ def prediction_renderers(
 class DemonstrationSets:
     """Demonstrations to train on, and those left out to measure the loss on."""
 
-    train: Mixture
+    train: DemonstrationMixture
     held_out: Sequence[Demonstration]
     """Solutions and predictions of prompts that are not in `train`."""
     report: Mapping[str, Any]
@@ -216,7 +216,9 @@ def build_sets(
         inside = uniform_lengths(shortest, most)
     notions = config.notions or list(getattr(task, "notions", ()))
     form = PredictionForm(inside, notions or frequent_words([text for _, text in within]))
-    mixture = Mixture(train, task, renderer, form, config, seed, algorithm.group_size, mixed)
+    mixture = DemonstrationMixture(
+        train, task, renderer, form, config, seed, algorithm.group_size, mixed
+    )
     left_out = []
     for number, (prompt, text) in enumerate(pair for pair in within if pair[0].id in held_out_ids):
         rng = random.Random(derive_seed(seed, "held out", number))
@@ -283,10 +285,10 @@ def kept_once(
     """
     with FileLock(f"{file}.lock"):
         if not file.exists():
-            found = find()
+            solved = find()
             kept = {
-                "solutions": [(prompt.id, text) for prompt, text in found.solutions],
-                "dropped": dict(found.dropped),
+                "solutions": [(prompt.id, text) for prompt, text in solved.solutions],
+                "dropped": dict(solved.dropped),
             }
             with atomic_write(file) as partial:
                 partial.write_text(json.dumps(kept), encoding="utf-8")
@@ -401,7 +403,7 @@ class DemonstrationModule(L.LightningDataModule):
 
     def __init__(
         self,
-        mixture: Mixture,
+        mixture: DemonstrationMixture,
         config: DemonstrationConfig,
         algorithm: AlgorithmConfig,
         trainer: TrainerConfig,

@@ -37,7 +37,7 @@ class RunHealth:
         self.config = config
         self.rollouts = rollouts
         self._newest: deque[Sequence[RolloutGroup]] = deque(maxlen=ROLLOUTS)
-        self._said: dict[str, int] = {}
+        self._logged: dict[str, int] = {}
 
     def observe(self, groups: Sequence[RolloutGroup], step: int, gate_lacks: str) -> None:
         """Take in the groups of all ranks of rollout `step`, from 1.
@@ -54,15 +54,15 @@ class RunHealth:
         newest = [group for of_rollout in self._newest for group in of_rollout]
         if len(newest) < PROMPTS and len(self._newest) < ROLLOUTS and step < self.rollouts:
             return
-        found = problems(newest, self.config)
-        found["gate"] = _starved(self.config, step, gate_lacks)
+        lines = problems(newest, self.config)
+        lines["gate"] = _starved(self.config, step, gate_lacks)
         start = "this run may not learn"
-        if self._said or step > ROLLOUTS:
+        if self._logged or step > ROLLOUTS:
             start = f"rollout {step}, there is little to learn"
-        for name, line in found.items():
-            if line and step - self._said.get(name, -SILENCE) >= SILENCE:
+        for name, line in lines.items():
+            if line and step - self._logged.get(name, -SILENCE) >= SILENCE:
                 logging.getLogger("masa").warning(f"{start}: {line}")
-                self._said[name] = step
+                self._logged[name] = step
 
 
 def problems(groups: Sequence[RolloutGroup], config: AlgorithmConfig) -> dict[str, str]:

@@ -158,9 +158,9 @@ def read_environment(config: EnvConfig) -> EnvPools:
         held_out = [p for p in prompts if is_held_out(p.problem, fraction, seed)]
         prompts = [p for p in prompts if not is_held_out(p.problem, fraction, seed)]
     read = len(ids) + dropped.total()
-    for use, found in (("train", prompts), ("validate", held_out)):
+    for use, chosen in (("train", prompts), ("validate", held_out)):
         remedy = "" if use == "train" or held_out_rows else "; raise task.validation.fraction"
-        require(bool(found), f"{where}: no prompt to {use} on, {read} rows read{remedy}")
+        require(bool(chosen), f"{where}: no prompt to {use} on, {read} rows read{remedy}")
     report = {
         "path": config.environment,
         "arguments": json.loads(config.arguments),

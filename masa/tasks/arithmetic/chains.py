@@ -41,7 +41,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ChainProblem:
     """A problem: a start value and operations."""
 
     start: int
@@ -49,7 +49,7 @@ class Problem:
     operations: tuple[Operation, ...]
 
     @classmethod
-    def parse(cls, text: str) -> Problem:
+    def parse(cls, text: str) -> ChainProblem:
         """Parse a problem's text; ValueError where it is not one."""
         match = _PROBLEM.fullmatch(text)
         if match is None:
@@ -111,12 +111,12 @@ def _wrap(unwrapped: int, result: int) -> str:
     return "" if unwrapped == result else f" wrap {result:02d}"
 
 
-def draw_problem(level: int, modulus: int, rng: random.Random) -> Problem:
+def draw_problem(level: int, modulus: int, rng: random.Random) -> ChainProblem:
     """A problem of a level, 1 to 6."""
     kinds = _draw_kinds(level, rng)
     while True:
         operations = tuple(_draw_operation(kind, modulus, rng) for kind in kinds)
-        problem = Problem(rng.randrange(modulus), modulus, operations)
+        problem = ChainProblem(rng.randrange(modulus), modulus, operations)
         before = [problem.start, *problem.states()]
         # 0 or 1 times a number is easy, and a hopeless level must have no easy problem.
         if all(state > 1 for op, state in zip(operations, before, strict=False) if op.hopeless):

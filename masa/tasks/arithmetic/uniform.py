@@ -13,7 +13,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from masa.tasks.arithmetic.chains import LABELS, Operation, Problem, draw_problem, work_out
+from masa.tasks.arithmetic.chains import LABELS, ChainProblem, Operation, draw_problem, work_out
 from masa.tasks.arithmetic.config import ArithmeticConfig
 from masa.tasks.arithmetic.words import nearest
 from masa.tasks.templates import Templates, fields_json
@@ -104,7 +104,7 @@ def draw(
 
 def solution(text: str, config: ArithmeticConfig, rng: random.Random) -> str:
     """A demonstrated solution, careful or not, correct or not."""
-    problem = Problem.parse(text)
+    problem = ChainProblem.parse(text)
     state, error, states = problem.start, False, []
     written = f"{state:02d}"
     for label, operation in zip(LABELS, problem.operations, strict=False):
@@ -163,6 +163,6 @@ def write_prediction(text: str, prediction: MetaPrediction) -> str:
 
 
 def _reasoning(text: str, rate_word: str, length_word: str) -> str:
-    operations = Problem.parse(text).operations
+    operations = ChainProblem.parse(text).operations
     steps, large = len(operations), sum(operation.hopeless for operation in operations)
     return f"{steps} steps, {large} large: {rate_word}; {steps} steps: {length_word}"

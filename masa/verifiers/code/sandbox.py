@@ -87,7 +87,7 @@ for child in children:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SandboxLimits:
     """Resource limits of one program."""
 
     cpu_seconds: int = 6
@@ -106,7 +106,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Execution:
     """How a program ended."""
 
     status: Status
@@ -128,8 +128,10 @@ class Sandbox:
         ConfigError: bubblewrap does not work here and unsafe execution is not allowed.
     """
 
-    def __init__(self, limits: Limits | None = None, allow_unsafe_execution: bool = False) -> None:
-        self.limits = limits or Limits()
+    def __init__(
+        self, limits: SandboxLimits | None = None, allow_unsafe_execution: bool = False
+    ) -> None:
+        self.limits = limits or SandboxLimits()
         prefix, error = _bubblewrap()
         if error and not allow_unsafe_execution:
             raise ConfigError(error)
@@ -196,7 +198,7 @@ class Sandbox:
                     "a sandbox did not start: check that memory, processes and time are available"
                 )
 
-    def run(self, program: str, stdin: str = "") -> Outcome:
+    def run(self, program: str, stdin: str = "") -> Execution:
         """Run a program to its end on the given standard input."""
         with tempfile.TemporaryFile() as file:
             file.write(stdin.encode("utf-8", "replace"))
@@ -204,7 +206,7 @@ class Sandbox:
             with self.start(program, stdin=file, stdout=subprocess.PIPE) as process:
                 return self.finish(process)
 
-    def finish(self, process: subprocess.Popen[bytes]) -> Outcome:
+    def finish(self, process: subprocess.Popen[bytes]) -> Execution:
         """Read a program started with `stdout=PIPE` until it ends or a limit is reached."""
         assert process.stdout is not None
         deadline = time.monotonic() + self.limits.wall_seconds
@@ -213,13 +215,13 @@ class Sandbox:
         while remaining >= 0:
             timeout = deadline - time.monotonic()
             if timeout <= 0 or not select.select([process.stdout], [], [], timeout)[0]:
-                return Outcome("timeout", b"".join(chunks))
+                return Execution("timeout", b"".join(chunks))
             chunk = os.read(process.stdout.fileno(), MB)
             if not chunk:
-                return Outcome(ending(process, deadline), b"".join(chunks))
+                return Execution(ending(process, deadline), b"".join(chunks))
             chunks.append(chunk)
             remaining -= len(chunk)
-        return Outcome("flood", b"".join(chunks))
+        return Execution("flood", b"".join(chunks))
 
 
 def ending(process: subprocess.Popen[bytes], deadline: float) -> Status:
@@ -243,7 +245,7 @@ def _spare_uid() -> int:
 
 
 def _command(
-    prefix: Sequence[str], limits: Limits, program: int, started: int | None = None
+    prefix: Sequence[str], limits: SandboxLimits, program: int, started: int | None = None
 ) -> list[str]:
     settings = {
         "uid": _spare_uid() if "CAP_SETUID" in prefix else None,
@@ -284,7 +286,7 @@ def _bubblewrap() -> tuple[tuple[str, ...], str]:
         with tempfile.TemporaryFile() as file:
             file.write(PROBE.encode())
             file.seek(0)
-            command = _command(prefix, Limits(), file.fileno())
+            command = _command(prefix, SandboxLimits(), file.fileno())
             probe = subprocess.run(
                 command, capture_output=True, env={}, pass_fds=(file.fileno(),), timeout=60
             )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from builders import group, plan
 
-from masa.algorithm.sliding_gain import SlidingGain, Verdict, gain_of, verdicts_on
+from masa.algorithm.sliding_gain import GateVerdict, SlidingGain, gain_of, verdicts_on
 
 
 def random_verdicts(rng, n, audit):
@@ -14,7 +14,7 @@ def random_verdicts(rng, n, audit):
         if keeps or rng.random() < audit:
             mixed = rng.random() < (0.6 if keeps else 0.05)
             tokens = int(rng.integers(50, 150) * (1 if keeps else 3))
-            yield Verdict(keeps, bool(mixed), tokens, 1.0 if keeps else 1 / audit)
+            yield GateVerdict(keeps, bool(mixed), tokens, 1.0 if keeps else 1 / audit)
 
 
 TRUE_SIGNAL = 0.4 * 0.6 / (0.4 * 0.6 + 0.6 * 0.05)
@@ -23,7 +23,8 @@ TRUE_TOKENS = 0.4 / (0.4 + 0.6 * 3)
 
 def test_by_hand():
     estimate = gain_of([
-        Verdict(True, True, 10, 1.0), Verdict(True, False, 20, 1.0), Verdict(False, True, 5, 2.0),
+        GateVerdict(True, True, 10, 1.0), GateVerdict(True, False, 20, 1.0),
+        GateVerdict(False, True, 5, 2.0),
     ])  # fmt: skip
     assert estimate.signal_kept == pytest.approx(1 / 3)
     assert estimate.tokens_kept == pytest.approx(30 / 40)
@@ -42,8 +43,8 @@ def test_without_bias_and_the_error_is_that_of_repetitions(audit):
 
 def test_what_is_not_known():
     assert math.isnan(gain_of([]).gain)
-    assert math.isnan(gain_of([Verdict(True, False, 9, 1.0)]).gain)
-    nothing_kept = gain_of([Verdict(False, True, 9, 1.0)])
+    assert math.isnan(gain_of([GateVerdict(True, False, 9, 1.0)]).gain)
+    nothing_kept = gain_of([GateVerdict(False, True, 9, 1.0)])
     assert (nothing_kept.signal_kept, nothing_kept.tokens_kept) == (0, 0)
     assert math.isnan(nothing_kept.gain)
 

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import yaml
 from builders import World, algorithm, meta_text, prompts
@@ -68,3 +69,10 @@ def test_metrics_equal_the_analysis_of_the_parquet(gate, cutoff, tmp_path):
         assert kept[column].low < kept[column].value < kept[column].high
     skips = run.prompts[run.prompts["skip_evidence"]]
     assert len(skips) == sum(g.skip_evidence for g in groups) > 0
+
+
+def test_spells_of_a_gate_that_is_withdrawn_and_comes_back():
+    steps = {1: False, 2: False, 4: True, 5: False, 6: True, 9: True}
+    rows = pd.DataFrame({"step": [*steps] * 2, "gate_active": [*steps.values()] * 2})
+    assert control.stretches(rows) == [(False, 1, 2), (True, 4, 4), (False, 5, 5), (True, 6, 9)]
+    assert control.stretches(rows[:0]) == []

@@ -410,7 +410,8 @@ def test_an_option_of_before_is_answered_with_its_name_now(old, new, config):
     assert (conf_dir() / f"{new}.yaml").is_file() and not (conf_dir() / f"{old}.yaml").exists()
     with pytest.raises(HydraException) as caught:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            hydra.compose(config, [old.replace("/", "="), "++output_dir=."])
+            chosen = ("+" if old.startswith("sweep/") else "") + old.replace("/", "=")
+            hydra.compose(config, [chosen, "++output_dir=."])
     message = app.one_line(caught.value, config)
     assert message == f"{old} is called {new} now"
 

@@ -508,6 +508,11 @@ def test_predictions_of_mixed_groups_are_asked_for_and_judged(tmp_path):
     score = json.loads((tmp_path / "plain" / "results.json").read_text())["benchmarks"]["b"]
     assert "mixed" not in (tmp_path / "plain" / "results.md").read_text()
     assert score["meta"] == {k: v for k, v in meta.items() if k != "mixed"}
+    # two models side by side, on the benchmark that both answered
+    _, text = compare(tmp_path / "asked", tmp_path / "plain")
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "| " in line}
+    brier = f"{meta['pass_rate_brier'][0]:.3f}"
+    assert brier in rows["A, b"] and brier in rows["B, b"] and "A, c" not in rows
 
 
 def test_samples_of_before_there_was_a_field_are_read(tmp_path):

@@ -142,9 +142,12 @@ def test_two_models_by_policy():
     assert compared["uniform"]["accuracy_difference"]["value"] == pytest.approx(1 - accuracy)
     assert compared["uniform"]["accuracy_difference"]["low"] > 0
     assert compared["uniform"]["tokens_ratio"]["high"] < 0.5
+    area = {"value": 0.125, "low": None, "high": None}
+    compared["uniform"]["aurc"] = [area, None]
     table, meaning = comparison_table("task", compared)
     cells = [cell.strip() for cell in table.splitlines()[-1].split("|")]
     assert cells[1:4] == ["uniform", "80", f"{accuracy:.3f}"] and "B - A" in table
+    assert cells[6].startswith("0.125") and cells[7] == "–"
     assert meaning.startswith("task: policies of solve")
 
 

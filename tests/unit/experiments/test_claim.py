@@ -30,7 +30,8 @@ CLAIM = ROOT / "experiments" / "claim"
 RUNS = {
     "families/greso", "families/grpo", "families/grpo_counts", "families/masa",
     "families/masa_calibrated_alone", "families/masa_calibrated_family", "families/mopps",
-    "families/oracle", "large_pool/grpo", "large_pool/masa_calibrated_family", "uniform/grpo",
+    "families/oracle", "large_pool/grpo", "large_pool/grpo_counts",
+    "large_pool/masa_calibrated_alone", "large_pool/masa_calibrated_family", "uniform/grpo",
     "uniform/masa_calibrated",
 }  # fmt: skip
 MAP = {
@@ -69,7 +70,7 @@ def test_runs_of_one_pool_differ_in_the_method_alone():
     for name in RUNS | MAP:
         base, config = compose(f"{name.rpartition('/')[0]}/grpo"), compose(name)
         # the best one of each was looked for on the tuning problems
-        lr = config.optimizer.lr if name == "families/masa_calibrated_alone" else base.optimizer.lr
+        lr = config.optimizer.lr if name.endswith("/masa_calibrated_alone") else base.optimizer.lr
         assert config.optimizer == replace(base.optimizer, lr=lr)
         assert config.trainer == base.trainer
         assert (config.task, config.model) == (base.task, base.model)

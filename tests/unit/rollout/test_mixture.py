@@ -14,8 +14,8 @@ from masa.algorithm.meta_rewards import notion
 from masa.config import AlgorithmConfig, DemonstrationConfig, MetaConfig, TrainerConfig
 from masa.errors import ConfigError
 from masa.rollout.demonstrations import (
+    DemonstrationMixture,
     DemonstrationModule,
-    Mixture,
     StepLoader,
     build_sets,
     cross_entropy,
@@ -124,7 +124,7 @@ def test_a_chat_template_surrounds_both(tmp_path):
     )
     chat = PromptRenderer(TEMPLATES, tokenizer, 4, 60)
     task = Task()
-    mixture = Mixture(
+    mixture = DemonstrationMixture(
         solutions(task), task, chat, PredictionForm([9], []), DemonstrationConfig(), 0
     )
     for one in mixture[:40]:

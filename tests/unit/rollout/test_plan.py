@@ -11,6 +11,7 @@ import torch
 from builders import model_folder
 from families import TURN_END, save_family
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -142,6 +143,24 @@ def test_what_fits():
     text = " ".join(described(made).split())
     assert "| **always and update** | | 19.0 GiB |" in text
     assert "| 24 GiB | yes | 10 |" in text and "| 141 GiB | yes | 68 |" in text
+
+
+QWEN = {
+    "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "head_dim": 128,
+    "num_key_value_heads": 8, "intermediate_size": 3072, "vocab_size": 151936,
+    "max_position_embeddings": 40960, "tie_word_embeddings": True, "dtype": "bfloat16",
+}  # fmt: skip
+"""Qwen3-0.6B."""
+
+
+@pytest.mark.parametrize("adapter", [[], ["model.lora.rank=32", "optimizer.lr=1e-5"]])
+def test_the_recipe_for_one_gpu_fits_one_of_24_gib(tmp_path, adapter):
+    AutoConfig.for_model("qwen3", **QWEN).save_pretrained(tmp_path)
+    settings = config("experiment=one_gpu", f"model.name={tmp_path}", *adapter)
+    made = plan(settings, instantiate(settings.model), tmp_path)
+    # allocators and CUDA take up to three more
+    fits, sequences = made.on(21 * GIB)
+    assert fits and sequences >= 8, described(made)
 
 
 def planned(tmp_path, *overrides):

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from masa.algorithm.meta_rewards import stands_in
 from masa.tasks.arithmetic import ArithmeticConfig, ArithmeticTask, is_held_out, uniform
-from masa.tasks.arithmetic.chains import Operation, Problem, work_out
+from masa.tasks.arithmetic.chains import ChainProblem, Operation, work_out
 from masa.tasks.arithmetic.config import MODULI, PROFILES
 from masa.tasks.arithmetic.uniform import NOTIONS
 from masa.types import Prompt
@@ -142,16 +142,16 @@ def test_tuning_problems_are_others_whatever_the_sizes(profile):
 
 def test_problem_text_and_parts_agree(task):
     for prompt in task.train:
-        problem = Problem.parse(prompt.problem)
+        problem = ChainProblem.parse(prompt.problem)
         assert str(problem) == prompt.problem
         assert str(problem.states()[-1]) == prompt.answer
     with pytest.raises(ValueError, match="not an arithmetic problem"):
-        Problem.parse("Take 5 modulo 97:\n(a) add 27")
+        ChainProblem.parse("Take 5 modulo 97:\n(a) add 27")
 
 
 def test_answers_by_hand():
     lines = ("Take 45 modulo 97:", "(a) add 67", "(b) swap", "(c) subtract 60", "(d) times 3")
-    problem = Problem.parse("\n".join(lines))
+    problem = ChainProblem.parse("\n".join(lines))
     assert problem.states() == [15, 51, 88, 70]
     assert Operation("swap").apply(79, 97) == 0
     assert Operation("times", "34").apply(45, 97) == 45 * 34 % 97
@@ -159,7 +159,7 @@ def test_answers_by_hand():
 
 def test_levels(task):
     for prompt in task.train + task.validation:
-        operations = Problem.parse(prompt.problem).operations
+        operations = ChainProblem.parse(prompt.problem).operations
         products = sum(op.word == "times" and not op.hopeless for op in operations)
         hopeless = sum(op.hopeless for op in operations)
         assert (
@@ -360,7 +360,7 @@ def test_predictions_are_over_confident_spread_and_uncorrelated(task):
     levels, rates, lengths = [], [], []
     for _ in range(4000):
         prompt = task.draw(rng.choice(LEVELS), rng)
-        operations = Problem.parse(prompt.problem).operations
+        operations = ChainProblem.parse(prompt.problem).operations
         steps, large = len(operations), sum(operation.hopeless for operation in operations)
         text = task.prediction(prompt, rng)
         meta = re.fullmatch(

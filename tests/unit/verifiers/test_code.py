@@ -17,12 +17,12 @@ from masa.verifiers.code.programs import (
     extract_code,
     same_output,
 )
-from masa.verifiers.code.sandbox import Limits, Sandbox
+from masa.verifiers.code.sandbox import Sandbox, SandboxLimits
 
 
 @pytest.fixture(scope="module")
 def sandbox():
-    return Sandbox(Limits(cpu_seconds=2, wall_seconds=20), allow_unsafe_execution=True)
+    return Sandbox(SandboxLimits(cpu_seconds=2, wall_seconds=20), allow_unsafe_execution=True)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.text() | st.binary()

@@ -16,7 +16,7 @@ from hostile import FUNCTION, HONEST, LIMITS, PRINTED, SECRET, programs, trial
 from masa.errors import ConfigError
 from masa.verifiers.code import sandbox as module
 from masa.verifiers.code.programs import verify_program
-from masa.verifiers.code.sandbox import MB, Limits, Sandbox
+from masa.verifiers.code.sandbox import MB, Sandbox, SandboxLimits
 
 COMPLAINT = module._bubblewrap()[1]
 needs_bubblewrap = pytest.mark.skipif(bool(COMPLAINT), reason=COMPLAINT)
@@ -106,7 +106,7 @@ def test_a_naive_judge_in_one_process_is_deceived():
 
 @needs_bubblewrap
 def test_a_daemon_ends_with_its_program():
-    limits = Limits(cpu_seconds=1, wall_seconds=20, memory_mb=501)
+    limits = SandboxLimits(cpu_seconds=1, wall_seconds=20, memory_mb=501)
     marker = str(501 * MB).encode()
     program = (
         "import os, time\nif not os.fork():\n    os.setsid()\n    time.sleep(1e6)\nprint('left')"
@@ -256,7 +256,7 @@ def test_a_sandbox_that_does_not_start_is_an_error_and_no_verdict():
 @pytest.mark.parametrize("name", ["cpu_seconds", "wall_seconds", "memory_mb", "output_mb"])
 def test_limits_are_positive(name):
     with pytest.raises(ConfigError, match=name):
-        Limits(**{name: 0})
+        SandboxLimits(**{name: 0})
 
 
 def test_an_honest_program_is_plain_python():
