@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from masa.cli import app
 from masa.cli.arguments import path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
-from masa.errors import ConfigError
+from masa.errors import require
 from masa.evaluation.eval_config import EvaluationConfig, is_run, load
 from masa.plugins import refusing
 
@@ -74,10 +74,18 @@ def check(cfg: DictConfig) -> EvaluationConfig:
         policies_of(config)
     check_sampling_engine(cfg.engine)
     with refusing():
-        if cfg.model.name is not None and not is_run(cfg.model.name):
+        name = cfg.model.name
+        if name is None:
+            require(
+                _needs_no_model(cfg),
+                "name the model: model=FOLDER, a run of masa-train or a hub id",
+            )
+        elif is_run(name):
+            from masa.export import check_run
+
+            check_run(Path(name).expanduser())
+        else:
             instantiate(cfg.model).check(None)
-        elif cfg.model.name is None and not _needs_no_model(cfg):
-            raise ConfigError("name the model: model=FOLDER, a run of masa-train or a hub id")
     return config
 
 

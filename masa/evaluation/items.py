@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 from masa.evaluation.eval_config import BenchmarkConfig
 from masa.seeding import derive_seed
 from masa.tasks.sources import Row, cell, is_missing
@@ -138,13 +138,18 @@ def _choice(get: ColumnReader, name: str) -> Question:
             f"benchmark.{config.name}: the options of question {name} are {str(texts)[:40]!r}, "
             "they must be a list"
         )
+    letters = string.ascii_uppercase
+    require(
+        len(texts) <= len(letters),
+        f"benchmark.{config.name}: question {name} has {len(texts)} options, there are letters for "
+        f"{len(letters)}",
+    )
     options = _unlettered([str(option).strip() for option in texts])
     gold = _gold_option(get, name, len(options))
     order = list(range(len(options)))
     # a correct option in a separate column would always be the first
     if config.shuffle and (_correct_by_column(get) or not any(map(_REFERS.search, options))):
         random.Random(derive_seed("options", config.name, name)).shuffle(order)
-    letters = string.ascii_uppercase
     lines = [f"{letters[i]}) {options[place]}" for i, place in enumerate(order)]
     blocks = [str(get("context", "")).strip(), str(get("question")).strip(), "\n".join(lines)]
     letter = letters[order.index(gold)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.errors import ConfigError, require
-from masa.tasks.sources import Source, is_missing
+from masa.tasks.sources import Source, answer_of, is_missing
 from masa.tasks.templates import is_text
 from masa.types import Prompt
 
@@ -73,7 +73,7 @@ def problems_of(rows: Iterable[Any], column: str, where: str) -> tuple[Prompt, .
         given = row.get("id")
         name = str(number if is_missing(given) or given == "" else given)
         require(name not in prompts, f"{where}: id {name} comes twice")
-        prompts[name] = Prompt(name, text.strip(), str(row.get("answer", "")))
+        prompts[name] = Prompt(name, text.strip(), answer_of(row))
     require(bool(prompts), f"{where} holds no problem")
     return tuple(prompts.values())
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from masa.errors import ConfigError, require
 from masa.tasks.curation import digest, is_held_out
+from masa.tasks.sources import answer_of
 from masa.tasks.templates import Templates, is_text
 from masa.types import Prompt
 from masa.verifiers.rubric import Rollouts, RubricScorer
@@ -233,14 +234,13 @@ def _prompts(
     """Prompts of the rows whose ids are not in `ids`; adds to `ids` and `dropped`."""
     for number, row in enumerate(source):
         problem = _problem(f"{where}: row {number} of its data", row["prompt"])
-        name = f"env/{config.environment}/{digest(problem)}"
         if not (is_text(problem) and problem.strip()):
             dropped["without a problem"] += 1
-        elif name in ids:
+        elif (name := f"env/{config.environment}/{digest(problem)}") in ids:
             dropped["duplicate"] += 1
         else:
             ids.add(name)
-            yield Prompt(name, problem, str(row.get("answer", "")), columns=row)
+            yield Prompt(name, problem, answer_of(row), columns=row)
 
 
 def _problem(where: str, prompt: str | Sequence[Mapping[str, Any]]) -> str:

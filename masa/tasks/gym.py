@@ -241,9 +241,10 @@ def _draw(
             )
             getattr(pools, side).append(prompt)
             pools.origin[prompt.id] = (part.name, settings, index)
-    raise ConfigError(
+    require(
+        not any(missing.values()),
         f"task.datasets: {part.name} has too few different problems for {train} to train on and "
-        f"{validation} to validate on: lower task.train_size, or widen its params"
+        f"{validation} to validate on: lower task.train_size, or widen its params",
     )
 
 

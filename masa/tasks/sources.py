@@ -266,6 +266,13 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
+def answer_of(row: Row) -> str:
+    """The text in the column `answer`, empty where there is none."""
+    answer = row.get("answer")
+    missing = answer is None or (isinstance(answer, float) and math.isnan(answer))
+    return "" if missing else str(answer)
+
+
 def cell(row: Row, column: str, setting: str) -> Any:
     """The value in a column, None where it is missing.
 

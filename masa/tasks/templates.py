@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -323,13 +324,20 @@ class PromptRenderer:
 
     def meta_prompt(self, prompt: Prompt, recent: Recent = ()) -> TokenIds:
         """Token ids of q_meta, with as many of the newest outcomes as there is room for."""
+
+        def with_newest(dropped: int) -> TokenIds:
+            return self._meta_prompt(prompt, recent[dropped:])
+
+        counts = range(len(recent))
+        dropped = bisect_left(counts, True, key=lambda n: len(with_newest(n)) <= self.room)
+        return with_newest(dropped)
+
+    def _meta_prompt(self, prompt: Prompt, recent: Recent) -> TokenIds:
         earlier = [problem for problem, _ in recent]
         (problem, *earlier), marks = self._encoder.protect([prompt.problem, *earlier])
         limits = self.min_length, self.max_length
         shown = [(text, mixed) for text, (_, mixed) in zip(earlier, recent, strict=True)]
-        ids = self._prompt(self.templates.meta_text(problem, *limits, self.mixed_of, shown), marks)
-        fits = not recent or len(ids) <= self.room
-        return ids if fits else self.meta_prompt(prompt, recent[1:])
+        return self._prompt(self.templates.meta_text(problem, *limits, self.mixed_of, shown), marks)
 
     def solution_prompt(self, prompt: Prompt, hints: Sequence[str]) -> TokenIds:
         """Token ids of q_sol, with the hints appended to the problem."""

@@ -220,12 +220,12 @@ class HubModel:
         options = (getattr(torch, self.dtype), self.attn_implementation, self.trust_remote_code)
         by_parts = False
         if weights and shard is not None:
-            model = load_policy(path, *options, weights=False)
+            model = load_policy(path, *options, weights=False, revision=self.revision)
             by_parts = has_names_of_files(model, path, self.trust_remote_code)
         if by_parts:
             allocate(model)
         else:
-            model = load_policy(path, *options, weights=weights)
+            model = load_policy(path, *options, weights=weights, revision=self.revision)
         _refuse_recurrent(model, path)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -341,15 +341,20 @@ def load_policy(
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
     weights: bool = True,
+    revision: str | None = None,
 ) -> PreTrainedModel:
     """The causal LM in `path`; without `weights` its parameters are on the device `meta`.
+
+    `path` may then be a repository of the hub, at a `revision` of it.
 
     Raises:
         ConfigError: it cannot be loaded with these settings.
     """
     remedy = ": correct the folder, or change model.name or model.attn_implementation"
     with _loading(f"the model in {path}", remedy):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(
+            path, revision=revision, trust_remote_code=trust_remote_code
+        )
         if not weights:
             # transformers also takes it away where it turns quantised weights into others
             vars(config).pop("quantization_config", None)

@@ -146,10 +146,12 @@ class MasaModule(L.LightningModule):
         metrics["learning_rate"] = float(scheduler.get_last_lr()[0])
         metrics["nonfinite_updates"] = 0.0
         with self._explaining_out_of_memory():
-            for index, update in enumerate(self._with_old_logprobs(batch.updates)):
+            first = True
+            for update in self._with_old_logprobs(batch.updates):
                 if not update.empty:
                     # on-policy only before the first step: later updates differ from the sampler
-                    statistics = self._update(update, first=index == 0)
+                    statistics = self._update(update, first)
+                    first = False
                     metrics["nonfinite_updates"] += not statistics
                     metrics |= statistics
         scheduler.step()

@@ -345,6 +345,9 @@ def test_bad_options_and_tests_are_refused(tmp_path):
     row = {**published.ROWS["rbench_t"][0], "answer": "G"}
     with pytest.raises(ConfigError, match="answer of question 0 is 'G'"):
         loaded("rbench_t", [row], tmp_path)
+    many = {**published.ROWS["ar_lsat"][0], "options": [f"option {i}" for i in range(27)]}
+    with pytest.raises(ConfigError, match="has 27 options, there are letters for 26"):
+        loaded("ar_lsat", [many], tmp_path)
     row = {k: v for k, v in published.ROWS["humaneval_plus"][0].items() if k != "test"}
     with pytest.raises(ConfigError, match="the tests of question HumanEval/0 cannot be read"):
         loaded("humaneval_plus", [row], tmp_path)

@@ -18,7 +18,7 @@ from scripted_engine import ScriptedEngine
 from masa.cli import app
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError, TrainingError, VerdictError
-from masa.evaluate import arguments, run
+from masa.evaluate import arguments, check, run
 from masa.evaluation import eval_config
 from masa.evaluation.benchmarks import Benchmark, load_benchmarks
 from masa.evaluation.compare import compare
@@ -550,6 +550,16 @@ def test_a_run_is_asked_what_it_was_trained_to_predict(tmp_path):
         cfg = hydra.compose("evaluate", [f"model.name={tmp_path}", "output_dir=o"])
         with pytest.raises(Exception, match="has no algorithm: it is no run of masa-train"):
             eval_config.load(cfg)
+
+
+def test_a_run_without_a_checkpoint_is_refused_before_anything_starts(tmp_path):
+    section = {"response_limit": 9, "group_size": 8, "meta": {"response_limit": 9, "min_length": 1}}
+    OmegaConf.save({"algorithm": section}, tmp_path / "config.yaml")
+    choices = [f"model.name={tmp_path}", "benchmark=aime25", "output_dir=o", "engine=hf"]
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("evaluate", [*choices, "benchmark.aime25.path=/dev/null"])
+        with pytest.raises(ConfigError, match="is a run without a checkpoint"):
+            check(cfg)
 
 
 @pytest.mark.parametrize(

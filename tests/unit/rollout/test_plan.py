@@ -163,9 +163,11 @@ def test_the_recipe_for_one_gpu_fits_one_of_24_gib(tmp_path, adapter):
     assert fits and sequences >= 8, described(made)
 
 
-def planned(tmp_path, *overrides):
+def planned(tmp_path, *overrides, **environment):
     command = [sys.executable, "-m", "masa.train", *overrides]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True
+    )
 
 
 def test_a_plan_needs_no_weights_and_leaves_no_directory(tmp_path):
@@ -176,6 +178,22 @@ def test_a_plan_needs_no_weights_and_leaves_no_directory(tmp_path):
     assert made.returncode == 0, made.stderr
     assert "| weights " in made.stdout and "| solutions " in made.stdout
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_plan_is_of_the_revision_that_is_asked_for(tmp_path):
+    """A cache of the hub with one branch of a repository."""
+    folder = tmp_path / "hub" / "models--org--model"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "small").write_text("1" * 40)
+    AutoConfig.for_model("qwen3", **QWEN | {"num_hidden_layers": 1}).save_pretrained(
+        folder / "snapshots" / ("1" * 40)
+    )
+    hub = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
+    settings = ["plan=true", "model=hub", "model.name=org/model", "task=gsm8k"]
+    made = planned(tmp_path, *settings, "model.revision=small", **hub)
+    assert made.returncode == 0, made.stderr
+    assert "| weights " in made.stdout
+    assert planned(tmp_path, *settings, **hub).returncode == 2
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from hydra.errors import InstantiationException
 from masa.cli.config_store import conf_dir
 from masa.errors import ConfigError
 from masa.tasks.build import build_task
+from masa.tasks.gym import generate
 from masa.verifiers import gym_answers
 from masa.verifiers.gym_answers import MAX_LENGTH, REFUSED, extract, score
 
@@ -238,6 +239,31 @@ def test_bad_input(settings, message):
     with pytest.raises(Exception, match=message) as caught:
         assert task_of(**settings).train
     assert "\n" not in str(caught.value.__cause__ or caught.value)
+
+
+def test_the_last_problem_of_a_data_set_is_enough(monkeypatch):
+    settings = {"datasets": FEW, "train": 20, "validation": 2, "seed": 3}
+    whole = task_of(**settings)
+    last = max(index for _, _, index in whole._pools.origin.values())
+
+    class Short:
+        def __init__(self, dataset):
+            self.dataset = dataset
+
+        def __len__(self):
+            return last + 1
+
+        def __getitem__(self, index):
+            return self.dataset[index]
+
+    create = gym_answers.create
+    monkeypatch.setattr(gym_answers, "create", lambda *args: Short(create(*args)))
+    generate.cache_clear()
+    assert task_of(**settings).train == whole.train
+    last -= 1
+    generate.cache_clear()
+    with pytest.raises(ConfigError, match="too few different problems"):
+        assert task_of(**settings).train
 
 
 def test_without_the_gym(monkeypatch):

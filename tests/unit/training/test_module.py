@@ -126,6 +126,18 @@ def test_extra_updates_train_and_leave_the_statistics_of_the_ordinary_one():
     assert torch.equal(trained, by_name) and not torch.equal(trained, alone)
 
 
+def test_the_first_update_that_is_not_empty_is_compared_with_the_sampler():
+    _, update = updates_of(algorithm())
+    nothing = build_update([], algorithm(), 60, 0)
+    assert nothing.empty
+    _, (expected,) = train([[update]], algorithm())
+    _, (metrics,) = train([[nothing, update]], algorithm())
+    compared = {name for name in expected if name.startswith("sampling/")}
+    assert compared and {name: metrics[name] for name in compared} == {
+        name: expected[name] for name in compared
+    }
+
+
 def test_old_log_probs_are_those_before_the_first_update():
     """An engine that is off by a constant factor: its ratio is undone in both updates."""
     shift = 0.5
