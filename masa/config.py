@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -655,6 +655,8 @@ class FitConfig:
     """What `masa-train` and `masa-sft` share. Nodes of type Any are built by Hydra from their
     `_target_`."""
 
+    unit: ClassVar[str] = "step"
+    """What a step of the run is called."""
     algorithm: AlgorithmConfig
     optimizer: OptimizerConfig
     trainer: TrainerConfig
@@ -707,11 +709,6 @@ class FitConfig:
         )
 
     @property
-    def unit(self) -> str:
-        """What a step of the run is called."""
-        return "step"
-
-    @property
     def ranks_per_engine(self) -> int:
         """Devices over which one engine lies."""
         ranks = (self.engine or {}).get("tensor_parallel_size", 1)
@@ -726,6 +723,7 @@ class FitConfig:
 class RunConfig(FitConfig):
     """One run of `masa-train`."""
 
+    unit: ClassVar[str] = "rollout"
     sampler: Any
     benchmark: Any = field(default_factory=dict)
     """Benchmarks of `conf/benchmark` that validation asks as well, by name."""
@@ -767,11 +765,6 @@ class RunConfig(FitConfig):
             f"a benchmark cannot be called {', '.join(taken)}: files or metrics of the run's own "
             "problems are called so",
         )
-
-    @property
-    def unit(self) -> str:
-        """What a step of the run is called."""
-        return "rollout"
 
 
 @dataclass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message is one line that says what to change."""
@@ -20,6 +23,16 @@ class EngineError(TrainingError):
 
 class VerdictError(TrainingError):
     """No verdict, since what gives it could not be started: nothing can be said of the answer."""
+
+
+@contextmanager
+def changing_nothing() -> Iterator[None]:
+    """Mark a TrainingError of what changes nothing in the run until it is done."""
+    try:
+        yield
+    except TrainingError as error:
+        error.nothing_changed = True
+        raise
 
 
 def require(holds: bool, message: str) -> None:

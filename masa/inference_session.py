@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,9 @@ from masa.markdown import in_one_line
 from masa.plugins import refusing
 from masa.tasks.base import same_of
 from masa.tasks.hub import LETTERS, SAME, HubTask
-from masa.tasks.templates import PromptRenderer, Templates
+from masa.tasks.templates import Templates
 from masa.tracking.files import atomic_replace
-from masa.types import Engine, Prompt
+from masa.types import Engine
 from masa.verifiers import choice, gym_answers
 from masa.verifiers.extract import extract_box
 
@@ -42,15 +42,6 @@ SAMPLING = (
 )
 """Settings that the samples depend on."""
 ENDINGS = (".jsonl", ".csv", ".parquet")
-
-
-@dataclass
-class Session:
-    """One command on one list of problems."""
-
-    prompts: Sequence[Prompt]
-    renderer: PromptRenderer
-    samples: SavedSamples
 
 
 def check_inference(cfg: DictConfig, config: InferenceConfig) -> None:
@@ -115,7 +106,7 @@ def session(
     templates: Templates,
     limits: Mapping[str, int],
     settings: dict[str, Any],
-) -> Iterator[Session]:
+) -> Iterator[SavedSamples]:
     """The model with its saved samples, and the engine freed at the end.
 
     Args:
@@ -174,10 +165,8 @@ def session(
         config.batch,
         label=in_one_line(str(cfg.model.name).rstrip("/").rpartition("/")[2], 24),
     )
-    try:
-        yield Session(prompts, renderer, samples)
-    finally:
-        samples.close()
+    with closing(samples):
+        yield samples
 
 
 def run_inference(

@@ -76,11 +76,7 @@ def load_function(
     try:
         checked = instantiate({"_convert_": "all", **node, "_partial_": True})
     except InstantiationException as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ConfigError(
-            f"{key}: {target} cannot be imported from the working directory {os.getcwd()} or what "
-            f"is installed ({reason[:200]})"
-        ) from error
+        raise _not_importable(key, target, error) from error
     # Hydra's own partial checks its list of targets at every call, for longer than a reward takes
     function = partial(checked.func, *checked.args, **checked.keywords)
     try:
@@ -94,6 +90,14 @@ def load_function(
         called = ", ".join([*arguments, *function.keywords])
         raise ConfigError(f"{key}: {target} cannot be called with ({called}): {error}") from error
     return function
+
+
+def _not_importable(key: str, target: str, error: Exception) -> ConfigError:
+    reason = " ".join(str(error.__cause__ or error).split())
+    return ConfigError(
+        f"{key}: {target} cannot be imported from the working directory {os.getcwd()} or what "
+        f"is installed ({reason[:200]})"
+    )
 
 
 def taken(function: partial[Any], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,54 +133,40 @@ class WeightedFunction:
     ) -> tuple[WeightedFunction, ...]:
         """The functions of a setting, by name; an entry that is null is left out.
 
-        Args and Raises: as `from_entry`.
-        """
-        # in an order that does not depend on where an entry was added
-        return tuple(
-            cls.from_entry(group, name, entry, arguments, by_name)
-            for name, entry in sorted(entries.items())
-            if entry is not None
-        )
-
-    @classmethod
-    def from_entry(
-        cls,
-        group: str,
-        name: str,
-        entry: Any,
-        arguments: tuple[str, ...],
-        by_name: bool = False,
-    ) -> WeightedFunction:
-        """The function of an entry `{_target_: MODULE.FUNCTION, weight: NUMBER, ...}`.
-
         Args:
-            group: dotted name of the setting that holds the entry.
-            name: key of the entry in it.
-            entry: `_target_`, `weight` and settings of the function.
-            arguments: what the function will be called with, in order.
-            by_name: it will be called by name, with those of them that it takes.
+            group: dotted name of the setting.
+            entries: by name `{_target_: MODULE.FUNCTION, weight: NUMBER, ...}`, with settings of
+                the function.
+            arguments: what the functions will be called with, in order.
+            by_name: they will be called by name, with those of them that they take.
 
         Raises:
-            ConfigError: name, weight, function or settings cannot be used.
+            ConfigError: a name, weight, function or setting cannot be used.
         """
-        key = f"{group}.{name}"
-        name = str(name)
-        require(name.isidentifier(), f"{key}: a name has letters, digits and _, no digit first")
-        require(
-            isinstance(entry, Mapping) and isinstance(entry.get("_target_"), str),
-            f"{key} is {entry!r}, it must be {{_target_: MODULE.FUNCTION, weight: NUMBER, ...}}; "
-            "null leaves it out",
-        )
-        settings = dict(entry)
-        require("weight" in settings, f"{key}.weight is missing, it must be a number >= 0")
-        weight = settings.pop("weight")
-        require(
-            type(weight) in (int, float) and 0 <= weight < math.inf,
-            f"{key}.weight is {weight!r}, it must be a finite number >= 0",
-        )
-        function = load_function(key, settings, arguments, by_name)
-        arguments = taken(function, arguments) if by_name else arguments
-        return cls(group, name, entry["_target_"], float(weight), function, arguments)
+        functions = []
+        # in an order that does not depend on where an entry was added
+        for name, entry in sorted(entries.items()):
+            if entry is None:
+                continue
+            key = f"{group}.{name}"
+            name = str(name)
+            require(name.isidentifier(), f"{key}: a name has letters, digits and _, no digit first")
+            require(
+                isinstance(entry, Mapping) and isinstance(entry.get("_target_"), str),
+                f"{key} is {entry!r}, it must be {{_target_: MODULE.FUNCTION, weight: NUMBER, "
+                "...}; null leaves it out",
+            )
+            settings = dict(entry)
+            require("weight" in settings, f"{key}.weight is missing, it must be a number >= 0")
+            weight = settings.pop("weight")
+            require(
+                type(weight) in (int, float) and 0 <= weight < math.inf,
+                f"{key}.weight is {weight!r}, it must be a finite number >= 0",
+            )
+            function = load_function(key, settings, arguments, by_name)
+            own = taken(function, arguments) if by_name else arguments
+            functions.append(cls(group, name, entry["_target_"], float(weight), function, own))
+        return tuple(functions)
 
     def __call__(self, prompt: Prompt, *arguments: Any) -> float:
         """What the function returns for `arguments`, which are about `prompt`.
@@ -234,11 +224,7 @@ def build_plugin(key: str, node: Any, base: type[P]) -> P:
     try:
         cls = get_class(target)
     except (ImportError, ValueError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ConfigError(
-            f"{key}: {target} cannot be imported from the working directory {os.getcwd()} or what "
-            f"is installed ({reason[:200]})"
-        ) from error
+        raise _not_importable(key, target, error) from error
     require(
         issubclass(cls, base),
         f"{key}: {target} must be a subclass of {base.__module__}.{base.__qualname__}",

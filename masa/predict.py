@@ -67,18 +67,18 @@ def predicted(cfg: DictConfig, config: PredictConfig) -> pd.DataFrame:
         TrainingError: not one prediction could be read.
     """
     limits = {"meta": config.meta_max_tokens}
-    with session(cfg, config, answering(cfg, "math").templates, limits, {}) as current:
+    with session(cfg, config, answering(cfg, "math").templates, limits, {}) as samples:
         summaries = predict(
-            current.prompts,
+            samples.prompts,
             config.meta_samples,
             config.meta_max_tokens,
-            current.samples,
-            current.renderer.parse,
+            samples,
+            samples.renderer.parse,
         )
     return pd.DataFrame(
         [
             {"id": prompt.id, "problem": prompt.problem, **columns(summary)}
-            for prompt, summary in zip(current.prompts, summaries, strict=True)
+            for prompt, summary in zip(samples.prompts, summaries, strict=True)
         ]
     )
 

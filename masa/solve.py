@@ -60,21 +60,21 @@ def solved(cfg: DictConfig, config: SolveConfig) -> pd.DataFrame:
     if policy.needs_predictions:
         limits["meta"] = config.meta_max_tokens
     predictions: list[PredictionSummary] | None = None
-    with session(cfg, config, asked.templates, limits, settings) as current:
+    with session(cfg, config, asked.templates, limits, settings) as samples:
         if policy.needs_predictions:
             predictions = predict(
-                current.prompts,
+                samples.prompts,
                 own.meta_samples,
                 config.meta_max_tokens,
-                current.samples,
-                current.renderer.parse,
+                samples,
+                samples.renderer.parse,
             )
         answers = solve(
-            current.prompts,
+            samples.prompts,
             policy,
             predictions,
             asked.same,
-            current.samples,
+            samples,
             _limits(config),
             own.abstain,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,15 +179,18 @@ def _rows(config: BenchmarkConfig) -> list[Row]:
     return rows
 
 
+SCORERS: dict[str, Callable[[], Scorer]] = {
+    "math": MathScorer,
+    "number": NumberScorer,
+    "choice": ChoiceScorer,
+    "literal": LiteralScorer,
+}
+"""By `scorer` of a benchmark; others run programs."""
+
+
 def _scorer(config: BenchmarkConfig, unsafe: bool) -> Scorer:
-    if config.scorer == "math":
-        return MathScorer()
-    if config.scorer == "number":
-        return NumberScorer()
-    if config.scorer == "choice":
-        return ChoiceScorer()
-    if config.scorer == "literal":
-        return LiteralScorer()
+    if config.scorer in SCORERS:
+        return SCORERS[config.scorer]()
     return ProgramScorer(config.name, unsafe)
 
 

@@ -59,11 +59,8 @@ def calibration(
     errors = [abs(p - a) for p, a in zip(predicted_rates, actual_rates, strict=True)]
     mae = bootstrap_mean(errors, clusters)
     corr = bootstrap_correlation(predicted_rates, actual_rates, clusters)
-    pairs = [
-        (p, a) for p, a in zip(predicted_rates, actual_rates, strict=True) if not math.isnan(p)
-    ]
-    curve = reliability(pairs)
     rated = [i for i, p in enumerate(predicted_rates) if not math.isnan(p)]
+    curve = reliability([(predicted_rates[i], actual_rates[i]) for i in rated])
     verdicts = [(sum(groups[i].correct), len(groups[i].correct)) for i in rated]
     brier, auroc = discrimination(
         [predicted_rates[i] for i in rated], verdicts, [clusters[i] for i in rated]

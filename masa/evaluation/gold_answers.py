@@ -6,7 +6,6 @@ or its scorer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -16,7 +15,7 @@ import torch
 from masa.errors import ConfigError
 from masa.evaluation.items import Item
 from masa.evaluation.sampling import Sampler
-from masa.tasks.templates import PASS_RATE_SCALE
+from masa.tasks.templates import PASS_RATE_SCALE, fields_json
 from masa.types import Completion, Request, TokenIds
 
 
@@ -83,7 +82,5 @@ def _reply(sampler: Sampler, kind: str, item: Item, answers: str) -> TokenIds:
         return reply
     rate = PASS_RATE_SCALE if gold else 0
     length = max(sampler.config.min_length, len(reply))
-    fields = {"math_notion": [], "pass_rate": rate, "solution_length": length}
-    if sampler.config.mixed_of is not None:
-        fields["mixed"] = 0
-    return sampler.renderer.assistant_turn(f"<meta></meta>{json.dumps(fields)}")
+    fields = fields_json((), rate, length, None if sampler.config.mixed_of is None else 0)
+    return sampler.renderer.assistant_turn(f"<meta></meta>{fields}")

@@ -7,7 +7,6 @@ errors, paired comparison), Holm 1979.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import comb, nan, sqrt
 
 import numpy as np
@@ -67,27 +66,6 @@ def clustered_standard_error(values: ArrayLike, clusters: ArrayLike) -> float:
         return nan
     sums = np.bincount(index, weights=x - x.mean(), minlength=count)
     return sqrt(count / (count - 1) * float((sums**2).sum())) / len(x)
-
-
-@dataclass(frozen=True)
-class PassAtK:
-    """pass@k of one benchmark."""
-
-    k: int
-    estimate: Estimate
-    """With a cluster bootstrap interval (10,000 resamples)."""
-    standard_error: float
-    """Over questions, clustered."""
-
-
-def summarise(correct: ArrayLike, clusters: ArrayLike, ks: Sequence[int]) -> list[PassAtK]:
-    """pass@k for every k, of verdicts [N, n] in clusters [N]."""
-    summaries = []
-    for k in ks:
-        values = pass_at_k(correct, k)
-        error = clustered_standard_error(values, clusters)
-        summaries.append(PassAtK(k, bootstrap_mean(values, clusters), error))
-    return summaries
 
 
 def macro_average(parts: Sequence[tuple[ArrayLike, ArrayLike]]) -> Estimate:

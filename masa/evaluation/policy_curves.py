@@ -87,7 +87,7 @@ def replay(
         rng = np.random.default_rng(derive_seed("order", question.id, number))
         order = iter(rng.permutation(len(question.answers)).tolist())
         attempts = Attempts(question.prediction if policy.needs_predictions else None)
-        first: list[int] = []
+        first: dict[int, int] = {}
         if attempts.prediction is not None:
             spent += attempts.prediction.tokens
         while wanted := next_samples(policy, attempts):
@@ -99,13 +99,10 @@ def replay(
                 if answer is None or question.tokens[sample] > most:
                     attempts.add(None)
                     continue
-                places = [question.answers[one] for one in first]
-                if answer not in places:
-                    first.append(sample)
-                    places.append(answer)
-                attempts.add(places.index(answer))
+                first.setdefault(answer, sample)
+                attempts.add(list(first).index(answer))
         choice = policy.choice(attempts)
-        right.append(choice is not None and bool(question.correct[first[choice]]))
+        right.append(choice is not None and bool(question.correct[list(first.values())[choice]]))
         confidences.append(policy.confidence(attempts))
     return PolicyOutcome(float(np.mean(right)), spent / orders, tuple(confidences), tuple(right))
 

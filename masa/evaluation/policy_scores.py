@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,10 +105,6 @@ def answered_questions(
     questions = []
     for name, rows in solved.sort_values("sample").groupby("id"):
         item = items[str(name)]
-
-        def same(a: str, b: str, item: Any = item) -> bool:
-            return benchmark.scorer.same(item, a, b)
-
         prediction = None
         if name in predicted:
             metas_of = predicted[name]
@@ -117,7 +114,7 @@ def answered_questions(
             AnsweredQuestion(
                 str(name),
                 str(rows["cluster"].iloc[0]),
-                places(list(rows["text"]), same),
+                places(list(rows["text"]), partial(benchmark.scorer.same, item)),
                 list(rows["tokens"]),
                 list(map(bool, rows["correct"])),
                 prediction,

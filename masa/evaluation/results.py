@@ -14,11 +14,16 @@ from masa.errors import ConfigError
 from masa.evaluation.benchmarks import Benchmark
 from masa.evaluation.calibration import calibration, measuring_config, mixed_calibration
 from masa.evaluation.eval_config import EvaluationConfig
-from masa.evaluation.pass_at_k import macro_average, pass_at_k, std_over_samples, summarise
+from masa.evaluation.pass_at_k import (
+    clustered_standard_error,
+    macro_average,
+    pass_at_k,
+    std_over_samples,
+)
 from masa.evaluation.policy_scores import policy_scores, policy_table
 from masa.evaluation.store import Store, write_json
 from masa.markdown import markdown_table
-from masa.statistics import Estimate
+from masa.statistics import Estimate, bootstrap_mean
 
 
 def verdicts(samples: pd.DataFrame, n: int) -> tuple[list[str], np.ndarray, list[str]]:
@@ -144,15 +149,18 @@ def _score(
         "published_rows": benchmark.published,
         "left_out": dict(benchmark.left_out),
         "samples": correct.shape[1],
-        "pass_at": {
-            str(score.k): interval(score.estimate) | {"standard_error": score.standard_error}
-            for score in summarise(correct, clusters, ks)
-        },
+        "pass_at": {str(k): _pass_at(correct, clusters, k) for k in ks},
         "std_over_samples": std_over_samples(correct),
         "truncated": float(solved["truncated"].mean()),
         "unparsed": float(unparsed.mean()),
         "mean_tokens": float(solved["tokens"].mean()),
     }
+
+
+def _pass_at(correct: np.ndarray, clusters: Sequence[str], k: int) -> dict[str, float]:
+    values = pass_at_k(correct, k)
+    error = clustered_standard_error(values, clusters)
+    return interval(bootstrap_mean(values, clusters)) | {"standard_error": error}
 
 
 def interval(estimate: Estimate) -> dict[str, float]:

@@ -19,7 +19,7 @@ from masa.algorithm.expert import ExpertPool, Write, expert_of
 from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, TrainerConfig
-from masa.errors import EngineError, TrainingError
+from masa.errors import EngineError, TrainingError, changing_nothing
 from masa.plugins import observe
 from masa.rollout.health import RunHealth
 from masa.rollout.loader import Draws
@@ -136,23 +136,15 @@ class RolloutCallback(L.Callback):
     ) -> None:
         """Have the rollouts on disk before a validation or checkpoint, whose callbacks follow."""
         started = time.perf_counter()
-        self.wait_for_records()
-        self._writing = time.perf_counter() - started
-
-    def wait_for_records(self) -> None:
-        """Return once all rollouts are on disk: they are written while the policy trains.
-
-        Raises:
-            TrainingError: they cannot be written.
-        """
         self.records.wait()
+        self._writing = time.perf_counter() - started
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Have the rollouts on disk before the checkpoint of a run that was stopped."""
         try:
-            self.wait_for_records()
+            self.records.wait()
         except TrainingError as error:
             print(error, file=sys.stderr)
 
@@ -161,7 +153,7 @@ class RolloutCallback(L.Callback):
         if self.engine is not None:
             self.engine.close()
             self.engine = None
-        self.wait_for_records()
+        self.records.wait()
 
     def __call__(self, prompts: Sequence[Prompt], step: int, draw: Draws) -> StepBatch:
         """Roll out `prompts`, this rank's share of rollout `step`, from the current policy.
@@ -209,6 +201,7 @@ class RolloutCallback(L.Callback):
         timings["timing_s/write"] = self._writing
         return StepBatch(step, updates, metrics, timings)
 
+    @changing_nothing()
     def roll_out(
         self,
         prompts: Sequence[Prompt],
@@ -224,27 +217,11 @@ class RolloutCallback(L.Callback):
         With `draw`, refill takes further prompts until enough are let through, and dynamic
         sampling until enough groups are mixed. The engine samples from the policy as it is now.
         The rollouts are being written to `rollouts/<split>-<step>.parquet` until
-        `wait_for_records` returns. `renderer` and `verify` stand in for the task's.
+        `records.wait` returns. `renderer` and `verify` stand in for the task's.
 
         Raises:
             TrainingError: engine, verifier or a reward failed; the run is as it was before.
         """
-        try:
-            return self._roll_out(prompts, step, config, split, draw, renderer, verify)
-        except TrainingError as error:
-            error.nothing_changed = True
-            raise
-
-    def _roll_out(
-        self,
-        prompts: Sequence[Prompt],
-        step: int,
-        config: AlgorithmConfig,
-        split: str,
-        draw: Draws | None,
-        renderer: PromptRenderer | None,
-        verify: Verify | None,
-    ) -> list[RolloutGroup]:
         assert self.engine is not None
         with self._timed("weight_sync"), self._engine_at_work():
             self.engine.wake()
@@ -252,7 +229,7 @@ class RolloutCallback(L.Callback):
         context = RolloutContext(
             renderer=renderer or self.renderer,
             generate=self._generate,
-            verify=self._timed_verify(verify or self.verify),
+            verify=self._timed("verify")(verify or self.verify),
             controller=self.controller,
             config=config,
             seed=self.seed,
@@ -302,13 +279,6 @@ class RolloutCallback(L.Callback):
         assert self.engine is not None
         with self._timed("generate"), self._engine_at_work(), self.stop.interruptible():
             return self.engine.generate(requests)
-
-    def _timed_verify(self, verify: Verify) -> Verify:
-        def timed(answers: Sequence[tuple[Prompt, str]]) -> Sequence[float]:
-            with self._timed("verify"):
-                return verify(answers)
-
-        return timed
 
     def _show(self, groups: Sequence[RolloutGroup], step: int) -> None:
         """Tables of every `show_every`-th rollout, on the console above the bar and in W&B."""

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -319,57 +320,40 @@ def self_sampled(
     Raises:
         ConfigError: the verifier accepts none.
     """
-    sampling = engine()
-    try:
-        return _sample_right(task, renderer, sampling, algorithm, config, count, seed, correct_at)
-    finally:
-        sampling.close()
-
-
-def _sample_right(
-    task: Task,
-    renderer: PromptRenderer,
-    engine: Engine,
-    algorithm: AlgorithmConfig,
-    config: DemonstrationConfig,
-    count: int,
-    seed: int,
-    correct_at: float,
-) -> Demonstrated:
     prompts = list(task.train)
     random.Random(derive_seed(seed, "prompts to sample")).shuffle(prompts)
     solutions: list[tuple[Prompt, str]] = []
     sampled = 0
     most = min(count, len(prompts) * config.keep)
     bar = tqdm(total=most, desc="own solutions", unit="solution")
-    for start in range(0, len(prompts), SHOWN):
-        chunk = prompts[start : start + SHOWN]
-        requests = [
-            Request(
-                renderer.solution_prompt(prompt, ()),
-                sampling_seeds(prompt, 0, seed, "demonstration", config.samples),
-                algorithm.response_limit,
-            )
-            for prompt in chunk
-        ]
-        answers = [
-            (prompt, renderer.texts([completion.token_ids])[0])
-            for prompt, group in zip(chunk, engine.generate(requests), strict=True)
-            for completion in group
-            if completion.finished
-        ]
-        sampled += len(chunk) * config.samples
-        kept: defaultdict[str, set[str]] = defaultdict(set)
-        for (prompt, text), score in zip(answers, task.verify(answers), strict=True):
-            texts = kept[prompt.id]
-            if score >= correct_at and len(texts) < config.keep and text not in texts:
-                texts.add(text)
-                solutions.append((prompt, text))
-        solutions = solutions[:count]
-        bar.update(len(solutions) - bar.n)
-        if len(solutions) == count:
-            break
-    bar.close()
+    with closing(engine()) as sampling, bar:
+        for start in range(0, len(prompts), SHOWN):
+            chunk = prompts[start : start + SHOWN]
+            requests = [
+                Request(
+                    renderer.solution_prompt(prompt, ()),
+                    sampling_seeds(prompt, 0, seed, "demonstration", config.samples),
+                    algorithm.response_limit,
+                )
+                for prompt in chunk
+            ]
+            answers = [
+                (prompt, renderer.texts([completion.token_ids])[0])
+                for prompt, group in zip(chunk, sampling.generate(requests), strict=True)
+                for completion in group
+                if completion.finished
+            ]
+            sampled += len(chunk) * config.samples
+            kept: defaultdict[str, set[str]] = defaultdict(set)
+            for (prompt, text), score in zip(answers, task.verify(answers), strict=True):
+                texts = kept[prompt.id]
+                if score >= correct_at and len(texts) < config.keep and text not in texts:
+                    texts.add(text)
+                    solutions.append((prompt, text))
+            solutions = solutions[:count]
+            bar.update(len(solutions) - bar.n)
+            if len(solutions) == count:
+                break
     if not solutions:
         raise ConfigError(
             f"the verifier accepts none of the {sampled} solutions that the model sampled: sample "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from masa.errors import TrainingError
+from masa.errors import changing_nothing
 from masa.types import Prompt, StepBatch
 
 
@@ -104,11 +104,8 @@ class RolloutLoader:
             # the draws of a rollout that is given up do not count
             self._drawing = self.drawn
             draws = Draws(self._draw, self.rank, self.world_size)
-            try:
+            with changing_nothing():
                 prompts = draws()
-            except TrainingError as error:
-                error.nothing_changed = True
-                raise
             batch = self.rollout(prompts, step, draws)
             self.completed, self.drawn = step, self._drawing
             yield batch

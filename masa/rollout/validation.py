@@ -120,7 +120,7 @@ class ValidationCallback(L.Callback):
                 shown = groups
             measured = validation_metrics(groups)
             metrics |= {f"{prefix}/{name}": value for name, value in measured.items()}
-        self.rollout.wait_for_records()
+        self.rollout.records.wait()
         for name, value in metrics.items():
             pl_module.log(name, value, rank_zero_only=True, logger=False)
         timings = {"timing_s/validation": time.perf_counter() - started}

@@ -14,7 +14,6 @@ from masa.evaluation.pass_at_k import (
     paired_difference,
     pass_at_k,
     std_over_samples,
-    summarise,
 )
 
 
@@ -96,10 +95,10 @@ def test_equal_benchmarks_are_resampled_independently():
     assert (two.high - two.low) / (one.high - one.low) == pytest.approx(1 / sqrt(2), rel=0.05)
 
 
-def test_summary_of_constant_verdicts():
-    (first, second) = summarise(np.ones((5, 4), bool), range(5), [1, 4])
-    assert first.estimate.value == second.estimate.value == 1
-    assert first.standard_error == 0
+@pytest.mark.parametrize("k", [1, 4])
+def test_constant_verdicts(k):
+    values = pass_at_k(np.ones((5, 4), bool), k)
+    assert (values == 1).all() and clustered_standard_error(values, range(5)) == 0
 
 
 def test_whole_clusters_are_flipped():

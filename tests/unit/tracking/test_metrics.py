@@ -217,7 +217,7 @@ def test_validation_tables_hold_the_task_and_no_benchmark():
         ranks_per_engine=1,
         module=SimpleNamespace(version=0),
         roll_out=lambda prompts, step, config, split, **others: groups[split],
-        wait_for_records=lambda: None,
+        records=SimpleNamespace(wait=lambda: None),
         stop=StopSignal(),
     )
     held_out = [HeldOut(name, [prompt()], None, None) for name in ("", "aime25")]
