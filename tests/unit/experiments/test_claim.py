@@ -216,6 +216,11 @@ def test_above_one_is_cheaper(tmp_path):
         "gate_recall": None,
         "meta_share": {"mean": 0, "low": 0, "high": 0},
     }
+    # half of the gain: at rollout 5, and where the slow one is at 4 of 8
+    ratios = numbers["tokens_ratio_by_share"]
+    assert ratios["cheap"]["0.5"] == {"mean": 2, "low": 2, "high": 2}
+    assert ratios["slow"]["0.5"]["mean"] == pytest.approx(500 / (101 * (5 + 5 / 3)), rel=1e-2)
+    assert "Until other shares" in results.page(numbers)
     slow = numbers["methods"]["slow"]["tokens_ratio"]
     assert slow["low"] < slow["mean"] < 1 and slow["low"] < slow["high"] < 1
     table = speedups(methods := load_sweep(tmp_path), [m.label for m in methods].index("grpo"))

@@ -1,0 +1,50 @@
+"""Gate by value with refill and a quantile cutoff, and limits chosen by audits: the same on one rank
+and on two, and after a stop."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import runs
+
+SHORT = [
+    "engine=hf", "algorithm.control.start_step=1", "algorithm.control.audit_fraction=0.3",
+    "trainer.max_rollouts=5", "trainer.val_every=5", "trainer.checkpoint_every=1",
+    "algorithm.selection.refill=true", "algorithm.selection.max_draws=3",
+]  # fmt: skip
+BY_VALUE = [
+    "algorithm=masa_calibrated", "algorithm.meta.first=1", "algorithm.gate.key=[level]",
+    "algorithm.gate.min_evidence=1", "algorithm.gate.min_kept=0.3", "algorithm.gate.min_parsed=0.1",
+    "algorithm.gate.min_gain=0", "cutoff=quantile",
+    "algorithm.cutoff.enabled=true", "algorithm.cutoff.lost=0.2", "algorithm.cutoff.max_lost=1",
+    "algorithm.cutoff.min_evidence=4", "algorithm.cutoff.min_parsed=0.1",
+]  # fmt: skip
+ADAPTIVE = [
+    *runs.MASA, "algorithm.control.adaptive=true", "algorithm.control.target_loss=0.5",
+    "algorithm.control.min_evidence=4",
+]  # fmt: skip
+COLUMNS = ["step", "prompt_id", "kind", "sample", "text", "kept", "skipped", "cutoff_tokens"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [BY_VALUE, ADAPTIVE], ids=["value", "adaptive"])
+def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path, settings):
+    one, two, resumed = tmp_path / "one", tmp_path / "two", tmp_path / "resumed"
+    settings = [*SHORT, *settings, "algorithm.control.start_step=1"]
+    runs.masa_train(one, cache, *settings)
+    metrics = pd.read_csv(one / "metrics.csv").iloc[1:]
+    assert (metrics["gate/fraction"] > 0).any()
+    if "algorithm=masa_calibrated" in settings:
+        assert (metrics["cutoff/fraction"] > 0).any()
+    else:
+        assert metrics[["gate/sigma", "gate/tolerance"]].drop_duplicates().shape[0] > 1
+
+    shutil.copytree(one, resumed)
+    for step in (4, 5):
+        (resumed / "checkpoints" / f"step-{step:06d}.ckpt").unlink(missing_ok=True)
+    runs.masa_train(resumed, cache, *settings, "ckpt=last")
+    assert runs.metrics(resumed) == runs.metrics(one)
+
+    ranks = ["strategy=fsdp", "trainer.accelerator=cpu"]
+    runs.masa_train(two, cache, *settings, *ranks, ranks=2)
+    pd.testing.assert_frame_equal(runs.rollouts(one)[COLUMNS], runs.rollouts(two)[COLUMNS])
