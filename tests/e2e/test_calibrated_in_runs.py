@@ -1,5 +1,4 @@
-"""Gate by value with refill and a quantile cutoff, and limits chosen by audits: the same on one rank
-and on two, and after a stop."""
+"""The gate by value with refill and a cutoff, and limits chosen by audits: ranks and resume."""
 
 import shutil
 
