@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import runs
@@ -19,8 +20,8 @@ BY_VALUE = [
     "algorithm.cutoff.min_evidence=4", "algorithm.cutoff.min_parsed=0.1",
 ]  # fmt: skip
 ADAPTIVE = [
-    *runs.MASA, "algorithm.control.adaptive=true", "algorithm.control.target_loss=0.5",
-    "algorithm.control.min_evidence=4",
+    *runs.MASA, "algorithm.kl_beta=0.01", "algorithm.control.adaptive=true",
+    "algorithm.control.target_loss=0.5", "algorithm.control.min_evidence=4",
 ]  # fmt: skip
 COLUMNS = ["step", "prompt_id", "kind", "sample", "text", "kept", "skipped", "cutoff_tokens"]
 
@@ -47,3 +48,7 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path, settings):
     ranks = ["strategy=fsdp", "trainer.accelerator=cpu"]
     runs.masa_train(two, cache, *settings, *ranks, ranks=2)
     pd.testing.assert_frame_equal(runs.rollouts(one)[COLUMNS], runs.rollouts(two)[COLUMNS])
+    if "algorithm.kl_beta=0.01" in settings:  # each rank holds its part of the reference
+        other = pd.read_csv(two / "metrics.csv").iloc[1:]
+        assert other["kl"].iloc[-1] > 1e-4
+        np.testing.assert_allclose(other["kl"], metrics["kl"], rtol=1e-2, atol=1e-6)
