@@ -598,7 +598,7 @@ class StrategyConfig:
     """Devices that hold one copy of the parameters between them; null: all. With fewer, copies are
     kept equal by an all-reduce (hybrid sharding), best one copy per node."""
     cpu_offload: bool = False
-    """Keep parameters, gradients and optimizer state in CPU memory (fsdp)."""
+    """Keep parameters, gradients and optimizer state in CPU memory (ddp and fsdp)."""
 
     def __post_init__(self) -> None:
         one_of("strategy.name", self.name, ("single", "fsdp", "ddp"))
