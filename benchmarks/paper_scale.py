@@ -191,7 +191,7 @@ def one_step(prompts: Sequence[Prompt], context: RolloutContext, clock: Clock, o
     """The parts of `RolloutCallback`, each with its time; returns the tokens trained on."""
     config = context.config
     with clock.part("rewards"):
-        groups = collect(prompts, 1, context)
+        groups = collect(prompts, context)
     clock.move("rewards", "decoding")
     with clock.part("statistics"):
         context.controller.observe(groups)
@@ -237,6 +237,7 @@ def measure(scale: float, folder: Path) -> dict[str, Any]:
         task_rewards=TaskRewards({}),
         controller=Controller(config, 0),
         config=config,
+        step=1,
         seed=0,
     )
     # what a run does once: imports, the tokenizer's table

@@ -267,10 +267,11 @@ def held_out_table(cfg: DictConfig, config: SftConfig, task: Any, model: Any, pa
         verify=task.verify,
         controller=Controller(algorithm, config.seed),
         config=algorithm,
+        step=0,
         seed=config.seed,
         correct_at=config.task.correct_at,
     )
-    groups = collect(limited.validation, 0, context)
+    groups = collect(limited.validation, context)
     engine.close()
     samples = config.trainer.val_samples
     lines = [f"held-out prompts, {samples} samples each, T = {algorithm.temperature:g}"]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from numbers import Real
 
 import numpy as np
 
 from masa.algorithm.advantages import group_advantages
-from masa.algorithm.controller import Controller, hinted
+from masa.algorithm.controller import Controller, Phase, hinted
 from masa.algorithm.losses import with_loss_weights
 from masa.algorithm.meta_rewards import component_rewards, meta_reward
 from masa.algorithm.task_rewards import TaskRewards
@@ -47,12 +48,19 @@ class RolloutContext:
     verify: Verify
     controller: Controller
     config: AlgorithmConfig
+    step: int
+    """Rollout number, from 1; 0 is validation."""
     seed: int
     """Run seed. Every draw depends on (seed, step, prompt id) alone, so neither order nor number of
     ranks changes it."""
     correct_at: float = 1.0
     """Smallest score of a correct solution."""
     task_rewards: TaskRewards = field(default_factory=lambda: TaskRewards({}))
+
+    @cached_property
+    def phase(self) -> Phase:
+        """What is active in this step."""
+        return self.controller.phase(self.step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +88,7 @@ class Considered:
         return sum(len(c.token_ids) for c in self.meta) + config.group_size * each
 
 
-def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> list[RolloutGroup]:
+def collect(prompts: Sequence[Prompt], context: RolloutContext) -> list[RolloutGroup]:
     """Roll out one step for this rank's prompts: one group per prompt, in their order::
 
         prompts ── meta requests ──► M predictions ──► Controller.decide ──► plan: skip, limit
@@ -95,78 +103,71 @@ def collect(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> li
 
     Args:
         prompts: distinct prompts.
-        step: rollout number, from 1; 0 is validation.
-        context: engine, renderer, verifier, controller, algorithm and run seed.
+        context: step, engine, renderer, verifier, controller, algorithm and run seed.
     """
-    if context.controller.phase(step).predicts_first:
-        return solve(consider(prompts, step, context), step, context)
+    if context.phase.predicts_first:
+        return solve(consider(prompts, context), context)
     limit = context.config.response_limit
-    meta_requests = [meta_request(prompt, step, context) for prompt in prompts]
-    requests = [solution_request(prompt, step, context, limit) for prompt in prompts]
+    meta_requests = [meta_request(prompt, context) for prompt in prompts]
+    requests = [solution_request(prompt, context, limit) for prompt in prompts]
     both = sample([*meta_requests, *requests], context)
     meta, solutions = both[: len(prompts)], both[len(prompts) :]
-    considered = decide(prompts, meta_requests, meta, step, context)
-    return judged(considered, requests, solutions, step, context)
+    considered = decide(prompts, meta_requests, meta, context)
+    return judged(considered, requests, solutions, context)
 
 
-def consider(prompts: Sequence[Prompt], step: int, context: RolloutContext) -> list[Considered]:
+def consider(prompts: Sequence[Prompt], context: RolloutContext) -> list[Considered]:
     """Predict and decide: the first half of `collect` where solutions depend on predictions."""
-    first = slice(first_predictions(step, context))
-    requests = [meta_request(prompt, step, context, first) for prompt in prompts]
-    return decide(prompts, requests, sample(requests, context), step, context)
+    first = slice(first_predictions(context))
+    requests = [meta_request(prompt, context, first) for prompt in prompts]
+    return decide(prompts, requests, sample(requests, context), context)
 
 
-def first_predictions(step: int, context: RolloutContext) -> int | None:
+def first_predictions(context: RolloutContext) -> int | None:
     """How many predictions come before the gate's decision; None: all."""
-    return context.config.meta.first if context.controller.phase(step).gate else None
+    return context.config.meta.first if context.phase.gate else None
 
 
 def predict_the_rest(
-    considered: Sequence[Considered], step: int, context: RolloutContext
+    considered: Sequence[Considered], context: RolloutContext
 ) -> Sequence[Considered]:
     """The other predictions of the prompts let through. The gate does not see them, so these stay
     let through; cutoff and hints go by all."""
-    first = first_predictions(step, context)
+    first = first_predictions(context)
     if first is None:
         return considered
     requests = [
-        meta_request(one.prompt, step, context, slice(first, None if one.let_through else first))
+        meta_request(one.prompt, context, slice(first, None if one.let_through else first))
         for one in considered
     ]
     rest = sample(requests, context)
     meta = [one.meta + more for one, more in zip(considered, rest, strict=True)]
-    return decide([one.prompt for one in considered], requests, meta, step, context)
+    return decide([one.prompt for one in considered], requests, meta, context)
 
 
-def solve(
-    considered: Sequence[Considered], step: int, context: RolloutContext
-) -> list[RolloutGroup]:
+def solve(considered: Sequence[Considered], context: RolloutContext) -> list[RolloutGroup]:
     """Solve and judge: the second half, in one batch of the engine for all prompts let through."""
-    considered = predict_the_rest(considered, step, context)
-    hints = context.controller.phase(step).hints
+    considered = predict_the_rest(considered, context)
     requests = [
         solution_request(
             one.prompt,
-            step,
             context,
             one.plan.max_tokens,
-            hinted(one.predictions) if hints else (),
+            hinted(one.predictions) if context.phase.hints else (),
             one.plan.cutoff_tokens,
         )
         for one in considered
     ]
-    return judged(considered, requests, sample(requests, context), step, context)
+    return judged(considered, requests, sample(requests, context), context)
 
 
 def decide(
     prompts: Sequence[Prompt],
     requests: Sequence[Request],
     meta: Sequence[tuple[Completion, ...]],
-    step: int,
     context: RolloutContext,
 ) -> list[Considered]:
     """What the meta rollouts of each prompt predict, and what the controller makes of it."""
-    phase = context.controller.phase(step)
     considered = []
     for prompt, request, completions in zip(prompts, requests, meta, strict=True):
         predictions = tuple(context.renderer.parse(completion.text) for completion in completions)
@@ -176,7 +177,7 @@ def decide(
                 meta_prompt_ids=request.prompt_ids,
                 meta=completions,
                 predictions=predictions,
-                plan=context.controller.decide(prompt, predictions, phase),
+                plan=context.controller.decide(prompt, predictions, context.phase),
             )
         )
     return considered
@@ -186,14 +187,13 @@ def judged(
     considered: Sequence[Considered],
     requests: Sequence[Request],
     solutions: Sequence[tuple[Completion, ...]],
-    step: int,
     context: RolloutContext,
 ) -> list[RolloutGroup]:
     """The groups of prompts whose solutions are sampled: verdicts, rewards, advantages."""
     config = context.config
     prompts = [one.prompt for one in considered]
     scores = judge(prompts, solutions, context.verify)
-    further = context.task_rewards(prompts, solutions, step)
+    further = context.task_rewards(prompts, solutions, context.step)
     groups = [
         RolloutGroup(
             prompt=without_columns(one.prompt, context.controller.columns),
@@ -224,19 +224,16 @@ def without_columns(prompt: Prompt, but: Sequence[str]) -> Prompt:
     return replace(prompt, columns=kept)
 
 
-def meta_request(
-    prompt: Prompt, step: int, context: RolloutContext, which: slice = slice(None)
-) -> Request:
+def meta_request(prompt: Prompt, context: RolloutContext, which: slice = slice(None)) -> Request:
     """M predictions of one prompt, or some of them."""
     meta = context.config.meta
-    seeds = sampling_seeds(prompt, step, context.seed, "meta", meta.predictions)[which]
+    seeds = sampling_seeds(prompt, context.step, context.seed, "meta", meta.predictions)[which]
     prompt_ids = context.renderer.meta_prompt(prompt, tuple(context.controller.recent))
     return Request(prompt_ids, seeds, meta.response_limit, prompt_id=prompt.id)
 
 
 def solution_request(
     prompt: Prompt,
-    step: int,
     context: RolloutContext,
     max_tokens: int,
     hints: Sequence[str] = (),
@@ -244,7 +241,7 @@ def solution_request(
 ) -> Request:
     """G solutions of one prompt; none where `max_tokens` is 0."""
     count = context.config.group_size if max_tokens else 0
-    seeds = sampling_seeds(prompt, step, context.seed, "solution", count)
+    seeds = sampling_seeds(prompt, context.step, context.seed, "solution", count)
     prompt_ids = context.renderer.solution_prompt(prompt, hints)
     return Request(prompt_ids, seeds, max_tokens, predicted_tokens, prompt.id)
 

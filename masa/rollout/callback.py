@@ -232,20 +232,18 @@ class RolloutCallback(L.Callback):
             verify=self._timed("verify")(verify or self.verify),
             controller=self.controller,
             config=config,
+            # validation samples with the same seeds at every step: its curve shows the policy alone
+            step=step if split == "train" else 0,
             seed=self.seed,
             correct_at=self.correct_at,
             task_rewards=self.task_rewards if split == "train" else TaskRewards({}),
         )
-        # validation samples with the same seeds at every step: its curve shows the policy alone
-        seeded_by = step if split == "train" else 0
-
-        gate_active = self.controller.phase(seeded_by).gate
 
         def collected(prompts: Sequence[Prompt]) -> list[RolloutGroup]:
-            if draw is None or not (config.selection.refill and gate_active):
-                return self._gathered(collect(prompts, seeded_by, context))
+            if draw is None or not (config.selection.refill and context.phase.gate):
+                return self._gathered(collect(prompts, context))
             places = self.settings.prompts_per_rollout
-            return refilled(prompts, draw, places, seeded_by, context, self._gathered)
+            return refilled(prompts, draw, places, context, self._gathered)
 
         groups = collected(prompts)
         # every rank holds the groups of all, so all ranks draw equally often

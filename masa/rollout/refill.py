@@ -17,7 +17,6 @@ def refilled(
     prompts: Sequence[Prompt],
     draws: Draws,
     places: int,
-    step: int,
     context: RolloutContext,
     gather: Gather,
 ) -> list[RolloutGroup]:
@@ -30,7 +29,6 @@ def refilled(
         prompts: this rank's share of the draw.
         draws: gives further prompts.
         places: prompts to roll out, over all ranks.
-        step: rollout number.
         context: see `collect`; the gate is active.
         gather: every rank decides on the prompts of all, so all ranks stop together.
 
@@ -39,7 +37,7 @@ def refilled(
     """
     budget = context.config.selection
     most = draws.made + budget.max_draws - 1
-    parts = [consider(prompts, step, context)]
+    parts = [consider(prompts, context)]
     empty, tokens = places, 0
     while True:
         decided = [(one.let_through, one.expected_tokens(context.config)) for one in parts[-1]]
@@ -51,7 +49,7 @@ def refilled(
         further, count = draws.take(empty, most)
         if not count:
             break
-        parts.append(consider(further, step, context))
-    solved = iter(solve([one for part in parts for one in part], step, context))
+        parts.append(consider(further, context))
+    solved = iter(solve([one for part in parts for one in part], context))
     groups = [group for part in parts for group in gather([next(solved) for _ in part])]
     return keep_places(groups, places)

@@ -219,13 +219,18 @@ class World:
             config.meta.min_length, config.response_limit, config.meta.predict_mixed
         )
         self.verified: list[tuple[Prompt, str]] = []
-        self.context = RolloutContext(
+        self.seed = seed
+
+    def at(self, step: int) -> RolloutContext:
+        """What a step is rolled out with."""
+        return RolloutContext(
             renderer=self.renderer,
             generate=self.engine.generate,
             verify=self._verify,
             controller=self.controller,
-            config=config,
-            seed=seed,
+            config=self.config,
+            step=step,
+            seed=self.seed,
         )
 
     def requested(self, kind: str) -> list[str]:

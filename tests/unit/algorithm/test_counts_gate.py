@@ -84,10 +84,10 @@ def test_the_columns_it_goes_by_reach_the_groups():
         return f"={number}" if number % 2 or seed % 2 else "wrong"
 
     world = World(config, lambda problem, seed: meta_text(4, 9), solves)
-    groups = collect(rows, 1, world.context)
+    groups = collect(rows, world.at(1))
     assert [g.prompt.columns for g in groups] == [{"family": i % 2} for i in range(24)]
     world.controller.observe(groups)
-    after = collect(rows, 2, world.context)
+    after = collect(rows, world.at(2))
     assert [g.skipped for g in after] == [bool(i % 2) for i in range(24)]
 
 

@@ -83,7 +83,7 @@ def run(world, steps):
     for step in steps:
         numbers = iter(range(4 * step, 4 * step + 4))
         stream = Draws(lambda ns=numbers: ShuffledEpochs().draw(POOL, PLACES, next(ns), 0))
-        groups = refilled(stream(), stream, PLACES, step, world.context, list)
+        groups = refilled(stream(), stream, PLACES, world.at(step), list)
         world.controller.observe(groups)
         yield [g for g in groups if g.solutions]
 

@@ -43,7 +43,7 @@ def half_right(problem, seed):
 
 def roll_out(config, *, meta=hopeless_if_even, solve=half_right, count=6, step=5, who=None):
     world = World(config, meta, solve, SEED)
-    return world, collect(who or prompts(count), step, world.context)
+    return world, collect(who or prompts(count), world.at(step))
 
 
 # --- phases
@@ -83,7 +83,7 @@ def test_a_gate_without_proof_is_not_active():
     world, groups = roll_out(config)
     assert len(world.engine.calls) == 1 and len(world.requested("solve")) == 6
     world.controller.gate_precision.add([1.0] * 4)
-    collect(prompts(6), 6, world.context)
+    collect(prompts(6), world.at(6))
     assert len(world.requested("solve")) == 6 + 3
 
 
@@ -92,7 +92,7 @@ def test_a_cutoff_without_proof_is_not_active():
     world, groups = roll_out(config)
     assert {g.plan.max_tokens for g in groups} == {64}
     world.controller.cutoff_kept.add([1.0] * 4)
-    groups = collect(prompts(6), 6, world.context)
+    groups = collect(prompts(6), world.at(6))
     assert {g.plan.max_tokens for g in groups} == {20}
 
 
@@ -340,7 +340,7 @@ def test_seeds_are_all_different():
     seeds, count = set(), 0
     for seed, step in itertools.product([0, 1], [1, 2, 11]):
         world = World(config, hopeless_if_even, half_right, seed)
-        collect(prompts(8), step, world.context)
+        collect(prompts(8), world.at(step))
         drawn = [s for call in world.engine.calls for request in call for s in request.seeds]
         seeds |= set(drawn)
         count += len(drawn)

@@ -277,7 +277,7 @@ def test_bad_settings(setting):
 def test_correct_is_a_score_of_at_least_correct_at():
     config = builders.algorithm()
     world = builders.World(config, lambda problem, seed: "", lambda problem, seed: "x")
-    context = replace(world.context, verify=lambda answers: [0.5] * len(answers))
+    context = replace(world.at(1), verify=lambda answers: [0.5] * len(answers))
     for threshold, right in ((0.5, True), (0.6, False)):
-        (outcome,) = collect([prompt()], 1, replace(context, correct_at=threshold))
+        (outcome,) = collect([prompt()], replace(context, correct_at=threshold))
         assert set(outcome.correct) == {right} and set(outcome.solution_rewards) == {0.5}

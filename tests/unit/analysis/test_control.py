@@ -40,7 +40,7 @@ def test_metrics_equal_the_analysis_of_the_parquet(gate, cutoff, tmp_path):
         cutoff={"enabled": True, "margin": 1.5, "max_lost": 1.0 if cutoff else 0.0},
     )  # fmt: skip
     world = World(config, predicts, solves, seed=3)
-    groups = collect(prompts(60), 1, world.context)
+    groups = collect(prompts(60), world.at(1))
     assert {(g.plan.gate_active, g.plan.cutoff_active) for g in groups} == {(gate, cutoff)}
     measured = rollout_metrics(groups, 64)
     table = records.rows(groups, 1, "train", 64)

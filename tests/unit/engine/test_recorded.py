@@ -46,8 +46,8 @@ def engine(run, version: int) -> RecordedEngine:
 def played(run, version: int, step: int, count: int = 12, **settings):
     """Groups of the recorded engine, in a world whose own engine is never asked."""
     again = world(**settings)
-    context = replace(again.context, generate=engine(run, version).generate)
-    groups = collect(prompts(count), step, context)
+    context = replace(again.at(step), generate=engine(run, version).generate)
+    groups = collect(prompts(count), context)
     assert not again.engine.calls
     return groups
 
@@ -72,7 +72,7 @@ CONTROLLED = {
 def sampled(step, **settings):
     original = world(**settings)
     original.engine.version = step - 1 if step else 1
-    return collect(prompts(12), step, original.context)
+    return collect(prompts(12), original.at(step))
 
 
 def rounded(groups):

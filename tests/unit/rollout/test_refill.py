@@ -46,7 +46,7 @@ def draws(pool=200, rank=0, ranks=1):
 
 
 def roll_out(world, draws, gather=list):
-    return refilled(draws(), draws, PLACES, STEP, world.context, gather)
+    return refilled(draws(), draws, PLACES, world.at(STEP), gather)
 
 
 # --- places and budget
@@ -104,13 +104,13 @@ def test_with_fewer_predictions_first_the_same_prompts_for_fewer_tokens():
 def test_a_prompt_is_rolled_out_as_without_refill():
     made = world()
     groups = {g.prompt.id: g for g in roll_out(made, draws())}
-    first = collect(draws()(), STEP, made.context)
+    first = collect(draws()(), made.at(STEP))
     for group in first:
         assert replace(groups[group.prompt.id], kept=True) == group
 
 
 def test_no_further_prompt_once_the_expected_tokens_reach_their_bound():
-    first = collect(draws()(), STEP, world().context)
+    first = collect(draws()(), world().at(STEP))
     expected = sum(len(c.token_ids) for g in first for c in g.meta)
     expected += 4 * sum(40 for g in first if not g.skipped)  # the cutoff: twice the predicted 20
     stream = draws()
@@ -123,7 +123,7 @@ def test_the_share_to_skip_is_measured_on_all_that_were_considered():
     made = world(0.5, {"max_skipped": 0.8, "window": 64, "min_evidence": 8})
     shares = []
     for number in range(30):
-        groups = refilled((stream := draws())(), stream, PLACES, number + STEP, made.context, list)
+        groups = refilled((stream := draws())(), stream, PLACES, made.at(number + STEP), list)
         made.controller.observe(groups)
         shares.append(made.controller.skips.mean)
     skipped = [group.plan.would_skip for group in groups]

@@ -124,7 +124,7 @@ def test_what_is_measured_is_on_the_page():
         lambda problem, seed: meta_text(seed % 9, 20, ["sum"]),
         lambda problem, seed: f"sum ={seed % 20}",
     )
-    groups = collect(prompts(12), 1, world.context)
+    groups = collect(prompts(12), world.at(1))
     rewarded = group(task_rewards=({"brevity": 0.5}, {"brevity": 1.0}))
     measured = {**rollout_metrics(groups, 200), **rollout_metrics([rewarded], 200)}
     assert "rewards/brevity/std" in measured

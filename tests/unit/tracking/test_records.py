@@ -38,7 +38,7 @@ def roll_out():
         return meta_text(rate, 20, ["carry"]) if seed % 5 else "unreadable"
 
     world = World(config, meta, lambda p, s: "x" * (s % 40) + f"={p.split()[1]}", seed=1)
-    return collect(prompts(24), 3, world.context)
+    return collect(prompts(24), world.at(3))
 
 
 def test_rows_against_groups(tmp_path):

@@ -52,7 +52,7 @@ def test_solutions_are_expected_to_be_as_long_as_predicted():
     for start, predicted in ((0, 20), (5, None)):
         config = algorithm(control={"start_step": start}, **steering)
         world = World(config, lambda *_: meta_text(4, 10), lambda *_: "=1")
-        collect(prompts(2), 1, world.context)
+        collect(prompts(2), world.at(1))
         requests = [request for call in world.engine.calls for request in call][2:]
         assert [request.predicted_tokens for request in requests] == [predicted, predicted]
         assert [request.max_tokens for request in requests] == [64, 64]
