@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,11 @@ from masa.inference.problems import STDIN, read_problems, standard_input
 from masa.markdown import in_one_line
 from masa.plugins import refusing
 from masa.tasks.base import same_of
-from masa.tasks.hub import LETTERS, SAME, HubTask
+from masa.tasks.hub import VERIFIERS, HubTask
 from masa.tasks.templates import Templates
 from masa.tracking.files import atomic_replace
 from masa.types import Engine
-from masa.verifiers import choice, gym_answers
-from masa.verifiers.extract import extract_box
+from masa.verifiers import gym_answers
 
 SAMPLING = (
     *("temperature", "max_tokens", "meta_max_tokens", "min_length", "seed"),
@@ -77,25 +75,19 @@ class Answering:
     """The answer in a response, in the form in which `same` compares it; None without one."""
 
 
-ANSWER_IN: dict[str, Callable[[str], str | None]] = {
-    "math": extract_box,
-    "choice": partial(choice.extract, letters=LETTERS),
-}
-"""By the verifiers of `SAME`."""
-
-
 def answering(cfg: DictConfig, verifier: str) -> Answering:
     """Of a run as its task asks and judges, of another model as the settings say."""
     if not is_run(cfg.model.name):
-        return Answering(instantiate(cfg.templates), SAME[verifier], ANSWER_IN[verifier])
+        known = VERIFIERS[verifier]
+        return Answering(instantiate(cfg.templates), known.same, known.answer_in)
     from masa.tasks.build import build_task
 
     task = build_task(OmegaConf.load(Path(cfg.model.name).expanduser() / "config.yaml").task)
-    own = task.config.verifier if isinstance(task, HubTask) else ""
+    own = VERIFIERS.get(task.config.verifier) if isinstance(task, HubTask) else None
     return Answering(
         task.templates,
         lambda a, b: same_of(task)(a, b),
-        ANSWER_IN.get(own, gym_answers.extract),
+        own.answer_in if own else gym_answers.extract,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,15 +45,25 @@ def _verify_choices(pairs: Sequence[tuple[str, str]]) -> list[bool]:
     return [choice.verify(gold, response, LETTERS) for gold, response in pairs]
 
 
-CHECK_GOLD: dict[str, Callable[[str], object]] = {
-    "math": verifier.check_gold,
-    "choice": _check_choice,
+class Verifier(NamedTuple):
+    """What is known of a kind of answers."""
+
+    check_gold: Callable[[str], object]
+    """Raises ValueError for what can be no gold answer."""
+    verify: Callable[[Sequence[tuple[str, str]]], list[bool]]
+    """Verdicts on pairs (gold answer, response)."""
+    same: Callable[[str, str], bool]
+    """Do two responses give the same answer?"""
+    answer_in: Callable[[str], str | None]
+    """The answer in a response, in the form in which `same` compares it; None without one."""
+
+
+VERIFIERS = {
+    "math": Verifier(verifier.check_gold, verifier.verify_batch, verifier.same, extract_box),
+    "choice": Verifier(
+        _check_choice, _verify_choices, _same_choice, partial(choice.extract, letters=LETTERS)
+    ),
 }
-VERIFIERS: dict[str, Callable[[Sequence[tuple[str, str]]], list[bool]]] = {
-    "math": verifier.verify_batch,
-    "choice": _verify_choices,
-}
-SAME: dict[str, Callable[[str, str], bool]] = {"math": verifier.same, "choice": _same_choice}
 
 
 def _function(name: str) -> partial[Any]:
@@ -232,7 +242,7 @@ class HubTask:
         """
         name = self.config.verifier
         if name in VERIFIERS:
-            return VERIFIERS[name]([(prompt.answer, text) for prompt, text in answers])
+            return VERIFIERS[name].verify([(prompt.answer, text) for prompt, text in answers])
         function = _function(name)
 
         def limited(answer: str, text: str) -> Any:
@@ -255,11 +265,11 @@ class HubTask:
     def same(self, a: str, b: str) -> bool:
         """See `Task.same`, by the configured verifier."""
         require(
-            self.config.verifier in SAME,
+            self.config.verifier in VERIFIERS,
             f"task.verifier={self.config.verifier}: a function of (answer, response) cannot tell "
             "whether two responses give the same answer",
         )
-        return SAME[self.config.verifier](a, b)
+        return VERIFIERS[self.config.verifier].same(a, b)
 
     def demonstrations(self, count: int, seed: int) -> Demonstrated:
         """The solutions of the data set to problems of `train`, with their answers in the form
@@ -355,7 +365,8 @@ def _usable_prompts(
     source: Source, config: HubConfig, digests: set[str], dropped: Counter[str]
 ) -> list[Prompt]:
     """Usable problems of a source that are not in `digests`; adds to `digests` and `dropped`."""
-    columns, check_gold = config.columns, CHECK_GOLD.get(config.verifier, len)
+    columns, known = config.columns, VERIFIERS.get(config.verifier)
+    check_gold = known.check_gold if known else len
     problems = Column(columns.problem, "task.columns.problem")
     answers = Column(columns.answer, "task.columns.answer")
     levels = Column(columns.level or "", "task.columns.level")

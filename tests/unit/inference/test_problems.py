@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from masa.errors import ConfigError
-from masa.inference import problems
+from masa.inference import inference_config, problems
 from masa.inference.problems import read_problems
-from masa.inference_session import ANSWER_IN, policy_name, problems_name
+from masa.inference_session import policy_name, problems_name
 from masa.loaded_model import _problems
 from masa.predict import arguments
-from masa.tasks.hub import SAME
+from masa.tasks.hub import VERIFIERS
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +153,6 @@ def test_rows_from_python(tmp_path):
 
 @pytest.mark.parametrize("verifier, response", [("math", r"\boxed{7}"), ("choice", r"\boxed{J}")])
 def test_what_one_answer_is_read_by_is_what_two_are_compared_by(verifier, response):
-    assert ANSWER_IN.keys() == SAME.keys()
-    assert ANSWER_IN[verifier](response) == response[7]
-    assert SAME[verifier](response, response)
+    assert set(VERIFIERS) == set(inference_config.VERIFIERS)
+    assert VERIFIERS[verifier].answer_in(response) == response[7]
+    assert VERIFIERS[verifier].same(response, response)
