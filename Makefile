@@ -68,6 +68,7 @@ claim-left: $(READY)
 
 $(CLAIM_RESULTS): $(CLAIM_RUNS)
 	$(BIN)/masa-report $(@D) --out $(@D)
+	@rm -f $(@D)/results.jsonl
 	$(BIN)/python experiments/claim/results.py $(@D) --out $@
 
 $(CLAIM)/%/report.md: | $(READY)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,11 @@ def point(path: Path) -> Point:
     steps, accuracy = mean_curve(base, "step")
     goal = float(accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0]))
     return Point(
-        path.stem,
+        path.parent.name
+        if path.stem == "results"
+        else path.stem
+        if path.suffix == ".jsonl"
+        else path.name,
         len(base),
         _mean(base, "zero_variance_share"),
         crossing(steps, accuracy, goal),
@@ -86,7 +91,7 @@ def point(path: Path) -> Point:
 
 
 def _mean(runs: Sequence[Record], name: str) -> float:
-    return float(np.mean([run.values[name] for run in runs]))
+    return float(np.mean(np.array([run.values[name] for run in runs], float)))
 
 
 def table(points: Sequence[Point]) -> str:
@@ -112,7 +117,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
         figure = canvas(3.2)
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, xs in ((left, "zero_variance"), (right, "learning")):
-            for p, marker in zip(points, "os^DvPX*", strict=False):
+            for p, marker in zip(points, cycle("os^DvPX*"), strict=False):
                 x, ratio = getattr(p, xs), p.ratio
                 name = p.name.replace("_", " ")
                 axes.plot([x], [ratio["mean"]], marker, color="C0", label=name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_record import FACTORS, SHARES, Record, by_method, measure, read, write
+from run_record import FACTORS, SHARES, Record, by_method, measure, merged, read, write
 
 from masa.analysis.compare_methods import speedup
 from masa.analysis.load import RunError
@@ -247,10 +247,10 @@ def main() -> None:
     args = parser.parse_args()
     kept = args.out.with_suffix(".jsonl")
     try:
-        records = read(kept) if kept.exists() else []
-        records += [record for path in args.runs for record in measure(path)]
+        records = read(kept) if kept.exists() or not args.runs else []
+        records = merged([*records, *(measure(*args.runs) if args.runs else ())])
+        numbers = results(records)
         write(kept, records)
-        numbers = results(read(kept))
         args.out.write_text(json.dumps(numbers, indent=1) + "\n")
         text = page(numbers)
         print(text)

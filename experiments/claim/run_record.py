@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from masa.analysis.compare_methods import load_sweep
+from masa.analysis.compare_methods import load_sweep, method_settings
 from masa.analysis.control import has_gate, has_meta
 from masa.analysis.load import Run, RunError
 
@@ -36,6 +37,8 @@ class Record:
 
     method: str
     seed: int
+    settings: str
+    """Digest of all settings but the seed: the seeds of a method have the same."""
     profile: str
     pool: int
     """Training prompts."""
@@ -44,9 +47,9 @@ class Record:
     commit: str | None
     device: str | None
     """None where the run did not record it; both with commas where it was resumed elsewhere."""
-    curves: dict[str, list[float]]
+    curves: dict[str, list[float | None]]
     """At each validation: `step`, `accuracy`, `tokens` and `seconds` so far, and `mixed_tokens`:
-    what the run had spent, had groups of zero variance cost nothing."""
+    what the run had spent, had groups of zero variance cost nothing. None where it is not known."""
     values: dict[str, float | None]
     """`GATE` and `FACTORS`; None where there is no number."""
 
@@ -63,13 +66,13 @@ Methods = dict[str, list[Record]]
 """The runs of each method, by seed."""
 
 
-def measure(path: Path) -> list[Record]:
-    """The finished runs in and below a directory.
+def measure(*paths: Path) -> list[Record]:
+    """The finished runs in and below directories.
 
     Raises:
         RunError: there is none, or one cannot be read.
     """
-    return [of_run(method.label, run) for method in load_sweep(path) for run in method.runs]
+    return [of_run(method.label, run) for method in load_sweep(*paths) for run in method.runs]
 
 
 def read(path: Path) -> list[Record]:
@@ -85,10 +88,25 @@ def read(path: Path) -> list[Record]:
         raise RunError(f"{path} is no file of records: {error}") from error
 
 
-def write(path: Path, records: Iterable[Record]) -> None:
-    """A line per run, by method and seed; of two with the same ones the later."""
+def merged(records: Iterable[Record]) -> list[Record]:
+    """By method and seed; of two with the same ones the later.
+
+    Raises:
+        RunError: the seeds of a method have different settings.
+    """
     latest = {(record.method, record.seed): record for record in records}
-    lines = [json.dumps(asdict(latest[key]), allow_nan=False) + "\n" for key in sorted(latest)]
+    for name, runs in by_method(list(latest.values())).items():
+        if len({run.settings for run in runs}) > 1:
+            raise RunError(
+                f"the runs of {name} have different settings: make all of its seeds anew, or "
+                "delete the lines of those that are old"
+            )
+    return [latest[key] for key in sorted(latest)]
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """A line per run."""
+    lines = [json.dumps(asdict(record), allow_nan=False) + "\n" for record in records]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(lines), encoding="utf-8")
 
@@ -112,9 +130,11 @@ def of_run(method: str, run: Run) -> Record:
     spent = (prompts["tokens"] * mixed(prompts)).groupby(prompts["step"]).sum()
     so_far = run.metrics.set_index("step").index.map(spent).fillna(0).to_series().cumsum()
     so_far.index = run.metrics["step"]
+    values = measured(run)
     return Record(
         method=method,
         seed=run.seed,
+        settings=digest(run),
         profile=task.get("profile"),
         pool=task["train_size"],
         predicts=has_gate(run) and has_meta(run),
@@ -122,12 +142,23 @@ def of_run(method: str, run: Run) -> Record:
         device=recorded(run, "device"),
         curves={
             "step": [int(step) for step in table["step"]],
-            "accuracy": [float(estimate.value) for estimate in table["accuracy"]],
-            **{cost: table[cost].astype(float).round(2).tolist() for cost in ("tokens", "seconds")},
-            "mixed_tokens": so_far[table["step"]].astype(float).tolist(),
+            "accuracy": known_numbers(estimate.value for estimate in table["accuracy"]),
+            **{cost: known_numbers(table[cost].round(2)) for cost in ("tokens", "seconds")},
+            "mixed_tokens": known_numbers(so_far[table["step"]]),
         },
-        values={name: None if isnan(x) else x for name, x in measured(run).items()},
+        values=dict(zip(values, known_numbers(values.values()), strict=True)),
     )
+
+
+def known_numbers(values: Iterable[float]) -> list[float | None]:
+    """None for NaN, which JSON does not have."""
+    return [None if isnan(value) else float(value) for value in values]
+
+
+def digest(run: Run) -> str:
+    """Of the settings that make a method."""
+    settings = json.dumps(method_settings(run), sort_keys=True, default=str)
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def recorded(run: Run, fact: str) -> str | None:

@@ -278,7 +278,7 @@ def main() -> None:
         return
     steps = list(groups_of(run).values()) if run else drawn(args, np.random.default_rng(0))
     speed = Speed(args.latency, args.each, args.train, args.fixed, args.at_once)
-    mixed = args.mixed or (mixed_share(run) if run else 0.3)
+    mixed = args.mixed if args.mixed is not None else mixed_share(run) if run else 0.3
     print(table(steps, args.gpus, speed, mixed))
 
 

@@ -294,6 +294,7 @@ def run(command: Sequence[str], log: Path, threads: int, timeout: float = TIMEOU
                 process.wait()
     if process.returncode:
         raise Failed(f"{name} failed with status {process.returncode}:\n{_end(log)}")
+    # at least that of this process, from which it was started, and which is smaller
     return ended[2].ru_maxrss * 1024 / process_memory.GIB
 
 

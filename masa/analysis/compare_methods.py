@@ -89,7 +89,7 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
     """
     alike: list[tuple[dict[str, Any], list[Run]]] = []
     for run in runs:
-        settings = _settings(run)
+        settings = method_settings(run)
         same = next((same for theirs, same in alike if theirs == settings), None)
         if same is None:
             alike.append((settings, [run]))
@@ -142,7 +142,7 @@ def baseline_index(methods: Sequence[Method], name: str | None = None) -> int:
 
 def varied(methods: Sequence[Method]) -> pd.DataFrame:
     """The settings in which the methods differ, one row per method; columns are shortened keys."""
-    table = pd.DataFrame([_settings(method.runs[0]) for method in methods], dtype=object)
+    table = pd.DataFrame([method_settings(method.runs[0]) for method in methods], dtype=object)
     table = table.where(table.notna(), None).drop(columns="algorithm.name", errors="ignore")
     differing = [name for name in table if table[name].map(repr).nunique() > 1]
     tails = pd.Series([name.rpartition(".")[2] for name in differing], dtype=object)
@@ -153,7 +153,7 @@ def varied(methods: Sequence[Method]) -> pd.DataFrame:
     return table[differing].set_axis(short, axis=1)
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def method_settings(run: Run) -> dict[str, Any]:
     """Flat settings that make a method, without the seed, and without those that are null: a
     setting that came later is null where it changes nothing."""
     flat = as_of_now(_flat({section: run.config.get(section) for section in _SETTINGS}))

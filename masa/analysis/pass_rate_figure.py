@@ -22,7 +22,7 @@ PUBLISHED = (
 2509.25849, 2605.21125 and 2609.09075; None where only the sum is reported."""
 EDGES = (0.0, 1 / 3, 2 / 3, 1.0)
 """Of the bars between the ends: as many rates of four solutions in each."""
-_BARS = ("0", "below 1/3", "to 2/3", "above", "1")
+_BARS = ("0", "< 1/3", "< 2/3", "< 1", "1")
 _COLOURS = ("#C9DDEC", "#5B9BC8", "#0B4F7D")
 _WRONG, _RIGHT, _EITHER = "#D55E00", "#0072B2", "#A6A6A6"
 

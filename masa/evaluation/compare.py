@@ -96,11 +96,19 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             "pass@1, in percent. Brackets: 95 % cluster bootstrap over questions; p: paired "
             "sign-flip test over clusters, Holm-corrected over benchmarks. Neither covers the "
             "training seed: a claim about a method needs several.",
-            *([predictions_table(predictions)] if predictions else []),
+            *_predictions(predictions),
             *policies,
         ]
     )
     return numbers, text + "\n"
+
+
+def _predictions(scores: dict[str, Any]) -> list[str]:
+    """How good the predictions of each evaluation are; nothing where there are none."""
+    if not scores:
+        return []
+    note = "Predictions: each row is of all questions of its evaluation, not paired."
+    return [predictions_table(scores), note]
 
 
 def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

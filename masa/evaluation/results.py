@@ -231,6 +231,10 @@ def as_markdown(scores: Mapping[str, Any], environment: Mapping[str, str]) -> st
     return "\n\n".join(parts) + "\n"
 
 
+_UNKNOWN = (math.nan,) * 3
+"""Of an evaluation of before it was measured."""
+
+
 def predictions_table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """The `meta` of scores, one row per name."""
     return render([_meta_row(name, _with_nan(meta)) for name, meta in scores.items()])
@@ -244,8 +248,8 @@ def _meta_row(name: str, meta: Mapping[str, Any]) -> dict[str, str]:
         "pass-rate MAE": _bracketed(*meta["pass_rate_mae"]),
         "corr": _bracketed(*meta["pass_rate_corr"]),
         "ECE": _number(meta["pass_rate_ece"]),
-        "Brier": _bracketed(*meta["pass_rate_brier"]),
-        "AUROC": _bracketed(*meta["pass_rate_auroc"]),
+        "Brier": _bracketed(*meta.get("pass_rate_brier", _UNKNOWN)),
+        "AUROC": _bracketed(*meta.get("pass_rate_auroc", _UNKNOWN)),
         **{
             f"{key.removeprefix('reward/')} score": _number(value)
             for key, value in meta.items()

@@ -325,12 +325,15 @@ class PromptRenderer:
     def meta_prompt(self, prompt: Prompt, recent: Recent = ()) -> TokenIds:
         """Token ids of q_meta, with as many of the newest outcomes as there is room for."""
 
-        def with_newest(dropped: int) -> TokenIds:
-            return self._meta_prompt(prompt, recent[dropped:])
+        def without(oldest: int) -> TokenIds:
+            return self._meta_prompt(prompt, recent[oldest:])
 
-        counts = range(len(recent))
-        dropped = bisect_left(counts, True, key=lambda n: len(with_newest(n)) <= self.room)
-        return with_newest(dropped)
+        ids = without(0)
+        if not recent or len(ids) <= self.room:
+            return ids
+        counts = range(1, len(recent))
+        fits = bisect_left(counts, True, key=lambda n: len(without(n)) <= self.room)
+        return without(1 + fits)
 
     def _meta_prompt(self, prompt: Prompt, recent: Recent) -> TokenIds:
         earlier = [problem for problem, _ in recent]

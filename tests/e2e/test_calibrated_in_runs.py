@@ -40,8 +40,7 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path, settings):
         assert metrics[["gate/sigma", "gate/tolerance"]].drop_duplicates().shape[0] > 1
 
     shutil.copytree(one, resumed)
-    for step in (4, 5):
-        (resumed / "checkpoints" / f"step-{step:06d}.ckpt").unlink(missing_ok=True)
+    (resumed / "checkpoints" / "step-000005.ckpt").unlink()
     runs.masa_train(resumed, cache, *settings, "ckpt=last")
     assert runs.metrics(resumed) == runs.metrics(one)
 

@@ -12,7 +12,7 @@ import pytest
 import results
 import yaml
 from hydra.utils import instantiate
-from run_record import measure, read, write
+from run_record import measure, merged, read, write
 from synthetic_run import prompt_rows, write_run
 
 from experiments.claim import oracle
@@ -357,8 +357,13 @@ def test_what_was_measured_is_kept(tmp_path):
     assert program()[0] == 0 and out.read_text() == before
     records = tmp_path / "all.jsonl"
     assert len(records.read_text().splitlines()) == 5
-    write(tmp_path / "copy.jsonl", reversed(read(records)))
+    write(tmp_path / "copy.jsonl", merged(reversed(read(records))))
     assert (tmp_path / "copy.jsonl").read_text() == records.read_text()
+    # runs of another task, of the same names, take nobody's place
+    run(tmp_path / "third", "grpo", 0, RISING, size=12000)
+    status, error, _ = program(tmp_path / "third")
+    assert status == 1 and error.count("\n") == 1 and "grpo have different settings" in error
+    assert records.read_text() == (tmp_path / "copy.jsonl").read_text()
     records.write_text('{"method": "grpo"}\n')
     status, error, _ = program()
     assert status == 1 and error.count("\n") == 1 and "no file of records" in error
