@@ -31,7 +31,7 @@ ORACLE = "oracle"
 FRACTION = 0.9
 """Share of GRPO's gain in held-out accuracy until which costs are compared."""
 FRACTIONS = (0.5, 0.7, 0.8, 0.9)
-"""Shares until which tokens are compared beside it."""
+"""Shares until which tokens and seconds are compared beside it."""
 Entry = dict[str, float | None] | None
 """`mean`, `low` and `high`; no bounds for one seed, None where there is no number."""
 
@@ -100,13 +100,13 @@ def against(
     return {name: entry(estimate) for name, estimate in cells.items()}
 
 
-def by_share(runs: Sequence[Record], base: Sequence[Record]) -> dict[str, Entry]:
-    """Tokens of GRPO over those of the method until each of `FRACTIONS`."""
+def by_share(runs: Sequence[Record], base: Sequence[Record], cost: str) -> dict[str, Entry]:
+    """Cost of GRPO over that of the method until each of `FRACTIONS`."""
     seeds = {run.seed: run for run in base}
     pairs = [(run, seeds[run.seed]) for run in runs if run.seed in seeds]
     if not pairs:
         return {}
-    return {f"{share:g}": entry(speedup(pairs, "tokens", share)) for share in FRACTIONS}
+    return {f"{share:g}": entry(speedup(pairs, cost, share)) for share in FRACTIONS}
 
 
 def mean(runs: Sequence[Record], name: str) -> Entry:
@@ -149,8 +149,13 @@ def results(records: Sequence[Record]) -> dict[str, Any]:
         "methods": {name: cell for name, cell in cells.items() if name != ORACLE},
         "oracle": cells.get(ORACLE),
         "without_zero_variance": {"tokens_ratio": entry(speedup(bound, "tokens", FRACTION))},
-        "tokens_ratio_by_share": {
-            name: by_share(runs, base) for name, runs in methods.items() if runs is not base
+        **{
+            f"{cost}_ratio_by_share": {
+                name: by_share(runs, base, cost)
+                for name, runs in methods.items()
+                if runs is not base
+            }
+            for cost in ("tokens", "seconds")
         },
         "factors": {
             name: {"seeds": len(runs)} | {key: mean(runs, key) for key in FACTORS}
@@ -214,7 +219,8 @@ def page(numbers: Mapping[str, Any]) -> str:
         "recall: on prompts rolled out whatever the gate said, each weighted with the inverse of "
         "its chance to be. Had groups of zero variance "
         f"cost nothing, grpo's ratio in tokens would be {bound}.",
-        *shares(numbers.get("tokens_ratio_by_share", {})),
+        *shares("tokens", numbers),
+        *shares("seconds", numbers),
         "What the ratios are made of:",
         table(numbers["factors"], factors),
         "Zero variance: share of the prompts that were drawn (those of a sampler: that it chose). "
@@ -229,14 +235,15 @@ def page(numbers: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def shares(ratios: Mapping[str, Mapping[str, Entry]]) -> list[str]:
-    """The ratios in tokens until several shares of GRPO's gain; nothing where they were not
+def shares(cost: str, numbers: Mapping[str, Any]) -> list[str]:
+    """The ratios in a cost until several shares of GRPO's gain; nothing where they were not
     computed."""
+    ratios = numbers.get(f"{cost}_ratio_by_share", {})
     heads = {f"{share:g}": f"{share * 100:.0f} % of the gain" for share in FRACTIONS}
     rows = {name: row for name, row in ratios.items() if row}
     if not rows:
         return []
-    return ["Until other shares of grpo's gain, tokens, grpo / method:", table(rows, heads)]
+    return [f"Until other shares of grpo's gain, {cost}, grpo / method:", table(rows, heads)]
 
 
 def main() -> None:
