@@ -21,7 +21,7 @@ BY_VALUE = [
 ]  # fmt: skip
 ADAPTIVE = [
     *runs.MASA, "algorithm.kl_beta=0.01", "algorithm.control.adaptive=true",
-    "algorithm.control.target_loss=0.5", "algorithm.control.min_evidence=4",
+    "algorithm.control.target_loss=0.9", "algorithm.control.min_evidence=4",
 ]  # fmt: skip
 COLUMNS = ["step", "prompt_id", "kind", "sample", "text", "kept", "skipped", "cutoff_tokens"]
 
@@ -33,9 +33,8 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path, settings):
     settings = [*SHORT, *settings, "algorithm.control.start_step=1"]
     runs.masa_train(one, cache, *settings)
     metrics = pd.read_csv(one / "metrics.csv").iloc[1:]
-    assert (metrics["gate/fraction"] > 0).any()
     if "algorithm=masa_calibrated" in settings:
-        assert (metrics["cutoff/fraction"] > 0).any()
+        assert (metrics["gate/fraction"] > 0).any() and (metrics["cutoff/fraction"] > 0).any()
     else:
         assert metrics[["gate/sigma", "gate/tolerance"]].drop_duplicates().shape[0] > 1
 
