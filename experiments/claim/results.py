@@ -22,6 +22,7 @@ from run_record import FACTORS, SHARES, Record, by_method, measure, merged, read
 
 from masa.analysis.compare_methods import speedup
 from masa.analysis.load import RunError
+from masa.analysis.tables import crossing
 from masa.errors import ConfigError
 from masa.markdown import fill_place, markdown_table
 from masa.statistics import Estimate, t_mean
@@ -109,6 +110,26 @@ def by_share(runs: Sequence[Record], base: Sequence[Record], cost: str) -> dict[
     return {f"{share:g}": entry(speedup(pairs, cost, share)) for share in FRACTIONS}
 
 
+def by_seed(runs: Sequence[Record], base: Sequence[Record], cost: str) -> dict[str, Any]:
+    """Cost of GRPO over that of the method until `FRACTION` of the gain of GRPO's run of the same
+    seed: of each seed, None where the method never comes there, and their geometric mean."""
+    seeds = {run.seed: run for run in base}
+    ratios = []
+    for run in runs:
+        if run.seed not in seeds:
+            continue
+        other = seeds[run.seed]
+        accuracy = other.curve("step")[1]
+        goal = accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0])
+        spent = [crossing(*each.curve(cost), goal) for each in (other, run)]
+        ratios.append(spent[0] / spent[1] if min(spent) > 0 else nan)
+    logs = t_mean(np.log(ratios).tolist()) if not np.isnan(ratios).any() else Estimate(nan)
+    return {
+        "seeds": [None if isnan(ratio) else float(f"{ratio:.3g}") for ratio in ratios],
+        "mean": entry(Estimate(*np.exp([logs.value, logs.low, logs.high]).tolist())),
+    }
+
+
 def mean(runs: Sequence[Record], name: str) -> Entry:
     """A value over the seeds that have it."""
     within = FACTORS[name][1] if name in FACTORS else SHARES
@@ -156,6 +177,11 @@ def results(records: Sequence[Record]) -> dict[str, Any]:
                 if runs is not base
             }
             for cost in ("tokens", "seconds")
+        },
+        "tokens_ratio_by_seed": {
+            name: by_seed(runs, base, "tokens")
+            for name, runs in methods.items()
+            if runs is not base
         },
         "factors": {
             name: {"seeds": len(runs)} | {key: mean(runs, key) for key in FACTORS}
@@ -221,6 +247,7 @@ def page(numbers: Mapping[str, Any]) -> str:
         f"cost nothing, grpo's ratio in tokens would be {bound}.",
         *shares("tokens", numbers),
         *shares("seconds", numbers),
+        *seeds(numbers),
         "What the ratios are made of:",
         table(numbers["factors"], factors),
         "Zero variance: share of the prompts that were drawn (those of a sampler: that it chose). "
@@ -244,6 +271,23 @@ def shares(cost: str, numbers: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     return [f"Until other shares of grpo's gain, {cost}, grpo / method:", table(rows, heads)]
+
+
+def seeds(numbers: Mapping[str, Any]) -> list[str]:
+    """The ratios in tokens of each seed; nothing where they were not computed."""
+    ratios = numbers.get("tokens_ratio_by_seed", {})
+    if not ratios:
+        return []
+    lines = [["method", "of each seed", "geometric mean"]]
+    for name, row in ratios.items():
+        each = ", ".join("–" if ratio is None else f"{ratio:.2f}" for ratio in row["seeds"])
+        lines.append([name, each, cell(row["mean"])])
+    return [
+        f"Tokens, grpo / method, of each seed until {FRACTION * 100:.0f} % of the gain of grpo's "
+        "run of that seed (the first table: until that share of grpo's mean gain, on the mean "
+        "curves):",
+        markdown_table(lines),
+    ]
 
 
 def main() -> None:

@@ -221,6 +221,13 @@ def test_above_one_is_cheaper(tmp_path):
     assert ratios["cheap"]["0.5"] == {"mean": 2, "low": 2, "high": 2}
     assert ratios["slow"]["0.5"]["mean"] == pytest.approx(500 / (101 * (5 + 5 / 3)), rel=1e-2)
     assert "Until other shares" in results.page(numbers)
+    # 90 % of the gain: where both curves are at 5.6 of 8, GRPO at rollout 9
+    own = numbers["tokens_ratio_by_seed"]
+    assert own["cheap"] == {"seeds": [2, 2, 2], "mean": {"mean": 2, "low": 2, "high": 2}}
+    at = 5 + 5 * 2.6 / 3
+    assert own["slow"]["seeds"] == pytest.approx(
+        [900 / ((100 + s) * at) for s in range(3)], rel=0.01
+    )
     slow = numbers["methods"]["slow"]["tokens_ratio"]
     assert slow["low"] < slow["mean"] < 1 and slow["low"] < slow["high"] < 1
     table = speedups(methods := load_sweep(tmp_path), [m.label for m in methods].index("grpo"))
@@ -234,6 +241,7 @@ def test_what_is_not_known_is_null(tmp_path):
     run(tmp_path, "elsewhere", 1, RISING)
     methods = found(tmp_path)["methods"]
     assert methods["never"]["tokens_ratio"] is None
+    assert found(tmp_path)["tokens_ratio_by_seed"]["never"] == {"seeds": [None], "mean": None}
     assert methods["never"]["accuracy_difference"] == {"mean": -0.25, "low": None, "high": None}
     assert methods["elsewhere"]["tokens_ratio"] is None
     assert methods["elsewhere"]["accuracy_difference"] is None
