@@ -27,7 +27,7 @@ class VerdictError(TrainingError):
 
 @contextmanager
 def changing_nothing() -> Iterator[None]:
-    """Mark a TrainingError of what changes nothing in the run until it is done."""
+    """Mark a TrainingError as one after which the run is as it was after its last update."""
     try:
         yield
     except TrainingError as error:

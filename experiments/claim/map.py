@@ -2,9 +2,9 @@
 
     python experiments/claim/map.py RUNS [...] --out FIGURE.png [--page README.md]
 
-Each RUNS holds runs of GRPO and of one method with a gate on one mix of the task: a point; or it is
-the `.jsonl` that results.py made of them. With
-`--page` the table also replaces what that page has between `<!-- map -->` and `<!-- /map -->`.
+Each RUNS holds runs of GRPO and of one method with a gate on one mix of the task: a point. Or it is
+the `.jsonl` that results.py made of them. With `--page` the table also replaces what that page has
+between `<!-- map -->` and `<!-- /map -->`.
 """
 
 from __future__ import annotations
@@ -77,17 +77,20 @@ def point(path: Path) -> Point:
     steps, accuracy = mean_curve(base, "step")
     goal = float(accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0]))
     return Point(
-        path.parent.name
-        if path.stem == "results"
-        else path.stem
-        if path.suffix == ".jsonl"
-        else path.name,
+        name_of(path),
         len(base),
         _mean(base, "zero_variance_share"),
         crossing(steps, accuracy, goal),
         {name: _mean(mine, name) for name in GATE},
         ratio,
     )
+
+
+def name_of(path: Path) -> str:
+    """That of the folder; of a file with a name of its own that name."""
+    if path.is_dir():
+        return path.name
+    return path.parent.name if path.stem == "results" else path.stem
 
 
 def _mean(runs: Sequence[Record], name: str) -> float:

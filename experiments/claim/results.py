@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def at_end(pairs: Pairs) -> Estimate:
 
 def at_equal_tokens(pairs: Pairs) -> Estimate:
     """Where all runs have spent what the cheapest had at its end."""
-    budget = min(run.curves["tokens"][-1] for pair in pairs for run in pair)
+    budget = min(float(run.curve("tokens")[0][-1]) for pair in pairs for run in pair)
     return differences(pairs, lambda run: float(np.interp(budget, *run.curve("tokens"))))
 
 
@@ -89,39 +89,33 @@ def against(
 ) -> dict[str, Entry]:
     """Costs and accuracy of a method beside another one, on the seeds that they and the baseline
     have."""
-    by_seed = [{run.seed: run for run in runs} for runs in (mine, other, base)]
-    seeds = sorted(set.intersection(*map(set, by_seed)))
+    of_seed = [{run.seed: run for run in runs} for runs in (mine, other, base)]
+    seeds = sorted(set.intersection(*map(set, of_seed)))
     if not seeds:
         return dict.fromkeys(DIFFERENCES, None)
-    pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
-    goal_of = [by_seed[2][seed] for seed in seeds]
+    pairs = [(of_seed[0][seed], of_seed[1][seed]) for seed in seeds]
+    goal_of = [of_seed[2][seed] for seed in seeds]
     cells = {f"{c}_ratio": speedup(pairs, c, FRACTION, goal_of) for c in ("tokens", "seconds")}
     cells["accuracy_difference"] = at_end(pairs)
     cells["accuracy_difference_at_equal_tokens"] = at_equal_tokens(pairs)
     return {name: entry(estimate) for name, estimate in cells.items()}
 
 
-def by_share(runs: Sequence[Record], base: Sequence[Record], cost: str) -> dict[str, Entry]:
+def by_share(pairs: Pairs, cost: str) -> dict[str, Entry]:
     """Cost of GRPO over that of the method until each of `FRACTIONS`."""
-    seeds = {run.seed: run for run in base}
-    pairs = [(run, seeds[run.seed]) for run in runs if run.seed in seeds]
-    if not pairs:
-        return {}
-    return {f"{share:g}": entry(speedup(pairs, cost, share)) for share in FRACTIONS}
+    return (
+        {f"{share:g}": entry(speedup(pairs, cost, share)) for share in FRACTIONS} if pairs else {}
+    )
 
 
-def by_seed(runs: Sequence[Record], base: Sequence[Record], cost: str) -> dict[str, Any]:
-    """Cost of GRPO over that of the method until `FRACTION` of the gain of GRPO's run of the same
-    seed: of each seed, None where the method never comes there, and their geometric mean."""
-    seeds = {run.seed: run for run in base}
+def by_seed(pairs: Pairs) -> dict[str, Any]:
+    """Tokens of GRPO over those of the method until `FRACTION` of the gain of GRPO's run of the
+    same seed: of each seed, None where the method never comes there, and their geometric mean."""
     ratios = []
-    for run in runs:
-        if run.seed not in seeds:
-            continue
-        other = seeds[run.seed]
+    for run, other in pairs:
         accuracy = other.curve("step")[1]
         goal = accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0])
-        spent = [crossing(*each.curve(cost), goal) for each in (other, run)]
+        spent = [crossing(*each.curve("tokens"), goal) for each in (other, run)]
         ratios.append(spent[0] / spent[1] if min(spent) > 0 else nan)
     logs = t_mean(np.log(ratios).tolist()) if not np.isnan(ratios).any() else Estimate(nan)
     return {
@@ -133,8 +127,8 @@ def by_seed(runs: Sequence[Record], base: Sequence[Record], cost: str) -> dict[s
 def mean(runs: Sequence[Record], name: str) -> Entry:
     """A value over the seeds that have it."""
     within = FACTORS[name][1] if name in FACTORS else SHARES
-    values = [nan if (value := run.values[name]) is None else value for run in runs]
-    return entry(t_mean(values, within=within))
+    values = np.array([run.values[name] for run in runs], float)
+    return entry(t_mean(values.tolist(), within=within))
 
 
 def results(records: Sequence[Record]) -> dict[str, Any]:
@@ -158,31 +152,28 @@ def results(records: Sequence[Record]) -> dict[str, Any]:
             cells[name] = {
                 key: compared[key] if key in compared else mean(runs, key) for key in HEADS
             }
+    of_seed = {run.seed: run for run in base}
+    beside = {
+        name: [(run, of_seed[run.seed]) for run in methods[name] if run.seed in of_seed]
+        for name in cells
+    }
     ours = [name for name, runs in methods.items() if runs[0].predicts]
     rivals = [name for name in methods if name not in (*ours, BASE, ORACLE)]
     bound = [(run.without_zero_variance(), run) for run in base]
     return {
         "seeds": len(base),
-        "commit": origin(records, "commit"),
+        "commit": origin(run.commits for run in records),
         "profile": profile,
         "pool": pool,
-        "machine": origin(records, "device"),
+        "machine": origin(run.devices for run in records),
         "methods": {name: cell for name, cell in cells.items() if name != ORACLE},
         "oracle": cells.get(ORACLE),
         "without_zero_variance": {"tokens_ratio": entry(speedup(bound, "tokens", FRACTION))},
         **{
-            f"{cost}_ratio_by_share": {
-                name: by_share(runs, base, cost)
-                for name, runs in methods.items()
-                if runs is not base
-            }
+            f"{cost}_ratio_by_share": {name: by_share(beside[name], cost) for name in cells}
             for cost in ("tokens", "seconds")
         },
-        "tokens_ratio_by_seed": {
-            name: by_seed(runs, base, "tokens")
-            for name, runs in methods.items()
-            if runs is not base
-        },
+        "tokens_ratio_by_seed": {name: by_seed(beside[name]) for name in cells},
         "factors": {
             name: {"seeds": len(runs)} | {key: mean(runs, key) for key in FACTORS}
             for name, runs in methods.items()
@@ -194,11 +185,13 @@ def results(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def origin(records: Sequence[Record], fact: str) -> str | None:
+def origin(recorded: Iterable[Sequence[str]]) -> str | None:
     """What the runs recorded, each value once; None where one recorded nothing."""
-    values = {getattr(record, fact) for record in records}
+    of_runs = list(recorded)
     return (
-        None if None in values else ", ".join(sorted({v for vs in values for v in vs.split(", ")}))
+        ", ".join(sorted({value for values in of_runs for value in values}))
+        if all(of_runs)
+        else None
     )
 
 
@@ -245,9 +238,9 @@ def page(numbers: Mapping[str, Any]) -> str:
         "recall: on prompts rolled out whatever the gate said, each weighted with the inverse of "
         "its chance to be. Had groups of zero variance "
         f"cost nothing, grpo's ratio in tokens would be {bound}.",
-        *shares("tokens", numbers),
-        *shares("seconds", numbers),
-        *seeds(numbers),
+        *share_table("tokens", numbers),
+        *share_table("seconds", numbers),
+        *seed_table(numbers),
         "What the ratios are made of:",
         table(numbers["factors"], factors),
         "Zero variance: share of the prompts that were drawn (those of a sampler: that it chose). "
@@ -262,7 +255,7 @@ def page(numbers: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def shares(cost: str, numbers: Mapping[str, Any]) -> list[str]:
+def share_table(cost: str, numbers: Mapping[str, Any]) -> list[str]:
     """The ratios in a cost until several shares of GRPO's gain; nothing where they were not
     computed."""
     ratios = numbers.get(f"{cost}_ratio_by_share", {})
@@ -273,7 +266,7 @@ def shares(cost: str, numbers: Mapping[str, Any]) -> list[str]:
     return [f"Until other shares of grpo's gain, {cost}, grpo / method:", table(rows, heads)]
 
 
-def seeds(numbers: Mapping[str, Any]) -> list[str]:
+def seed_table(numbers: Mapping[str, Any]) -> list[str]:
     """The ratios in tokens of each seed; nothing where they were not computed."""
     ratios = numbers.get("tokens_ratio_by_seed", {})
     if not ratios:

@@ -15,6 +15,7 @@ import pandas as pd
 from masa.analysis.compare_methods import load_sweep, method_settings
 from masa.analysis.control import has_gate, has_meta
 from masa.analysis.load import Run, RunError
+from masa.tracking.files import atomic_replace
 
 SHARES = (0.0, 1.0)
 GATE = ("gate_precision", "gate_recall", "meta_share")
@@ -44,9 +45,9 @@ class Record:
     """Training prompts."""
     predicts: bool
     """Skips prompts, and predicts."""
-    commit: str | None
-    device: str | None
-    """None where the run did not record it; both with commas where it was resumed elsewhere."""
+    commits: list[str]
+    devices: list[str]
+    """Several where it was resumed elsewhere; none where the run did not record them."""
     curves: dict[str, list[float | None]]
     """At each validation: `step`, `accuracy`, `tokens` and `seconds` so far, and `mixed_tokens`:
     what the run had spent, had groups of zero variance cost nothing. None where it is not known."""
@@ -108,7 +109,9 @@ def write(path: Path, records: Iterable[Record]) -> None:
     """A line per run."""
     lines = [json.dumps(asdict(record), allow_nan=False) + "\n" for record in records]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="utf-8")
+    partial = path.with_suffix(".tmp")
+    partial.write_text("".join(lines), encoding="utf-8")
+    atomic_replace(partial, path)
 
 
 def by_method(records: Sequence[Record]) -> Methods:
@@ -127,9 +130,8 @@ def of_run(method: str, run: Run) -> Record:
     task = run.config["task"]["config"]
     table = run.validations
     prompts = run.train_prompts
-    spent = (prompts["tokens"] * mixed(prompts)).groupby(prompts["step"]).sum()
-    so_far = run.metrics.set_index("step").index.map(spent).fillna(0).to_series().cumsum()
-    so_far.index = run.metrics["step"]
+    spent = (prompts["tokens"] * prompts["mixed"]).groupby(prompts["step"]).sum()
+    so_far = spent.reindex(run.metrics["step"], fill_value=0).cumsum()
     values = measured(run)
     return Record(
         method=method,
@@ -138,8 +140,8 @@ def of_run(method: str, run: Run) -> Record:
         profile=task.get("profile"),
         pool=task["train_size"],
         predicts=has_gate(run) and has_meta(run),
-        commit=recorded(run, "commit"),
-        device=recorded(run, "device"),
+        commits=recorded(run, "commit"),
+        devices=recorded(run, "device"),
         curves={
             "step": [int(step) for step in table["step"]],
             "accuracy": known_numbers(estimate.value for estimate in table["accuracy"]),
@@ -161,15 +163,10 @@ def digest(run: Run) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
-def recorded(run: Run, fact: str) -> str | None:
-    """What the run recorded, each value once; None where it recorded nothing."""
-    values = {facts.get(fact) for facts in run.environments} or {None}
-    return None if None in values else ", ".join(sorted(map(str, values)))
-
-
-def mixed(prompts: pd.DataFrame) -> pd.Series:
-    """Which groups have right and wrong solutions."""
-    return (prompts["correct"] > 0) & (prompts["correct"] < prompts["samples"])
+def recorded(run: Run, fact: str) -> list[str]:
+    """What the run recorded, each value once; nothing where it did not each time."""
+    values = {facts.get(fact) for facts in run.environments}
+    return [] if None in values else sorted(map(str, values))
 
 
 def known(run: Run) -> pd.DataFrame:
@@ -178,7 +175,7 @@ def known(run: Run) -> pd.DataFrame:
     rows = run.train_prompts
     audits = run.config["algorithm"]["control"]["audit_fraction"]
     rows = rows[(rows["evidence_weight"] > 0) & (audits > 0 or not rows["skipped"].any())]
-    return rows.assign(weight=rows["evidence_weight"], mixed=mixed(rows))
+    return rows.assign(weight=rows["evidence_weight"])
 
 
 def share(part: pd.Series, of: pd.Series) -> float:
@@ -195,7 +192,7 @@ def measured(run: Run) -> dict[str, float]:
     values = dict.fromkeys([*GATE, *FACTORS], nan) | {
         "meta_share": share(train["tokens"] * (train["kind"] == "meta"), train["tokens"]),
         "zero_variance_share": share(weight * ~rows["mixed"], weight),
-        "mixed_per_kilotoken": 1000 * float(mixed(prompts).sum() / train["tokens"].sum()),
+        "mixed_per_kilotoken": 1000 * float(prompts["mixed"].sum() / train["tokens"].sum()),
     }
     acts = prompts[prompts["gate_active"]]
     if not has_gate(run) or acts.empty:

@@ -191,8 +191,7 @@ def groups_of(run: Run) -> dict[int, list[Group]]:
 
 def mixed_share(run: Run) -> float:
     """Share of a run's training groups that have right and wrong solutions."""
-    prompts = run.train_prompts
-    return float(((prompts["correct"] > 0) & (prompts["correct"] < prompts["samples"])).mean())
+    return float(run.train_prompts["mixed"].mean())
 
 
 def drawn(args: argparse.Namespace, rng: np.random.Generator) -> list[list[Group]]:

@@ -61,13 +61,13 @@ def gate_evidence(run: Run) -> pd.DataFrame:
 
 
 def stretches(rows: pd.DataFrame) -> list[tuple[bool, int, int]]:
-    """Spells of rollouts in which the gate was active throughout, or in shadow mode: whether it
-    was, first and last step."""
+    """Rollouts in a row in which the gate was active, or in shadow mode: whether it was, first and
+    last step."""
     active = rows.groupby("step")["gate_active"].any()
-    spell = (active != active.shift()).cumsum()
+    stretch = (active != active.shift()).cumsum()
     return [
         (bool(part.iloc[0]), int(part.index[0]), int(part.index[-1]))
-        for _, part in active.groupby(spell)
+        for _, part in active.groupby(stretch)
     ]
 
 
@@ -117,8 +117,10 @@ def gain(run: Run, mode: str) -> dict[str, Estimate]:
     never = "audit_fraction" in control and max(fraction, min(of_kinds)) == 0
     unseen = never and rows["skipped"].any()
     rows = rows[(rows["evidence_weight"] > 0) & (not unseen)]
-    mixed = (rows["correct"] > 0) & (rows["correct"] < rows["samples"])
-    signal, tokens = mixed * rows["evidence_weight"], rows["tokens"] * rows["evidence_weight"]
+    signal, tokens = (
+        rows["mixed"] * rows["evidence_weight"],
+        rows["tokens"] * rows["evidence_weight"],
+    )
     kept, names = ~rows["would_skip"], rows["prompt_id"]
     skipped = rows["evidence_weight"] * rows["would_skip"]
     if rows.empty:

@@ -91,6 +91,7 @@ class Run:
         """One row per (split, step, prompt_id): outcomes, predictions and decisions.
 
         `samples`, `correct`, `tokens`, `pass_rate` of the solutions (0, 0, 0, NaN where skipped),
+        `mixed` (some are right and some wrong),
         `predicted` (mean over its parsed predictions, NaN for none), `r_<name>` per component of
         the meta reward (means over its meta rollouts, NaN without truth), `level`, the decisions
         and what they are evidence of (docs/metrics.md), `active` (gate or cutoff active).
@@ -104,6 +105,7 @@ class Run:
         table["samples"], table["correct"] = correct.size(), correct.sum()
         table["tokens"] = rows[rows["kind"] == "solution"].groupby(_KEY)["tokens"].sum()
         table["pass_rate"] = correct.mean()
+        table["mixed"] = table["pass_rate"].between(0, 1, inclusive="neither")
         means = rows.groupby(_KEY)[["predicted_pass_rate", *self.reward_columns]].mean()
         table[["predicted", *self.reward_columns]] = means
         counts = ["samples", "correct", "tokens"]

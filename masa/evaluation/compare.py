@@ -53,20 +53,15 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             "p": p,
         }
         scores = [store.scores()[name] for store in stores]
-        asked = {
-            side: score["meta"] for side, score in zip("AB", scores, strict=True) if "meta" in score
-        }
-        predictions |= {f"{side}, {name}": meta for side, meta in asked.items()}
+        for side, score in zip("AB", scores, strict=True):
+            if "meta" in score:
+                predictions[f"{side}, {name}"] = score["meta"]
         curves = [store.curves(name) for store in stores]
         if curves[0] is not None and curves[1] is not None:
             solved = [score["solve"] for score in scores]
             compared = compare_policies(curves[0], curves[1], solved[0]["reference_tokens"])
-            areas = [
-                {policy: own.get("aurc") for policy, own in one["policies"].items()}
-                for one in solved
-            ]
             numbers[name]["solve"] = {
-                policy: cells | {"aurc": [area[policy] for area in areas]}
+                policy: cells | {"aurc": [one["policies"][policy].get("aurc") for one in solved]}
                 for policy, cells in compared.items()
             }
             policies += comparison_table(name, numbers[name]["solve"])

@@ -12,6 +12,7 @@ from typing import Any
 from masa.errors import ConfigError, require
 from masa.tasks.curation import digest, is_held_out
 from masa.tasks.demonstrations import Demonstrated, chosen, final_answer
+from masa.tasks.sources import answer_of
 from masa.tasks.templates import Templates
 from masa.tasks.worked_solutions import WORKED, is_answered
 from masa.types import Prompt
@@ -236,9 +237,7 @@ def _draw(
         elif missing[side]:
             digests.add(key)
             missing[side] -= 1
-            prompt = Prompt(
-                f"gym/{part.name}/{key}", problem, str(entry["answer"] or ""), part.level
-            )
+            prompt = Prompt(f"gym/{part.name}/{key}", problem, answer_of(entry), part.level)
             getattr(pools, side).append(prompt)
             pools.origin[prompt.id] = (part.name, settings, index)
     require(

@@ -1,7 +1,5 @@
 """The gate by value with refill and a cutoff, and limits chosen by audits: ranks and resume."""
 
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,7 +27,7 @@ COLUMNS = ["step", "prompt_id", "kind", "sample", "text", "kept", "skipped", "cu
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [BY_VALUE, ADAPTIVE], ids=["value", "adaptive"])
 def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path, settings):
-    one, two, resumed = tmp_path / "one", tmp_path / "two", tmp_path / "resumed"
+    one = tmp_path / "one"
     settings = [*SHORT, *settings, "algorithm.control.start_step=1"]
     runs.masa_train(one, cache, *settings)
     metrics = pd.read_csv(one / "metrics.csv").iloc[1:]
@@ -38,14 +36,7 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path, settings):
     else:
         assert metrics[["gate/sigma", "gate/tolerance"]].drop_duplicates().shape[0] > 1
 
-    shutil.copytree(one, resumed)
-    (resumed / "checkpoints" / "step-000005.ckpt").unlink()
-    runs.masa_train(resumed, cache, *settings, "ckpt=last")
-    assert runs.metrics(resumed) == runs.metrics(one)
-
-    ranks = ["strategy=fsdp", "trainer.accelerator=cpu"]
-    runs.masa_train(two, cache, *settings, *ranks, ranks=2)
-    pd.testing.assert_frame_equal(runs.rollouts(one)[COLUMNS], runs.rollouts(two)[COLUMNS])
+    two = runs.same_after_a_stop_and_on_two_ranks(one, cache, settings, COLUMNS)
     if "algorithm.kl_beta=0.01" in settings:  # each rank holds its part of the reference
         other = pd.read_csv(two / "metrics.csv").iloc[1:]
         assert other["kl"].iloc[-1] > 1e-4

@@ -1,7 +1,5 @@
 """Refilled rollouts: the same on one rank and on two, and after a stop."""
 
-import shutil
-
 import pandas as pd
 import pytest
 import runs
@@ -17,7 +15,7 @@ TEXT = ["step", "prompt_id", "kind", "sample", "text"]
 
 @pytest.mark.slow
 def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
-    one, two, resumed = tmp_path / "one", tmp_path / "two", tmp_path / "resumed"
+    one = tmp_path / "one"
     runs.masa_train(one, cache, *DAPO)
     metrics = pd.read_csv(one / "metrics.csv").iloc[1:]
     extra = metrics["dynamic_sampling/extra_prompts"]
@@ -38,10 +36,4 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
     counted = prompts.groupby("step")["kept"].sum()
     assert counted.tolist() == metrics["dynamic_sampling/kept_prompts"].tolist()
 
-    shutil.copytree(one, resumed)
-    (resumed / "checkpoints" / "step-000003.ckpt").unlink()
-    runs.masa_train(resumed, cache, *DAPO, "ckpt=last")
-    assert runs.metrics(resumed) == runs.metrics(one)
-
-    runs.masa_train(two, cache, *DAPO, "strategy=fsdp", "trainer.accelerator=cpu", ranks=2)
-    pd.testing.assert_frame_equal(runs.rollouts(one)[TEXT], runs.rollouts(two)[TEXT])
+    runs.same_after_a_stop_and_on_two_ranks(one, cache, DAPO, TEXT)

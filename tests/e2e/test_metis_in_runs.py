@@ -1,8 +1,5 @@
 """A policy that is shown its recent outcomes: the same on one rank and on two, and after a stop."""
 
-import shutil
-
-import pandas as pd
 import pytest
 import runs
 
@@ -18,7 +15,7 @@ COLUMNS = ["step", "prompt_id", "kind", "sample", "text", "kept", "skipped", "pr
 
 @pytest.mark.slow
 def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
-    one, two, resumed = tmp_path / "one", tmp_path / "two", tmp_path / "resumed"
+    one = tmp_path / "one"
     runs.masa_train(one, cache, *METIS)
     rows = runs.rollouts(one)
     assert rows["skipped"].any() and not rows["skipped"].all()
@@ -32,10 +29,4 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
         for text in map(tokenizer.decode, metas["prompt_ids"]):
             assert text.startswith(f"{shown}Predict how solving")
 
-    shutil.copytree(one, resumed)
-    (resumed / "checkpoints" / "step-000004.ckpt").unlink()
-    runs.masa_train(resumed, cache, *METIS, "ckpt=last")
-    assert runs.metrics(resumed) == runs.metrics(one)
-
-    runs.masa_train(two, cache, *METIS, "strategy=fsdp", "trainer.accelerator=cpu", ranks=2)
-    pd.testing.assert_frame_equal(rows[COLUMNS], runs.rollouts(two)[COLUMNS])
+    runs.same_after_a_stop_and_on_two_ranks(one, cache, METIS, COLUMNS)

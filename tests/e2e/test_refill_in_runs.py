@@ -1,7 +1,5 @@
 """Skipped prompts are replaced: the same on one rank and on two, and after a stop."""
 
-import shutil
-
 import pandas as pd
 import pytest
 import runs
@@ -17,7 +15,7 @@ COLUMNS = ["step", "prompt_id", "kind", "sample", "text", "kept", "skipped"]
 
 @pytest.mark.slow
 def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
-    one, two, resumed = tmp_path / "one", tmp_path / "two", tmp_path / "resumed"
+    one = tmp_path / "one"
     runs.masa_train(one, cache, *REFILL)
     metrics = pd.read_csv(one / "metrics.csv").iloc[1:]
     drawn, kept = metrics["selection/drawn"], metrics["selection/kept"]
@@ -48,11 +46,4 @@ def test_the_same_on_two_ranks_and_after_a_stop(cache, tmp_path):
     )
     assert len(both) and both["text"].equals(both["text_whole"])
 
-    shutil.copytree(one, resumed)
-    (resumed / "checkpoints" / "step-000004.ckpt").unlink()
-    runs.masa_train(resumed, cache, *REFILL, "ckpt=last")
-    assert runs.metrics(resumed) == runs.metrics(one)
-
-    ranks = ["strategy=fsdp", "trainer.accelerator=cpu"]
-    runs.masa_train(two, cache, *REFILL, *ranks, ranks=2)
-    pd.testing.assert_frame_equal(rows[COLUMNS], runs.rollouts(two)[COLUMNS])
+    runs.same_after_a_stop_and_on_two_ranks(one, cache, REFILL, COLUMNS)

@@ -1,9 +1,11 @@
 """Real `masa-train` runs in subprocesses, small enough for a test."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -77,6 +79,26 @@ def masa_train(out: Path, cache: Path, *overrides: str, ranks: int = 1) -> str:
     )
     assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
     return process.stdout + process.stderr
+
+
+def same_after_a_stop_and_on_two_ranks(
+    one: Path, cache: Path, settings: Sequence[str], columns: Sequence[str]
+) -> Path:
+    """Make a finished run again: from its last checkpoint but one, where all metrics must be the
+    same to the last bit, and on two ranks, where these columns of its rollouts must be.
+
+    Returns:
+        The run on two ranks.
+    """
+    resumed, two = one.with_name("resumed"), one.with_name("two")
+    shutil.copytree(one, resumed)
+    max((resumed / "checkpoints").glob("step-*.ckpt")).unlink()
+    masa_train(resumed, cache, *settings, "ckpt=last")
+    assert metrics(resumed) == metrics(one)
+    masa_train(two, cache, *settings, "strategy=fsdp", "trainer.accelerator=cpu", ranks=2)
+    columns = list(columns)
+    pd.testing.assert_frame_equal(rollouts(one)[columns], rollouts(two)[columns])
+    return two
 
 
 def from_first_weights(out: Path, cache: Path) -> Path:

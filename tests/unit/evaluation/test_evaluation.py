@@ -513,6 +513,14 @@ def test_predictions_of_mixed_groups_are_asked_for_and_judged(tmp_path):
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "| " in line}
     brier = f"{meta['pass_rate_brier'][0]:.3f}"
     assert brier in rows["A, b"] and brier in rows["B, b"] and "A, c" not in rows
+    # of before these were measured
+    saved = tmp_path / "plain" / "results.json"
+    scores = json.loads(saved.read_text())
+    del scores["benchmarks"]["b"]["meta"]["pass_rate_brier"]
+    saved.write_text(json.dumps(scores))
+    _, text = compare(tmp_path / "asked", tmp_path / "plain")
+    (row,) = (line for line in text.splitlines() if line.startswith("| B, b"))
+    assert "| – " in row and brier not in row
 
 
 def test_samples_of_before_there_was_a_field_are_read(tmp_path):

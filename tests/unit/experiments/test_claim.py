@@ -383,6 +383,7 @@ RECORDS = sorted(CLAIM.glob("results*.jsonl"))
 
 def test_the_page_says_what_the_published_files_say():
     page = (CLAIM / "README.md").read_text()
+    assert CLAIM / "results.jsonl" in RECORDS
     for name in ("results", "results_large_pool", "results_uniform"):
         assert f"<!-- {name} -->" in page and f"<!-- /{name} -->" in page
     for path in PUBLISHED:

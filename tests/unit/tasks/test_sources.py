@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from masa.errors import ConfigError
 from masa.tasks.hub import GOLD
-from masa.tasks.sources import READERS, Source, cell
+from masa.tasks.sources import READERS, Source, answer_of, cell
 
 ROWS = [
     {"problem": "Wie groß ist 1,5 + \u2028 2?\n", "answer": "3"},
@@ -317,3 +317,14 @@ def test_addresses_that_give_nothing(server, no_cache, path, message):
     with pytest.raises(ConfigError) as caught:
         list(Source(f"{address}/{path}").rows())
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "row, text",
+    [
+        ({}, ""), ({"answer": None}, ""), ({"answer": float("nan")}, ""), ({"answer": ""}, ""),
+        ({"answer": 0}, "0"), ({"answer": False}, "False"), ({"answer": "inf"}, "inf"),
+    ],
+)  # fmt: skip
+def test_a_missing_answer_is_empty_and_no_other(row, text):
+    assert answer_of(row) == text
