@@ -142,10 +142,16 @@ class HubConfig:
     decontaminate: tuple[EvaluationSet, ...]
     max_examples: int | None
     """Read only the first rows, without fetching the others."""
+    levels: tuple[int, ...] | None
+    """Problems of these levels alone; None for all."""
     seed: int
     """Which problems a fraction holds out."""
 
     def __post_init__(self) -> None:
+        require(
+            self.levels is None or self.columns.level is not None,
+            "task.levels needs levels: name their column with task.columns.level",
+        )
         one_of("task.answer_format", self.answer_format, tuple(GOLD))
         if "." in self.verifier:
             _function(self.verifier)
@@ -186,8 +192,18 @@ class HubTask:
         decontaminate: Sequence[Mapping[str, Any]],
         max_examples: int | None,
         seed: int,
+        levels: Sequence[int] | None = None,
         score_seconds: float = 60.0,
     ) -> None:
+        require(
+            levels is None
+            or (
+                isinstance(levels, Sequence)
+                and len(levels) > 0
+                and all(type(level) is int and level >= 0 for level in levels)
+            ),
+            f"task.levels is {levels}, it must be a list of integers >= 0, or null for all",
+        )
         require(score_seconds > 0, f"task.score_seconds is {score_seconds}, it must be > 0")
         self.templates = templates
         self.score_seconds = score_seconds
@@ -216,6 +232,7 @@ class HubTask:
             Validation(**validation),
             tuple(EvaluationSet(column=e.pop("column"), source=Source(**e)) for e in evaluation),
             max_examples,
+            None if levels is None else tuple(sorted(set(levels))),
             seed,
         )
 
@@ -375,7 +392,7 @@ def _usable_prompts(
     for row in source.rows(config.max_examples):
         problem = problems.of(row)
         answer = GOLD[config.answer_format](answers.of(row))
-        level = levels.of(row) if columns.level else 0
+        level = _number(levels.of(row)) if columns.level else 0
         key = digest(problem) if _is_filled(problem) else ""
         if not key:
             dropped["without a problem"] += 1
@@ -383,6 +400,8 @@ def _usable_prompts(
             dropped["without an answer"] += 1
         elif key in digests:
             dropped["duplicate"] += 1
+        elif config.levels is not None and level not in config.levels:
+            dropped["of another level"] += 1
         elif not _is_usable(answer, check_gold):
             dropped["with an unusable answer"] += 1
         else:
@@ -390,7 +409,7 @@ def _usable_prompts(
             name = _text(names.of(row)) if columns.id else None
             name = name if _is_filled(name) else key
             prompt_id = f"{source.label}/{name}"
-            prompts.append(Prompt(prompt_id, problem, answer, _number(level), row))
+            prompts.append(Prompt(prompt_id, problem, answer, level, row))
     for column in (problems, answers, levels, names):
         column.require()
     return prompts

@@ -29,10 +29,10 @@ ROOT = Path(__file__).parents[3]
 CLAIM = ROOT / "experiments" / "claim"
 RUNS = {
     "families/greso", "families/grpo", "families/grpo_counts", "families/masa",
-    "families/masa_calibrated_alone", "families/masa_calibrated_family", "families/mopps",
-    "families/oracle", "large_pool/grpo", "large_pool/grpo_counts",
-    "large_pool/masa_calibrated_alone", "large_pool/masa_calibrated_family", "uniform/grpo",
-    "uniform/masa_calibrated",
+    "families/masa_calibrated_alone", "families/masa_calibrated_family",
+    "families/masa_cloned_family", "families/mopps", "families/oracle", "large_pool/grpo",
+    "large_pool/grpo_counts", "large_pool/masa_calibrated_alone",
+    "large_pool/masa_calibrated_family", "uniform/grpo", "uniform/masa_calibrated",
 }  # fmt: skip
 MAP = {
     f"map/{mix}/{method}"

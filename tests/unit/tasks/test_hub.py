@@ -116,6 +116,17 @@ def test_ids_and_levels_of_columns(tmp_path):
     assert levels == {f"sums/k{i}": i % 5 + 1 for i in range(60)}
 
 
+def test_problems_of_some_levels_alone(tmp_path):
+    rows = [row | {"level": f"Level {i % 5 + 1}"} for i, row in enumerate(ROWS)]
+    file = write(tmp_path / "sums.parquet", rows)
+    some = ("columns.level=level", "validation.fraction=0.5")
+    task, whole = task_of(file, *some, "levels=[4,1]"), task_of(file, *some)
+    assert {p.level for p in task.train} == {p.level for p in task.validation} == {1, 4}
+    assert task.report["dropped"] == {"of another level": 36} and task.report["read"] == 60
+    for pool, all_levels in ((task.train, whole.train), (task.validation, whole.validation)):
+        assert list(pool) == [p for p in all_levels if p.level in (1, 4)]
+
+
 def test_nested_columns():
     row = {"prompt": [{"content": "Q"}], "meta": {"gold": None}, "a.b": "dotted"}
     assert cell(row, "prompt.0.content", "x") == "Q"
@@ -446,6 +457,11 @@ def test_a_limit_that_leaves_nothing_is_refused():
         (["columns.answer=gold"], "task.columns.answer=gold: there is no such column"),
         (["columns.id=answers"], "task.columns.id=answers: there is no such column"),
         (["columns.level=long"], "task.columns.level: 12345678901234567890 is no level"),
+        (["levels=[1]"], "task.levels needs levels: .* task.columns.level"),
+        (["columns.level=same", "levels=[7]"], "no prompt to train .*, dropped: 60 of another level"),
+        (["columns.level=same", "levels=[]"], "task.levels is .*, it must be a list of integers"),
+        (["columns.level=same", "levels=1"], "task.levels is 1, it must be a list of integers"),
+        (["columns.level=same", "levels=[Level 1]"], "it must be a list of integers"),
         (["columns.id=same"], "gives 60 problems the id sums/1"),
         (["answer_format=latex"], "task.answer_format is 'latex', it must be one of text, boxed"),
         (["answer_format=boxed"], "no prompt to train on .*: 60 rows read, dropped: 60 without an"),
