@@ -535,16 +535,17 @@ def test_presets_hold_the_papers_numbers(name):
     assert (a.eps_low, a.eps_high) == bounds
     assert (a.dual_clip, a.kl_beta, a.entropy_coef, a.mismatch) == (10, 0, 0, "none")
     settings = {c.name: (c.weight, dict(c.function.keywords)) for c in a.meta.components}
-    of_paper = {"masa_calibrated": 0.2, "metis": 0}.get(name, 1)
-    mixed = {"mixed": (1, {})} if name in ("masa_calibrated", "metis") else {}
+    of_paper = {"masa_calibrated": 0.2, "masa_cloned": 0.2, "metis": 0}.get(name, 1)
+    mixed = {"mixed": (1, {})} if name in ("masa_calibrated", "masa_cloned", "metis") else {}
     assert settings == mixed | {
         "difficulty": (of_paper, {"base": 0.01}), "length": (of_paper, {"strict": False}),
         "notion": (of_paper, {}),
     }  # fmt: skip
     assert a.meta.predict_mixed == bool(mixed)
     assert a.meta.min_length == 128
-    papers = {"masa_v1": 16, "masa_calibrated": 2, "metis": 2, "greso": 0, "grpo_counts": 0}
+    papers = {"masa_v1": 16, "masa_calibrated": 2, "masa_cloned": 1, "metis": 2}
     assert a.meta.predictions == papers.get(name, 8 if "masa" in name else 0)
+    assert a.meta.coef == (0 if name == "masa_cloned" else 1)
     assert a.bc.min_notion_score == 0.2
     assert a.control.start_step == (0 if name in ("greso", "grpo_counts", "metis") else 80)
     controller = Controller(a, seed=0)
@@ -553,6 +554,7 @@ def test_presets_hold_the_papers_numbers(name):
         "grpo_counts": CountsGate(),
         "masa_combined": CombinedGate(),
         "masa_calibrated": ValueGate(),
+        "masa_cloned": ValueGate(),
         "metis": JudgedGate(),
     }
     assert controller.gate == gates.get(name, PredictionGate(0.1, 1 / 16, 0.5))
@@ -578,6 +580,7 @@ def test_presets_switch_on_what_they_say():
         "masa_dapo": (True, "off", True, True, False),
         "masa": (True, "off", False, False, False),
         "masa_calibrated": (True, "joint", True, False, False),
+        "masa_cloned": (True, "joint", True, False, False),
         "masa_combined": (True, "off", True, True, False),
         "metis": (True, "off", True, False, False),
         "masa_efficient": (True, "off", True, True, False),

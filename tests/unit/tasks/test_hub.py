@@ -458,7 +458,7 @@ def test_a_limit_that_leaves_nothing_is_refused():
         (["columns.id=answers"], "task.columns.id=answers: there is no such column"),
         (["columns.level=long"], "task.columns.level: 12345678901234567890 is no level"),
         (["levels=[1]"], "task.levels needs levels: .* task.columns.level"),
-        (["columns.level=same", "levels=[7]"], "no prompt to train .*, dropped: 60 of another level"),
+        (["columns.level=same", "levels=[7]"], "no prompt to train .*: 60 of another level"),
         (["columns.level=same", "levels=[]"], "task.levels is .*, it must be a list of integers"),
         (["columns.level=same", "levels=1"], "task.levels is 1, it must be a list of integers"),
         (["columns.level=same", "levels=[Level 1]"], "it must be a list of integers"),
