@@ -46,8 +46,9 @@ def evaluation(runs: Path, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
 
 def scores(runs: Path) -> str:
     """The table of the evaluations."""
-    rows = [["", "accuracy", "pass@8", "mixed prompts", "tokens", "parsed", "pass-rate MAE", "corr",
-             "AUROC", "Brier"]]  # fmt: skip
+    most = max(map(int, evaluation(runs, "sft")[0]["pass_at"]))
+    rows = [["", "accuracy", f"pass@{most}", "mixed prompts", "tokens", "parsed",
+             "pass-rate MAE", "corr", "AUROC", "Brier"]]  # fmt: skip
     first: pd.Series | None = None
     for name in names(runs):
         score, samples = evaluation(runs, name)
@@ -56,7 +57,7 @@ def scores(runs: Path) -> str:
         first = rate if first is None else first
         meta = score["meta"]
         rows.append([
-            RUNS[name], _value(score["pass_at"]["1"]), _value(score["pass_at"]["8"]),
+            RUNS[name], _value(score["pass_at"]["1"]), _value(score["pass_at"][str(most)]),
             f"{((rate > 0) & (rate < 1)).mean():.2f}", f"{score['mean_tokens']:.0f}",
             f"{meta['parse_rate']:.2f}",
             *(str(Estimate(*meta[key])) for key in

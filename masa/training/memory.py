@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import lightning as L
 import torch
 
 from masa.config import BCConfig
+from masa.training.devices import emulates_bfloat16
 from masa.training.module import MasaModule
 from masa.training.sharding import local_bytes
 
@@ -28,6 +30,23 @@ class MemoryCallback(L.Callback):
         assert isinstance(pl_module, MasaModule)
         if trainer.is_global_zero:
             print(memory_budget(pl_module, self.engine))
+            if pl_module.device.type == "cpu" and emulates_bfloat16(torch.cpu.get_capabilities()):
+                for line in slow_settings(pl_module, self.engine):
+                    logging.getLogger("masa").warning(line)
+
+
+def slow_settings(module: MasaModule, engine: Mapping[str, Any] | None) -> list[str]:
+    """One line where the run computes in bfloat16, for a CPU that cannot; else none."""
+    assert module.policy is not None
+    chosen = {
+        "trainer.precision=32-true": module.settings.precision != "32-true",
+        "model.dtype=float32": any(p.dtype == torch.bfloat16 for p in module.policy.parameters()),
+        "engine.dtype=float32": engine is not None and engine.get("dtype") == "bfloat16",
+    }
+    faster = " ".join(name for name, slow in chosen.items() if slow)
+    if not faster:
+        return []
+    return [f"this CPU has no instructions for bfloat16 and is many times faster with {faster}"]
 
 
 def memory_budget(module: MasaModule, engine: Mapping[str, Any] | None) -> str:
