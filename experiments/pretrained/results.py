@@ -1,11 +1,11 @@
 """What became of the pretrained model: evaluations before and after, cost, examples.
 
-    python experiments/pretrained/results.py RUNS [--page README.md] [--place results] [--keep DIR]
+    python experiments/pretrained/results.py RUNS [--page experiments/pretrained/README.md]
 
-RUNS holds the runs `sft`, `masa_calibrated` and perhaps `grpo`, and their evaluations `eval-sft`
-and so on (masa-eval benchmark=task meta=true). With `--page` the text replaces what that page has
-between `<!-- results -->` and `<!-- /results -->`. With `--keep` the runs are kept in that folder
-without their texts, for the notebook of meta-alignment.
+RUNS holds the runs `sft`, `grpo` and `masa_calibrated`, and their evaluations `eval-sft`,
+`eval-grpo` and `eval-masa_calibrated` (masa-eval benchmark=task meta=true). With `--page` the text
+replaces what that page has between `<!-- results -->` and `<!-- /results -->`, and the runs are
+kept beside it without their texts, for the notebook of meta-alignment.
 """
 
 from __future__ import annotations
@@ -31,11 +31,6 @@ TEXTS = ("problem", "answer", "text")
 EXAMPLES = 3
 
 
-def names(runs: Path) -> list[str]:
-    """The runs of `RUNS` that were evaluated, the fine-tuned model first."""
-    return [name for name in RUNS if (runs / f"eval-{name}").is_dir()]
-
-
 def evaluation(runs: Path, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
     """Score and samples of one evaluation."""
     directory = runs / f"eval-{name}"
@@ -46,18 +41,17 @@ def evaluation(runs: Path, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
 
 def scores(runs: Path) -> str:
     """The table of the evaluations."""
-    most = max(map(int, evaluation(runs, "sft")[0]["pass_at"]))
-    rows = [["", "accuracy", f"pass@{most}", "mixed prompts", "tokens", "parsed",
-             "pass-rate MAE", "corr", "AUROC", "Brier"]]  # fmt: skip
+    rows = [["", "accuracy", "pass@8", "mixed prompts", "tokens", "parsed", "pass-rate MAE", "corr",
+             "AUROC", "Brier"]]  # fmt: skip
     first: pd.Series | None = None
-    for name in names(runs):
+    for name, title in RUNS.items():
         score, samples = evaluation(runs, name)
         solved = samples[samples["kind"] == "solution"].groupby("id")["correct"]
         rate = solved.mean().astype(float)
         first = rate if first is None else first
         meta = score["meta"]
         rows.append([
-            RUNS[name], _value(score["pass_at"]["1"]), _value(score["pass_at"][str(most)]),
+            title, _value(score["pass_at"]["1"]), _value(score["pass_at"]["8"]),
             f"{((rate > 0) & (rate < 1)).mean():.2f}", f"{score['mean_tokens']:.0f}",
             f"{meta['parse_rate']:.2f}",
             *(str(Estimate(*meta[key])) for key in
@@ -73,31 +67,28 @@ def _value(entry: dict[str, float]) -> str:
     return str(Estimate(entry["value"], entry["low"], entry["high"]))
 
 
-def levels(runs: Path) -> Iterator[str]:
-    """Accuracy per kind of problem before and after; nothing of a single kind."""
+def levels(runs: Path) -> str:
+    """Accuracy per kind of problem before and after."""
     kinds = _kinds(runs)
-    if len(set(kinds.values())) == 1:
-        return
-    titles = [RUNS[name] for name in names(runs)]
     table: dict[str, dict[str, str]] = {}
-    for name, title in zip(names(runs), titles, strict=True):
+    for name, title in RUNS.items():
         _, samples = evaluation(runs, name)
         solved = samples[samples["kind"] == "solution"]
         rates = solved.groupby(solved["id"].map(kinds))["correct"].mean()
         for kind, rate in rates.items():
             table.setdefault(str(kind), {})[title] = f"{float(rate):.2f}"
-    rows = [["kind of problem", *titles]]
-    rows += [[kind, *(of_kind.get(title, "–") for title in titles)]
+    rows = [["kind of problem", *RUNS.values()]]
+    rows += [[kind, *(of_kind.get(title, "–") for title in RUNS.values())]
              for kind, of_kind in sorted(table.items())]  # fmt: skip
-    yield markdown_table(rows)
+    return markdown_table(rows)
 
 
 def _kinds(runs: Path) -> dict[str, str]:
     """Kind of problem by prompt id, from the validation of a run."""
-    path = sorted((runs / "masa_calibrated" / "rollouts").glob("val-*.parquet"))[0]
+    path = sorted((runs / "grpo" / "rollouts").glob("val-*.parquet"))[0]
     rows = pd.read_parquet(path, columns=["prompt_id", "level"]).drop_duplicates()
     return {
-        name: " ".join([f"{level:02d}", *name.split("/")[1:-1]])
+        name: f"{level:02d} {name.split('/')[1]}"
         for name, level in rows.itertuples(index=False, name=None)
     }
 
@@ -105,7 +96,7 @@ def _kinds(runs: Path) -> dict[str, str]:
 def cost(runs: Path) -> str:
     """Hours and tokens of each run."""
     rows = [["", "steps", "hours", "generated tokens", "prompts skipped"]]
-    for name in names(runs):
+    for name, title in RUNS.items():
         metrics = pd.read_csv(runs / name / "metrics.csv")
         timings = pd.read_csv(runs / name / "timings.csv")
         seconds = timings.filter(regex=r"timing_s/(step|validation)").sum().sum()
@@ -113,7 +104,7 @@ def cost(runs: Path) -> str:
         skipped = "–"
         if "gate/fraction" in metrics:
             skipped = f"{metrics['gate/fraction'].mean():.2f}"
-        rows.append([RUNS[name], f"{metrics['step'].max():.0f}", f"{seconds / 3600:.1f}",
+        rows.append([title, f"{metrics['step'].max():.0f}", f"{seconds / 3600:.1f}",
                      "–" if np.isnan(tokens) else f"{tokens:,.0f}", skipped])  # fmt: skip
     return markdown_table(rows)
 
@@ -127,14 +118,12 @@ def examples(runs: Path) -> Iterator[str]:
     meta = samples[(samples["kind"] == "meta") & samples["predicted_pass_rate"].notna()]
     meta = meta.join(truth, on="id")
     meta["error"] = (meta["predicted_pass_rate"] - meta["rate"]).abs()
-    kinds = _kinds(runs)
-    meta["kind_of_problem"] = meta["id"].map(kinds)
     # one of each kind of problem, so that the easiest kind does not stand for all
-    distinct = "kind_of_problem" if len(set(kinds.values())) > 1 else "id"
+    meta["kind_of_problem"] = meta["id"].map(_kinds(runs))
     ordered = meta.sort_values(["error", "id", "sample"])
     for title, rows in (("Good", ordered), ("Bad", ordered[::-1])):
         yield f"**{title} predictions**"
-        for row in rows.drop_duplicates(distinct).head(EXAMPLES).itertuples():
+        for row in rows.drop_duplicates("kind_of_problem").head(EXAMPLES).itertuples():
             yield (
                 f"{row.kind_of_problem}: predicted pass rate {row.predicted_pass_rate:.2f}, true "
                 f"{row.rate:.2f}; mean length {row.length:.0f} tokens\n\n"
@@ -144,7 +133,7 @@ def examples(runs: Path) -> Iterator[str]:
 
 def keep(runs: Path, folder: Path) -> None:
     """Copies of the runs without their texts."""
-    for name in set(names(runs)) - {"sft"}:
+    for name in ("grpo", "masa_calibrated"):
         target = folder / f"{name}-seed0"
         shutil.rmtree(target, ignore_errors=True)
         (target / "rollouts").mkdir(parents=True)
@@ -166,21 +155,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, metavar="RUNS")
     parser.add_argument("--page", type=Path, metavar="README.md")
-    parser.add_argument("--place", default="results", metavar="NAME")
-    parser.add_argument("--keep", type=Path, metavar="DIR")
     args = parser.parse_args()
-    _, samples = evaluation(args.runs, "sft")
-    each = samples[samples["id"] == samples["id"].iloc[0]]["kind"].value_counts()
     text = "\n\n".join([
-        f"{samples['id'].nunique()} held-out prompts, {each['solution']} solutions and "
-        f"{each['meta']} predictions each. Brackets: 95 % bootstrap over prompts; one seed.",
-        scores(args.runs), *levels(args.runs), cost(args.runs), *examples(args.runs),
+        "120 held-out prompts, 8 solutions and 2 predictions each. Brackets: 95 % bootstrap over "
+        "prompts; one seed.",
+        scores(args.runs), levels(args.runs), cost(args.runs), *examples(args.runs),
     ])  # fmt: skip
     print(text)
     if args.page is not None:
-        fill_place(args.page, args.place, text)
-    if args.keep is not None:
-        keep(args.runs, args.keep)
+        fill_place(args.page, "results", text)
+        keep(args.runs, args.page.parent / "runs")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
+from masa.cpu import slow_bfloat16
 from masa.engine.recorded import RecordedEngine
 from masa.engine.settings import check_engine
 from masa.errors import require
@@ -115,7 +117,8 @@ def evaluated_model(model: Model | None) -> EvaluatedModel:
 
 
 def check_sampling_engine(settings: DictConfig) -> None:
-    """Raise ConfigError for an engine that cannot sample from a given model as it is set."""
+    """Raise ConfigError for an engine that cannot sample from a given model as it is set, and say
+    where it is slow."""
     with refusing():
         engine = get_class(settings._target_)
         require(
@@ -131,3 +134,7 @@ def check_sampling_engine(settings: DictConfig) -> None:
             settings.get("tensor_parallel_size", 1) == 1,
             "engine.tensor_parallel_size is for training: one device samples here, set it to 1",
         )
+    if not torch.cuda.is_available():
+        used = {"engine.dtype=float32": settings.get("dtype") == "bfloat16"}
+        if line := slow_bfloat16(used, torch.cpu.get_capabilities()):
+            logging.getLogger("masa").warning(line)

@@ -392,7 +392,7 @@ def _usable_prompts(
     for row in source.rows(config.max_examples):
         problem = problems.of(row)
         answer = GOLD[config.answer_format](answers.of(row))
-        level = _number(levels.of(row)) if columns.level else 0
+        level = levels.of(row) if columns.level else 0
         key = digest(problem) if _is_filled(problem) else ""
         if not key:
             dropped["without a problem"] += 1
@@ -400,7 +400,7 @@ def _usable_prompts(
             dropped["without an answer"] += 1
         elif key in digests:
             dropped["duplicate"] += 1
-        elif config.levels is not None and level not in config.levels:
+        elif config.levels is not None and _number(level) not in config.levels:
             dropped["of another level"] += 1
         elif not _is_usable(answer, check_gold):
             dropped["with an unusable answer"] += 1
@@ -409,7 +409,7 @@ def _usable_prompts(
             name = _text(names.of(row)) if columns.id else None
             name = name if _is_filled(name) else key
             prompt_id = f"{source.label}/{name}"
-            prompts.append(Prompt(prompt_id, problem, answer, level, row))
+            prompts.append(Prompt(prompt_id, problem, answer, _number(level), row))
     for column in (problems, answers, levels, names):
         column.require()
     return prompts

@@ -1,12 +1,10 @@
-"""The check of a run's devices, and what holds of training on a CPU."""
+"""The check of a run's devices, and the memory setting for training on a CPU."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -57,20 +55,6 @@ def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
             strategy.devices <= gpus,
             f"strategy.devices is {strategy.devices}, but this machine shows {gpus} GPUs: lower it",
         )
-
-
-def emulates_bfloat16(capabilities: Mapping[str, Any]) -> bool:
-    """True where a CPU multiplies in bfloat16 many times slower than in float32.
-
-    Measured on a CPU with AVX2 alone: 1.5 GFLOP/s and 40. oneDNN's kernels in bfloat16 need AVX-512
-    or AVX-NE-CONVERT on x86.
-
-    Args:
-        capabilities: as `torch.cpu.get_capabilities` names them.
-    """
-    names = ("avx512_bw", "avx_ne_convert")
-    on_x86 = capabilities.get("architecture") == "x86_64"
-    return on_x86 and not any(capabilities.get(name) for name in names)
 
 
 def keep_freed_memory(accelerator: str) -> None:

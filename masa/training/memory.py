@@ -10,7 +10,7 @@ import lightning as L
 import torch
 
 from masa.config import BCConfig
-from masa.training.devices import emulates_bfloat16
+from masa.cpu import slow_bfloat16
 from masa.training.module import MasaModule
 from masa.training.sharding import local_bytes
 
@@ -30,23 +30,20 @@ class MemoryCallback(L.Callback):
         assert isinstance(pl_module, MasaModule)
         if trainer.is_global_zero:
             print(memory_budget(pl_module, self.engine))
-            if pl_module.device.type == "cpu" and emulates_bfloat16(torch.cpu.get_capabilities()):
-                for line in slow_settings(pl_module, self.engine):
+            if pl_module.device.type == "cpu":
+                used = bfloat16_settings(pl_module, self.engine)
+                if line := slow_bfloat16(used, torch.cpu.get_capabilities()):
                     logging.getLogger("masa").warning(line)
 
 
-def slow_settings(module: MasaModule, engine: Mapping[str, Any] | None) -> list[str]:
-    """One line where the run computes in bfloat16, for a CPU that cannot; else none."""
+def bfloat16_settings(module: MasaModule, engine: Mapping[str, Any] | None) -> dict[str, bool]:
+    """Settings that choose float32, and whether bfloat16 is chosen instead."""
     assert module.policy is not None
-    chosen = {
+    return {
         "trainer.precision=32-true": module.settings.precision != "32-true",
         "model.dtype=float32": any(p.dtype == torch.bfloat16 for p in module.policy.parameters()),
-        "engine.dtype=float32": engine is not None and engine.get("dtype") == "bfloat16",
+        "engine.dtype=float32": (engine or {}).get("dtype") == "bfloat16",
     }
-    faster = " ".join(name for name, slow in chosen.items() if slow)
-    if not faster:
-        return []
-    return [f"this CPU has no instructions for bfloat16 and is many times faster with {faster}"]
 
 
 def memory_budget(module: MasaModule, engine: Mapping[str, Any] | None) -> str:

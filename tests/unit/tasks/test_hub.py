@@ -127,6 +127,14 @@ def test_problems_of_some_levels_alone(tmp_path):
         assert list(pool) == [p for p in all_levels if p.level in (1, 4)]
 
 
+def test_the_level_of_a_row_that_is_left_out_is_not_read(tmp_path):
+    rows = [row | {"level": "1"} for row in ROWS]
+    unusable = [rows[0] | {"level": 20 * "9"}, rows[1] | {"answer": None, "level": 20 * "9"}]
+    file = write(tmp_path / "sums.jsonl", rows + unusable)
+    task = task_of(file, "columns.level=level", "validation.fraction=0.2")
+    assert task.report["dropped"] == {"duplicate": 1, "without an answer": 1}
+
+
 def test_nested_columns():
     row = {"prompt": [{"content": "Q"}], "meta": {"gold": None}, "a.b": "dotted"}
     assert cell(row, "prompt.0.content", "x") == "Q"

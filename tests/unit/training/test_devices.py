@@ -5,9 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
-
-from masa.training.devices import emulates_bfloat16
 
 FAULTS = """
 import resource
@@ -33,20 +30,3 @@ def test_freed_memory_is_taken_again_without_new_pages():
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     before, after = map(int, run.stdout.split())
     assert after < before / 20
-
-
-@pytest.mark.parametrize("capabilities, slow", [
-    ({"architecture": "x86_64", "avx2": True, "avx512_bw": False, "avx_ne_convert": False}, True),
-    ({"architecture": "x86_64", "avx2": True, "avx512_bw": True}, False),
-    ({"architecture": "x86_64", "avx2": True, "avx_ne_convert": True}, False),
-    ({"architecture": "aarch64", "neon": True}, False),
-    ({}, False),
-])  # fmt: skip
-def test_what_makes_bfloat16_slow(capabilities, slow):
-    assert emulates_bfloat16(capabilities) == slow
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86")
-def test_pytorch_names_the_capabilities_so():
-    known = torch.cpu.get_capabilities()
-    assert known["architecture"] == "x86_64" and {"avx512_bw", "avx_ne_convert"} <= known.keys()
