@@ -32,7 +32,8 @@ RUNS = {
     "families/masa_calibrated_alone", "families/masa_calibrated_family",
     "families/masa_cloned_family", "families/mopps", "families/oracle", "large_pool/grpo",
     "large_pool/grpo_counts", "large_pool/masa_calibrated_alone",
-    "large_pool/masa_calibrated_family", "uniform/grpo", "uniform/masa_calibrated",
+    "large_pool/masa_calibrated_family", "large_pool/masa_cloned_family", "uniform/grpo",
+    "uniform/masa_calibrated", "uniform/masa_cloned",
 }  # fmt: skip
 MAP = {
     f"map/{mix}/{method}"
