@@ -33,6 +33,9 @@ SCHEMA = pa.schema(
         ("cutoff_tokens", pa.int32()),
         ("cutoff_active", pa.bool_()),
         ("audited", pa.bool_()),
+        ("revisited", pa.bool_()),
+        ("skip_kind", pa.string()),
+        ("full_probability", pa.float64()),
         ("gate_evidence", pa.bool_()),
         ("skip_evidence", pa.bool_()),
         ("cutoff_evidence", pa.bool_()),
@@ -60,8 +63,8 @@ TOKENS = pa.schema(
 FILES = f"*-{6 * '[0-9]'}.parquet"
 """Pattern of the names of rollout files, `<split>-<step>.parquet`."""
 
-ADDED = ("evidence_weight", "predicted_mixed")
-"""Columns that runs of before may lack: read as null."""
+ADDED = ("revisited", "skip_kind", "full_probability")
+"""Columns that runs of before may lack: read as null, flags as false."""
 
 TEXTS = ("problem", "answer", "text", "predicted_notions", "parse_error")
 """Columns that are long, and needed for few rows at a time."""

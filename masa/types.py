@@ -151,7 +151,7 @@ class PromptPlan:
     enforced."""
     max_tokens: int
     """Token limit of the solutions; 0 where they are skipped."""
-    kind: str = ""
+    skip_kind: str = ""
     """Why the gate would skip it: trivial or hopeless, by the pass rate that it expects; empty
     where it would not, or expects none."""
     revisited: bool = False

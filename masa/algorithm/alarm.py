@@ -38,7 +38,7 @@ class Alarm:
     def add(self, groups: Iterable[RolloutGroup]) -> None:
         """Take note of a step's outcomes."""
         for group in groups:
-            kind = group.plan.kind
+            kind = group.plan.skip_kind
             if kind and group.evidence_weight:
                 self._distances[kind].append(abs(group.pass_rate - KINDS[kind]))
         for kind, distances in self._distances.items():

@@ -199,7 +199,7 @@ class Controller:
             audited=audited,
             exempt_from_cutoff=exempt,
             max_tokens=0 if skipped else config.response_limit if full else cutoff_tokens,
-            kind=kind,
+            skip_kind=kind,
             revisited=revisited,
             full_probability=1.0 if certain else seen,
         )

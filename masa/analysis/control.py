@@ -51,6 +51,12 @@ def _in_mode(rows: pd.DataFrame, column: str, mode: str) -> pd.DataFrame:
     return rows[rows[column] == (mode == "active")]
 
 
+def _in_full(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of the prompts that were rolled out in full, none where some had no chance to be."""
+    seen = bool((rows["full_probability"] != 0).all())
+    return rows[(rows["evidence_weight"] > 0) & seen]
+
+
 def gate_evidence(run: Run) -> pd.DataFrame:
     """Training prompts that are evidence about the gate, one row per step and prompt.
 
@@ -110,13 +116,7 @@ def gain(run: Run, mode: str) -> dict[str, Estimate]:
     On prompts rolled out in full, each weighted with the inverse of its chance to be. NaN where
     some had no chance.
     """
-    rows = _in_mode(run.train_prompts, "gate_active", mode)
-    control = run.config["algorithm"].get("control", {})
-    audits = ("audit_fraction", "audit_trivial", "audit_hopeless")
-    fraction, *of_kinds = (control.get(name, 0) for name in audits)
-    never = "audit_fraction" in control and max(fraction, min(of_kinds)) == 0
-    unseen = never and rows["skipped"].any()
-    rows = rows[(rows["evidence_weight"] > 0) & (not unseen)]
+    rows = _in_full(_in_mode(run.train_prompts, "gate_active", mode))
     signal, tokens = (
         rows["mixed"] * rows["evidence_weight"],
         rows["tokens"] * rows["evidence_weight"],
@@ -157,17 +157,17 @@ def gate_share(run: Run, mode: str, decision: str) -> Estimate:
 
 
 def solution_tokens(run: Run, mode: str) -> tuple[Estimate, Estimate]:
-    """Mean solution tokens per training prompt: as spent (skipped: 0), and on prompts rolled out
-    in full alone, which is what a prompt costs without gate and cutoff."""
-    rows = run.rollouts
-    solutions = rows[(rows["split"] == "train") & (rows["kind"] == "solution")]
-    spent = solutions.groupby(_PROMPT)["tokens"].sum().rename("spent")
+    """Mean solution tokens per training prompt: as spent (skipped: 0), and without gate and cutoff.
+
+    The second is that of prompts rolled out in full, each weighted with the inverse of its chance
+    to be. NaN where some had no chance.
+    """
     train = _in_mode(run.train_prompts, "active", mode)
-    train = train.join(spent, on=_PROMPT).fillna({"spent": 0})
-    in_full = train[train["audited"] | ~train["active"]]
+    full = _in_full(train)
+    weight = full["evidence_weight"]
     return (
-        replace(bootstrap_mean(train["spent"], train["prompt_id"]), digits=0),
-        replace(bootstrap_mean(in_full["spent"], in_full["prompt_id"]), digits=0),
+        replace(bootstrap_mean(train["tokens"], train["prompt_id"]), digits=0),
+        replace(bootstrap_ratio(weight * full["tokens"], weight, full["prompt_id"]), digits=0),
     )
 
 

@@ -157,9 +157,7 @@ class RunForecast:
         """Those of `considered` that were rolled out in full, with `weight`, the prompts that each
         stands for, and `kind`: a group is mixed where its scores differ."""
         rows = self.considered
-        # runs of before weights were recorded: in shadow mode every prompt stands for itself
-        weight = rows["evidence_weight"].fillna((~rows["active"]).astype(float))
-        rows = rows.assign(weight=weight)[(weight > 0) & (rows["samples"] > 0)]
+        rows = rows.assign(weight=rows["evidence_weight"])[rows["evidence_weight"] > 0]
         right = rows["correct"] == rows["samples"]
         kind = np.select([self._differ(rows, "score"), right], ["mixed", "all right"], "all wrong")
         return rows.assign(kind=kind)

@@ -98,7 +98,7 @@ class Run:
         """
         rows = self.rollouts
         table = rows.groupby(_KEY, sort=True)[
-            ["level", *FLAGS, "cutoff_tokens", "evidence_weight"]
+            ["level", *FLAGS, "cutoff_tokens", "evidence_weight", "full_probability"]
         ].first()
         table["active"] = table["gate_active"] | table["cutoff_active"]
         correct = rows[rows["kind"] == "solution"].groupby(_KEY)["correct"]
@@ -383,7 +383,9 @@ def _read_table(path: Path, columns: list[str]) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise RunError(f"{path}: not readable (half-written?)") from error
     for name in sorted(set(ADDED) & set(columns) - set(table.column_names)):
-        table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+        field = SCHEMA.field(name)
+        value = pa.scalar(False if name in FLAGS else None, field.type)
+        table = table.append_column(field, pa.repeat(value, len(table)))
     missing = set(columns) - set(table.column_names)
     if missing:
         names = ", ".join(sorted(missing))

@@ -47,7 +47,9 @@ def rollout_tables(groups: Sequence[RolloutGroup], step: int) -> str:
 def _decision(group: RolloutGroup) -> str:
     if group.skipped:
         return "skipped"
-    return "audited" if group.plan.audited else "would skip" if group.plan.would_skip else ""
+    if group.plan.audited:
+        return "audited"
+    return "revisited" if group.plan.revisited else "would skip" if group.plan.would_skip else ""
 
 
 def _mean(values: Sequence[float], digits: int) -> str:

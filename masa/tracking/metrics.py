@@ -118,7 +118,7 @@ def control_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     ]
     rolled_out = [g for g in groups if g.plan.would_skip and g.evidence_weight]
     trivial, hopeless = (
-        [g for g in rolled_out if g.plan.kind == kind] for kind in ("trivial", "hopeless")
+        [g for g in rolled_out if g.plan.skip_kind == kind] for kind in ("trivial", "hopeless")
     )
     # without audits, what is skipped is not known, and the rest is all that there is
     unseen = any(g.plan.full_probability == 0 for g in groups)

@@ -99,6 +99,9 @@ def decisions(
     return {
         "would_skip": would_skip,
         "audited": audited,
+        "revisited": False,
+        "skip_kind": "",
+        "full_probability": 1.0 if certain else 0.2,
         "gate_active": gate_active,
         "cutoff_active": cutoff_active,
         "gate_evidence": outcome.gate_evidence,

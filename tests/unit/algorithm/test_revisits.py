@@ -42,12 +42,12 @@ def test_each_kind_is_revisited_as_often_as_asked():
     control = {"audit_trivial": 0.4, "audit_hopeless": 0.05}
     done = groups(list(play(controller(**control), pool, 100, knows_the_kind))[1:])
     for kind, share in (("trivial", 0.4), ("hopeless", 0.1)):  # the audit is more than .05
-        of_kind = [g for g in done if g.plan.kind == kind]
+        of_kind = [g for g in done if g.plan.skip_kind == kind]
         seen = np.mean([not g.skipped for g in of_kind])
         assert seen == pytest.approx(share, abs=0.04)
         assert {g.plan.full_probability for g in of_kind} == {share}
         assert np.mean([g.plan.audited for g in of_kind]) == pytest.approx(0.1, abs=0.03)
-    assert all(g.plan.kind == "" for g in done if not g.plan.would_skip)
+    assert all(g.plan.skip_kind == "" for g in done if not g.plan.would_skip)
     assert not any(g.skip_evidence for g in done if g.plan.revisited)
 
 
@@ -77,7 +77,7 @@ def test_revisits_change_no_other_prompt():
     plain = groups(play(controller(), pool, 10, knows_the_kind))
     more = groups(play(controller(audit_trivial=0.5), pool, 10, knows_the_kind))
     pairs = list(zip(plain, more, strict=True))
-    assert all(a.plan == b.plan for a, b in pairs if b.plan.kind != "trivial")
+    assert all(a.plan == b.plan for a, b in pairs if b.plan.skip_kind != "trivial")
     assert all(b.plan.audited for a, b in pairs if a.plan.audited)
     assert any(b.plan.revisited for _, b in pairs)
 
@@ -103,7 +103,7 @@ def test_a_skill_that_is_lost_comes_back():
     assert (alarmed[45:60] > 0.1).all()
     assert not alarmed[80:].any()
     let_through = [g for g in groups(steps) if g.plan.alarmed]
-    assert {g.plan.kind for g in let_through} == {"trivial"}
+    assert {g.plan.skip_kind for g in let_through} == {"trivial"}
     assert all(g.evidence_weight == 1 for g in let_through)
     quiet = groups(play(controller(audit_trivial=0.2), fades, 60, knows_the_kind))
     assert not any(g.plan.alarmed for g in quiet)
@@ -114,7 +114,7 @@ def test_hopeless_prompts_that_become_learnable_are_let_through():
         return families(hopeless=0.001 if step <= 20 else 0.4)
 
     steps = list(play(controller(alarm=0.15), learns, 60, knows_the_kind))
-    assert {g.plan.kind for g in groups(steps[50:]) if g.plan.alarmed} == {"hopeless"}
+    assert {g.plan.skip_kind for g in groups(steps[50:]) if g.plan.alarmed} == {"hopeless"}
 
 
 BY_FAMILY = {
@@ -158,7 +158,7 @@ def test_what_changes_for_one_value_of_the_key_alone_is_let_through_by_its_past(
 
 def test_the_alarm_by_hand():
     def seen(rate, kind="trivial"):
-        decided = plan(would_skip=True, kind=kind)
+        decided = plan(would_skip=True, skip_kind=kind)
         return group([i < 8 * rate for i in range(8)], decided=decided)
 
     alarm = Alarm(limit=0.1, window=4)
@@ -194,7 +194,7 @@ def test_the_accuracy_of_what_is_skipped():
         return group(
             correct,
             decided=plan(
-                would_skip=skip, kind=kind, gate_active=True, audited=True, full_probability=share
+                would_skip=skip, skip_kind=kind, gate_active=True, audited=True, full_probability=share
             ),
         )
 

@@ -437,7 +437,7 @@ def test_a_revisit_is_decided_by_the_first_predictions():
     control = {"audit_hopeless": 1.0, "audit_trivial": 0.0, "max_skipped": 1.0}
     config = algorithm(gate=GATE, meta={"first": 1}, control=control)
     _, groups = roll_out(config, meta=lambda _, seed: meta_text(0 if seed in FIRST_SEEDS else 8, 9))
-    assert all(g.plan.revisited and g.plan.kind == "hopeless" for g in groups)
+    assert all(g.plan.revisited and g.plan.skip_kind == "hopeless" for g in groups)
     assert all(len(g.meta) == len(g.solutions) == 4 for g in groups)
 
 
