@@ -194,7 +194,11 @@ def test_the_accuracy_of_what_is_skipped():
         return group(
             correct,
             decided=plan(
-                would_skip=skip, skip_kind=kind, gate_active=True, audited=True, full_probability=share
+                would_skip=skip,
+                skip_kind=kind,
+                gate_active=True,
+                audited=True,
+                full_probability=share,
             ),
         )
 
