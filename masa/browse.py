@@ -15,6 +15,7 @@ from string import Template
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -47,7 +48,7 @@ def write_browser(run: Path, out: Path, megabytes: float = MEGABYTES, seed: int 
         One line on what the page has.
 
     Raises:
-        BrowseError: there are no rollouts.
+        BrowseError: there are no rollouts, or they cannot be read.
     """
     files = sorted((run / "rollouts").glob(FILES))
     if not files:
@@ -79,7 +80,7 @@ def _sample(files: Sequence[Path], size: float, seed: int) -> tuple[set[Key], in
     """Prompts whose texts have about `size` bytes together, and the number of all."""
     sizes: dict[Key, int] = {}
     for file in files:
-        table = pq.read_table(file, columns=["split", "step", "prompt_id", "text"])
+        table = _read(file, ["split", "step", "prompt_id", "text"])
         lengths = pc.fill_null(pc.binary_length(table["text"]), 0).to_pylist()
         keys = zip(
             *(table[name].to_pylist() for name in ("split", "step", "prompt_id")), strict=True
@@ -96,9 +97,19 @@ def _sample(files: Sequence[Path], size: float, seed: int) -> tuple[set[Key], in
     return chosen, len(names)
 
 
+def _read(file: Path, columns: Sequence[str]) -> pa.Table:
+    try:
+        return pq.read_table(file, columns=list(columns))
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BrowseError(
+            f"{file} cannot be read ({reason}): move it out of the folder to see the others"
+        ) from error
+
+
 def _groups(file: Path, chosen: set[Key]) -> Iterator[dict[str, Any]]:
     rows: dict[Key, list[dict[str, Any]]] = {}
-    for row in pq.read_table(file, columns=list(COLUMNS)).to_pylist():
+    for row in _read(file, COLUMNS).to_pylist():
         key = (row["split"], row["step"], row["prompt_id"])
         if key in chosen:
             rows.setdefault(key, []).append(row)
@@ -162,6 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.size > 0:
         parser.error(f"--size {args.size:g} must be > 0")
+    if args.seed < 0:
+        parser.error(f"--seed {args.seed} must be >= 0")
     out = args.out or args.run / "browse.html"
     try:
         about = write_browser(args.run, out, args.size, args.seed)

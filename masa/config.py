@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from math import inf
 from typing import Any, ClassVar, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from masa.errors import ConfigError, one_of, require
-from masa.plugins import WeightedFunction
+from masa.errors import ConfigError, not_negative, one_of, positive, require, seed_of
+from masa.plugins import WeightedFunction, escaped
 
 RENAMED = {
     "model.warmstart.steps": "model.warmstart.sft.steps",
@@ -110,7 +109,7 @@ class MetaConfig:
             self.first is None or 1 <= self.first <= self.group_size,
             f"meta.first is {self.first}, it must lie in [1, meta.group_size], or be null",
         )
-        require(self.coef >= 0, f"meta.coef is {self.coef}, it must be >= 0")
+        not_negative("meta.coef", self.coef)
         require(self.min_length >= 1, f"meta.min_length is {self.min_length}, it must be >= 1")
         require(self.response_limit >= 1, "meta.response_limit must be >= 1")
         require(
@@ -181,9 +180,12 @@ class BCConfig:
     def __post_init__(self) -> None:
         one_of("bc.mode", self.mode, ("off", "joint", "separate"))
         one_of("bc.target", self.target, ("overwritten", "best", "outcome"))
-        require(self.coef >= 0, f"bc.coef is {self.coef}, it must be >= 0")
+        not_negative("bc.coef", self.coef)
+        for name in ("min_notion_score", "min_reward"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"bc.{name} is {value}, it must lie in [0, 1]")
         require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
-        require(0 < self.learning_rate < inf, "bc.learning_rate must be > 0 and finite")
+        positive("bc.learning_rate", self.learning_rate)
 
 
 @dataclass
@@ -209,10 +211,7 @@ class GateConfig:
             0 <= self.min_precision <= 1,
             f"gate.min_precision is {self.min_precision}, it must lie in [0, 1]",
         )
-        require(
-            0 <= self.min_gain < inf,
-            f"gate.min_gain is {self.min_gain}, it must be >= 0 and finite",
-        )
+        not_negative("gate.min_gain", self.min_gain)
 
 
 @dataclass
@@ -361,14 +360,13 @@ class ObjectiveConfig:
         require(0 <= self.eps_low <= 1, "algorithm.eps_low must lie in [0, 1]")
         require(self.eps_high >= 0, "algorithm.eps_high must be >= 0")
         require(self.dual_clip > 1, "algorithm.dual_clip must be > 1")
-        require(self.kl_beta >= 0, "algorithm.kl_beta must be >= 0")
-        require(self.entropy_coef >= 0, "algorithm.entropy_coef must be >= 0")
+        for name in ("kl_beta", "entropy_coef", "overlong_penalty"):
+            not_negative(f"algorithm.{name}", getattr(self, name))
         require(
             0 <= self.overlong_buffer <= 1,
             f"algorithm.overlong_buffer is {self.overlong_buffer}, it is a share of response_limit "
             "and must lie in [0, 1]",
         )
-        require(self.overlong_penalty >= 0, "algorithm.overlong_penalty must be >= 0")
         require(self.dynamic_sampling >= 0, "algorithm.dynamic_sampling must be >= 0")
         one_of("algorithm.mismatch", self.mismatch, ("none", "tis", "icepop", "seq_mask"))
         require(
@@ -410,10 +408,7 @@ class AlgorithmConfig(ObjectiveConfig):
         )
         require(self.prompt_limit >= 1, "algorithm.prompt_limit must be >= 1")
         require(self.response_limit >= 1, "algorithm.response_limit must be >= 1")
-        require(
-            0 < self.temperature < inf,
-            f"algorithm.temperature is {self.temperature}, it must be > 0 and finite",
-        )
+        positive("algorithm.temperature", self.temperature)
         require(self.updates_per_rollout >= 1, "algorithm.updates_per_rollout must be >= 1")
         uses = {
             "control.hint": self.control.hint,
@@ -471,10 +466,7 @@ class TaskConfig:
             f"task.correct_at is {self.correct_at}, it must lie in (0, 1]",
         )
         one_of("task.reward_format", self.reward_format, ("auto", "text", "messages"))
-        require(
-            0 < self.reward_seconds < inf,
-            f"task.reward_seconds is {self.reward_seconds}, it must be > 0 and finite",
-        )
+        positive("task.reward_seconds", self.reward_seconds)
 
 
 @dataclass
@@ -498,8 +490,8 @@ class OptimizerConfig:
     """Largest global gradient norm."""
 
     def __post_init__(self) -> None:
-        require(0 < self.lr < inf, f"optimizer.lr is {self.lr}, it must be > 0 and finite")
-        require(self.weight_decay >= 0, "optimizer.weight_decay must be >= 0")
+        positive("optimizer.lr", self.lr)
+        not_negative("optimizer.weight_decay", self.weight_decay)
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"optimizer.{name} is {value}, it must lie in [0, 1)")
@@ -678,10 +670,7 @@ class FitConfig:
     """Name of the experiment, a part of the default run directory."""
 
     def __post_init__(self) -> None:
-        require(
-            type(self.seed) is int and self.seed >= 0,
-            f"seed is {self.seed!r}, it must be an integer >= 0",
-        )
+        seed_of("seed", self.seed)
         for name in ("allow_unsafe_execution", "allow_special_tokens", "plan"):
             value = getattr(self, name, False)
             require(type(value) is bool, f"{name} is {value!r}, it must be true or false")
@@ -734,14 +723,20 @@ class RunConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        gate, cutoff = self.algorithm.gate, self.algorithm.cutoff
-        measured = (gate.enabled and gate.min_precision > 0) or (
-            cutoff.enabled and cutoff.max_lost < 1
-        )
+        gate, cutoff, control = (getattr(self.algorithm, n) for n in ("gate", "cutoff", "control"))
+        of_skipped = control.audit_trivial, control.audit_hopeless
+        measured = {
+            "gate.min_precision": gate.enabled and gate.min_precision > 0,
+            "gate.min_gain": gate.enabled and gate.min_gain > 0 and not all(of_skipped),
+            "control.adaptive": gate.enabled and control.adaptive,
+            "control.alarm": gate.enabled and control.alarm < 1 and not any(of_skipped),
+            "cutoff.max_lost": cutoff.enabled and cutoff.max_lost < 1,
+        }
+        needing = [name for name, needed in measured.items() if needed]
         require(
-            not measured or self.algorithm.control.audit_fraction > 0,
-            "algorithm.control.audit_fraction is 0, but gate.min_precision and cutoff.max_lost are "
-            "measured on audits once gate or cutoff acts: set it above 0, or these to 0 and 1",
+            not needing or control.audit_fraction > 0,
+            "algorithm.control.audit_fraction is 0, and without audits there is no evidence for "
+            f"{' and '.join(needing)}: set it above 0, or leave out what needs it",
         )
         require(
             not self.algorithm.steers
@@ -870,9 +865,13 @@ def load_as(schema: type[T], cfg: DictConfig) -> T:
     require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(names))}")
     unset = sorted(key for key in OmegaConf.missing_keys(cfg) if not key.startswith("hydra."))
     require(not unset, f"{', '.join(unset)}: there is no default, give a value")
-    for key in _dotted_keys(plain):
+    for key, value in _by_dotted_key(plain):
         renamed = new_name(key)
         require(not renamed, str(renamed))
+        require(
+            not isinstance(value, int) or abs(value) < 2**53,
+            f"{key} is {value}: no setting takes a number so large",
+        )
     typed: dict[str, type] = {
         "algorithm": AlgorithmConfig,
         "optimizer": OptimizerConfig,
@@ -892,7 +891,7 @@ def load_as(schema: type[T], cfg: DictConfig) -> T:
         if key == "task":
             section = with_settings(section, group)
         try:
-            plain[key] = OmegaConf.to_object(OmegaConf.merge(defaults, section))
+            plain[key] = OmegaConf.to_object(OmegaConf.merge(defaults, escaped(section)))
         except OmegaConfBaseException as error:
             message = new_name(f"{key}.{error.full_key}") or str(error).splitlines()[0]
             raise ConfigError(f"{key}: {message}") from error
@@ -904,11 +903,11 @@ def load_as(schema: type[T], cfg: DictConfig) -> T:
     return schema(**{str(key): value for key, value in plain.items()})
 
 
-def _dotted_keys(node: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+def _by_dotted_key(node: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in node.items():
-        yield f"{prefix}{name}"
+        yield f"{prefix}{name}", value
         if isinstance(value, dict):
-            yield from _dotted_keys(value, f"{prefix}{name}.")
+            yield from _by_dotted_key(value, f"{prefix}{name}.")
 
 
 def _with_plugins(section: dict[str, Any], defaults: Any) -> tuple[dict[str, Any], Any]:

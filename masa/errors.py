@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
 
 class ConfigError(ValueError):
@@ -44,3 +45,21 @@ def require(holds: bool, message: str) -> None:
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is among `allowed`."""
     require(value in allowed, f"{name} is {value!r}, it must be one of {', '.join(allowed)}")
+
+
+def not_negative(name: str, value: float) -> None:
+    """Raise ConfigError unless `value` is a finite number >= 0."""
+    require(0 <= value < inf, f"{name} is {value}, it must be >= 0 and finite")
+
+
+def positive(name: str, value: float) -> None:
+    """Raise ConfigError unless `value` is a finite number > 0."""
+    require(0 < value < inf, f"{name} is {value}, it must be > 0 and finite")
+
+
+def seed_of(name: str, value: object) -> None:
+    """Raise ConfigError unless `value` is a seed that every library takes."""
+    require(
+        type(value) is int and 0 <= value < 2**32,
+        f"{name} is {value!r}, it must be an integer from 0 to 2**32 - 1",
+    )

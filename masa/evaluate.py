@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from masa.cli import app
 from masa.cli.arguments import path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
 from masa.errors import require
-from masa.evaluation.eval_config import EvaluationConfig, is_run, load
-from masa.plugins import refusing
+from masa.evaluation.eval_config import EvaluationConfig, file_name, is_run, load
+from masa.plugins import built, refusing
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -25,6 +26,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
     well as an option of its group.
     """
     adapted = []
+    compared: list[str] = []
     for argument in argv:
         key, _, value = argument.partition("=")
         if key == "benchmark" and "," in value and not value.startswith("["):
@@ -37,10 +39,20 @@ def arguments(argv: Sequence[str]) -> list[str]:
             argument = f"model.name={value}"
         elif key == "compare":
             listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
-            folders = _folders(listed[1] if listed and not os.path.exists(value) else value)
-            argument = f"compare=[{','.join(map(quoted_path, folders))}]"
+            compared = _folders(listed[1] if listed and not os.path.exists(value) else value)
+            argument = f"compare=[{','.join(map(quoted_path, compared))}]"
         adapted.append(argument)
+    if compared and not any(re.match(r"\+*(hydra\.run\.dir|output_dir)=", arg) for arg in argv):
+        # none of its settings would tell one comparison from another
+        adapted.append(f"hydra.run.dir=outputs/eval/compared/{_comparison(compared)}")
     return path_arguments(adapted)
+
+
+def _comparison(folders: Sequence[str]) -> str:
+    """The folders that are compared, as the name of a folder."""
+    paths = "\n".join(map(os.path.abspath, folders))
+    digest = hashlib.sha256(paths.encode(errors="replace")).hexdigest()[:6]
+    return f"{'-and-'.join(file_name(folder)[-60:] for folder in folders)}-{digest}"
 
 
 def _folders(listed: str) -> list[str]:
@@ -93,10 +105,10 @@ def run(cfg: DictConfig) -> None:
     """One evaluation."""
     config = load(cfg)
     out = Path(config.output_dir)
-    if config.compare:
-        _compare(config, out)
-        return
     with app.locked(out):
+        if config.compare:
+            _compare(config, out)
+            return
         app.quiet(out / "log.txt")
         evaluate(cfg, config, out)
 
@@ -127,7 +139,7 @@ def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     from masa.tracking.environment import environment
 
     benchmarks = load_benchmarks(
-        config.benchmark, instantiate(cfg.templates), config.limit, config.allow_unsafe_execution
+        config.benchmark, built(cfg.templates), config.limit, config.allow_unsafe_execution
     )
     if config.solve:
         check_votes(benchmarks)
@@ -166,12 +178,12 @@ def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
 
 def _compare(config: EvaluationConfig, out: Path) -> None:
     from masa.evaluation.compare import compare
-    from masa.evaluation.store import write_json
+    from masa.evaluation.store import write_json, write_text
 
     first, second = map(Path, config.compare)
     numbers, text = compare(first, second)
     write_json(out / "comparison.json", {"compare": config.compare, **numbers})
-    (out / "comparison.md").write_text(text, encoding="utf-8")
+    write_text(out / "comparison.md", text)
     print(text, end="")
 
 

@@ -27,12 +27,14 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
         task: the task, built from it.
         engine: whether the run uses the engine.
     """
-    from hydra.utils import get_class, instantiate
+    from hydra.utils import instantiate
 
     from masa.engine.settings import check_engine
     from masa.evaluation.gold_answers import GoldAnswersEngine
+    from masa.plugins import load_class
     from masa.tracking.loggers import check_loggers
 
+    load_class("model", cfg.model)
     model = instantiate(cfg.model)
     if "name" in cfg.model and is_run(str(cfg.model.name)):
         check_run(Path(cfg.model.name).expanduser())
@@ -47,7 +49,7 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
         "trainer.precision=bf16-mixed or model.dtype=bfloat16, or use sdpa",
     )
     if engine:
-        kind = get_class(cfg.engine._target_)
+        kind = load_class("engine", cfg.engine)
         require(
             not issubclass(kind, GoldAnswersEngine),
             "engine=gold_answers answers the benchmarks of masa-eval: use engine=vllm or engine=hf",
@@ -203,13 +205,14 @@ def fit(
     """
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from masa.tracking.files import atomic_replace
+    from masa.plugins import escaped
+    from masa.tracking.files import atomic_write
     from masa.training.stopping import EXIT_STOPPED, Stopped
 
-    if trainer.is_global_zero:
-        OmegaConf.save(cfg, out / "config.tmp", resolve=True)
-        atomic_replace(out / "config.tmp", out / "config.yaml")
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    if trainer.is_global_zero:
+        with atomic_write(out / "config.yaml") as partial:
+            OmegaConf.save(OmegaConf.create(escaped(resolved)), partial)
     for logger in trainer.loggers:
         logger.log_hyperparams(resolved)
     try:

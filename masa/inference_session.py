@@ -26,11 +26,11 @@ from masa.inference.answers import Same
 from masa.inference.inference_config import InferenceConfig
 from masa.inference.problems import STDIN, read_problems, standard_input
 from masa.markdown import in_one_line
-from masa.plugins import refusing
+from masa.plugins import built, load_class, refusing
 from masa.tasks.base import same_of
 from masa.tasks.hub import VERIFIERS, HubTask
 from masa.tasks.templates import Templates
-from masa.tracking.files import atomic_replace
+from masa.tracking.files import REPEAT, atomic_write
 from masa.types import Engine
 from masa.verifiers import gym_answers
 
@@ -49,10 +49,21 @@ def check_inference(cfg: DictConfig, config: InferenceConfig) -> None:
     if config.out not in (None, STDIN):
         out = Path(str(config.out)).expanduser()
         require(out.suffix in ENDINGS, f"out={config.out}: it must end in {', '.join(ENDINGS)}")
+        require(not out.is_dir(), f"out={config.out} is a folder: name a file in it")
+        source = str(config.problems)
+        require(
+            not (out.exists() and os.path.isfile(source) and os.path.samefile(out, source)),
+            f"out={config.out} would overwrite the problems: name another file",
+        )
         make_directory(out.parent, "out")
     from masa.evaluation.evaluated_model import check_sampling_engine
+    from masa.evaluation.gold_answers import GoldAnswersEngine
 
     check_sampling_engine(cfg.engine)
+    require(
+        load_class("engine", cfg.engine) is not GoldAnswersEngine,
+        "engine=gold_answers answers the benchmarks of masa-eval: use engine=vllm or engine=hf",
+    )
     with refusing():
         name = cfg.model.name
         require(name is not None, "name the model: model=FOLDER, a run of masa-train or a hub id")
@@ -79,7 +90,7 @@ def answering(cfg: DictConfig, verifier: str) -> Answering:
     """Of a run as its task asks and judges, of another model as the settings say."""
     if not is_run(cfg.model.name):
         known = VERIFIERS[verifier]
-        return Answering(instantiate(cfg.templates), known.same, known.answer_in)
+        return Answering(built(cfg.templates), known.same, known.answer_in)
     from masa.tasks.build import build_task
 
     task = build_task(OmegaConf.load(Path(cfg.model.name).expanduser() / "config.yaml").task)
@@ -178,14 +189,13 @@ def run_inference(
         sys.stdout.write(_json_lines(table))
     else:
         path = Path(config.out).expanduser()
-        partial = path.with_name(f".{path.name}.partial")
-        if path.suffix == ".parquet":
-            table.to_parquet(partial, index=False)
-        elif path.suffix == ".csv":
-            table.to_csv(partial, index=False)
-        else:
-            partial.write_text(_json_lines(table), encoding="utf-8")
-        atomic_replace(partial, path)
+        with atomic_write(path, REPEAT) as partial:
+            if path.suffix == ".parquet":
+                table.to_parquet(partial, index=False)
+            elif path.suffix == ".csv":
+                table.to_csv(partial, index=False)
+            else:
+                partial.write_text(_json_lines(table), encoding="utf-8")
         print(path, file=sys.stderr)
 
 

@@ -19,6 +19,7 @@ from masa import evaluate, predict, solve
 from masa.cli import app
 from masa.cli.arguments import quoted
 from masa.cli.config_store import conf_dir
+from masa.cli.sweep import parse
 from masa.errors import ConfigError, require
 from masa.evaluation.store import Store
 from masa.inference.problems import problems_of
@@ -166,6 +167,7 @@ def _composed(name: str, arguments: Sequence[str], directory: Path) -> DictConfi
     place = f"++output_dir={quoted(str(directory))}"
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            parse(arguments)
             return hydra.compose(name, [*arguments, place])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(app.one_line(error, name)) from error

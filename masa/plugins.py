@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,7 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
@@ -29,12 +40,32 @@ if TYPE_CHECKING:  # PyTorch comes with it
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound="Plugin")
+T = TypeVar("T")
 
 
 def import_from_working_directory() -> None:
     """Make modules of the working directory importable, which a console script does not see."""
     # last, so that a file there never replaces an installed module
     sys.path.append(os.getcwd())
+
+
+def escaped(node: Any) -> Any:
+    """Plain settings, for OmegaConf to take texts as they are: LaTeX has `${`, which a
+    configuration takes for an interpolation."""
+    if isinstance(node, Mapping):
+        return {key: escaped(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [escaped(value) for value in node]
+    if isinstance(node, str):
+        return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", node)
+    return node
+
+
+def built(node: Any) -> Any:
+    """What Hydra makes of a node of a config or of plain settings, with texts as they are."""
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    # Hydra resolves a node, and once more what it takes from it
+    return instantiate(escaped(escaped(plain)))
 
 
 def checked_by(check: Callable[..., None]) -> Callable[[F], F]:
@@ -58,6 +89,98 @@ def refusing() -> Iterator[None]:
         raise ConfigError(" ".join(str(cause).split())) from error
 
 
+def load_class(key: str, node: Any) -> type[Any]:
+    """The class that `_target_` of `node` names.
+
+    Args:
+        key: dotted name of the node, for messages.
+        node: `_target_` and settings.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    require(
+        isinstance(node, Mapping) and isinstance(node.get("_target_"), str),
+        f"{key} is {node!r}, it must be {{_target_: MODULE.CLASS, ...}}",
+    )
+    target = node["_target_"]
+    try:
+        return get_class(target)
+    except (ImportError, ValueError) as error:
+        raise _not_importable(key, target, error) from error
+
+
+def made(key: str, cls: Callable[..., T], settings: Any) -> T:
+    """An object of a class with annotated arguments, of a group of settings.
+
+    Args:
+        key: dotted name of the group, for messages.
+        cls: the class.
+        settings: its arguments by name.
+
+    Raises:
+        ConfigError: there are unknown or missing settings, or values of another type.
+    """
+    require(isinstance(settings, Mapping), f"{key} is {settings!r}, it must be a group of settings")
+    check_types(key, cls, settings)
+    try:
+        inspect.signature(cls).bind(**settings)
+    except TypeError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    return cls(**settings)
+
+
+def check_types(key: str, cls: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for values of another type than the arguments of a class are annotated
+    with. Numbers, texts, lists and groups are told apart, and null; other types are not checked."""
+    try:
+        hints = get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
+    except NameError:
+        # what a user's module imports for a type checker alone is unknown here
+        return
+    for name, value in settings.items():
+        hint = hints.get(name, Any)
+        require(
+            _fits(value, hint),
+            f"{key}.{name} is {value!r}, it must be {_in_words(hint)}",
+        )
+
+
+_WORDS: dict[Any, str] = {
+    NoneType: "null",
+    bool: "true or false",
+    str: "a text",
+    int: "an integer",
+    float: "a number",
+    Mapping: "a group of settings",
+    Sequence: "a list",
+}
+
+
+def _in_words(hint: Any) -> str:
+    origin = get_origin(hint) or hint
+    if origin in (Union, UnionType):
+        return " or ".join(map(_in_words, get_args(hint)))
+    return _WORDS.get(origin, getattr(origin, "__name__", str(origin)))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint) or hint
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if not inspect.isclass(origin):
+        return True
+    if issubclass(origin, bool | str):
+        return isinstance(value, origin)
+    if issubclass(origin, int | float):
+        return isinstance(value, origin | int) and not isinstance(value, bool)
+    if issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
+    if issubclass(origin, Sequence):
+        return isinstance(value, list | tuple)
+    return (value is None) == (origin is NoneType)
+
+
 def load_function(
     key: str, node: Mapping[str, Any], arguments: tuple[str, ...], by_name: bool = False
 ) -> partial[Any]:
@@ -74,7 +197,7 @@ def load_function(
     """
     target = node["_target_"]
     try:
-        checked = instantiate({"_convert_": "all", **node, "_partial_": True})
+        checked = built({"_convert_": "all", **node, "_partial_": True})
     except InstantiationException as error:
         raise _not_importable(key, target, error) from error
     # Hydra's own partial checks its list of targets at every call, for longer than a reward takes
@@ -215,16 +338,9 @@ def build_plugin(key: str, node: Any, base: type[P]) -> P:
     Raises:
         ConfigError: there is no such class, or it cannot be made so.
     """
-    require(
-        isinstance(node, Mapping) and isinstance(node.get("_target_"), str),
-        f"{key} is {node!r}, it must be {{_target_: MODULE.CLASS, ...}}",
-    )
+    cls = load_class(key, node)
     settings = dict(node)
     target = settings.pop("_target_")
-    try:
-        cls = get_class(target)
-    except (ImportError, ValueError) as error:
-        raise _not_importable(key, target, error) from error
     require(
         issubclass(cls, base),
         f"{key}: {target} must be a subclass of {base.__module__}.{base.__qualname__}",
@@ -235,8 +351,8 @@ def build_plugin(key: str, node: Any, base: type[P]) -> P:
     )
     try:
         if "__dataclass_fields__" in vars(cls):
-            typed: Any = OmegaConf.merge(OmegaConf.structured(cls), settings)
-            plain: Any = OmegaConf.to_container(typed)
+            typed: Any = OmegaConf.merge(OmegaConf.structured(cls), escaped(settings))
+            plain: Any = OmegaConf.to_container(typed, resolve=True)
             settings = {name: plain[name] for name in settings}
         made: P = cls(**settings)
     except OmegaConfBaseException as error:
@@ -335,7 +451,7 @@ def time_limit(seconds: float, setting: str, grace: float = 0.0) -> Iterator[Non
             raise TimeoutError(f"it ran over {setting}={seconds:g}")
 
     def remind() -> None:
-        pause = seconds + grace
+        pause = min(seconds + grace, threading.TIMEOUT_MAX)
         while not done.wait(pause):
             signal.pthread_kill(main, signal.SIGVTALRM)
             pause = 1.0

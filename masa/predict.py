@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -19,6 +18,7 @@ from masa.inference.predictions import PredictionSummary
 from masa.inference.solving import predict
 from masa.inference_session import answering, check_inference, run_inference, session
 from masa.markdown import in_one_line, markdown_table
+from masa.plugins import escaped
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -30,9 +30,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
         if key == "problems" and equals:
             if not value.strip():
                 raise ConfigError("problems is empty: name a file, a text, or - for stdin")
-            # LaTeX has ${, which a configuration would take for an interpolation
-            text = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
-            argument = f"problems={quoted(text)}"
+            argument = f"problems={quoted(escaped(value))}"
         elif key == "model" and not os.path.isfile(conf_dir() / "model" / f"{value}.yaml"):
             argument = f"model.name={value}"
         elif key == "out" and equals:

@@ -18,7 +18,7 @@ from masa.cli.recording import recording_of
 from masa.cli.resume import SECONDS, flatten
 from masa.config import AlgorithmConfig, SftConfig, load_as
 from masa.errors import require
-from masa.plugins import refusing
+from masa.plugins import escaped, refusing
 from masa.tasks.demonstrations import (
     Demonstrated,
     accepted,
@@ -154,7 +154,7 @@ def _count(config: SftConfig) -> int:
 def _of_task(task: str, count: int, seed: int) -> Demonstrated:
     from masa.tasks.build import build_task
 
-    built = build_task(OmegaConf.create(json.loads(task)))
+    built = build_task(OmegaConf.create(escaped(json.loads(task))))
     return require_demonstrations(built).demonstrations(count, seed)
 
 
@@ -162,7 +162,7 @@ def _of_task(task: str, count: int, seed: int) -> Demonstrated:
 def _right(task: str, count: int, seed: int, correct_at: float) -> Demonstrated:
     from masa.tasks.build import build_task
 
-    built = build_task(OmegaConf.create(json.loads(task)))
+    built = build_task(OmegaConf.create(escaped(json.loads(task))))
     return accepted(_of_task(task, count, seed), built, correct_at)
 
 

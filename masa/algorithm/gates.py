@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from masa.algorithm.past import Past, require_half_life
-from masa.errors import require
+from masa.errors import not_negative, require
 from masa.plugins import Plugin
 
 if TYPE_CHECKING:  # PyTorch comes with them
@@ -78,7 +78,7 @@ class PredictionGate(Gate):
     """Share of the M predictions that must have parsed."""
 
     def __post_init__(self) -> None:
-        require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
+        not_negative("sigma", self.sigma)
         require_shares(tolerance=self.tolerance, min_parsed=self.min_parsed)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from masa.algorithm.gates import Gate, parsed, require_shares
 from masa.algorithm.newest import drop_oldest
 from masa.algorithm.past import Past, require_half_life
-from masa.errors import require
+from masa.errors import positive, require
 
 if TYPE_CHECKING:  # PyTorch comes with them
     from masa.types import MetaPrediction, Prompt, RolloutGroup
@@ -98,7 +98,7 @@ class ValueGate(Gate):
     def __post_init__(self) -> None:
         require(self.group_size >= 2, f"group_size is {self.group_size}, it must be >= 2")
         require(self.past_window >= 1, f"past_window is {self.past_window}, it must be >= 1")
-        require(0 < self.prior < math.inf, f"prior is {self.prior}, it must be > 0 and finite")
+        positive("prior", self.prior)
         require_half_life(self.half_life)
         require_shares(min_kept=self.min_kept, min_parsed=self.min_parsed)
         require(

@@ -15,6 +15,7 @@ from typing import NoReturn, TextIO
 
 import hydra
 from filelock import FileLock, Timeout
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from masa.cli import sweep
-from masa.cli.arguments import is_multirun, path_arguments, quoted_path
+from masa.cli.arguments import is_multirun, make_directory, path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
 from masa.config import new_name
 from masa.errors import ConfigError, TrainingError
@@ -56,6 +57,8 @@ def hydra_main(
     # 30 times slower was seen; threads that never spin lose half of the speed on small operators
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # it logs what it also raises
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
     import_from_working_directory()
     folder = str(conf_dir())
     try:
@@ -117,11 +120,11 @@ def locked(directory: Path) -> Iterator[None]:
     """Have `directory` to this process, or to the ranks of its job.
 
     Raises:
-        ConfigError: another process works there.
+        ConfigError: another process works there, or it cannot be made or written to.
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory, "output_dir")
     lock = FileLock(directory / ".lock", blocking=False)
     try:
         # the ranks of a job share its directory, and one of them speaks for all
@@ -169,6 +172,12 @@ def one_line(error: Exception, config_name: str) -> str:
         # those that begin with _ are bases of others
         options = [name for name in missing[3].split() if not name.startswith("_")]
         return f"there is no {missing[1]}; {missing[2]} offers: {', '.join(options)}"
+    unknown = re.search(r"Could not load '([^/']+)/([^']+)'", text)
+    if unknown:
+        with hydra.initialize_config_dir(folder, version_base="1.3"):
+            options = GlobalHydra.instance().config_loader().get_group_options(unknown[1])
+        if options:
+            return f"there is no {unknown[1]}/{unknown[2]}; it offers: {', '.join(options)}"
     return text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
@@ -14,6 +13,7 @@ from masa.config import AlgorithmConfig, MetaConfig, RunConfig, TrainerConfig
 from masa.engine.recorded import RecordedEngine, Recording
 from masa.errors import ConfigError, require
 from masa.old_settings import as_of_now
+from masa.plugins import load_class
 
 SAME: dict[str, Any] = {
     "seed": RunConfig.seed,
@@ -37,7 +37,7 @@ def recording_of(cfg: DictConfig) -> Recording | None:
     Raises:
         ConfigError: no run is named.
     """
-    if not issubclass(get_class(cfg.engine._target_), RecordedEngine):
+    if not issubclass(load_class("engine", cfg.engine), RecordedEngine):
         return None
     run = cfg.engine.run
     require(

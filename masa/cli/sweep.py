@@ -55,10 +55,10 @@ def combinations(config_name: str, arguments: Sequence[str]) -> list[list[str]]:
 
 def _job(config_name: str, arguments: Sequence[str]) -> list[Override]:
     """Overrides of a sweep's jobs, those that its config sweeps included."""
-    overrides = _parse(arguments)
+    overrides = parse(arguments)
     composed = _compose(config_name, overrides)
     keys = {override.get_key_element() for override in overrides}
-    configured = _parse(
+    configured = parse(
         [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
     )
     job = [override for override in configured if override.get_key_element() not in keys]
@@ -77,7 +77,7 @@ def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
         ConfigError: the command has no sweeps; jobs are there already and `sweep.resume` is false;
             or it is true and the directory is named after the time.
     """
-    cfg = _compose(config_name, _parse(arguments))
+    cfg = _compose(config_name, parse(arguments))
     require("sweep" in cfg, "-m is for masa-train and masa-sft: repeat the command per setting")
     HydraConfig.instance().set_config(cfg)
     if cfg.sweep.resume and "${now:" in str(OmegaConf.to_container(cfg.hydra.sweep)):
@@ -112,10 +112,27 @@ def run_directory(config_name: str, arguments: Sequence[str]) -> Path:
     return directory
 
 
-def _parse(lines: Sequence[str]) -> list[Override]:
+def parse(lines: Sequence[str]) -> list[Override]:
+    """The overrides of a command line.
+
+    To be called with Hydra initialised.
+
+    Raises:
+        ConfigError: a group is set to a number, true, false, null or settings.
+    """
     # glob() asks the loader what there is
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    return parser.parse_overrides(list(lines))
+    loader = GlobalHydra.instance().config_loader()
+    overrides = OverridesParser.create(loader).parse_overrides(list(lines))
+    for override in overrides:
+        group = override.get_key_element().lstrip("+~").partition("@")[0]
+        value = override.value()
+        options = [] if override.is_delete() else loader.get_group_options(group)
+        require(
+            not options or not (value is None or isinstance(value, bool | int | float | dict)),
+            f"{override.input_line}: {group} takes the name of an option; it offers: "
+            f"{', '.join(name for name in options if not name.startswith('_'))}",
+        )
+    return overrides
 
 
 def _compose(config_name: str, overrides: Sequence[Override]) -> DictConfig:

@@ -24,7 +24,7 @@ from masa.evaluation.scoring import (
     Scorer,
     TaskScorer,
 )
-from masa.plugins import refusing
+from masa.plugins import escaped, refusing
 from masa.tasks.build import build_task
 from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates
@@ -206,7 +206,7 @@ def _task_of_run(name: str, settings: Mapping[str, Any]) -> Any:
     )
     task: Any = OmegaConf.load(Path(run).expanduser() / "config.yaml").task
     if changes:
-        task = OmegaConf.merge(task, changes)
+        task = OmegaConf.merge(task, escaped(changes))
         with refusing():
             build_task(task)
     return task
@@ -214,7 +214,7 @@ def _task_of_run(name: str, settings: Mapping[str, Any]) -> Any:
 
 def _of_task(name: str, settings: Mapping[str, Any], limit: int | None) -> Benchmark:
     """The held-out prompts of a training task, with its own templates."""
-    node = OmegaConf.create(settings["task"])
+    node = OmegaConf.create(escaped(settings["task"]))
     task = build_task(node)
     items = [Item(prompt, prompt.answer, prompt.id) for prompt in task.validation][:limit]
     count = len(task.validation)

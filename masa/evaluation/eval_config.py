@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from masa.errors import ConfigError, one_of, require
+from masa.errors import ConfigError, not_negative, one_of, positive, require, seed_of
+from masa.plugins import escaped
 
 T = TypeVar("T")
 
@@ -155,14 +156,14 @@ class EvaluationConfig:
         require(
             self.limit is None or self.limit >= 1, f"limit is {self.limit}, it must be >= 1 or null"
         )
-        require(self.seed >= 0, f"seed is {self.seed}, it must be >= 0")
-        require(self.temperature > 0, f"temperature is {self.temperature}, it must be > 0")
+        seed_of("seed", self.seed)
+        positive("temperature", self.temperature)
         require(len(self.k) > 0 and min(self.k) >= 1, f"k is {self.k}, it must list numbers >= 1")
         require(
             max(self.k) <= self.n,
             f"pass@{max(self.k)} needs n >= {max(self.k)} samples per question, n is {self.n}",
         )
-        require(self.sigma >= 0, f"sigma is {self.sigma}, it must be >= 0")
+        not_negative("sigma", self.sigma)
         require(0 <= self.min_mixed <= 1, f"min_mixed is {self.min_mixed}, it must lie in [0, 1]")
         if self.meta:
             require(
@@ -252,7 +253,8 @@ def typed(schema: type[T], settings: Mapping[str, Any], prefix: str) -> T:
     ]
     require(not needed, f"missing setting {prefix}{', '.join(needed)}")
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), escaped(settings))
+        config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{prefix}{str(error).splitlines()[0]}") from error
     assert isinstance(config, schema)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra.utils import get_class
 from omegaconf import DictConfig
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
@@ -17,7 +16,7 @@ from masa.cpu import slow_bfloat16
 from masa.engine.recorded import RecordedEngine
 from masa.engine.settings import check_engine
 from masa.errors import require
-from masa.plugins import refusing
+from masa.plugins import load_class, refusing
 from masa.rollout.build import build_engine
 from masa.tasks.chat import ending_tokens
 from masa.tasks.templates import PromptRenderer, Templates
@@ -120,7 +119,7 @@ def check_sampling_engine(settings: DictConfig) -> None:
     """Raise ConfigError for an engine that cannot sample from a given model as it is set, and say
     where it is slow."""
     with refusing():
-        engine = get_class(settings._target_)
+        engine = load_class("engine", settings)
         require(
             not issubclass(engine, RecordedEngine),
             "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",

@@ -15,6 +15,7 @@ from masa.errors import ConfigError, require
 from masa.evaluation.eval_config import BenchmarkConfig
 from masa.seeding import derive_seed
 from masa.tasks.sources import Row, cell, is_missing
+from masa.tasks.templates import is_text
 from masa.types import Prompt
 from masa.verifiers.code import programs
 
@@ -84,6 +85,10 @@ def make_items(config: BenchmarkConfig, rows: Sequence[Row]) -> tuple[list[Item]
         if any(" " in rule and rule in question for rule in config.exclude):
             continue
         cluster = str(get("group", name))
+        require(
+            all(map(is_text, (name, question, str(gold_text), cluster))),
+            f"benchmark.{config.name}: question {name!a} has half of a surrogate pair: correct it",
+        )
         items[name] = Item(Prompt(name, question, str(gold_text)), gold, cluster)
     if not items:
         raise ConfigError(f"benchmark.{config.name}: every row is excluded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +22,11 @@ from masa.evaluation.pass_at_k import (
     std_over_samples,
 )
 from masa.evaluation.policy_scores import policy_scores, policy_table
-from masa.evaluation.store import Store, write_json
+from masa.evaluation.store import Store, write_json, write_text
 from masa.markdown import markdown_table
 from masa.statistics import Estimate, bootstrap_mean
+
+_log = logging.getLogger(__name__)
 
 
 def verdicts(samples: pd.DataFrame, n: int) -> tuple[list[str], np.ndarray, list[str]]:
@@ -121,16 +124,25 @@ def summarise_all(
 def _scored_before(
     benchmarks: Sequence[Benchmark], store: Store, config: EvaluationConfig
 ) -> Iterator[tuple[str, dict[str, Any], np.ndarray, list[str]]]:
-    """Name, score, verdicts and clusters of earlier scores of other benchmarks."""
+    """Name, score, verdicts and clusters of earlier scores of other benchmarks, by the k of now."""
     names = {benchmark.name for benchmark in benchmarks}
     for name, score in store.scores().items():
-        same = score["samples"] == config.n and list(score["pass_at"]) == [*map(str, config.k)]
-        if name in names or not same:
+        if name in names:
+            continue
+        if score["samples"] != config.n:
+            _log.warning(
+                "%s was scored with n=%s and is not beside n=%s: its samples stay, and "
+                "benchmark=%s scores it again",
+                *(name, score["samples"], config.n, name),
+            )
             continue
         samples = scored_samples(store, name, score)
         if samples["id"].nunique() == score["questions"]:
             _, correct, clusters = verdicts(samples, config.n)
-            yield name, _with_nan(score), correct, clusters
+            score = _with_nan(score)
+            if list(score["pass_at"]) != [*map(str, config.k)]:
+                score["pass_at"] = {str(k): _pass_at(correct, clusters, k) for k in config.k}
+            yield name, score, correct, clusters
 
 
 def _score(
@@ -178,7 +190,7 @@ def write_results(
     content = {"settings": dict(settings), "environment": dict(environment), **scores}
     write_json(directory / "results.json", _without_nan(content))
     text = as_markdown(scores, environment)
-    (directory / "results.md").write_text(text, encoding="utf-8")
+    write_text(directory / "results.md", text)
     return text
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from masa.errors import ConfigError
-from masa.tracking.files import atomic_replace
+from masa.tracking.files import REPEAT, atomic_write
 
 SCHEMA = pa.schema(
     [
@@ -58,13 +58,12 @@ class Store:
         self.directory = directory
 
     def benchmarks(self) -> list[str]:
-        """Benchmarks that have samples."""
+        """Benchmarks that have been begun."""
         return sorted(folder.name for folder in (self.directory / "samples").glob("*"))
 
     def read(self, benchmark: str) -> pd.DataFrame:
         """All samples of a benchmark, by kind, id and sample."""
-        files = self._files(benchmark)
-        tables = [pq.read_table(file, schema=SCHEMA) for file in files]
+        tables = [_read_samples(file) for file in self._files(benchmark)]
         table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
         return table.to_pandas().sort_values(["kind", "id", "sample"], ignore_index=True)
 
@@ -81,7 +80,7 @@ class Store:
         columns = ["kind", "id", "sample", "digest"]
         keys: set[Key] = set()
         for file in self._files(benchmark):
-            for row in pq.read_table(file, columns=columns).to_pylist():
+            for row in _read_samples(file, columns).to_pylist():
                 if row["id"] in digests and row["digest"] != digests[row["id"]]:
                     raise ConfigError(
                         f"{self.directory} holds samples of another version of question "
@@ -94,7 +93,7 @@ class Store:
         """Files with solutions without a verdict, and all of their rows."""
         files = []
         for path in self._files(benchmark):
-            table = pq.read_table(path, schema=SCHEMA)
+            table = _read_samples(path)
             rows = table.select(["kind", "correct"]).to_pylist()
             if any(row["kind"] == "solution" and row["correct"] is None for row in rows):
                 files.append((path, table.to_pylist()))
@@ -103,7 +102,7 @@ class Store:
     def set_clusters(self, benchmark: str, clusters: Mapping[str, str]) -> None:
         """Save the contexts that questions share, by id, where samples have other ones."""
         for path in self._files(benchmark):
-            rows = pq.read_table(path, schema=SCHEMA).to_pylist()
+            rows = _read_samples(path).to_pylist()
             changed = [row | {"cluster": clusters.get(row["id"], row["cluster"])} for row in rows]
             if changed != rows:
                 self.replace(path, changed)
@@ -112,25 +111,21 @@ class Store:
         """Save samples in a new file."""
         number = max((int(file.stem) + 1 for file in self._files(benchmark)), default=0)
         path = self.directory / "samples" / benchmark / f"{number:05d}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.replace(path, rows)
         return path
 
     def replace(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace the samples of a file."""
-        partial = path.with_suffix(".tmp")
-        pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), partial, compression="zstd")
-        atomic_replace(partial, path)
+        with atomic_write(path, REPEAT) as partial:
+            pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), partial, compression="zstd")
 
     def _files(self, benchmark: str) -> list[Path]:
         return sorted((self.directory / "samples" / benchmark).glob("*.parquet"))
 
     def write_curves(self, benchmark: str, curves: pd.DataFrame) -> None:
         """Save what policies made of each question."""
-        path = self._curves(benchmark)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        curves.to_parquet(path.with_suffix(".tmp"), index=False)
-        atomic_replace(path.with_suffix(".tmp"), path)
+        with atomic_write(self._curves(benchmark), REPEAT) as partial:
+            curves.to_parquet(partial, index=False)
 
     def curves(self, benchmark: str) -> pd.DataFrame | None:
         """What `write_curves` saved; None where the last evaluation compared no policies."""
@@ -151,7 +146,7 @@ class Store:
         path = self.directory / "settings.json"
         saved = _read_json(path) if path.exists() else {}
         # a command that never came to a sample may be corrected
-        if saved and self.benchmarks():
+        if saved and any(map(self._files, self.benchmarks())):
             for name in sorted(saved.keys() | settings.keys()):
                 wanted, before = settings.get(name), saved.get(name)
                 if wanted != before and not (name == WEIGHTS and before is None):
@@ -187,6 +182,16 @@ class Store:
         return scores
 
 
+def _read_samples(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns, schema=None if columns else SCHEMA)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({' '.join(str(error).split())[:160]}): delete it, and the "
+            "same command samples anew what it held"
+        ) from error
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -201,7 +206,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a file that is either complete or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    atomic_replace(partial, path)
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is either complete or absent."""
+    with atomic_write(path, REPEAT) as partial:
+        partial.write_text(text, encoding="utf-8")

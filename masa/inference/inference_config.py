@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from masa.errors import one_of, require
+from masa.errors import one_of, positive, require, seed_of
 
 VERIFIERS = ("math", "choice")
 
@@ -71,8 +71,8 @@ class InferenceConfig:
         names = ("max_tokens", "meta_max_tokens", "min_length", "group_size", "batch")
         for name in names:
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be >= 1")
-        require(self.temperature > 0, f"temperature is {self.temperature}, it must be > 0")
-        require(self.seed >= 0, f"seed is {self.seed}, it must be >= 0")
+        positive("temperature", self.temperature)
+        seed_of("seed", self.seed)
         require(
             self.min_length <= self.max_tokens,
             f"min_length {self.min_length} is over max_tokens {self.max_tokens}",

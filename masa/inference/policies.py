@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import scipy
 
-from masa.errors import require
+from masa.errors import not_negative, require
 from masa.inference.confidence import (
     Prior,
     accuracy_in_the_end,
@@ -213,10 +213,10 @@ class PredictedPolicy(Policy):
 
     def __post_init__(self) -> None:
         _check_n(self.n)
-        require(self.min_gain >= 0, f"min_gain is {self.min_gain}, it must be >= 0")
+        not_negative("min_gain", self.min_gain)
         for name in ("margin", "strength", "scatter"):
             value = getattr(self, name)
-            require(value > 0, f"{name} is {value}, it must be > 0")
+            require(1e-3 <= value <= 1e6, f"{name} is {value}, it must lie in [0.001, 1e6]")
 
     def prior(self, attempts: Attempts) -> Prior:
         """What the predictions say of a problem."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
@@ -13,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from masa.errors import ConfigError, require
-from masa.tasks.sources import Source, answer_of, is_missing
+from masa.tasks.sources import Source, answer_of, is_missing, json_rows
 from masa.tasks.templates import is_text
 from masa.types import Prompt
 
 STDIN = "-"
-_FILE_NAME = re.compile(r"[^\s\\${}]+\.(txt|jsonl|ndjson|json|parquet|csv|tsv)(\.(gz|bz2|xz|zst))?")
+_FILE_NAME = re.compile(r"[^\n\\${}]+\.(txt|jsonl|ndjson|json|parquet|csv|tsv)(\.(gz|bz2|xz|zst))?")
+_JSON = re.compile(r"\{\s*(\"|$)|\[\s*([\"{]|$)")
+"""How a line of JSON with problems begins, and hardly a problem."""
 
 
 @lru_cache(maxsize=1)
@@ -26,8 +27,10 @@ def standard_input() -> str:
     """What came on standard input, which can be read once: by the check of a command or its run.
 
     Raises:
-        ConfigError: it is no text in UTF-8.
+        ConfigError: it is closed, or no text in UTF-8.
     """
+    # Python has none where the shell closed it
+    require(sys.stdin is not None, "standard input is closed: problems=FILE names a file")
     try:
         return sys.stdin.read().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -52,6 +55,7 @@ def read_problems(source: str, column: str = "problem") -> tuple[Prompt, ...]:
     elif os.path.isfile(source):
         rows = iter(_of_file(source))
     else:
+        require(not os.path.isdir(source), f"problems={source} is a folder: name a file in it")
         require(not _FILE_NAME.fullmatch(source), f"problems={source}: there is no such file")
     return problems_of(rows, column, where)
 
@@ -72,8 +76,13 @@ def problems_of(rows: Iterable[Any], column: str, where: str) -> tuple[Prompt, .
             raise ConfigError(f"{where}: the problem of row {number} is {text!r}, it must be text")
         given = row.get("id")
         name = str(number if is_missing(given) or given == "" else given)
+        answer = answer_of(row)
+        require(
+            is_text(name) and is_text(answer),
+            f"{where}: id or answer of row {number} has half of a surrogate pair: correct it",
+        )
         require(name not in prompts, f"{where}: id {name} comes twice")
-        prompts[name] = Prompt(name, text.strip(), answer_of(row))
+        prompts[name] = Prompt(name, text.strip(), answer)
     require(bool(prompts), f"{where} holds no problem")
     return tuple(prompts.values())
 
@@ -88,23 +97,16 @@ def _of_file(path: str) -> Iterable[Any]:
 
 
 def _of_text(text: str) -> list[Any]:
-    """A JSON list; JSON lines where the first line is an object; else a problem per line."""
+    """The rows of JSON, where it is that; else a problem per line."""
     lines = _lines(text)
-    if lines and lines[0].startswith("[") and isinstance(rows := _parsed(text), list):
-        return rows
-    if not lines or not isinstance(_parsed(lines[0]), dict):
-        return list(lines)
-    rows = [_parsed(line) for line in lines]
-    for number, row in enumerate(rows, 1):
-        require(isinstance(row, dict), f"standard input: line {number} is no JSON object")
-    return rows
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+    if lines and lines[0][0] in "[{":
+        try:
+            return list(json_rows(text))
+        except ValueError as error:
+            if _JSON.match(lines[0]):
+                reason = " ".join(str(error).split())
+                raise ConfigError(f"standard input is no JSON, but begins so: {reason}") from error
+    return lines
 
 
 def _lines(text: str) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masa.algorithm.gates import require_shares
-from masa.errors import require
+from masa.errors import positive, require
 from masa.rollout.samplers import PromptSampler, ShuffledEpochs, shuffled
 from masa.seeding import derive_seed, uniform
 
@@ -225,7 +225,7 @@ class DpsSampler(BestOfCandidates):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.prior > 0, f"prior is {self.prior}, it must be > 0")
+        positive("prior", self.prior)
         require_shares(decay=self.decay)
         self.rows: dict[str, int] = {}
         """Row of a prompt in the two arrays: prompts that were visited."""

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from importlib.metadata import version
 from typing import Any
 
-from masa.errors import ConfigError, require
+from masa.errors import ConfigError, positive, require
 from masa.tasks.curation import digest, is_held_out
 from masa.tasks.sources import answer_of
 from masa.tasks.templates import Templates, is_text
@@ -79,7 +79,7 @@ class EnvTask:
         seed: int,
     ) -> None:
         require(max_score > 0, f"task.max_score is {max_score}, it must be > 0")
-        require(score_seconds > 0, f"task.score_seconds is {score_seconds}, it must be > 0")
+        positive("task.score_seconds", score_seconds)
         self.templates = templates
         self.max_score = max_score
         self.score_seconds = score_seconds

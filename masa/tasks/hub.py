@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from masa.errors import ConfigError, one_of, require
-from masa.plugins import call, is_finite, load_function, time_limit
+from masa.errors import ConfigError, one_of, positive, require
+from masa.plugins import call, is_finite, load_function, made, time_limit
 from masa.tasks.curation import contaminated, digest, is_held_out
 from masa.tasks.demonstrations import Demonstrated, chosen, dressed
 from masa.tasks.sources import Column, Source, is_missing
@@ -204,7 +204,7 @@ class HubTask:
             ),
             f"task.levels is {levels}, it must be a list of integers >= 0, or null for all",
         )
-        require(score_seconds > 0, f"task.score_seconds is {score_seconds}, it must be > 0")
+        positive("task.score_seconds", score_seconds)
         self.templates = templates
         self.score_seconds = score_seconds
         require(
@@ -226,11 +226,14 @@ class HubTask:
         )
         self.config = HubConfig(
             source,
-            Columns(**columns),
+            made("task.columns", Columns, columns),
             answer_format,
             verifier,
-            Validation(**validation),
-            tuple(EvaluationSet(column=e.pop("column"), source=Source(**e)) for e in evaluation),
+            made("task.validation", Validation, validation),
+            tuple(
+                EvaluationSet(made("task.decontaminate", Source, e), e.pop("column"))
+                for e in evaluation
+            ),
             max_examples,
             None if levels is None else tuple(sorted(set(levels))),
             seed,

@@ -93,6 +93,15 @@ def _objects(lines: Iterable[str]) -> Iterator[Row]:
 def _json(path: Path, packed: str) -> Iterator[Row]:
     with _text(path, packed) as file:
         text = file.read()
+    yield from json_rows(text)
+
+
+def json_rows(text: str) -> Iterator[Any]:
+    """The rows of a JSON list, of one object, or of an object per line.
+
+    Raises:
+        ValueError: that is no JSON; with the line.
+    """
     if text.lstrip().startswith("["):
         yield from _parsed(text)
         return

@@ -9,10 +9,17 @@ from pathlib import Path
 
 from masa.errors import TrainingError
 
+RESUME = "checkpoints are untouched: free space there, then resume with ckpt=auto"
+REPEAT = "what was sampled before is kept: free space there, then repeat the command"
+
 
 @contextmanager
-def atomic_write(final: Path) -> Iterator[Path]:
+def atomic_write(final: Path, advice: str = RESUME) -> Iterator[Path]:
     """Yield the path of a temporary file, which becomes `final` at the end.
+
+    Args:
+        final: the file.
+        advice: what to do where it cannot be written, for the message.
 
     Raises:
         TrainingError: the file cannot be written; `final` is as it was.
@@ -25,8 +32,7 @@ def atomic_write(final: Path) -> Iterator[Path]:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise TrainingError(
-            f"{final} could not be written ({error.strerror or error}); checkpoints are untouched: "
-            "free space there, then resume with ckpt=auto"
+            f"{final} could not be written ({error.strerror or error}); {advice}"
         ) from error
 
 

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from masa.errors import ConfigError, TrainingError
+from masa.plugins import load_class
 from masa.tracking.manifest import manifest_path
 from masa.types import RolloutGroup
 
@@ -140,8 +141,8 @@ def prediction_rows(groups: Iterable[RolloutGroup]) -> list[list[Any]]:
 
 def check_loggers(nodes: Mapping[str, DictConfig]) -> None:
     """Raise ConfigError for a logger that is not installed or would ask for a login."""
-    for node in nodes.values():
-        kind = get_class(node._target_)
+    for name, node in nodes.items():
+        kind = load_class(f"logger.{name}", node)
         if issubclass(kind, loggers.TensorBoardLogger) and find_spec("tensorboard") is None:
             raise ConfigError("logger=tensorboard: pip install tensorboard")
         if issubclass(kind, loggers.WandbLogger):

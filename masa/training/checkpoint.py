@@ -231,7 +231,7 @@ def find_checkpoint(ckpt: str | None, run_dir: Path, by_each_rank: bool = False)
     if ckpt is None:
         if (run_dir / "metrics.csv").exists():
             raise ConfigError(
-                f"{run_dir} holds a run already: resume with ckpt=last, or choose another "
+                f"{run_dir} holds a run already: resume with ckpt=auto, or choose another "
                 "output_dir"
             )
         return None

@@ -119,6 +119,13 @@ def refused(program, model, *arguments):
     ("predict", [], "name the problems"),
     ("predict", ["problems=nowhere.jsonl"], "there is no such file"),
     ("predict", ["problems=x", "out=p.txt"], "out=p.txt: it must end in .jsonl"),
+    ("predict", ["problems=x", "out=/"], "out=/: it must end in .jsonl"),
+    ("predict", ["problems=x", "engine=gold_answers"], "answers the benchmarks of masa-eval"),
+    ("predict", ["problems=x", "engine._target_=no.Engine"], "engine: no.Engine cannot be"),
+    ("predict", ["problems=x", "temperature=inf"], "temperature is inf, it must be > 0 and finite"),
+    ("predict", ["problems=x", "seed=4294967296"], "seed is 4294967296, it must be an integer"),
+    ("solve", ["problems=x", "solve.strength=1e-300"], "strength is 1e-300, it must lie in"),
+    ("solve", ["problems=x", "solve.scatter=inf"], "scatter is inf, it must lie in"),
     ("predict", ["problems=x", "meta_samples=0"], "meta_samples is 0"),
     ("predict", ["problems=x", "min_length=500"], "min_length 500 is over max_tokens 192"),
     ("solve", ["problems=x", "budget=100"], "budget=100 is below one sample per problem, 272"),
@@ -132,6 +139,18 @@ def test_mistakes_are_refused_before_a_model_is_loaded(program, arguments, probl
     run = fake_run(tmp_path, _target_="masa.tasks.arithmetic.task.ArithmeticTask")
     message = refused(program, run, *arguments)
     assert problem in message and "\n" not in message
+
+
+def test_results_overwrite_neither_problems_nor_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = fake_run(tmp_path / "run", _target_="masa.tasks.arithmetic.task.ArithmeticTask")
+    (tmp_path / "p.jsonl").write_text('{"problem": "one"}')
+    (tmp_path / "link.jsonl").symlink_to("p.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    own = ["predict", run, "problems=p.jsonl"]
+    for out in ("p.jsonl", "./p.jsonl", "link.jsonl", f"{tmp_path}/p.jsonl"):
+        assert "would overwrite the problems" in refused(*own, f"out={out}")
+    assert "is a folder: name a file in it" in refused(*own, "out=folder.jsonl")
 
 
 def test_a_task_that_cannot_hold_answers_equal(tmp_path):

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 
+import pyarrow.parquet as pq
 import pytest
 from synthetic_run import prompt_rows, simulated_run, write_run
 
@@ -60,6 +62,7 @@ def test_no_text_ends_its_block(tmp_path):
 @pytest.mark.parametrize("arguments, status, problem", [
     (["nowhere"], 2, "masa-browse: error: nowhere has no rollouts"),
     (["nowhere", "--size", "0"], 2, "--size 0 must be > 0"),
+    (["nowhere", "--seed", "-1"], 2, "--seed -1 must be >= 0"),
 ])  # fmt: skip
 def test_what_cannot_be_shown_is_refused(arguments, status, problem, capsys):
     try:
@@ -67,3 +70,16 @@ def test_what_cannot_be_shown_is_refused(arguments, status, problem, capsys):
     except SystemExit as error:
         assert error.code == status
     assert problem in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_named(run, tmp_path, capsys):
+    damaged = shutil.copytree(run, tmp_path / "run") / "rollouts"
+    (file, other, *_) = sorted(damaged.glob("*.parquet"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert main([str(damaged.parent)]) == 2
+    file.write_bytes(whole)
+    pq.write_table(pq.read_table(other).drop_columns("audited"), other)
+    assert main([str(damaged.parent)]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert f"{file} cannot be read" in first and f"{other} cannot be read" in second

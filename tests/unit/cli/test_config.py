@@ -34,6 +34,7 @@ from masa.algorithm.value_gate import ValueGate
 from masa.cli import app, config_store
 from masa.cli.config_store import conf_dir
 from masa.cli.resume import flatten
+from masa.cli.sweep import parse
 from masa.config import (
     RENAMED,
     RENAMED_OPTIONS,
@@ -57,7 +58,7 @@ from masa.engine.settings import check_engine
 from masa.engine.vllm import VllmEngine
 from masa.errors import ConfigError, TrainingError
 from masa.evaluation.evaluated_model import check_sampling_engine
-from masa.plugins import build_plugin
+from masa.plugins import build_plugin, escaped
 from masa.rollout.build import build_engine, longest_sequence, room_for_recent
 from masa.rollout.validation import validation_config
 from masa.tasks.build import build_task
@@ -94,12 +95,14 @@ def preset(name):
 IMPOSSIBLE = [
     (MetaConfig, "group_size", [-1, 0, 1]),
     (MetaConfig, "first", [0, -1, 9]),
-    (MetaConfig, "coef", [-0.1, NAN]),
+    (MetaConfig, "coef", [-0.1, NAN, math.inf]),
     (MetaConfig, "rewards", [{}, {"a": 1}]),
     (MetaConfig, "min_length", [0, -5]),
     (MetaConfig, "response_limit", [0]),
     (BCConfig, "mode", ["", "on", "Joint"]),
-    (BCConfig, "coef", [-0.1, NAN]),
+    (BCConfig, "coef", [-0.1, NAN, math.inf]),
+    (BCConfig, "min_notion_score", [-0.1, 1.1, NAN]),
+    (BCConfig, "min_reward", [-0.1, 1.1, NAN]),
     (BCConfig, "pool_size", [0, -1]),
     (BCConfig, "learning_rate", [0, -1e-6, NAN, math.inf]),
     (GateConfig, "min_precision", [-0.1, 1.1, NAN]),
@@ -126,12 +129,12 @@ IMPOSSIBLE = [
     (AlgorithmConfig, "eps_low", [-0.1, 1.1, NAN]),
     (AlgorithmConfig, "eps_high", [-0.1, NAN]),
     (AlgorithmConfig, "dual_clip", [1, 0.5, -3, NAN]),
-    (AlgorithmConfig, "kl_beta", [-0.1, NAN]),
+    (AlgorithmConfig, "kl_beta", [-0.1, NAN, math.inf]),
     (AlgorithmConfig, "advantage", ["", "gae"]),
     (AlgorithmConfig, "loss", ["", "ppo"]),
-    (AlgorithmConfig, "entropy_coef", [-0.1, NAN]),
+    (AlgorithmConfig, "entropy_coef", [-0.1, NAN, math.inf]),
     (AlgorithmConfig, "overlong_buffer", [-0.1, 4096, NAN]),
-    (AlgorithmConfig, "overlong_penalty", [-0.1, NAN]),
+    (AlgorithmConfig, "overlong_penalty", [-0.1, NAN, math.inf]),
     (AlgorithmConfig, "dynamic_sampling", [-1]),
     (AlgorithmConfig, "mismatch", ["", "mis"]),
     (AlgorithmConfig, "mismatch_low", [-0.1, 1.1, NAN]),
@@ -143,7 +146,7 @@ IMPOSSIBLE = [
     (StrategyConfig, "cpu_offload", [True]),
     (StrategyConfig, "fsdp_size", [1, 2]),
     (OptimizerConfig, "lr", [0, -1e-6, NAN, math.inf]),
-    (OptimizerConfig, "weight_decay", [-0.1, NAN]),
+    (OptimizerConfig, "weight_decay", [-0.1, NAN, math.inf]),
     (OptimizerConfig, "beta1", [-0.1, 1, NAN]),
     (OptimizerConfig, "beta2", [-0.1, 1, NAN]),
     (OptimizerConfig, "schedule", ["", "Linear", "constant_with_warmup"]),
@@ -238,10 +241,18 @@ def test_settings_that_contradict_each_other_are_refused():
     unmeasured = ControlConfig(audit_fraction=0)
     for values in (
         {"gate": GateConfig(enabled=True, min_precision=0.5)},
+        {"gate": GateConfig(enabled=True, min_gain=1)},
+        {"gate": GateConfig(enabled=True), "control": replace(unmeasured, adaptive=True)},
+        {"gate": GateConfig(enabled=True), "control": replace(unmeasured, alarm=0.5)},
         {"cutoff": CutoffConfig(enabled=True, max_lost=0.1)},
     ):
-        steering = AlgorithmConfig(control=unmeasured, **values)
+        steering = AlgorithmConfig(**{"control": unmeasured, **values})
         refused(lambda a=steering: run_config(algorithm=a), "audit_fraction is 0")
+    # what is skipped is audited by kind
+    of_skipped = replace(unmeasured, audit_trivial=0.1, audit_hopeless=0.1, alarm=0.5)
+    run_config(
+        algorithm=AlgorithmConfig(gate=GateConfig(enabled=True, min_gain=1), control=of_skipped)
+    )
     for nothing in ({"enabled": False}, {"coef": 0}):
         refused(lambda nothing=nothing: MetaConfig(extra_updates=1, **nothing), "extra_updates")
     without = {name: entry for name, entry in paper_rewards().items() if name != "notion"}
@@ -366,6 +377,8 @@ def test_what_is_accepted_can_be_validated(name, changes):
             for without in ("~algorithm.meta.rewards.notion", "algorithm.meta.rewards.notion=null")
         ),
         (["seed=abc"], ["seed", "abc"]),
+        (["seed=4294967296"], ["seed is 4294967296", "from 0 to 2**32 - 1"]),
+        ([f"algorithm.control.window={10**23}"], ["algorithm.control.window is 1", "so large"]),
         (["~engine"], ["missing key engine"]),
         (["task=hub"], ["task.path: there is no default, give a value"]),
         (["task=env", "model=hub"], ["model.name, task.environment: there is no default"]),
@@ -373,6 +386,70 @@ def test_what_is_accepted_can_be_validated(name, changes):
 )
 def test_load_refuses_in_one_line(overrides, words):
     refused(lambda: load(compose(*overrides)), *words)
+
+
+@pytest.mark.parametrize("value", ["5", "null", "true", "{a: 1}", "1.5"])
+@pytest.mark.parametrize("group", ["engine", "task", "strategy", "algorithm", "gate", "logger"])
+def test_a_group_takes_the_name_of_an_option(group, value):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        refused(lambda: parse([f"{group}={value}"]), "takes the name of an option; it offers: ")
+        parse(["~logger", "engine=hf", "+sweep=methods", "algorithm=masa,grpo", "task@a.b=hub"])
+
+
+HUB = ["task=hub", "task.path=x.jsonl", "model=hub", "model.name=x"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["engine._target_=no.Engine"], "engine: no.Engine cannot be imported"),
+        (["engine._target_=masa.errors.require"], "engine: masa.errors.require cannot be imported"),
+        (["model._target_=no.Model"], "model: no.Model cannot be imported"),
+        (["task._target_=no.Task"], "task: no.Task cannot be imported"),
+        (["+logger.mine._target_=no.Logger"], "logger.mine: no.Logger cannot be imported"),
+        (["+logger.mine=5"], "logger.mine is 5, it must be {_target_"),
+        (["task.config.train_size=abc"], "task.config.train_size is 'abc', it must be an integer"),
+        (["task.config.levels=2.5"], "task.config.levels is 2.5, it must be an integer"),
+        (["task.config.profile=null"], "task.config.profile is None, it must be a text"),
+        ([*HUB, "task.templates=null"], "task.templates is None, it must be Templates"),
+        ([*HUB, "task.validation=null"], "task.validation is None, it must be a group of settings"),
+        ([*HUB, "task.validation.fraction=abc"], "task.validation.fraction is 'abc', it must be a"),
+        ([*HUB, "+task.validation.share=1"], "task.validation: got an unexpected keyword argument"),
+        ([*HUB, "task.verifier=null"], "task.verifier is None, it must be a text"),
+        ([*HUB, "task.max_examples=abc"], "task.max_examples is 'abc', it must be an integer or n"),
+        ([*HUB, "task.score_seconds=true"], "task.score_seconds is True, it must be a number"),
+        ([*HUB, "task.score_seconds=inf"], "task.score_seconds is inf, it must be > 0 and finite"),
+        ([*HUB, "task.levels=2"], "task.levels is 2, it must be a list or null"),
+        ([*HUB, "task.split=5"], "task.split is 5, it must be a text"),
+        (["task=gym", "model=hub", "model.name=x", "task.datasets=5"], "task.datasets is 5, it m"),
+    ],
+)
+def test_what_hydra_builds_is_refused_by_its_setting(overrides, message):
+    refused(lambda: train.check(compose(*overrides)), message)
+
+
+def test_an_option_that_is_not_there_among_others():
+    with pytest.raises(HydraException) as caught:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            hydra.compose("evaluate", ["benchmark=[task,nosuch]", "++output_dir=."])
+    message = app.one_line(caught.value, "evaluate")
+    assert message.startswith("there is no benchmark/nosuch; it offers: aime24, aime25")
+
+
+def test_texts_with_a_dollar_and_a_brace_are_texts(tmp_path):
+    """LaTeX has ${, which a configuration takes for an interpolation."""
+    text = "Solve ${x}$, \\\\${y}: {problem} ${oc.env:HOME}"
+    cfg = compose("task=hub", "task.path=x.jsonl", "model=hub", "model.name=x")
+    cfg.task.templates.solution = escaped(text)
+    cfg.name = escaped("a${b}")
+    assert load(cfg).name == "a${b}"
+    assert load(cfg).task.settings["templates"]["solution"] == text
+    assert build_task(cfg.task).templates.solution == text
+    # as a run writes its config.yaml, and others read it
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    OmegaConf.save(OmegaConf.create(escaped(plain)), tmp_path / "config.yaml")
+    again = OmegaConf.load(tmp_path / "config.yaml")
+    assert OmegaConf.to_container(again, resolve=True) == plain
 
 
 def test_load_takes_the_values():

@@ -329,6 +329,7 @@ MATH = {"problem": "What is 2?", "answer": "2"}
         ([MATH], ["benchmark.aime25.size=many"], "could not be converted"),
         ([{**MATH, "answer": " "}], [], "question 0 has an empty answer"),
         ([{**MATH, "answer": None}], [], "question 0 has an empty answer"),
+        ([{**MATH, "answer": "\ud800"}], [], "question '0' has half of a surrogate pair"),
         ([{**MATH, "answer": "$"}], [], "exclude=[0] leaves it out"),
         ([MATH, MATH], ["+benchmark.aime25.columns.id=problem"], "occurs twice"),
         ([], [], "holds no rows"),

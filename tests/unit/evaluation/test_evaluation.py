@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import resource
 from dataclasses import replace
 
 import hydra
@@ -298,7 +299,7 @@ def test_results_and_their_table(tmp_path):
     assert sum(point["questions"] for point in meta["reliability"]) == 5
 
 
-def test_benchmarks_that_were_scored_before_stay(tmp_path):
+def test_benchmarks_that_were_scored_before_stay(tmp_path, caplog):
     config = settings(**META)
     first, second = benchmark("b"), benchmark("c", 8)
     finish(tmp_path / "each", LetterEngine(), config, first)
@@ -308,8 +309,51 @@ def test_benchmarks_that_were_scored_before_stay(tmp_path):
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("each", "both")
     )
     assert each["benchmarks"] == both["benchmarks"] and each["averages"] == both["averages"]
-    finish(tmp_path / "each", LetterEngine(), settings(**META | {"n": 5}), first)
+    # under other k the score is made anew of the same samples
+    finish(tmp_path / "each", LetterEngine(), settings(**META | {"k": [1, 3]}), first)
+    finish(tmp_path / "anew", LetterEngine(), settings(**META | {"k": [1, 3]}), first, second)
+    each, anew = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("each", "anew")
+    )
+    assert each["benchmarks"] == anew["benchmarks"]
+    with caplog.at_level("WARNING"):
+        finish(tmp_path / "each", LetterEngine(), settings(**META | {"n": 5}), first)
     assert set(json.loads((tmp_path / "each" / "results.json").read_text())["benchmarks"]) == {"b"}
+    assert "c was scored with n=4 and is not beside n=5" in caplog.text
+
+
+def test_a_damaged_file_of_samples_is_named(tmp_path):
+    config = settings()
+    store = evaluate(tmp_path, LetterEngine(), config, benchmark())
+    (file, *_) = (tmp_path / "samples" / "b").iterdir()
+    file.write_bytes(file.read_bytes()[:-20])
+    for read in (
+        lambda: store.read("b"),
+        lambda: store.unjudged("b"),
+        lambda: store.saved_keys("b", {}),
+        lambda: store.set_clusters("b", {}),
+    ):
+        with pytest.raises(ConfigError, match=r"00000.parquet cannot be read .*: delete it") as e:
+            read()
+        assert "\n" not in str(e.value)
+    file.unlink()
+    evaluate(tmp_path, LetterEngine(), config, benchmark())
+    assert len(store.read("b")) == 5 * config.n
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_command_may_be_corrected(tmp_path):
+    store = Store(tmp_path)
+    store.check_settings({"model": "a"})
+    rows = [{"benchmark": "b", "id": "q", "kind": "solution", "sample": 0, "text": "x" * 9000}]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        with pytest.raises(TrainingError, match=r"00000.parquet could not be written .*repeat"):
+            store.add("b", rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [*(tmp_path / "samples").rglob("*.*")]
+    store.check_settings({"model": "b"})
 
 
 def test_scores_have_their_source_and_settings(tmp_path):
@@ -614,6 +658,18 @@ def test_folders_with_an_equals_sign_reach_hydra_quoted():
     assert (cfg.model.name, cfg.compare) == ("runs/seed=0", ["runs/seed=0", "runs/b"])
 
 
+def test_each_comparison_has_a_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = [["x/a", "x/b"], ["x/b", "x/a"], ["y/x/a", "x/b"], ["a" * 300, "b"]]
+    places = [arguments([f"compare=[{','.join(pair)}]"])[-1] for pair in pairs]
+    assert len(set(places)) == len(pairs)
+    for place in places:
+        name = place.removeprefix("hydra.run.dir=outputs/eval/compared/").strip("'")
+        assert "/" not in name and len(name) < 200
+    for own in ("hydra.run.dir=mine", "output_dir=mine", "++output_dir=mine"):
+        assert len(arguments(["compare=[x/a,x/b]", own])) == 2
+
+
 def test_folders_to_compare_may_have_any_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["a,b", "ü", "it's", "[c]", "d, e", "x=1"]
@@ -621,7 +677,7 @@ def test_folders_to_compare_may_have_any_name(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     for pair in itertools.permutations(names, 2):
         for spelling in (f"[{pair[0]},{pair[1]}]", ", ".join(pair)):
-            (hydra_form,) = arguments([f"compare={spelling}"])
+            hydra_form, _ = arguments([f"compare={spelling}"])
             with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
                 cfg = hydra.compose("evaluate", [hydra_form, "output_dir=."])
             assert cfg.compare == list(pair), spelling

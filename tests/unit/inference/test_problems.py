@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from masa.errors import ConfigError
+from masa.evaluation.eval_config import load_settings
 from masa.inference import inference_config, problems
+from masa.inference.inference_config import PredictConfig
 from masa.inference.problems import read_problems
 from masa.inference_session import policy_name, problems_name
 from masa.loaded_model import _problems
@@ -53,7 +55,14 @@ def test_standard_input_once(monkeypatch, content):
 @pytest.mark.parametrize(
     "content, problem",
     [
-        ('{"problem": "one"}\n{"problem": "tw', "standard input: line 2 is no JSON object"),
+        ('{"problem": "one"}\n{"problem": "tw', "begins so: line 2, column 13: Unterminated"),
+        ('{"problem": "one"} {"problem": "two"}', "begins so: line 1"),
+        ('[{"problem": "one"},]', "standard input is no JSON, but begins so"),
+        ('{\n  "problem": "one",\n', "standard input is no JSON, but begins so"),
+        ('[\n  "one"\n', "standard input is no JSON, but begins so"),
+        ('[{"a":' + "[" * 100_000, "nested too deeply"),
+        ('{"problem": "one", "id": "\\ud800"}', "row 1 has half of a surrogate pair"),
+        ('{"problem": "one", "answer": "\\udfff"}', "row 1 has half of a surrogate pair"),
         ("", "standard input holds no problem"),
         ('{"problem": "\\ud800"}', "it must be text"),
     ],
@@ -61,6 +70,25 @@ def test_standard_input_once(monkeypatch, content):
 def test_bad_standard_input(monkeypatch, content, problem):
     monkeypatch.setattr(problems.sys, "stdin", io.StringIO(content))
     with pytest.raises(ConfigError, match=problem):
+        read_problems("-")
+
+
+@pytest.mark.parametrize(
+    "problem", ["{1, 2} is a set", "[x] is the floor of x", "{a", "[" * 100_000, "\\[ x = 1 \\]"]
+)
+def test_problems_may_begin_with_a_bracket(monkeypatch, problem):
+    monkeypatch.setattr(problems.sys, "stdin", io.StringIO(f"{problem}\none"))
+    assert texts("-") == [("1", problem), ("2", "one")]
+
+
+def test_one_object_over_several_lines(monkeypatch):
+    monkeypatch.setattr(problems.sys, "stdin", io.StringIO('{\n "id": 7,\n "problem": "one"\n}'))
+    assert texts("-") == [("7", "one")]
+
+
+def test_no_standard_input(monkeypatch):
+    monkeypatch.setattr(problems.sys, "stdin", None)
+    with pytest.raises(ConfigError, match="standard input is closed"):
         read_problems("-")
 
 
@@ -104,9 +132,15 @@ def test_bad_files_are_refused(tmp_path, name, content, problem):
         read_problems(str(path))
 
 
-def test_a_file_that_is_not_there():
-    with pytest.raises(ConfigError, match="problems=data/p.jsonl: there is no such file"):
-        read_problems("data/p.jsonl")
+@pytest.mark.parametrize("name", ["data/p.jsonl", "my problems.jsonl", "p.csv.gz"])
+def test_a_file_that_is_not_there(name):
+    with pytest.raises(ConfigError, match=f"problems={name}: there is no such file"):
+        read_problems(name)
+
+
+def test_a_folder_is_no_problem(tmp_path):
+    with pytest.raises(ConfigError, match="is a folder: name a file in it"):
+        read_problems(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -120,13 +154,12 @@ def test_a_file_that_is_not_there():
 )
 def test_any_text_survives_the_command_line(text):
     import hydra
-    from omegaconf import OmegaConf
 
     from masa.cli.config_store import conf_dir
 
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = hydra.compose("predict", [*arguments([f"problems={text}"]), "++output_dir=."])
-    assert OmegaConf.to_container(cfg, resolve=True)["problems"] == text
+    assert load_settings(PredictConfig, cfg).problems == text
 
 
 def test_rows_of_python():

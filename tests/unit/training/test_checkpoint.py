@@ -57,7 +57,7 @@ def test_a_new_run(run_dir):
 
 def test_a_new_run_in_the_directory_of_an_old_one_is_refused(run_dir):
     (run_dir / "metrics.csv").write_text("step\n")
-    with pytest.raises(ConfigError, match="holds a run already: resume with ckpt=last"):
+    with pytest.raises(ConfigError, match="holds a run already: resume with ckpt=auto"):
         find_checkpoint(None, run_dir)
 
 
