@@ -38,13 +38,13 @@ train: $(READY)
 	@cat $(VENV)/times.txt $(RUNS)/times.txt
 	@echo "picture: $(RUNS)/figures/overview.png   report: $(RUNS)/report.md"
 
-$(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_calibrated/report.md
+$(RUNS)/report.md: $(RUNS)/grpo/report.md $(RUNS)/masa_cloned/report.md
 	@sh scripts/timed.sh $(RUNS) "report" $(BIN)/masa-report $(^D) --out $(RUNS)
 
 $(RUNS)/%/report.md: | $(READY)
 	@mkdir -p $(RUNS)
 	@OMP_NUM_THREADS=1 TQDM_POSITION=$(if $(filter grpo,$*),0,1) sh scripts/timed.sh $(RUNS) "$*" $(BIN)/masa-train \
-		experiment=$(if $(filter masa_calibrated,$*),arithmetic_calibrated,arithmetic) algorithm=$* \
+		experiment=arithmetic$(if $(filter grpo,$*),,_cloned) algorithm=$* \
 		ckpt=auto hydra.run.dir=$(RUNS)/$*
 
 # The claim: every run of conf/experiment/claim over the seeds. What is done is skipped, a run that was stopped goes on, and
