@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
+from math import isfinite
 from typing import Any, ClassVar, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -39,6 +40,7 @@ RENAMED_OPTIONS = {
 """Options of groups, likewise."""
 
 
+LARGEST_WINDOW = 1_000_000
 ADVANTAGES = ("grpo", "dr_grpo", "rloo")
 MIXED_REWARD = "masa.algorithm.meta_rewards.mixed"
 """The component that needs `MetaConfig.predict_mixed`."""
@@ -183,7 +185,7 @@ class BCConfig:
         not_negative("bc.coef", self.coef)
         for name in ("min_notion_score", "min_reward"):
             value = getattr(self, name)
-            require(0 <= value <= 1, f"bc.{name} is {value}, it must lie in [0, 1]")
+            require(isfinite(value), f"bc.{name} is {value}, it must be a finite number")
         require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
         positive("bc.learning_rate", self.learning_rate)
 
@@ -281,6 +283,10 @@ class ControlConfig:
         ):
             value = getattr(self, name)
             require(0 <= value <= 1, f"control.{name} is {value}, it must lie in [0, 1]")
+        require(
+            self.window <= LARGEST_WINDOW,
+            f"control.window is {self.window}, it must be at most {LARGEST_WINDOW:,}",
+        )
         require(
             1 <= self.min_evidence <= self.window,
             "control.min_evidence must lie in [1, control.window]",
@@ -724,12 +730,16 @@ class RunConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         gate, cutoff, control = (getattr(self.algorithm, n) for n in ("gate", "cutoff", "control"))
-        of_skipped = control.audit_trivial, control.audit_hopeless
+        # prompts that a gate would skip are rolled out for these reasons as well
+        shares = control.audit_trivial, control.audit_hopeless, 1 - control.max_skipped
+        some, of_each_kind = any(shares), all(shares[:2]) or shares[2] > 0
+        # of kept prompts the cutoff leaves audits alone uncut
+        weighed = of_each_kind and not cutoff.enabled
         measured = {
             "gate.min_precision": gate.enabled and gate.min_precision > 0,
-            "gate.min_gain": gate.enabled and gate.min_gain > 0 and not all(of_skipped),
-            "control.adaptive": gate.enabled and control.adaptive,
-            "control.alarm": gate.enabled and control.alarm < 1 and not any(of_skipped),
+            "gate.min_gain": gate.enabled and gate.min_gain > 0 and not weighed,
+            "control.adaptive": gate.enabled and control.adaptive and not weighed,
+            "control.alarm": gate.enabled and control.alarm < 1 and not some,
             "cutoff.max_lost": cutoff.enabled and cutoff.max_lost < 1,
         }
         needing = [name for name, needed in measured.items() if needed]
@@ -865,13 +875,9 @@ def load_as(schema: type[T], cfg: DictConfig) -> T:
     require(not unknown, f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(names))}")
     unset = sorted(key for key in OmegaConf.missing_keys(cfg) if not key.startswith("hydra."))
     require(not unset, f"{', '.join(unset)}: there is no default, give a value")
-    for key, value in _by_dotted_key(plain):
+    for key in _dotted_keys(plain):
         renamed = new_name(key)
         require(not renamed, str(renamed))
-        require(
-            not isinstance(value, int) or abs(value) < 2**53,
-            f"{key} is {value}: no setting takes a number so large",
-        )
     typed: dict[str, type] = {
         "algorithm": AlgorithmConfig,
         "optimizer": OptimizerConfig,
@@ -903,11 +909,11 @@ def load_as(schema: type[T], cfg: DictConfig) -> T:
     return schema(**{str(key): value for key, value in plain.items()})
 
 
-def _by_dotted_key(node: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _dotted_keys(node: dict[Any, Any], prefix: str = "") -> Iterator[str]:
     for name, value in node.items():
-        yield f"{prefix}{name}", value
+        yield f"{prefix}{name}"
         if isinstance(value, dict):
-            yield from _by_dotted_key(value, f"{prefix}{name}.")
+            yield from _dotted_keys(value, f"{prefix}{name}.")
 
 
 def _with_plugins(section: dict[str, Any], defaults: Any) -> tuple[dict[str, Any], Any]:

@@ -1,4 +1,4 @@
-"""How settings are refused."""
+"""Errors that end a command in one line, and the checks that several modules share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class EngineError(TrainingError):
 
 
 class VerdictError(TrainingError):
-    """No verdict, since what gives it could not be started: nothing can be said of the answer."""
+    """No verdict, since what gives it did not start, failed, or gave no score: nothing can be said
+    of the answer."""
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def _comparison(folders: Sequence[str]) -> str:
     """The folders that are compared, as the name of a folder."""
     paths = "\n".join(map(os.path.abspath, folders))
     digest = hashlib.sha256(paths.encode(errors="replace")).hexdigest()[:6]
-    return f"{'-and-'.join(file_name(folder)[-60:] for folder in folders)}-{digest}"
+    names = (re.sub(r"[^\x20-\x7e]", "_", file_name(folder))[-60:] for folder in folders)
+    return f"{'-and-'.join(names)}-{digest}"
 
 
 def _folders(listed: str) -> list[str]:

@@ -31,10 +31,10 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
 
     from masa.engine.settings import check_engine
     from masa.evaluation.gold_answers import GoldAnswersEngine
-    from masa.plugins import load_class
+    from masa.plugins import load_class, load_target
     from masa.tracking.loggers import check_loggers
 
-    load_class("model", cfg.model)
+    load_target("model", cfg.model)
     model = instantiate(cfg.model)
     if "name" in cfg.model and is_run(str(cfg.model.name)):
         check_run(Path(cfg.model.name).expanduser())
@@ -183,6 +183,15 @@ def build_trainer(
     )
 
 
+def write_config(resolved: dict[str, Any], out: Path) -> None:
+    """Write config.yaml, which others read and resolve."""
+    from masa.plugins import escaped
+    from masa.tracking.files import atomic_write
+
+    with atomic_write(out / "config.yaml") as partial:
+        OmegaConf.save(OmegaConf.create(escaped(resolved)), partial)
+
+
 def fit(
     cfg: DictConfig,
     out: Path,
@@ -205,14 +214,11 @@ def fit(
     """
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from masa.plugins import escaped
-    from masa.tracking.files import atomic_write
     from masa.training.stopping import EXIT_STOPPED, Stopped
 
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     if trainer.is_global_zero:
-        with atomic_write(out / "config.yaml") as partial:
-            OmegaConf.save(OmegaConf.create(escaped(resolved)), partial)
+        write_config(resolved, out)
     for logger in trainer.loggers:
         logger.log_hyperparams(resolved)
     try:

@@ -23,6 +23,7 @@ from masa.cli.sweep import parse
 from masa.errors import ConfigError, require
 from masa.evaluation.store import Store
 from masa.inference.problems import problems_of
+from masa.plugins import escaped
 
 Problems: TypeAlias = str | Path | Sequence[str | Mapping[str, Any]] | pd.DataFrame
 """A file, the text of one problem, or several: texts, or rows with the column `problem`."""
@@ -134,7 +135,7 @@ def _literal(value: Any) -> str:
         return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_literal, value)) + "]"
-    return quoted(str(value)) if isinstance(value, str | Path) else json.dumps(value)
+    return quoted(escaped(str(value))) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def _problems(problems: Problems, directory: Path, settings: Mapping[str, Any]) -> Sequence[str]:

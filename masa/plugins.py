@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from numbers import Real
 from types import NoneType, UnionType
@@ -29,7 +31,7 @@ from typing import (
 )
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -37,6 +39,9 @@ from masa.errors import ConfigError, TrainingError, require
 
 if TYPE_CHECKING:  # PyTorch comes with it
     from masa.types import Prompt, RolloutGroup
+
+# what Hydra logs there it raises as well
+logging.getLogger("hydra.utils").disabled = True
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound="Plugin")
@@ -61,11 +66,12 @@ def escaped(node: Any) -> Any:
     return node
 
 
-def built(node: Any) -> Any:
-    """What Hydra makes of a node of a config or of plain settings, with texts as they are."""
+def built(node: Any, **further: Any) -> Any:
+    """What Hydra makes of a node of a config or of plain settings, and of further arguments; texts
+    are as they are, and lists and groups plain."""
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     # Hydra resolves a node, and once more what it takes from it
-    return instantiate(escaped(escaped(plain)))
+    return instantiate({"_convert_": "all", **escaped(escaped(plain))}, **further)
 
 
 def checked_by(check: Callable[..., None]) -> Callable[[F], F]:
@@ -89,15 +95,15 @@ def refusing() -> Iterator[None]:
         raise ConfigError(" ".join(str(cause).split())) from error
 
 
-def load_class(key: str, node: Any) -> type[Any]:
-    """The class that `_target_` of `node` names.
+def load_target(key: str, node: Any) -> Callable[..., Any]:
+    """The class or function that `_target_` of `node` names.
 
     Args:
         key: dotted name of the node, for messages.
         node: `_target_` and settings.
 
     Raises:
-        ConfigError: there is no such class.
+        ConfigError: there is none.
     """
     require(
         isinstance(node, Mapping) and isinstance(node.get("_target_"), str),
@@ -105,9 +111,19 @@ def load_class(key: str, node: Any) -> type[Any]:
     )
     target = node["_target_"]
     try:
-        return get_class(target)
+        found: Callable[..., Any] = get_object(target)
     except (ImportError, ValueError) as error:
         raise _not_importable(key, target, error) from error
+    require(callable(found), f"{key}: {target} is no class and no function")
+    return found
+
+
+def load_class(key: str, node: Any) -> type[Any]:
+    """The class that `_target_` of `node` names; arguments and errors as of `load_target`."""
+    found = load_target(key, node)
+    if not inspect.isclass(found):
+        raise ConfigError(f"{key}: {node['_target_']} is no class")
+    return found
 
 
 def made(key: str, cls: Callable[..., T], settings: Any) -> T:
@@ -130,19 +146,21 @@ def made(key: str, cls: Callable[..., T], settings: Any) -> T:
     return cls(**settings)
 
 
-def check_types(key: str, cls: Callable[..., Any], settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError for values of another type than the arguments of a class are annotated
-    with. Numbers, texts, lists and groups are told apart, and null; other types are not checked."""
+def check_types(key: str, made_by: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for values of another type than the arguments of a class or function are
+    annotated with. Numbers, texts, lists, groups and null are told apart; other types are not."""
     try:
-        hints = get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
-    except NameError:
-        # what a user's module imports for a type checker alone is unknown here
+        hints = get_type_hints(made_by.__init__ if inspect.isclass(made_by) else made_by)
+        parameters = inspect.signature(made_by).parameters
+    # annotations of a user's module may be for a type checker alone, or mere comments
+    except (NameError, SyntaxError, TypeError, ValueError, AttributeError):
         return
     for name, value in settings.items():
-        hint = hints.get(name, Any)
+        known = name in hints and name in parameters
+        # `limit: int = None` takes null
         require(
-            _fits(value, hint),
-            f"{key}.{name} is {value!r}, it must be {_in_words(hint)}",
+            not known or value is parameters[name].default or _fits(value, hints[name]),
+            f"{key}.{name} is {value!r}, it must be {_in_words(hints.get(name))}",
         )
 
 
@@ -168,8 +186,10 @@ def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint) or hint
     if origin in (Union, UnionType):
         return any(_fits(value, part) for part in get_args(hint))
-    if not inspect.isclass(origin):
+    if origin in (Any, object) or not inspect.isclass(origin) or issubclass(origin, Enum):
         return True
+    if origin is NoneType or value is None:
+        return value is None and origin is NoneType
     if issubclass(origin, bool | str):
         return isinstance(value, origin)
     if issubclass(origin, int | float):
@@ -178,7 +198,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping)
     if issubclass(origin, Sequence):
         return isinstance(value, list | tuple)
-    return (value is None) == (origin is NoneType)
+    return True
 
 
 def load_function(
@@ -197,7 +217,7 @@ def load_function(
     """
     target = node["_target_"]
     try:
-        checked = built({"_convert_": "all", **node, "_partial_": True})
+        checked = built({**node, "_partial_": True})
     except InstantiationException as error:
         raise _not_importable(key, target, error) from error
     # Hydra's own partial checks its list of targets at every call, for longer than a reward takes
@@ -352,8 +372,13 @@ def build_plugin(key: str, node: Any, base: type[P]) -> P:
     try:
         if "__dataclass_fields__" in vars(cls):
             typed: Any = OmegaConf.merge(OmegaConf.structured(cls), escaped(settings))
-            plain: Any = OmegaConf.to_container(typed, resolve=True)
-            settings = {name: plain[name] for name in settings}
+            given = {name: typed[name] for name in settings}
+            settings = {
+                name: OmegaConf.to_container(value, resolve=True)
+                if OmegaConf.is_config(value)
+                else value
+                for name, value in given.items()
+            }
         made: P = cls(**settings)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{key}.{error.full_key}: {str(error).splitlines()[0]}") from error

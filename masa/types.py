@@ -29,10 +29,8 @@ OBJECTIVES: tuple[Objective, ...] = ("solution", "meta", "bc")
 
 
 class ByContent:
-    """Equality and hash of a dataclass with arrays: two are equal where their arrays hold the same.
-
-    Of the dataclass that it is a base of, `_arrays` names the fields and their dtypes.
-    """
+    """Base of dataclasses with arrays: makes arrays of the fields that `_arrays` of the subclass
+    names, with their dtypes, and compares by content."""
 
     _arrays: ClassVar[Mapping[str, type[np.generic]]] = {}
 
@@ -147,8 +145,8 @@ class PromptPlan:
     audited: bool
     """Drawn for the audit: rolled out in full, whatever gate and cutoff say."""
     exempt_from_cutoff: bool
-    """Rolled out in full if at all: audited, or measuring a gate in shadow mode, or nothing is
-    enforced."""
+    """True where the cutoff does not stop the solutions: the prompt is audited or revisited, or is
+    one that a gate in shadow mode or under an alarm would skip, or nothing is enforced."""
     max_tokens: int
     """Token limit of the solutions; 0 where they are skipped."""
     skip_kind: str = ""
@@ -162,9 +160,10 @@ class PromptPlan:
 
     @property
     def alarmed(self) -> bool:
-        """True where it is let through since prompts of its kind are not what they were judged."""
-        skips = self.gate_active and self.would_skip and self.max_tokens > 0
-        return skips and not self.audited and not self.revisited
+        """True where it is let through because prompts of its kind turned out not to be what the
+        gate takes them for."""
+        let_through = self.gate_active and self.would_skip and self.max_tokens > 0
+        return let_through and not self.audited and not self.revisited
 
     @property
     def enforced(self) -> bool:
@@ -211,7 +210,8 @@ class RolloutGroup(ByContent):
     solution_advantages: tuple[float, ...] = ()
     """Group-normalised advantages of the solutions."""
     kept: bool = True
-    """False where dynamic sampling leaves the solutions out of the training."""
+    """False where dynamic sampling leaves the solutions out of the training, or another prompt
+    took the place of this skipped one."""
 
     @property
     def skipped(self) -> bool:
@@ -225,7 +225,8 @@ class RolloutGroup(ByContent):
 
     @property
     def zero_variance(self) -> bool:
-        """True where all solutions have the same verdict: nothing to learn from them."""
+        """True where all solutions have the same verdict. With scores in [0, 1] there may still be
+        something to learn from them: see `trainable`."""
         return len(set(self.correct)) == 1
 
     @property
@@ -256,11 +257,12 @@ class RolloutGroup(ByContent):
 
     @property
     def cutoff_evidence(self) -> bool:
-        """True where the cutoff can be: the prompt ran in full whatever the cutoff said, and is
-        one that the cutoff would meet, not one that the gate would have skipped."""
+        """True where the cutoff's limit can be compared with the truth: the prompt ran in full
+        whatever the cutoff said, and is one that the cutoff would meet, not one that the gate would
+        have skipped."""
         skipped = self.plan.gate_active and self.plan.would_skip
-        full = self.plan.audited or not self.plan.cutoff_active
-        return bool(self.solutions) and full and not skipped
+        measured = self.plan.audited or not self.plan.cutoff_active
+        return bool(self.solutions) and measured and not skipped
 
     @property
     def evidence_weight(self) -> float:

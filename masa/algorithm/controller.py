@@ -1,4 +1,4 @@
-"""What predictions decide: which prompts are skipped, where rollouts are cut off, which are hinted.
+"""What predictions decide: which prompts are skipped, and where solutions are stopped.
 
 Gate and cutoff start in shadow mode: their decisions are recorded and measured, not enforced. Each
 becomes active for itself, after `control.start_step` and while what is measured says that it is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -169,21 +169,21 @@ class Controller:
         self, prompt: Prompt, predictions: Sequence[MetaPrediction], phase: Phase
     ) -> PromptPlan:
         """How to roll out one prompt. Audited prompts are drawn at random, whatever is predicted,
-        and rolled out in full: they measure gate and cutoff without bias. Of what is skipped,
-        further ones are."""
+        and rolled out in full: they measure gate and cutoff without bias. Of the others that would
+        be skipped, some are rolled out in full as well: revisits."""
         config = self.config
         enforced = phase.gate or phase.cutoff
         # sampling the other predictions must not change what is decided by the first
-        first = predictions[: config.meta.first]
-        would_skip = self._would_skip(prompt, first, phase.step)
+        deciding = predictions[: config.meta.first]
+        would_skip = self._would_skip(prompt, deciding, phase.step)
         cutoff_tokens = self._token_limit(prompt, predictions)
-        kind = kind_of(self.gate.expected_pass_rate(prompt, first)) if would_skip else ""
+        kind = kind_of(self.gate.expected_pass_rate(prompt, deciding)) if would_skip else ""
         acts = phase.gate and would_skip and kind not in self.alarm.raised
         draw = uniform(self.seed, phase.step, prompt.id, "audit")
-        audits = config.control.audit_fraction
-        seen = max(audits, self._revisits(kind)) if acts else audits
-        audited = enforced and draw < audits
-        revisited = acts and not audited and draw < seen
+        audit_share = config.control.audit_fraction
+        full_share = max(audit_share, self._revisits(kind)) if acts else audit_share
+        audited = enforced and draw < audit_share
+        revisited = acts and not audited and draw < full_share
         # a gate that does not act is measured by all that it would skip, in full
         measured = config.gate.enabled and would_skip and not acts
         exempt = audited or revisited or measured or not enforced
@@ -201,7 +201,7 @@ class Controller:
             max_tokens=0 if skipped else config.response_limit if full else cutoff_tokens,
             skip_kind=kind,
             revisited=revisited,
-            full_probability=1.0 if certain else seen,
+            full_probability=1.0 if certain else full_share,
         )
 
     def _revisits(self, kind: str) -> float:
@@ -209,8 +209,8 @@ class Controller:
         control = self.config.control
         of_kind = {"trivial": control.audit_trivial, "hopeless": control.audit_hopeless}
         share = self.skips.mean
-        # nothing is known before the first step
-        beyond = 1 - control.max_skipped / (1.0 if math.isnan(share) else share or 1.0)
+        # NaN before the first step
+        beyond = 1 - control.max_skipped / (share if share > 0 else 1.0)
         return max(of_kind.get(kind, 0.0), beyond)
 
     def _would_skip(self, prompt: Prompt, predictions: Sequence[MetaPrediction], step: int) -> bool:
@@ -221,6 +221,7 @@ class Controller:
                 self.gate.skips,
                 prompt,
                 predictions,
+                # the gate's own draw; revisits are drawn with the audits
                 uniform(self.seed, step, prompt.id, "revisit"),
                 valid=lambda value: value in (True, False),
                 expected="True or False",
@@ -290,8 +291,5 @@ class Controller:
 def hinted(predictions: Sequence[MetaPrediction]) -> tuple[str, ...]:
     """Notions that at least half of the parsed predictions name, in order of first mention."""
     named = [dict.fromkeys(p.notions) for p in predictions if p.notions is not None]
-    counts: dict[str, int] = {}
-    for notions in named:
-        for notion in notions:
-            counts[notion] = counts.get(notion, 0) + 1
+    counts = Counter(notion for notions in named for notion in notions)
     return tuple(notion for notion, count in counts.items() if 2 * count >= len(named))

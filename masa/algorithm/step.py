@@ -92,8 +92,8 @@ def collect(prompts: Sequence[Prompt], context: RolloutContext) -> list[RolloutG
     """Roll out one step for this rank's prompts: one group per prompt, in their order::
 
         prompts ── meta requests ──► M predictions ──► Controller.decide ──► plan: skip, limit
-           │                               │                                   │
-           └────── solution requests ◄─────┴──── hints ◄───────────────────────┘
+           │                               │ hints                             │
+           └────── solution requests ◄─────┴───────────────────────────────────┘
                         │
                         ▼
                    G solutions ──► scores ──► verdicts ──► rewards ──► advantages ──► RolloutGroup
@@ -113,17 +113,17 @@ def collect(prompts: Sequence[Prompt], context: RolloutContext) -> list[RolloutG
     both = sample([*meta_requests, *requests], context)
     meta, solutions = both[: len(prompts)], both[len(prompts) :]
     considered = decide(prompts, meta_requests, meta, context)
-    return judged(considered, requests, solutions, context)
+    return groups_of(considered, requests, solutions, context)
 
 
 def consider(prompts: Sequence[Prompt], context: RolloutContext) -> list[Considered]:
     """Predict and decide: the first half of `collect` where solutions depend on predictions."""
-    first = slice(first_predictions(context))
+    first = slice(first_count(context))
     requests = [meta_request(prompt, context, first) for prompt in prompts]
     return decide(prompts, requests, sample(requests, context), context)
 
 
-def first_predictions(context: RolloutContext) -> int | None:
+def first_count(context: RolloutContext) -> int | None:
     """How many predictions come before the gate's decision; None: all."""
     return context.config.meta.first if context.phase.gate else None
 
@@ -133,32 +133,16 @@ def predict_the_rest(
 ) -> Sequence[Considered]:
     """The other predictions of the prompts let through. The gate does not see them, so these stay
     let through; cutoff and hints go by all."""
-    first = first_predictions(context)
-    if first is None:
+    count = first_count(context)
+    if count is None:
         return considered
     requests = [
-        meta_request(one.prompt, context, slice(first, None if one.let_through else first))
+        meta_request(one.prompt, context, slice(count, None if one.let_through else count))
         for one in considered
     ]
     rest = sample(requests, context)
     meta = [one.meta + more for one, more in zip(considered, rest, strict=True)]
     return decide([one.prompt for one in considered], requests, meta, context)
-
-
-def solve(considered: Sequence[Considered], context: RolloutContext) -> list[RolloutGroup]:
-    """Solve and judge: the second half, in one batch of the engine for all prompts let through."""
-    considered = predict_the_rest(considered, context)
-    requests = [
-        solution_request(
-            one.prompt,
-            context,
-            one.plan.max_tokens,
-            hinted(one.predictions) if context.phase.hints else (),
-            one.plan.cutoff_tokens,
-        )
-        for one in considered
-    ]
-    return judged(considered, requests, sample(requests, context), context)
 
 
 def decide(
@@ -183,20 +167,36 @@ def decide(
     return considered
 
 
-def judged(
+def solve(considered: Sequence[Considered], context: RolloutContext) -> list[RolloutGroup]:
+    """Solve and judge: the second half, in one batch of the engine for all prompts let through."""
+    considered = predict_the_rest(considered, context)
+    requests = [
+        solution_request(
+            one.prompt,
+            context,
+            one.plan.max_tokens,
+            hinted(one.predictions) if context.phase.hints else (),
+            one.plan.cutoff_tokens,
+        )
+        for one in considered
+    ]
+    return groups_of(considered, requests, sample(requests, context), context)
+
+
+def groups_of(
     considered: Sequence[Considered],
     requests: Sequence[Request],
     solutions: Sequence[tuple[Completion, ...]],
     context: RolloutContext,
 ) -> list[RolloutGroup]:
-    """The groups of prompts whose solutions are sampled: verdicts, rewards, advantages."""
+    """The groups, those of skipped prompts included: verdicts, rewards, advantages."""
     config = context.config
     prompts = [one.prompt for one in considered]
     scores = judge(prompts, solutions, context.verify)
     further = context.task_rewards(prompts, solutions, context.step)
     groups = [
         RolloutGroup(
-            prompt=without_columns(one.prompt, context.controller.columns),
+            prompt=with_columns(one.prompt, context.controller.columns),
             meta_prompt_ids=one.meta_prompt_ids,
             solution_prompt_ids=requests[i].prompt_ids,
             plan=one.plan,
@@ -217,11 +217,11 @@ def judged(
     return [reward(group, config) for group in groups]
 
 
-def without_columns(prompt: Prompt, but: Sequence[str]) -> Prompt:
-    """The prompt with those of its columns alone that are needed after the rollouts: they travel
-    between ranks, and the others are for the rewards."""
-    kept = {name: prompt.columns[name] for name in but if name in prompt.columns}
-    return replace(prompt, columns=kept)
+def with_columns(prompt: Prompt, names: Sequence[str]) -> Prompt:
+    """The prompt with these columns alone. Groups travel between ranks; the other columns are for
+    the rewards, which are computed before."""
+    columns = {name: prompt.columns[name] for name in names if name in prompt.columns}
+    return replace(prompt, columns=columns)
 
 
 def meta_request(prompt: Prompt, context: RolloutContext, which: slice = slice(None)) -> Request:

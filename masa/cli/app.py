@@ -57,8 +57,6 @@ def hydra_main(
     # 30 times slower was seen; threads that never spin lose half of the speed on small operators
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # it logs what it also raises
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
     import_from_working_directory()
     folder = str(conf_dir())
     try:
@@ -169,16 +167,20 @@ def one_line(error: Exception, config_name: str) -> str:
         r"Could not find '([^']+)' Available options in '([^']+)': (.*?)(?: Config|$)", text
     )
     if missing:
-        # those that begin with _ are bases of others
-        options = [name for name in missing[3].split() if not name.startswith("_")]
-        return f"there is no {missing[1]}; {missing[2]} offers: {', '.join(options)}"
-    unknown = re.search(r"Could not load '([^/']+)/([^']+)'", text)
+        return _offers(missing[2], missing[1].rpartition("/")[2], missing[3].split())
+    unknown = re.search(r"Could not load '([^']+)/([^/']+)'", text)
     if unknown:
         with hydra.initialize_config_dir(folder, version_base="1.3"):
             options = GlobalHydra.instance().config_loader().get_group_options(unknown[1])
         if options:
-            return f"there is no {unknown[1]}/{unknown[2]}; it offers: {', '.join(options)}"
+            return _offers(unknown[1], unknown[2], options)
     return text
+
+
+def _offers(group: str, name: str, options: Sequence[str]) -> str:
+    # those that begin with _ are bases of others
+    shown = ", ".join(option for option in options if not option.startswith("_"))
+    return f"there is no {group}/{name}; {group} offers: {shown}"
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:

@@ -17,13 +17,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import hydra
 from filelock import FileLock, Timeout
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    QuotedString,
+)
 from omegaconf import DictConfig, OmegaConf
 
 from masa.cli.arguments import make_directory, quoted
@@ -118,21 +125,31 @@ def parse(lines: Sequence[str]) -> list[Override]:
     To be called with Hydra initialised.
 
     Raises:
-        ConfigError: a group is set to a number, true, false, null or settings.
+        ConfigError: a group is set to a number, true, false or null.
     """
     # glob() asks the loader what there is
     loader = GlobalHydra.instance().config_loader()
     overrides = OverridesParser.create(loader).parse_overrides(list(lines))
     for override in overrides:
         group = override.get_key_element().lstrip("+~").partition("@")[0]
-        value = override.value()
-        options = [] if override.is_delete() else loader.get_group_options(group)
+        options = loader.get_group_options(group)
+        named = all(
+            isinstance(name, str | QuotedString | dict | Glob) for name in _names(override.value())
+        )
+        # ~GROUP names none
+        deleted = override.is_delete() and override.value() is None
         require(
-            not options or not (value is None or isinstance(value, bool | int | float | dict)),
+            not options or named or deleted,
             f"{override.input_line}: {group} takes the name of an option; it offers: "
             f"{', '.join(name for name in options if not name.startswith('_'))}",
         )
     return overrides
+
+
+def _names(value: Any) -> list[Any]:
+    """The values of an override, one by one where it is a sweep or a list."""
+    value = value.list if isinstance(value, ChoiceSweep) else value
+    return value if isinstance(value, list) else [value]
 
 
 def _compose(config_name: str, overrides: Sequence[Override]) -> DictConfig:

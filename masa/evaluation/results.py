@@ -137,12 +137,16 @@ def _scored_before(
             )
             continue
         samples = scored_samples(store, name, score)
-        if samples["id"].nunique() == score["questions"]:
-            _, correct, clusters = verdicts(samples, config.n)
-            score = _with_nan(score)
-            if list(score["pass_at"]) != [*map(str, config.k)]:
-                score["pass_at"] = {str(k): _pass_at(correct, clusters, k) for k in config.k}
-            yield name, score, correct, clusters
+        if samples["id"].nunique() != score["questions"]:
+            _log.warning(
+                "samples of %s are missing: benchmark=%s samples and scores it", name, name
+            )
+            continue
+        _, correct, clusters = verdicts(samples, config.n)
+        score = _with_nan(score)
+        if list(score["pass_at"]) != [*map(str, config.k)]:
+            score["pass_at"] = {str(k): _pass_at(correct, clusters, k) for k in config.k}
+        yield name, score, correct, clusters
 
 
 def _score(

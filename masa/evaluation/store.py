@@ -185,10 +185,12 @@ class Store:
 def _read_samples(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns, schema=None if columns else SCHEMA)
-    except (OSError, pa.ArrowException) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from error
+    except pa.ArrowException as error:
         raise ConfigError(
-            f"{path} cannot be read ({' '.join(str(error).split())[:160]}): delete it, and the "
-            "same command samples anew what it held"
+            f"{path} is damaged ({' '.join(str(error).split())[:160]}): delete it, and repeat the "
+            "command that sampled it"
         ) from error
 
 

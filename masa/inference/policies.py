@@ -214,7 +214,8 @@ class PredictedPolicy(Policy):
     def __post_init__(self) -> None:
         _check_n(self.n)
         not_negative("min_gain", self.min_gain)
-        for name in ("margin", "strength", "scatter"):
+        require(self.margin > 0, f"margin is {self.margin}, it must be > 0")
+        for name in ("strength", "scatter"):
             value = getattr(self, name)
             require(1e-3 <= value <= 1e6, f"{name} is {value}, it must lie in [0.001, 1e6]")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import sys
@@ -56,7 +57,9 @@ def read_problems(source: str, column: str = "problem") -> tuple[Prompt, ...]:
         rows = iter(_of_file(source))
     else:
         require(not os.path.isdir(source), f"problems={source} is a folder: name a file in it")
-        require(not _FILE_NAME.fullmatch(source), f"problems={source}: there is no such file")
+        # a sentence may end in the name of a file
+        names_file = _FILE_NAME.fullmatch(source) and len(source.split()) <= 3
+        require(not names_file, f"problems={source}: there is no such file")
     return problems_of(rows, column, where)
 
 
@@ -103,10 +106,20 @@ def _of_text(text: str) -> list[Any]:
         try:
             return list(json_rows(text))
         except ValueError as error:
-            if _JSON.match(lines[0]):
+            if _JSON.match(lines[0]) and not _goes_on_as_text(lines[0]):
                 reason = " ".join(str(error).split())
                 raise ConfigError(f"standard input is no JSON, but begins so: {reason}") from error
     return lines
+
+
+def _goes_on_as_text(line: str) -> bool:
+    """True for `["a", "b"][0] is what?`: JSON, and then words."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(line)
+    except (ValueError, RecursionError):
+        return False
+    rest = line[end:].lstrip()
+    return rest != "" and rest[0] not in ",{"
 
 
 def _lines(text: str) -> list[str]:

@@ -163,7 +163,8 @@ class RolloutCallback(L.Callback):
         self._timings = {}
         with self._timed("rollout"):
             groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
-            used = self.controller.metrics()
+            # before the controller learns from this rollout
+            decided_with = self.controller.metrics()
             self.controller.observe(groups)
             observe("sampler", self.sampler, groups)
             if self.is_writer:
@@ -175,21 +176,21 @@ class RolloutCallback(L.Callback):
                     for group in groups
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
-            metrics = rollout_metrics(groups, self.algorithm.meta.response_limit) | used
+            metrics = rollout_metrics(groups, self.algorithm.meta.response_limit) | decided_with
             target = self.settings.prompts_per_rollout
             # with those first that are trained on, so that each update has as many of them
-            kept = groups
+            ordered = groups
             if self.algorithm.selection.refill:
                 metrics["selection/drawn"] = float(len(groups))
                 metrics["selection/kept"] = float(sum(not group.skipped for group in groups))
                 metrics["selection/draws"] = float(draw.made)
-                kept = sorted(kept, key=lambda group: group.skipped)
+                ordered = sorted(ordered, key=lambda group: group.skipped)
             if self.algorithm.dynamic_sampling:
                 metrics["dynamic_sampling/extra_prompts"] = float(len(groups) - target)
                 metrics["dynamic_sampling/kept_prompts"] = float(sum(g.kept for g in groups))
-                kept = sorted(kept, key=lambda group: not group.kept)
+                ordered = sorted(ordered, key=lambda group: not group.kept)
             with self._timed("pack"):
-                updates = self._updates(kept, step)
+                updates = self._updates(ordered, step)
             metrics |= self._costs(groups, updates)
             if self.algorithm.bc.mode != "off":
                 metrics["bc/pool_size"] = float(len(self.pool))

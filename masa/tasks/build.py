@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from masa.config import TaskConfig, with_settings
-from masa.plugins import built, check_types, load_class
+from masa.plugins import built, check_types, load_target
 from masa.tasks.base import Task
 
 
@@ -22,7 +22,7 @@ def build_task(node: DictConfig) -> Task:
 
 def _check(key: str, node: dict[str, Any]) -> None:
     """Raise ConfigError where a class is not there, or a value of another type than it takes."""
-    check_types(key, load_class(key, node), node)
+    check_types(key, load_target(key, node), node)
     for name, value in node.items():
-        if isinstance(value, dict) and "_target_" in value:
+        if isinstance(value, dict) and "_target_" in value and node.get("_recursive_", True):
             _check(f"{key}.{name}", value)

@@ -14,11 +14,26 @@ from importlib.metadata import version
 from typing import Any
 
 from masa.errors import ConfigError, positive, require
+from masa.plugins import made
 from masa.tasks.curation import digest, is_held_out
 from masa.tasks.sources import answer_of
 from masa.tasks.templates import Templates, is_text
 from masa.types import Prompt
 from masa.verifiers.rubric import Rollouts, RubricScorer
+
+
+@dataclass(frozen=True)
+class HeldOutShare:
+    """Held-out prompts of an environment without an evaluation set."""
+
+    fraction: float
+    """Share of the data."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.fraction < 1,
+            f"task.validation.fraction is {self.fraction}, it must lie in (0, 1)",
+        )
 
 
 @dataclass(frozen=True)
@@ -28,16 +43,9 @@ class EnvConfig:
     environment: str
     arguments: str
     """Keyword arguments of its `load_environment`, as JSON."""
-    fraction: float
-    """Share of the data that is held out where the environment has no evaluation set."""
+    held_out: HeldOutShare
     seed: int
     """Which prompts the fraction holds out."""
-
-    def __post_init__(self) -> None:
-        require(
-            0 < self.fraction < 1,
-            f"task.validation.fraction is {self.fraction}, it must lie in (0, 1)",
-        )
 
 
 @dataclass(frozen=True)
@@ -78,13 +86,16 @@ class EnvTask:
         score_seconds: float,
         seed: int,
     ) -> None:
-        require(max_score > 0, f"task.max_score is {max_score}, it must be > 0")
+        positive("task.max_score", max_score)
         positive("task.score_seconds", score_seconds)
         self.templates = templates
         self.max_score = max_score
         self.score_seconds = score_seconds
         self.config = EnvConfig(
-            environment, json.dumps(arguments or {}, sort_keys=True), seed=seed, **validation
+            environment,
+            json.dumps(arguments or {}, sort_keys=True),
+            made("task.validation", HeldOutShare, validation),
+            seed,
         )
 
     @property
@@ -155,7 +166,7 @@ def read_environment(config: EnvConfig) -> EnvPools:
     held_out = list(_prompts(where, config, held_out_rows, ids, dropped))
     prompts = list(_prompts(where, config, train_rows, ids, dropped))
     if not held_out_rows:
-        fraction, seed = config.fraction, config.seed
+        fraction, seed = config.held_out.fraction, config.seed
         held_out = [p for p in prompts if is_held_out(p.problem, fraction, seed)]
         prompts = [p for p in prompts if not is_held_out(p.problem, fraction, seed)]
     read = len(ids) + dropped.total()

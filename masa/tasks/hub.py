@@ -127,6 +127,11 @@ class EvaluationSet:
     column: str
 
 
+def _evaluation_set(entry: Mapping[str, Any]) -> EvaluationSet:
+    source = {name: value for name, value in entry.items() if name != "column"}
+    return EvaluationSet(made("task.decontaminate", Source, source), entry["column"])
+
+
 @dataclass(frozen=True)
 class HubConfig:
     """The settings that determine the prompts."""
@@ -212,7 +217,6 @@ class HubTask:
             and all(isinstance(e, Mapping) and {"path", "column"} <= set(e) for e in decontaminate),
             "task.decontaminate must be a list of entries with path and column; [] for none",
         )
-        evaluation = (dict(entry) for entry in decontaminate)
         source = Source(path, split, name, revision)
         require(
             not source.is_file or "[" not in split,
@@ -230,10 +234,7 @@ class HubTask:
             answer_format,
             verifier,
             made("task.validation", Validation, validation),
-            tuple(
-                EvaluationSet(made("task.decontaminate", Source, e), e.pop("column"))
-                for e in evaluation
-            ),
+            tuple(map(_evaluation_set, decontaminate)),
             max_examples,
             None if levels is None else tuple(sorted(set(levels))),
             seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,30 +10,34 @@ from pathlib import Path
 
 from masa.errors import TrainingError
 
-RESUME = "checkpoints are untouched: free space there, then resume with ckpt=auto"
-REPEAT = "what was sampled before is kept: free space there, then repeat the command"
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+RESUME = "checkpoints are untouched", "resume with ckpt=auto"
+REPEAT = "what was sampled before is kept", "repeat the command"
 
 
 @contextmanager
-def atomic_write(final: Path, advice: str = RESUME) -> Iterator[Path]:
+def atomic_write(final: Path, advice: tuple[str, str] = RESUME) -> Iterator[Path]:
     """Yield the path of a temporary file, which becomes `final` at the end.
 
     Args:
         final: the file.
-        advice: what to do where it cannot be written, for the message.
+        advice: what is safe where it cannot be written, and how to go on, for the message.
 
     Raises:
         TrainingError: the file cannot be written; `final` is as it was.
     """
-    partial = final.with_suffix(".tmp")
+    partial = final.with_name(f".{final.name}.partial")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         atomic_replace(partial, final)
     except OSError as error:
         partial.unlink(missing_ok=True)
+        safe, then = advice
+        remedy = "free space there" if error.errno in FULL else "see that it can be written"
         raise TrainingError(
-            f"{final} could not be written ({error.strerror or error}); {advice}"
+            f"{final} could not be written ({error.strerror or error}); {safe}: {remedy}, then "
+            f"{then}"
         ) from error
 
 

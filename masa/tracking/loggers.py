@@ -9,14 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class, instantiate
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from masa.errors import ConfigError, TrainingError
-from masa.plugins import load_class
+from masa.plugins import built, load_class
 from masa.tracking.manifest import manifest_path
 from masa.types import RolloutGroup
 
@@ -174,16 +173,16 @@ def build_loggers(
         run_dir: keeps W&B's run id for a resume.
         resume_step: rollout to resume after; None for a new run.
     """
-    built = []
+    made = []
     for node in nodes:
-        kind = get_class(node._target_)
+        kind = load_class("logger", node)
         resume_options: dict[str, Any] = {}
         if issubclass(kind, loggers.WandbLogger):
             resume_options["id"] = _wandb_id(run_dir / "wandb_id")
         if issubclass(kind, loggers.TensorBoardLogger) and resume_step is not None:
             resume_options["purge_step"] = resume_step + 1
-        built.append(instantiate(node, **resume_options))
-    return built
+        made.append(built(node, **resume_options))
+    return made
 
 
 @rank_zero_only

@@ -232,7 +232,7 @@ def find_checkpoint(ckpt: str | None, run_dir: Path, by_each_rank: bool = False)
         if (run_dir / "metrics.csv").exists():
             raise ConfigError(
                 f"{run_dir} holds a run already: resume with ckpt=auto, or choose another "
-                "output_dir"
+                "hydra.run.dir"
             )
         return None
     if ckpt not in ("last", "auto", "best"):

@@ -70,7 +70,7 @@ class MasaModule(L.LightningModule):
         self._reference: list[torch.nn.Module] = []
         self.version = 0
         self._engine_has_base = False
-        self._unchecked_syncs = trainer.check_syncs
+        self._sync_checks_left = trainer.check_syncs
         self._nonfinite_in_a_row = 0
         self._timings: dict[str, float] = {}
         self._logging = 0.0
@@ -243,7 +243,7 @@ class MasaModule(L.LightningModule):
         if first:
             self._check_sync(measured)
         optimizer.step()
-        # the engine takes their place until the next update
+        # frees the gradients: the engine needs their memory until the next update
         optimizer.zero_grad()
         if update.cloning:
             return {"bc/loss": measured["loss/bc"], "bc/grad_norm": float(norm)}
@@ -300,9 +300,9 @@ class MasaModule(L.LightningModule):
             return token_logprobs(self.policy, batch, self.algorithm.temperature)[0]
 
     def _check_sync(self, measured: dict[str, float]) -> None:
-        if self._unchecked_syncs <= 0 or "sampling/sampling_logp_difference/max" not in measured:
+        if self._sync_checks_left <= 0 or "sampling/sampling_logp_difference/max" not in measured:
             return
-        self._unchecked_syncs -= 1
+        self._sync_checks_left -= 1
         for kind, setting in (("max", "logprob_tolerance"), ("mean", "logprob_mean_tolerance")):
             difference = measured[f"sampling/sampling_logp_difference/{kind}"]
             allowed = getattr(self.settings, setting)
@@ -314,7 +314,7 @@ class MasaModule(L.LightningModule):
                 )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the number of rollouts trained on, and of skipped updates at the end."""
+        """Save the number of rollouts trained on, and of the newest updates skipped in a row."""
         checkpoint["masa_version"] = self.version
         checkpoint["masa_nonfinite_in_a_row"] = self._nonfinite_in_a_row
 

@@ -4,8 +4,12 @@ import contextlib
 import math
 import re
 import signal
+import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
 
 import pytest
 from builders import algorithm, group, prediction, prompt, prompts
@@ -14,7 +18,7 @@ from masa.algorithm.controller import Controller
 from masa.algorithm.cutoffs import Cutoff
 from masa.algorithm.gates import Gate
 from masa.errors import ConfigError, TrainingError
-from masa.plugins import build_plugin, time_limit
+from masa.plugins import build_plugin, check_types, load_class, load_target, made, time_limit
 from masa.rollout.datamodule import MasaDataModule
 from masa.rollout.samplers import PromptSampler
 
@@ -120,7 +124,7 @@ def test_a_cutoff_from_outside_is_rounded_up_and_kept_in_range(tokens, limit):
         ({"above": 1}, ["_target_: MODULE.CLASS"]),
         ({"_target_": "nowhere.Mine"}, ["nowhere.Mine", "cannot be imported"]),
         ({"_target_": f"{HERE}.Absent"}, ["Absent", "cannot be imported"]),
-        ({"_target_": f"{HERE}.controller"}, ["controller", "cannot be imported"]),
+        ({"_target_": f"{HERE}.controller"}, ["controller", "is no class"]),
         ({"_target_": f"{HERE}.NoGate"}, ["subclass of masa.algorithm.gates.Gate"]),
         ({"_target_": f"{HERE}.NoDecision"}, ["NoDecision", "no method skips"]),
         ({"_target_": f"{HERE}.TwoArguments"}, ["skips", "(prompt, predictions, draw)"]),
@@ -215,12 +219,98 @@ def test_a_subclass_of_a_dataclass_may_have_its_own_constructor():
     assert "\n" not in str(caught.value)
 
 
+# --- types of arguments
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Annotated:
+    def __init__(
+        self,
+        bare,
+        text: str = "a",
+        number: float = 1.0,
+        count: int | None = None,
+        implicit: int = None,
+        flag: bool = False,
+        names: Sequence[str] = (),
+        group: Mapping[str, Any] | None = None,
+        anything: Any = None,
+        thing: object = None,
+        colour: Colour = Colour.RED,
+        word: Literal["a", "b"] = "a",
+        other: "Annotated | None" = None,
+        **further: int,
+    ):
+        self.text = text
+
+    @classmethod
+    def of(cls, text: str):
+        return cls(None, text)
+
+
+class Unreadable:
+    def __init__(self, size: "number of problems", tool: "'X' | None" = None):  # noqa: F722, F821
+        self.size = size
+
+
+@pytest.mark.parametrize("settings", [
+    {"bare": None}, {"bare": 3}, {"text": "b"}, {"number": 2}, {"count": None}, {"count": 3},
+    {"implicit": None}, {"names": ["a"]}, {"group": {"a": 1}}, {"group": None}, {"anything": None},
+    {"thing": None}, {"colour": "red"}, {"word": "b"}, {"other": {"_target_": "x"}},
+    {"other": None}, {"unknown": "x"},
+])  # fmt: skip
+def test_what_an_argument_may_be(settings):
+    check_types("task", Annotated, settings)
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"text": 3}, "task.text is 3, it must be a text"),
+    ({"text": None}, "task.text is None, it must be a text"),
+    ({"number": "2"}, "task.number is '2', it must be a number"),
+    ({"number": True}, "task.number is True, it must be a number"),
+    ({"count": 2.5}, "task.count is 2.5, it must be an integer or null"),
+    ({"flag": 1}, "task.flag is 1, it must be true or false"),
+    ({"names": "a"}, "task.names is 'a', it must be a list"),
+    ({"group": ["a"]}, "it must be a group of settings or null"),
+])  # fmt: skip
+def test_what_an_argument_may_not_be(settings, words):
+    with pytest.raises(ConfigError) as caught:
+        check_types("task", Annotated, settings)
+    assert words in str(caught.value)
+
+
+def test_any_callable_is_taken_whatever_its_annotations():
+    check_types("task", Unreadable, {"size": 3, "tool": None})
+    for name in ("Annotated.of", "call", "Annotated"):
+        target = load_target("task", {"_target_": f"{HERE}.{name}" if name != "call" else
+                                      "masa.plugins.call"})  # fmt: skip
+        check_types("task", target, {"text": "a"})
+    with pytest.raises(ConfigError, match="engine: masa.plugins.call is no class"):
+        load_class("engine", {"_target_": "masa.plugins.call"})
+    with pytest.raises(ConfigError, match="is no class and no function"):
+        load_target("task", {"_target_": "masa.plugins.F.__name__"})
+
+
+def test_a_group_of_settings_for_a_class():
+    assert made("task.a", Annotated, {"bare": 1, "text": "b"}).text == "b"
+    with pytest.raises(ConfigError, match="task.a: missing a required argument: 'bare'"):
+        made("task.a", Annotated, {})
+    with pytest.raises(ConfigError, match="task.a is 3, it must be a group of settings"):
+        made("task.a", Annotated, 3)
+
+
 # --- a time limit
 
 
-def test_the_limit_does_not_outlive_its_block():
+def test_the_limit_does_not_outlive_its_block(monkeypatch):
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
     with time_limit(1e300, "a.b"):
         pass
+    assert not failed
     with time_limit(0.05, "a.b"):
         pass
     time.sleep(0.1)

@@ -58,7 +58,9 @@ from masa.engine.settings import check_engine
 from masa.engine.vllm import VllmEngine
 from masa.errors import ConfigError, TrainingError
 from masa.evaluation.evaluated_model import check_sampling_engine
-from masa.plugins import build_plugin, escaped
+from masa.fitting import write_config
+from masa.loaded_model import _literal
+from masa.plugins import build_plugin, built, escaped
 from masa.rollout.build import build_engine, longest_sequence, room_for_recent
 from masa.rollout.validation import validation_config
 from masa.tasks.build import build_task
@@ -101,8 +103,8 @@ IMPOSSIBLE = [
     (MetaConfig, "response_limit", [0]),
     (BCConfig, "mode", ["", "on", "Joint"]),
     (BCConfig, "coef", [-0.1, NAN, math.inf]),
-    (BCConfig, "min_notion_score", [-0.1, 1.1, NAN]),
-    (BCConfig, "min_reward", [-0.1, 1.1, NAN]),
+    (BCConfig, "min_notion_score", [math.inf, NAN]),
+    (BCConfig, "min_reward", [math.inf, NAN]),
     (BCConfig, "pool_size", [0, -1]),
     (BCConfig, "learning_rate", [0, -1e-6, NAN, math.inf]),
     (GateConfig, "min_precision", [-0.1, 1.1, NAN]),
@@ -116,7 +118,7 @@ IMPOSSIBLE = [
     (ControlConfig, "target_loss", [-0.1, 1.1, NAN]),
     (ControlConfig, "audit_fraction", [-0.1, 1.1, NAN]),
     (ControlConfig, "min_evidence", [0, 65]),
-    (ControlConfig, "window", [0, 15]),
+    (ControlConfig, "window", [0, 15, 10**23]),
     (SelectionConfig, "max_draws", [0, -1]),
     (SelectionConfig, "max_tokens", [0, -1]),
     (MetaConfig, "extra_updates", [-1]),
@@ -250,9 +252,13 @@ def test_settings_that_contradict_each_other_are_refused():
         refused(lambda a=steering: run_config(algorithm=a), "audit_fraction is 0")
     # what is skipped is audited by kind
     of_skipped = replace(unmeasured, audit_trivial=0.1, audit_hopeless=0.1, alarm=0.5)
-    run_config(
-        algorithm=AlgorithmConfig(gate=GateConfig(enabled=True, min_gain=1), control=of_skipped)
-    )
+    beyond = replace(unmeasured, max_skipped=0.5, adaptive=True, alarm=0.5)
+    for control in (of_skipped, beyond):
+        gate = GateConfig(enabled=True, min_gain=1)
+        run_config(algorithm=AlgorithmConfig(gate=gate, control=control))
+        # kept prompts are cut, so that only audits say what they would have been
+        cut = AlgorithmConfig(gate=gate, control=control, cutoff=CutoffConfig(enabled=True))
+        refused(lambda cut=cut: run_config(algorithm=cut), "no evidence for gate.min_gain")
     for nothing in ({"enabled": False}, {"coef": 0}):
         refused(lambda nothing=nothing: MetaConfig(extra_updates=1, **nothing), "extra_updates")
     without = {name: entry for name, entry in paper_rewards().items() if name != "notion"}
@@ -378,7 +384,7 @@ def test_what_is_accepted_can_be_validated(name, changes):
         ),
         (["seed=abc"], ["seed", "abc"]),
         (["seed=4294967296"], ["seed is 4294967296", "from 0 to 2**32 - 1"]),
-        ([f"algorithm.control.window={10**23}"], ["algorithm.control.window is 1", "so large"]),
+        ([f"algorithm.control.window={10**23}"], ["control.window is 1", "at most 1,000,000"]),
         (["~engine"], ["missing key engine"]),
         (["task=hub"], ["task.path: there is no default, give a value"]),
         (["task=env", "model=hub"], ["model.name, task.environment: there is no default"]),
@@ -388,14 +394,21 @@ def test_load_refuses_in_one_line(overrides, words):
     refused(lambda: load(compose(*overrides)), *words)
 
 
-@pytest.mark.parametrize("value", ["5", "null", "true", "{a: 1}", "1.5"])
+@pytest.mark.parametrize(
+    "value", ["5", "null", "true", "1.5", "hf,5", "null,hf", "[1]", "range(1,3)"]
+)
 @pytest.mark.parametrize("group", ["engine", "task", "strategy", "algorithm", "gate", "logger"])
 def test_a_group_takes_the_name_of_an_option(group, value):
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         refused(lambda: parse([f"{group}={value}"]), "takes the name of an option; it offers: ")
+        refused(lambda: parse([f"~{group.lstrip('+')}=5"]), "takes the name of an option")
         parse(["~logger", "engine=hf", "+sweep=methods", "algorithm=masa,grpo", "task@a.b=hub"])
+        parse(
+            ["engine={dtype: bfloat16}", "sampler='greso'", "algorithm=glob(*)", "logger=[wandb]"]
+        )
 
 
+ENV = ["task=env", "task.environment=x", "model=hub", "model.name=x"]
 HUB = ["task=hub", "task.path=x.jsonl", "model=hub", "model.name=x"]
 
 
@@ -403,7 +416,7 @@ HUB = ["task=hub", "task.path=x.jsonl", "model=hub", "model.name=x"]
     ("overrides", "message"),
     [
         (["engine._target_=no.Engine"], "engine: no.Engine cannot be imported"),
-        (["engine._target_=masa.errors.require"], "engine: masa.errors.require cannot be imported"),
+        (["engine._target_=masa.errors.require"], "engine: masa.errors.require is no class"),
         (["model._target_=no.Model"], "model: no.Model cannot be imported"),
         (["task._target_=no.Task"], "task: no.Task cannot be imported"),
         (["+logger.mine._target_=no.Logger"], "logger.mine: no.Logger cannot be imported"),
@@ -422,10 +435,20 @@ HUB = ["task=hub", "task.path=x.jsonl", "model=hub", "model.name=x"]
         ([*HUB, "task.levels=2"], "task.levels is 2, it must be a list or null"),
         ([*HUB, "task.split=5"], "task.split is 5, it must be a text"),
         (["task=gym", "model=hub", "model.name=x", "task.datasets=5"], "task.datasets is 5, it m"),
+        ([*ENV, "task.validation.fraction=abc"], "task.validation.fraction is 'abc', it must be a"),
+        ([*ENV, "+task.validation.share=1"], "task.validation: got an unexpected keyword argument"),
+        ([*ENV, "task.max_score=inf"], "task.max_score is inf, it must be > 0 and finite"),
     ],
 )
 def test_what_hydra_builds_is_refused_by_its_setting(overrides, message):
     refused(lambda: train.check(compose(*overrides)), message)
+
+
+@pytest.mark.parametrize("name", sorted(names("task")))
+def test_every_task_can_be_built(name):
+    needed = {"hub": ["task.path=x.jsonl"], "env": ["task.environment=x"]}.get(name, [])
+    cfg = compose(f"task={name}", "model=hub", "model.name=x", *needed)
+    assert build_task(cfg.task).templates.solution
 
 
 def test_an_option_that_is_not_there_among_others():
@@ -433,7 +456,7 @@ def test_an_option_that_is_not_there_among_others():
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             hydra.compose("evaluate", ["benchmark=[task,nosuch]", "++output_dir=."])
     message = app.one_line(caught.value, "evaluate")
-    assert message.startswith("there is no benchmark/nosuch; it offers: aime24, aime25")
+    assert message.startswith("there is no benchmark/nosuch; benchmark offers: aime24, aime25")
 
 
 def test_texts_with_a_dollar_and_a_brace_are_texts(tmp_path):
@@ -445,11 +468,18 @@ def test_texts_with_a_dollar_and_a_brace_are_texts(tmp_path):
     assert load(cfg).name == "a${b}"
     assert load(cfg).task.settings["templates"]["solution"] == text
     assert build_task(cfg.task).templates.solution == text
-    # as a run writes its config.yaml, and others read it
     plain = OmegaConf.to_container(cfg, resolve=True)
-    OmegaConf.save(OmegaConf.create(escaped(plain)), tmp_path / "config.yaml")
+    write_config(plain, tmp_path)
     again = OmegaConf.load(tmp_path / "config.yaml")
     assert OmegaConf.to_container(again, resolve=True) == plain
+    assert build_task(again.task).templates.solution == text
+    # in lists and groups, and in Python's settings
+    node = {"_target_": "builtins.dict", "a": [text], "b": {"c": text, "d": None}}
+    assert built(node) == {"a": [text], "b": {"c": text, "d": None}}
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        own = [f"templates.solution={_literal(text)}", "++output_dir=."]
+        cfg = hydra.compose("predict", own)
+    assert built(cfg.templates).solution == text
 
 
 def test_load_takes_the_values():

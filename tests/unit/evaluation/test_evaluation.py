@@ -333,7 +333,7 @@ def test_a_damaged_file_of_samples_is_named(tmp_path):
         lambda: store.saved_keys("b", {}),
         lambda: store.set_clusters("b", {}),
     ):
-        with pytest.raises(ConfigError, match=r"00000.parquet cannot be read .*: delete it") as e:
+        with pytest.raises(ConfigError, match=r"00000.parquet is damaged .*: delete it") as e:
             read()
         assert "\n" not in str(e.value)
     file.unlink()
@@ -660,12 +660,18 @@ def test_folders_with_an_equals_sign_reach_hydra_quoted():
 
 def test_each_comparison_has_a_directory_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pairs = [["x/a", "x/b"], ["x/b", "x/a"], ["y/x/a", "x/b"], ["a" * 300, "b"]]
+    pairs = [
+        ["x/a", "x/b"],
+        ["x/b", "x/a"],
+        ["y/x/a", "x/b"],
+        ["a" * 300, "b"],
+        ["語" * 60, "文" * 60],
+    ]
     places = [arguments([f"compare=[{','.join(pair)}]"])[-1] for pair in pairs]
     assert len(set(places)) == len(pairs)
     for place in places:
         name = place.removeprefix("hydra.run.dir=outputs/eval/compared/").strip("'")
-        assert "/" not in name and len(name) < 200
+        assert "/" not in name and len(name.encode()) < 200
     for own in ("hydra.run.dir=mine", "output_dir=mine", "++output_dir=mine"):
         assert len(arguments(["compare=[x/a,x/b]", own])) == 2
 

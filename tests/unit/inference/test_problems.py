@@ -74,7 +74,16 @@ def test_bad_standard_input(monkeypatch, content, problem):
 
 
 @pytest.mark.parametrize(
-    "problem", ["{1, 2} is a set", "[x] is the floor of x", "{a", "[" * 100_000, "\\[ x = 1 \\]"]
+    "problem",
+    [
+        '{"a": 1} has how many keys?',
+        '["a", "b"][0] is what?',
+        "{1, 2} is a set",
+        "[x] is the floor of x",
+        "{a",
+        "[" * 100_000,
+        "\\[ x = 1 \\]",
+    ],
 )
 def test_problems_may_begin_with_a_bracket(monkeypatch, problem):
     monkeypatch.setattr(problems.sys, "stdin", io.StringIO(f"{problem}\none"))
@@ -136,6 +145,11 @@ def test_bad_files_are_refused(tmp_path, name, content, problem):
 def test_a_file_that_is_not_there(name):
     with pytest.raises(ConfigError, match=f"problems={name}: there is no such file"):
         read_problems(name)
+
+
+def test_a_sentence_may_end_in_the_name_of_a_file():
+    text = "How many rows are in data.csv"
+    assert texts(text) == [("1", text)]
 
 
 def test_a_folder_is_no_problem(tmp_path):
