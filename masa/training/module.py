@@ -270,8 +270,9 @@ class MasaModule(L.LightningModule):
         if self._nonfinite_in_a_row >= self.settings.max_nonfinite_updates:
             raise TrainingError(
                 f"{self._nonfinite_in_a_row} updates in a row had a loss or gradient that is not "
-                f"finite (loss {loss:g}, gradient norm {norm:g}): resume from a checkpoint before "
-                "them with a lower optimizer.lr or trainer.precision=32-true"
+                f"finite (loss {loss:g}, gradient norm {norm:g}): start a new run from the weights "
+                "of a checkpoint before them, with a lower optimizer.lr or "
+                "trainer.precision=32-true"
             )
         return True
 
