@@ -150,18 +150,7 @@ def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
     store = Store(out)
     store.check_settings(settings)
     samplers = [
-        Sampler(
-            benchmark,
-            evaluated.renderer(
-                benchmark.templates,
-                config.min_length,
-                config.max_tokens,
-                config.allow_special_tokens,
-                config.mixed_of,
-            ),
-            config,
-            store,
-        )
+        Sampler(benchmark, evaluated.renderer(benchmark.templates, config), config, store)
         for benchmark in benchmarks
     ]
 

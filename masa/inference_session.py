@@ -146,13 +146,7 @@ def session(
         settings[WEIGHTS] = evaluated.weights()
     store = Store(directory)
     store.check_settings(settings)
-    renderer = evaluated.renderer(
-        templates,
-        config.min_length,
-        config.max_tokens,
-        config.allow_special_tokens,
-        config.mixed_of,
-    )
+    renderer = evaluated.renderer(templates, config)
 
     def build(longest: int) -> Engine:
         with app.native_stderr_to(directory / "log.txt"):

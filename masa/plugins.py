@@ -20,7 +20,6 @@ from functools import partial
 from numbers import Real
 from types import NoneType, UnionType
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     TypeVar,
@@ -36,9 +35,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from masa.errors import ConfigError, TrainingError, require
-
-if TYPE_CHECKING:  # PyTorch comes with it
-    from masa.types import Prompt, RolloutGroup
+from masa.types import Prompt, RolloutGroup
 
 # what Hydra logs there it raises as well
 logging.getLogger("hydra.utils").disabled = True
@@ -111,19 +108,19 @@ def load_target(key: str, node: Any) -> Callable[..., Any]:
     )
     target = node["_target_"]
     try:
-        found: Callable[..., Any] = get_object(target)
+        made_by: Callable[..., Any] = get_object(target)
     except (ImportError, ValueError) as error:
         raise _not_importable(key, target, error) from error
-    require(callable(found), f"{key}: {target} is no class and no function")
-    return found
+    require(callable(made_by), f"{key}: {target} is no class and no function")
+    return made_by
 
 
 def load_class(key: str, node: Any) -> type[Any]:
     """The class that `_target_` of `node` names; arguments and errors as of `load_target`."""
-    found = load_target(key, node)
-    if not inspect.isclass(found):
+    made_by = load_target(key, node)
+    if not inspect.isclass(made_by):
         raise ConfigError(f"{key}: {node['_target_']} is no class")
-    return found
+    return made_by
 
 
 def made(key: str, cls: Callable[..., T], settings: Any) -> T:

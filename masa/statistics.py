@@ -370,12 +370,7 @@ def paired_t_test(differences: ArrayLike) -> float:
     return float(scipy.stats.ttest_1samp(d, 0).pvalue)
 
 
-def bootstrap_quantile(
-    values: ArrayLike,
-    clusters: ArrayLike,
-    share: float,
-    resamples: int = 1000,
-) -> Estimate:
+def bootstrap_quantile(values: ArrayLike, clusters: ArrayLike, share: float) -> Estimate:
     """Quantile of values [N] below which `share` of them lie (0.5: the median), linear between
     values, with a percentile interval from resampling whole clusters [N]."""
     x, groups = np.asarray(values, float), np.asarray(clusters)
@@ -390,7 +385,7 @@ def bootstrap_quantile(
         return Estimate(value, n=len(x))
     order = np.argsort(x, kind="stable")
     draws = []
-    for weights in _weights.__wrapped__(count, resamples, 0):
+    for weights in _weights.__wrapped__(count, 1000, 0):
         heavy = np.cumsum(weights[index[order]])
         place = share * (heavy[-1] - 1)  # among the resampled values, counted from 0
         below, above = np.searchsorted(heavy, [floor(place) + 1, ceil(place) + 1])

@@ -21,6 +21,8 @@ TokenIds = npt.NDArray[np.int32]
 Logprobs = npt.NDArray[np.float32]
 """[T] log-probs (nats). `Completion` and `Sample` make one of any sequence of numbers."""
 
+Floats = npt.NDArray[np.float64]
+
 Recent = Sequence[tuple[str, bool]]
 """Problems that were rolled out, newest last, and whether their groups were mixed."""
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from masa.algorithm.gates import PredictionGate
-from masa.algorithm.newest import drop_oldest
-
-if TYPE_CHECKING:  # PyTorch comes with it
-    from masa.types import RolloutGroup
+from masa.algorithm.past import drop_oldest
+from masa.types import RolloutGroup
 
 SIGMAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 TOLERANCES = (0.0, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4)

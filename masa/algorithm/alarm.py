@@ -6,10 +6,9 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # PyTorch comes with it
-    from masa.types import RolloutGroup
+from masa.types import RolloutGroup
 
 KINDS = {"trivial": 1.0, "hopeless": 0.0}
 """Kinds of prompts that a gate skips, and the pass rate that it takes them to have."""

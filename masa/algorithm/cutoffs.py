@@ -10,14 +10,12 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from masa.algorithm.gates import parsed
 from masa.errors import require
 from masa.plugins import Plugin
-
-if TYPE_CHECKING:  # PyTorch comes with them
-    from masa.types import MetaPrediction, Prompt, RolloutGroup
+from masa.types import MetaPrediction, Prompt, RolloutGroup
 
 
 class Cutoff(Plugin):
@@ -58,7 +56,6 @@ class MeanLengthCutoff(Cutoff):
         require(0 <= self.min_parsed <= 1, "min_parsed must lie in [0, 1]")
 
     def tokens(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> float | None:
-        """See `Cutoff.tokens`."""
         lengths = parsed([p.length for p in predictions], self.min_parsed)
         return statistics.fmean(lengths) * self.margin if lengths else None
 
@@ -90,7 +87,6 @@ class QuantileCutoff(Cutoff):
         self.ratios: deque[float] = deque(maxlen=self.window)
 
     def tokens(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> float | None:
-        """See `Cutoff.tokens`."""
         lengths = parsed([p.length for p in predictions], self.min_parsed)
         if not lengths or len(self.ratios) < self.min_evidence:
             return None
@@ -99,7 +95,6 @@ class QuantileCutoff(Cutoff):
         return statistics.fmean(lengths) * longest_first[int(self.lost * len(longest_first))]
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Plugin.observe`."""
         for group in groups:
             lengths = parsed([p.length for p in group.predictions], self.min_parsed)
             if group.cutoff_evidence and lengths:
@@ -108,10 +103,8 @@ class QuantileCutoff(Cutoff):
                 self.ratios.extend(n / predicted for n, right in both if right)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Plugin.state_dict`."""
         return {"ratios": list(self.ratios)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Plugin.load_state_dict`."""
         self.ratios.clear()
         self.ratios.extend(state["ratios"])

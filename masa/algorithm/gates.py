@@ -11,14 +11,12 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from masa.algorithm.past import Past, require_half_life
 from masa.errors import not_negative, require
 from masa.plugins import Plugin
-
-if TYPE_CHECKING:  # PyTorch comes with them
-    from masa.types import MetaPrediction, Prompt, RolloutGroup
+from masa.types import MetaPrediction, Prompt, RolloutGroup
 
 
 class Gate(Plugin):
@@ -82,7 +80,6 @@ class PredictionGate(Gate):
         require_shares(tolerance=self.tolerance, min_parsed=self.min_parsed)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
-        """See `Gate.skips`."""
         spread = self.spread(predictions)
         return spread is not None and bool(self.extreme(*spread, self.sigma, self.tolerance))
 
@@ -112,7 +109,6 @@ class JudgedGate(Gate):
         require_shares(threshold=self.threshold)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
-        """See `Gate.skips`."""
         judged = [p.mixed for p in predictions if p.mixed is not None]
         return bool(judged) and statistics.fmean(judged) < self.threshold
 
@@ -134,11 +130,9 @@ class GateWithMemory(Gate):
         self.past.add(groups)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Gate.state_dict`."""
         return {"streaks": dict(self.streaks), "past": self.past.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Gate.load_state_dict`."""
         self.streaks = dict(state["streaks"])
         self.past.load_state_dict(state["past"])
 
@@ -161,7 +155,6 @@ class HistoryGate(GateWithMemory):
         require_shares(revisit=self.revisit)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
-        """See `Gate.skips`."""
         return draw >= self.revisit ** self.streaks.get(prompt.id, 0)
 
 
@@ -197,7 +190,6 @@ class CombinedGate(GateWithMemory):
         """(mean prediction in eighths, streak before the visit, zero variance)."""
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
-        """See `Gate.skips`."""
         eighths = self._mean_eighths(predictions)
         alike = [constant for cell, _, constant in self.outcomes if cell == eighths]
         if eighths is None or len(alike) < self.min_evidence:
@@ -223,7 +215,6 @@ class CombinedGate(GateWithMemory):
         return share(True) / share(False)
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Gate.observe`."""
         for group in groups:
             eighths = self._mean_eighths(group.predictions)
             if group.gate_evidence and eighths is not None:
@@ -232,11 +223,9 @@ class CombinedGate(GateWithMemory):
         super().observe(groups)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Gate.state_dict`."""
         return {"outcomes": [list(o) for o in self.outcomes], **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Gate.load_state_dict`."""
         super().load_state_dict(state)
         self.outcomes.clear()
         self.outcomes.extend(map(tuple, state["outcomes"]))
@@ -276,7 +265,6 @@ class CountsGate(Gate):
         self.past: Past = Past(self.key, self.window)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
-        """See `Gate.skips`."""
         outcomes = self.past.of(prompt)
         counts = self.past.fading(outcomes, self.half_life)
         mixed = math.fsum(
@@ -286,15 +274,12 @@ class CountsGate(Gate):
         return known >= self.min_evidence and (mixed + 0.5) / (known + 2) < self.min_mixed
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Gate.observe`."""
         self.past.add(groups)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Gate.state_dict`."""
         return {"past": self.past.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Gate.load_state_dict`."""
         self.past.load_state_dict(state["past"])
 
 

@@ -14,8 +14,7 @@ from typing import Literal
 
 import torch
 
-from masa.algorithm.mismatch import mismatch_weights
-from masa.algorithm.sequences import sequence_means
+from masa.algorithm.mismatch import mismatch_weights, sequence_means
 from masa.config import AlgorithmConfig
 from masa.types import MicroBatch, Sample
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from masa.algorithm.sequences import sequence_sums
 from masa.config import AlgorithmConfig
 from masa.types import MicroBatch
 
@@ -45,3 +44,17 @@ def mismatch_weights(
 def outside(ratio: torch.Tensor, config: AlgorithmConfig) -> torch.Tensor:
     """Where the ratio leaves the bounds."""
     return (ratio < config.mismatch_low) | (ratio > config.mismatch_high)
+
+
+def sequence_sums(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """[B, T] sum of `values` [B, T] over the policy tokens of a token's sequence."""
+    ids = batch.sequence_ids.flatten()
+    counted = torch.where(batch.policy_tokens, values, 0.0).flatten()
+    sums = counted.new_zeros(counted.shape).index_add(0, ids, counted)
+    return sums[ids].view(values.shape)
+
+
+def sequence_means(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """[B, T] their mean; 0 for a sequence without policy tokens."""
+    counts = sequence_sums(torch.ones_like(values), batch)
+    return sequence_sums(values, batch) / counts.clamp(min=1)

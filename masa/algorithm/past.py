@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from masa.errors import require
+from masa.types import Prompt, RolloutGroup
 
-if TYPE_CHECKING:  # PyTorch comes with them
-    from masa.types import Prompt, RolloutGroup
-
+LONGEST = 8
+"""At most this many times as many outcomes as asked for are kept."""
 OWN = ("level", "id")
 """Keys that every prompt has; others are columns of its row."""
 
@@ -122,3 +122,16 @@ def require_half_life(half_life: float | None) -> None:
     """Raise ConfigError where outcomes cannot fade like that."""
     fades = half_life is None or half_life > 0
     require(fades, f"half_life is {half_life}, it must be > 0 or null")
+
+
+def drop_oldest(outcomes: deque[Any], size: int, mixed: int) -> None:
+    """Keep the newest `size`, or as many as hold `mixed` of mixed groups.
+
+    These become rare as a policy learns, and without them nothing can be learned from outcomes.
+    """
+    left = sum(outcome.mixed for outcome in outcomes)
+    while len(outcomes) > size:
+        left -= outcomes[0].mixed
+        if left < mixed and len(outcomes) <= LONGEST * size:
+            return
+        outcomes.popleft()

@@ -6,12 +6,10 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from masa.algorithm.newest import drop_oldest
-
-if TYPE_CHECKING:  # PyTorch comes with it
-    from masa.types import RolloutGroup
+from masa.algorithm.past import drop_oldest
+from masa.types import RolloutGroup
 
 
 @dataclass(frozen=True)

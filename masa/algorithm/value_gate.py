@@ -7,20 +7,14 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from masa.algorithm.gates import Gate, parsed, require_shares
-from masa.algorithm.newest import drop_oldest
-from masa.algorithm.past import Past, require_half_life
+from masa.algorithm.past import Past, drop_oldest, require_half_life
 from masa.errors import positive, require
-
-if TYPE_CHECKING:  # PyTorch comes with them
-    from masa.types import MetaPrediction, Prompt, RolloutGroup
-
-Floats = npt.NDArray[np.float64]
+from masa.types import Floats, MetaPrediction, Prompt, RolloutGroup
 
 SMALLEST = 0.005
 """Predicted probabilities count as at least this, half of the unit they are written in, and as at
@@ -113,7 +107,6 @@ class ValueGate(Gate):
 
     @property
     def lacks(self) -> str:
-        """See `Gate.lacks`."""
         mixed = sum(known.mixed for known in self.known)
         if mixed >= self.min_evidence:
             return ""
@@ -124,14 +117,12 @@ class ValueGate(Gate):
         )
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
-        """See `Gate.skips`."""
         forecast = self._forecast(prompt, predictions)
         if forecast is None or self.calibration is None:
             return False
         return bool(self.calibration.values([forecast])[0] < self.threshold)
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Gate.observe`."""
         for group in groups:
             forecast = self._forecast(group.prompt, group.predictions)
             if group.evidence_weight and forecast is not None:
@@ -193,11 +184,9 @@ class ValueGate(Gate):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Gate.state_dict`."""
         return {"known": [astuple(known) for known in self.known], "past": self.past.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Gate.load_state_dict`."""
         self.known.clear()
         self.known.extend(KnownForecast(Forecast(*k[0]), *k[1:]) for k in state["known"])
         self.past.load_state_dict(state["past"])

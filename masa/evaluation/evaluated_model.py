@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -54,23 +55,17 @@ class EvaluatedModel:
                     digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.hexdigest()[:16]
 
-    def renderer(
-        self,
-        templates: Templates,
-        min_length: int,
-        max_length: int,
-        allow_special_tokens: bool = False,
-        mixed_of: int | None = None,
-    ) -> PromptRenderer:
-        """Templates over the model's tokenizer; see `PromptRenderer`."""
+    def renderer(self, templates: Templates, config: Any) -> PromptRenderer:
+        """Templates over the model's tokenizer, with the limits of an evaluation's or inference's
+        settings."""
         return PromptRenderer(
             templates,
             self.tokenizer,
-            min_length,
-            max_length,
+            config.min_length,
+            config.max_tokens,
             self.eos,
-            allow_special_tokens,
-            mixed_of,
+            config.allow_special_tokens,
+            config.mixed_of,
         )
 
     def engine(self, config: DictConfig, longest: int, temperature: float) -> Engine:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from masa.inference.policies import (
     Attempts,
@@ -26,9 +25,7 @@ from masa.inference.predictions import PredictionSummary
 from masa.inference.solving import Limits
 from masa.plugins import build_plugin
 from masa.seeding import derive_seed
-from masa.statistics import RESAMPLES, Estimate, resampled_sums
-
-Floats = NDArray[np.float64]
+from masa.statistics import RESAMPLES, Estimate, Floats, resampled_sums
 
 ORDERS = 8
 """Random orders of a question's samples over which everything is averaged."""

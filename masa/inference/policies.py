@@ -162,7 +162,6 @@ class UniformPolicy(Policy):
 
     @classmethod
     def settings_to_compare(cls, n: int) -> list[dict[str, Any]]:
-        """See `Policy.settings_to_compare`."""
         return [{"n": k} for k in _counts_up_to(n)]
 
 
@@ -189,7 +188,6 @@ class AdaptiveConsistencyPolicy(Policy):
 
     @classmethod
     def settings_to_compare(cls, n: int) -> list[dict[str, Any]]:
-        """See `Policy.settings_to_compare`."""
         by_count = [{"n": k} for k in _counts_up_to(n)]
         return [*by_count, *({"n": n, "threshold": t} for t in (0.7, 0.8, 0.9, 0.99))]
 
@@ -226,7 +224,6 @@ class PredictedPolicy(Policy):
         return Prior.of(pass_rate, self.strength, self.scatter)
 
     def limit(self, attempts: Attempts) -> float | None:
-        """See `Policy.limit`."""
         length = None if attempts.prediction is None else attempts.prediction.length
         return None if length is None else self.margin * length
 
@@ -243,7 +240,6 @@ class PredictedPolicy(Policy):
 
     @classmethod
     def settings_to_compare(cls, n: int) -> list[dict[str, Any]]:
-        """See `Policy.settings_to_compare`."""
         grid = (0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.0)
         return [{"n": n, "min_gain": gain} for gain in grid]
 
@@ -281,7 +277,6 @@ class CombinedPolicy(PredictedPolicy):
         return probabilities.index(max(probabilities))
 
     def confidence(self, attempts: Attempts) -> float:
-        """See `Policy.confidence`."""
         return max(self._probabilities(attempts), default=0.0)
 
     def _probabilities(self, attempts: Attempts) -> list[float]:
@@ -290,7 +285,6 @@ class CombinedPolicy(PredictedPolicy):
 
     @classmethod
     def settings_to_compare(cls, n: int) -> list[dict[str, Any]]:
-        """See `Policy.settings_to_compare`."""
         grid = (0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.002, 0.001, 0.0)
         by_gain = [{"n": n, "min_gain": gain} for gain in grid]
         return [*by_gain, *({"n": n, "min_gain": 0.0, "winning": p} for p in (0.2, 0.1, 0.03))]

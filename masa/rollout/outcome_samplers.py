@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from masa.algorithm.gates import require_shares
 from masa.errors import positive, require
 from masa.rollout.samplers import PromptSampler, ShuffledEpochs, shuffled
 from masa.seeding import derive_seed, uniform
-
-if TYPE_CHECKING:  # PyTorch comes with it
-    from masa.types import Prompt, RolloutGroup
-
-Floats = npt.NDArray[np.float64]
+from masa.types import Floats, Prompt, RolloutGroup
 
 
 @dataclass
@@ -84,7 +79,6 @@ class GresoSampler(PromptSampler):
         return self.p[streak > 0] ** abs(streak)
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Plugin.observe`."""
         # no earlier draw can be repeated now
         number = max(self.ends)
         self.ends = {number: self.ends[number]}
@@ -103,12 +97,10 @@ class GresoSampler(PromptSampler):
             self.p[right] = min(max(moved, self.min_p), self.max_p)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Plugin.state_dict`."""
         p = [self.p[True], self.p[False]]
         return {"streaks": dict(self.streaks), "ends": dict(self.ends), "p": p}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Plugin.load_state_dict`."""
         self.streaks = dict(state["streaks"])
         self.ends = dict(state["ends"])
         self.p = dict(zip((True, False), state["p"], strict=True))
@@ -132,7 +124,6 @@ class BestOfCandidates(PromptSampler):
         raise NotImplementedError
 
     def draw(self, prompts: Sequence[Prompt], count: int, number: int, seed: int) -> list[Prompt]:
-        """See `PromptSampler.draw`."""
         size = min(self.candidates * count, len(prompts))
         offered = ShuffledEpochs().draw(prompts, size, number, seed)
         generator = np.random.default_rng(derive_seed(seed, number, "sampler"))
@@ -147,7 +138,6 @@ class BestOfCandidates(PromptSampler):
         return drawn
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Plugin.observe`."""
         self._taken.clear()
 
 
@@ -175,13 +165,11 @@ class MoppsSampler(BestOfCandidates):
         """a and b by prompt."""
 
     def scores(self, ids: Sequence[str], generator: np.random.Generator) -> Floats:
-        """See `BestOfCandidates.scores`."""
         posteriors = np.array([self.posteriors.get(name, (1.0, 1.0)) for name in ids])
         drawn = generator.beta(posteriors[:, 0], posteriors[:, 1])
         return -np.abs(drawn - self.target)
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Plugin.observe`."""
         super().observe(groups)
         for group in groups:
             if group.uncensored:
@@ -193,11 +181,9 @@ class MoppsSampler(BestOfCandidates):
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Plugin.state_dict`."""
         return {"posteriors": {name: list(ab) for name, ab in self.posteriors.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Plugin.load_state_dict`."""
         self.posteriors = {name: (a, b) for name, (a, b) in state["posteriors"].items()}
 
 
@@ -248,7 +234,6 @@ class DpsSampler(BestOfCandidates):
         return scores
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """See `Plugin.observe`."""
         super().observe(groups)
         groups = [group for group in groups if group.uncensored]
         for group in groups:
@@ -269,12 +254,10 @@ class DpsSampler(BestOfCandidates):
         self.states[visited] = np.eye(3)[shown]
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Plugin.state_dict`."""
         arrays = {"states": self.states.tolist(), "seen": self.seen.tolist()}
         return {"names": list(self.rows), **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Plugin.load_state_dict`."""
         self.rows = {name: row for row, name in enumerate(state["names"])}
         self.states = np.array(state["states"]).reshape(-1, 3)
         self.seen = np.array(state["seen"]).reshape(-1, 3, 3)

@@ -10,12 +10,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from masa.plugins import Plugin
-
-if TYPE_CHECKING:  # PyTorch comes with it
-    from masa.types import Prompt
+from masa.types import Prompt
 
 
 class PromptSampler(Plugin):
@@ -48,7 +45,6 @@ class ShuffledEpochs(PromptSampler):
     """
 
     def draw(self, prompts: Sequence[Prompt], count: int, number: int, seed: int) -> list[Prompt]:
-        """See `PromptSampler.draw`."""
         epoch, index = divmod(number - 1, len(prompts) // count)
         order = shuffled(len(prompts), seed, epoch)
         return [prompts[i] for i in order[index * count : (index + 1) * count]]

@@ -8,7 +8,7 @@ from pools import families, p_mixed, play
 from masa.algorithm.adaptive import SIGMAS, TOLERANCES, AdaptiveTolerance
 from masa.algorithm.controller import Controller
 from masa.algorithm.gates import PredictionGate
-from masa.algorithm.newest import LONGEST
+from masa.algorithm.past import LONGEST
 from masa.errors import ConfigError
 from masa.types import MetaPrediction
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from builders import group, plan
 
-from masa.algorithm.newest import LONGEST, drop_oldest
+from masa.algorithm.past import LONGEST, drop_oldest
 from masa.algorithm.sliding_gain import SlidingGain
 from masa.algorithm.value_gate import ValueGate
 from masa.types import MetaPrediction

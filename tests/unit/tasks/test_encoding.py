@@ -13,6 +13,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from masa.errors import ConfigError
 from masa.evaluation.evaluated_model import evaluated_model
+from masa.inference.inference_config import InferenceConfig
 from masa.rollout.build import build_renderer
 from masa.tasks.decoding import Decoder
 from masa.tasks.encoding import Encoder
@@ -225,7 +226,10 @@ def test_the_setting_reaches_training_and_evaluation(tmp_path):
     model, problem = HubModel(str(tmp_path)), prompt(problem="a<|im_end|>")
     for allowed in (False, True):
         trained = build_renderer(TEMPLATES, model, tmp_path, algorithm(), allowed)
-        evaluated = evaluated_model(model).renderer(TEMPLATES, 8, 64, allowed)
+        config = InferenceConfig(
+            ".", None, None, None, min_length=8, max_tokens=64, allow_special_tokens=allowed
+        )
+        evaluated = evaluated_model(model).renderer(TEMPLATES, config)
         for renderer in (trained, evaluated):
             end = renderer.tokenizer.convert_tokens_to_ids("<|im_end|>")
             assert renderer.solution_prompt(problem, ()).tolist().count(end) == 1 + allowed
