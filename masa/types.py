@@ -80,7 +80,7 @@ class Request(ByContent):
     """One sampling seed per completion; its length is the number of completions."""
     max_tokens: int
     """Largest number of tokens in a completion, the end-of-sequence token included."""
-    predicted_tokens: int | None = None
+    cutoff_tokens: int | None = None
     """Token limit that predictions of the completion's length ask for; None: there are none."""
     prompt_id: str = ""
     """Id of the prompt, for messages."""
@@ -88,7 +88,7 @@ class Request(ByContent):
     @property
     def expected_tokens(self) -> int:
         """Tokens read and sampled, as far as is known before: what the ranks are balanced by."""
-        expected = self.max_tokens if self.predicted_tokens is None else self.predicted_tokens
+        expected = self.max_tokens if self.cutoff_tokens is None else self.cutoff_tokens
         each = min(expected, self.max_tokens)
         return len(self.prompt_ids) + len(self.seeds) * each if self.seeds else 0
 

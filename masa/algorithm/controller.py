@@ -35,14 +35,14 @@ class Phase:
     """What is active in one step; the rest is in shadow mode."""
 
     step: int
-    gate: bool
-    cutoff: bool
-    hints: bool
+    gate_active: bool
+    cutoff_active: bool
+    hints_active: bool
 
     @property
     def predicts_first(self) -> bool:
         """True where solutions depend on predictions, which are therefore sampled first."""
-        return self.gate or self.cutoff or self.hints
+        return self.gate_active or self.cutoff_active or self.hints_active
 
 
 class Controller:
@@ -117,9 +117,9 @@ class Controller:
         started = step > config.control.start_step
         return Phase(
             step=step,
-            gate=started and config.gate.enabled and self.gate_proved,
-            cutoff=started and config.cutoff.enabled and self.cutoff_proved,
-            hints=started and config.control.hint,
+            gate_active=started and config.gate.enabled and self.gate_proved,
+            cutoff_active=started and config.cutoff.enabled and self.cutoff_proved,
+            hints_active=started and config.control.hint,
         )
 
     @property
@@ -172,13 +172,13 @@ class Controller:
         and rolled out in full: they measure gate and cutoff without bias. Of the others that would
         be skipped, some are rolled out in full as well: revisits."""
         config = self.config
-        enforced = phase.gate or phase.cutoff
+        enforced = phase.gate_active or phase.cutoff_active
         # sampling the other predictions must not change what is decided by the first
         deciding = predictions[: config.meta.first]
         would_skip = self._would_skip(prompt, deciding, phase.step)
         cutoff_tokens = self._token_limit(prompt, predictions)
         kind = kind_of(self.gate.expected_pass_rate(prompt, deciding)) if would_skip else ""
-        acts = phase.gate and would_skip and kind not in self.alarm.raised
+        acts = phase.gate_active and would_skip and kind not in self.alarm.raised
         draw = uniform(self.seed, phase.step, prompt.id, "audit")
         audit_share = config.control.audit_fraction
         full_share = max(audit_share, self._revisits(kind)) if acts else audit_share
@@ -188,14 +188,14 @@ class Controller:
         measured = config.gate.enabled and would_skip and not acts
         exempt = audited or revisited or measured or not enforced
         skipped = acts and not audited and not revisited
-        full = exempt or not phase.cutoff
+        full = exempt or not phase.cutoff_active
         # what is rolled out in full whether it is drawn or not
-        certain = measured or not enforced or not (phase.cutoff or would_skip)
+        certain = measured or not enforced or not (phase.cutoff_active or would_skip)
         return PromptPlan(
             would_skip=would_skip,
-            gate_active=phase.gate,
+            gate_active=phase.gate_active,
             cutoff_tokens=cutoff_tokens,
-            cutoff_active=phase.cutoff,
+            cutoff_active=phase.cutoff_active,
             audited=audited,
             exempt_from_cutoff=exempt,
             max_tokens=0 if skipped else config.response_limit if full else cutoff_tokens,

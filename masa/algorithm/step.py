@@ -81,7 +81,7 @@ class Considered:
         """True where solutions will be sampled."""
         return self.plan.max_tokens > 0
 
-    def expected_tokens(self, config: AlgorithmConfig) -> int:
+    def budget_tokens(self, config: AlgorithmConfig) -> int:
         """Tokens of its meta rollouts so far, and of its solutions if each takes the cutoff's
         limit."""
         each = min(self.plan.cutoff_tokens, self.plan.max_tokens)
@@ -125,7 +125,7 @@ def consider(prompts: Sequence[Prompt], context: RolloutContext) -> list[Conside
 
 def first_count(context: RolloutContext) -> int | None:
     """How many predictions come before the gate's decision; None: all."""
-    return context.config.meta.first if context.phase.gate else None
+    return context.config.meta.first if context.phase.gate_active else None
 
 
 def predict_the_rest(
@@ -175,7 +175,7 @@ def solve(considered: Sequence[Considered], context: RolloutContext) -> list[Rol
             one.prompt,
             context,
             one.plan.max_tokens,
-            hinted(one.predictions) if context.phase.hints else (),
+            hinted(one.predictions) if context.phase.hints_active else (),
             one.plan.cutoff_tokens,
         )
         for one in considered
@@ -237,13 +237,13 @@ def solution_request(
     context: RolloutContext,
     max_tokens: int,
     hints: Sequence[str] = (),
-    predicted_tokens: int | None = None,
+    cutoff_tokens: int | None = None,
 ) -> Request:
     """G solutions of one prompt; none where `max_tokens` is 0."""
     count = context.config.group_size if max_tokens else 0
     seeds = sampling_seeds(prompt, context.step, context.seed, "solution", count)
     prompt_ids = context.renderer.solution_prompt(prompt, hints)
-    return Request(prompt_ids, seeds, max_tokens, predicted_tokens, prompt.id)
+    return Request(prompt_ids, seeds, max_tokens, cutoff_tokens, prompt.id)
 
 
 def sampling_seeds(prompt: Prompt, step: int, seed: int, kind: str, count: int) -> tuple[int, ...]:

@@ -241,7 +241,7 @@ class RolloutCallback(L.Callback):
         )
 
         def collected(prompts: Sequence[Prompt]) -> list[RolloutGroup]:
-            if draw is None or not (config.selection.refill and context.phase.gate):
+            if draw is None or not (config.selection.refill and context.phase.gate_active):
                 return self._gathered(collect(prompts, context))
             places = self.settings.prompts_per_rollout
             return refilled(prompts, draw, places, context, self._gathered)

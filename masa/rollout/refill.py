@@ -40,7 +40,7 @@ def refilled(
     parts = [consider(prompts, context)]
     empty, tokens = places, 0
     while True:
-        decided = [(one.let_through, one.expected_tokens(context.config)) for one in parts[-1]]
+        decided = [(one.let_through, one.budget_tokens(context.config)) for one in parts[-1]]
         for let_through, expected in gather(decided):
             empty -= let_through
             tokens += expected

@@ -177,7 +177,9 @@ def test_what_a_gate_waits_for(gate, groups, lacks):
     assert re.search(lacks, controller.gate_lacks) if lacks else controller.gate_lacks == ""
     assert controller.metrics() == {"health/gate_starved": float(bool(lacks))}
     assert Controller(algorithm(gate={"enabled": False} | gate), seed=0).metrics() == {}
-    assert not (lacks and controller.phase(1).gate and controller.gate.skips(prompt(), (), 0))
+    assert not (
+        lacks and controller.phase(1).gate_active and controller.gate.skips(prompt(), (), 0)
+    )
 
 
 @pytest.mark.parametrize("prompts", [6, 64, 200])

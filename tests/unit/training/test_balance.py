@@ -54,7 +54,7 @@ def test_solutions_are_expected_to_be_as_long_as_predicted():
         world = World(config, lambda *_: meta_text(4, 10), lambda *_: "=1")
         collect(prompts(2), world.at(1))
         requests = [request for call in world.engine.calls for request in call][2:]
-        assert [request.predicted_tokens for request in requests] == [predicted, predicted]
+        assert [request.cutoff_tokens for request in requests] == [predicted, predicted]
         assert [request.max_tokens for request in requests] == [64, 64]
 
 
