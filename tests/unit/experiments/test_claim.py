@@ -121,7 +121,7 @@ def test_make_train_has_both_runs_share_the_cores():
     assert printed.count("-j2 x/report.md") == 1 and "-j2" not in made("-j4", target="train")
     assert sorted(re.findall(r"OMP_NUM_THREADS=1 .* algorithm=(\w+)", flat(printed))) == [
         "grpo",
-        "masa_calibrated",
+        "masa_cloned",
     ]
 
 
