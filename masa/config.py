@@ -14,7 +14,15 @@ from typing import Any, ClassVar, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from masa.errors import ConfigError, not_negative, one_of, positive, require, seed_of
+from masa.errors import (
+    ConfigError,
+    not_negative,
+    one_of,
+    positive,
+    require,
+    seed_of,
+    window_of,
+)
 from masa.plugins import WeightedFunction, escaped
 
 RENAMED = {
@@ -40,7 +48,6 @@ RENAMED_OPTIONS = {
 """Options of groups, likewise."""
 
 
-LARGEST_WINDOW = 1_000_000
 ADVANTAGES = ("grpo", "dr_grpo", "rloo")
 MIXED_REWARD = "masa.algorithm.meta_rewards.mixed"
 """The component that needs `MetaConfig.predict_mixed`."""
@@ -132,7 +139,7 @@ class MetaConfig:
         )
         if self.advantage is not None:
             one_of("algorithm.meta.advantage", self.advantage, ADVANTAGES)
-        require(self.recent >= 0, f"meta.recent is {self.recent}, it must be >= 0")
+        window_of("meta.recent", self.recent, least=0)
         require(
             self.predict_mixed or not self.recent,
             f"meta.recent={self.recent} shows whether groups were mixed, which predictions are not "
@@ -186,7 +193,7 @@ class BCConfig:
         for name in ("min_notion_score", "min_reward"):
             value = getattr(self, name)
             require(isfinite(value), f"bc.{name} is {value}, it must be a finite number")
-        require(self.pool_size >= 1, f"bc.pool_size is {self.pool_size}, it must be >= 1")
+        window_of("bc.pool_size", self.pool_size)
         positive("bc.learning_rate", self.learning_rate)
 
 
@@ -283,10 +290,7 @@ class ControlConfig:
         ):
             value = getattr(self, name)
             require(0 <= value <= 1, f"control.{name} is {value}, it must lie in [0, 1]")
-        require(
-            self.window <= LARGEST_WINDOW,
-            f"control.window is {self.window}, it must be at most {LARGEST_WINDOW:,}",
-        )
+        window_of("control.window", self.window)
         require(
             1 <= self.min_evidence <= self.window,
             "control.min_evidence must lie in [1, control.window]",

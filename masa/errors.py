@@ -58,6 +58,12 @@ def positive(name: str, value: float) -> None:
     require(0 < value < inf, f"{name} is {value}, it must be > 0 and finite")
 
 
+def window_of(name: str, value: int, least: int = 1) -> None:
+    """Raise ConfigError unless `value` is a number of newest outcomes that can be kept."""
+    most = 1_000_000
+    require(least <= value <= most, f"{name} is {value}, it must lie in [{least}, {most:,}]")
+
+
 def seed_of(name: str, value: object) -> None:
     """Raise ConfigError unless `value` is a seed that every library takes."""
     require(

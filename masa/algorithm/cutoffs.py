@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from masa.algorithm.gates import parsed
-from masa.errors import require
+from masa.errors import require, window_of
 from masa.plugins import Plugin
 from masa.types import MetaPrediction, Prompt, RolloutGroup
 
@@ -80,6 +80,7 @@ class QuantileCutoff(Cutoff):
     def __post_init__(self) -> None:
         require(0 < self.lost < 1, f"lost is {self.lost}, it must lie in (0, 1)")
         require(0 <= self.min_parsed <= 1, "min_parsed must lie in [0, 1]")
+        window_of("window", self.window)
         require(
             1 <= self.min_evidence <= self.window,
             f"min_evidence is {self.min_evidence}, it must lie in [1, window]",

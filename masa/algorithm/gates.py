@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from masa.algorithm.past import Past, require_half_life
-from masa.errors import not_negative, require
+from masa.errors import not_negative, require, window_of
 from masa.plugins import Plugin
 from masa.types import MetaPrediction, Prompt, RolloutGroup
 
@@ -182,6 +182,7 @@ class CombinedGate(GateWithMemory):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
+        window_of("window", self.window)
         require(
             1 <= self.min_evidence <= 4 * self.window,
             f"min_evidence is {self.min_evidence}, it must lie in [1, 4 * window]",
@@ -258,6 +259,7 @@ class CountsGate(Gate):
         require(len(self.key) > 0, "key is empty, it must name what like prompts agree in")
         require_shares(min_mixed=self.min_mixed)
         require_half_life(self.half_life)
+        window_of("window", self.window)
         require(
             1 <= self.min_evidence <= self.window,
             f"min_evidence is {self.min_evidence}, it must lie in [1, window]",

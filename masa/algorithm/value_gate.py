@@ -13,7 +13,7 @@ import numpy as np
 
 from masa.algorithm.gates import Gate, parsed, require_shares
 from masa.algorithm.past import Past, drop_oldest, require_half_life
-from masa.errors import positive, require
+from masa.errors import positive, require, window_of
 from masa.types import Floats, MetaPrediction, Prompt, RolloutGroup
 
 SMALLEST = 0.005
@@ -91,7 +91,8 @@ class ValueGate(Gate):
 
     def __post_init__(self) -> None:
         require(self.group_size >= 2, f"group_size is {self.group_size}, it must be >= 2")
-        require(self.past_window >= 1, f"past_window is {self.past_window}, it must be >= 1")
+        window_of("past_window", self.past_window)
+        window_of("window", self.window)
         positive("prior", self.prior)
         require_half_life(self.half_life)
         require_shares(min_kept=self.min_kept, min_parsed=self.min_parsed)

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from masa.errors import ConfigError, require
+from masa.plugins import made
 from masa.tasks.curation import digest, is_held_out
 from masa.tasks.demonstrations import Demonstrated, chosen, final_answer
 from masa.tasks.sources import answer_of
@@ -54,10 +55,6 @@ class GymConfig:
                     f"task.datasets: {part.name} is refused, {gym_answers.REFUSED[part.name]}"
                 )
             require(part.weight > 0, f"task.datasets: the weight of {part.name} must be > 0")
-            require(
-                type(part.level) is int,
-                f"task.datasets: the level of {part.name} is {part.level!r}, it must be an integer",
-            )
             own = {"seed", "size"} & set(json.loads(part.parameters))
             require(
                 not own,
@@ -247,11 +244,12 @@ def _draw(
     )
 
 
-def _parsed_part(entry: Mapping[str, Any]) -> Part:
-    unknown = set(entry) - {"name", "weight", "level", "params"}
+def _parsed_part(entry: Any) -> Part:
+    known = {"name", "weight", "level", "params"}
     require(
-        "name" in entry and not unknown,
-        f"task.datasets: {dict(entry)} is no part; it may have name, weight, level and params",
+        isinstance(entry, Mapping) and "name" in entry and set(entry) <= known,
+        f"task.datasets: {entry} is no part; it may have name, weight, level and params",
     )
     settings = {key: entry[key] for key in ("name", "weight", "level") if key in entry}
-    return Part(parameters=json.dumps(entry.get("params", {}), sort_keys=True), **settings)
+    settings["parameters"] = json.dumps(entry.get("params", {}), sort_keys=True)
+    return made("task.datasets", Part, settings)

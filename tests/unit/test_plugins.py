@@ -134,6 +134,10 @@ def test_a_cutoff_from_outside_is_rounded_up_and_kept_in_range(tokens, limit):
         ({"_target_": f"{HERE}.Refuses", "size": 3}, ["cannot be built", "3 is too large"]),
         ({"_target_": "masa.algorithm.gates.PredictionGate", "sigma": -1}, ["gate.sigma is -1"]),
         ({"_target_": "masa.algorithm.gates.HistoryGate", "revisit": math.nan}, ["revisit is nan"]),
+        *(
+            ({"_target_": f"masa.algorithm.{name}", "window": 10**23}, ["gate.window is 1"])
+            for name in ("gates.CombinedGate", "gates.CountsGate", "value_gate.ValueGate")
+        ),
     ],
 )
 def test_a_gate_that_cannot_be_is_refused_in_one_line(node, words):

@@ -43,7 +43,7 @@ def test_what_cannot_be_is_refused():
         Controller(settings(predict_mixed=False), seed=0)
     with pytest.raises(ConfigError, match="recent=3 shows whether .*predict_mixed=true"):
         settings(recent=3, predict_mixed=False)
-    with pytest.raises(ConfigError, match="recent is -1, it must be >= 0"):
+    with pytest.raises(ConfigError, match=r"recent is -1, it must lie in \[0"):
         settings(recent=-1)
 
 

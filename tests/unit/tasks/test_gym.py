@@ -66,7 +66,7 @@ def test_problems_with_a_wrong_answer_are_left_out(params):
     ("spell_backward, params: {min_word_len: 60, max_word_len: 61}", "spell_backward"),
     ("chain_sum, params: {seed: 5}", "may not have seed: task.seed"),
     ("chain_sum, params: {size: 5}", "may not have size"),
-    ("chain_sum, level: easy", "level of chain_sum is 'easy'"),
+    ("chain_sum, level: easy", "task.datasets.level is 'easy', it must be an integer"),
 ])  # fmt: skip
 def test_impossible_parts_are_refused_in_one_line(part, words):
     with pytest.raises((ConfigError, InstantiationException)) as caught:
@@ -225,6 +225,8 @@ FEW = "[{name: chain_sum, params: {max_terms: 2, max_digits: 1}}]"
         ({"datasets": "[]"}, "task.datasets is empty"),
         ({"datasets": "[{name: chain_sums}]"}, "has no chain_sums; it has chain_sum,"),
         ({"datasets": "[{nam: chain_sum}]"}, "is no part; it may have name, weight"),
+        ({"datasets": "[5]"}, "5 is no part; it may have name, weight"),
+        ({"datasets": "[{name: chain_sum, weight: abc}]"}, "datasets.weight is 'abc', it must be"),
         ({"datasets": "[{name: chain_sum, weight: 0}]"}, "weight of chain_sum must be > 0"),
         ({"datasets": "[{name: chain_sum, params: {terms: 1}}]"}, "chain_sum refuses its params"),
         ({"datasets": "[{name: chain_sum, params: {min_terms: -1}}]"}, "refuses its params: min_t"),
