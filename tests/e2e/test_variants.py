@@ -93,7 +93,7 @@ def test_a_finished_run_is_not_overwritten(cache, tmp_path):
     process = subprocess.run(
         command, env=runs.environment(cache), capture_output=True, text=True, timeout=60
     )
-    assert process.returncode == 2 and "ckpt=last" in process.stderr
+    assert process.returncode == 2 and "resume with ckpt=auto" in process.stderr
     assert (tmp_path / "metrics.csv").read_text() == "step\n1\n"
 
 
