@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from masa import fitting
 from masa.cli import app
+from masa.cli.idle_settings import idle_settings
 from masa.cli.recording import check_recording, recording_of
 from masa.config import RunConfig, load
 from masa.errors import ConfigError, require
@@ -91,6 +92,7 @@ def run(cfg: DictConfig) -> None:
 def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     """The run, once its directory is its own."""
     import lightning as L
+    from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
     from masa.evaluation.benchmarks import load_benchmarks
@@ -198,6 +200,8 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
         record(out, environment(cfg.engine), resumed=ckpt is not None)
         print(task.summary())
+        for line in idle_settings(HydraConfig.get().overrides.task, algorithm):
+            print(line)
     data = MasaDataModule(
         task.train,
         sampler,

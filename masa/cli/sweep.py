@@ -9,14 +9,11 @@ the others.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hydra
@@ -36,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from masa.cli.arguments import make_directory, quoted
 from masa.cli.resume import check_resume_config
 from masa.errors import ConfigError, require
+from masa.training.child_signals import passing_on_signals
 
 CONSOLE = "console.txt"
 FINISHED = "finished"
@@ -276,7 +274,7 @@ def _run(command: Sequence[str], console: Path) -> str:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        with _passing_on_signals(process) as received:
+        with passing_on_signals(process) as received:
             try:
                 status = process.wait()
             except KeyboardInterrupt:
@@ -290,21 +288,3 @@ def _run(command: Sequence[str], console: Path) -> str:
     lines = console.read_text(errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "")
     return last[-200:] or f"exit status {status}"
-
-
-@contextmanager
-def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Whoever stops the sweep stops its job, which then leaves a checkpoint."""
-    received: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        process.send_signal(number)
-
-    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), pass_on) for name in names}
-    try:
-        yield received
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)

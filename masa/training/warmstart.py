@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from masa.engine.hf import faithful_attention
 from masa.errors import TrainingError
 from masa.tracking.files import atomic_replace
+from masa.training.child_signals import passing_on_signals
 
 SHIPPED = Path(__file__).parent / "first_weights"
 """Folder of the models that come with the package, named as in the cache."""
@@ -179,9 +180,12 @@ def _masa_sft(overrides: list[str], folder: Path) -> None:
             stdout=output,
         )
         try:
-            status = process.wait()
+            with passing_on_signals(process) as received:
+                status = process.wait()
         finally:
             process.kill()
+    if received:
+        raise SystemExit(128 + received[0])
     if status != 0:
         raise TrainingError(
             "masa-sft could not make the model's first weights; what it says stands above"

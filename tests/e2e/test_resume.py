@@ -389,3 +389,17 @@ def test_a_checkpoint_of_a_run_with_another_learning_rate_is_refused(
     code, stderr = RunProcess(tmp_path / "run", cache, *other).end()
     assert code == 2
     assert "optimizer.lr is 1e-05, but" in stderr
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_first_weights_are_made(tmp_path):
+    """It stops the process that makes them as well."""
+    process = RunProcess(tmp_path / "run", tmp_path, "model.warmstart.sft.steps=100000")
+    process.wait_for(lambda: list(tmp_path.glob("*.building-*/run/log.txt")))
+    children = runs.children(process.popen.pid)
+    assert children
+    os.kill(process.popen.pid, signal.SIGTERM)
+    code, _ = process.end(60)
+    assert code == 128 + signal.SIGTERM
+    assert runs.all_end(children, 30)
+    assert not list(tmp_path.glob("*.building-*"))

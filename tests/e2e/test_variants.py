@@ -12,7 +12,26 @@ import torch
 
 from masa.cli.config_store import conf_dir
 
+ODD_BC = {
+    "bc.coef": 7.0, "bc.target": "best", "bc.min_notion_score": 0.9, "bc.min_reward": -3.0,
+    "bc.pool_size": 3, "bc.learning_rate": 0.5,
+}  # fmt: skip
+ODD_META = {"meta.coef": 7.0, "meta.group_size": 3, "meta.advantage": "rloo", "meta.extra_until": 1}
+ODD_CONTROL = {
+    "gate.min_precision": 0.4, "gate.min_gain": 2.0, "cutoff.max_lost": 0.3,
+    "control.start_step": 1, "control.audit_fraction": 0.5, "control.audit_trivial": 0.5,
+    "control.audit_hopeless": 0.5, "control.alarm": 0.1, "control.max_skipped": 0.3,
+    "control.count_skipped": "false", "control.target_loss": 0.9,
+}  # fmt: skip
+ODD_OBJECTIVE = {
+    "selection.max_draws": 2, "selection.max_tokens": 1, "overlong_penalty": 9.0,
+    "mismatch_low": 0.9, "mismatch_high": 1.1,
+}  # fmt: skip
 HF = ["engine=hf", "trainer.max_rollouts=2", "trainer.val_every=2"]
+
+
+def overrides(settings):
+    return [f"algorithm.{name}={value}" for name, value in settings.items()]
 
 
 @pytest.mark.slow
@@ -26,11 +45,25 @@ def test_grpo_is_masa_at_zero(cache, tmp_path):
         "algorithm.cutoff.enabled=false",
     ]
     runs.masa_train(tmp_path / "grpo", cache, *HF, "algorithm=grpo")
-    runs.masa_train(tmp_path / "zero", cache, *HF, *zero)
+    idle = ODD_BC | ODD_META | ODD_CONTROL | ODD_OBJECTIVE
+    printed = runs.masa_train(tmp_path / "zero", cache, *HF, *zero, *overrides(idle))
+    assert all(f"{override} changes nothing, as " in printed for override in overrides(idle))
     assert runs.metrics(tmp_path / "grpo") == runs.metrics(tmp_path / "zero")
     grpo, masa = runs.weights(tmp_path / "grpo", 2), runs.weights(tmp_path / "zero", 2)
     assert all(torch.equal(grpo[name], masa[name]) for name in grpo)
     assert float(pd.read_csv(tmp_path / "grpo" / "metrics.csv")["grad_norm"].iloc[-1]) > 0
+
+
+@pytest.mark.slow
+def test_settings_that_others_leave_without_effect(cache, tmp_path):
+    idle = ODD_OBJECTIVE | {
+        "bc.learning_rate": 0.5, "bc.min_reward": -3.0, "meta.extra_until": 1,
+        "control.target_loss": 0.9,
+    }  # fmt: skip
+    runs.masa_train(tmp_path / "plain", cache, *HF, *runs.MASA)
+    printed = runs.masa_train(tmp_path / "odd", cache, *HF, *runs.MASA, *overrides(idle))
+    assert printed.count(" changes nothing, as ") == len(idle)
+    assert runs.metrics(tmp_path / "plain") == runs.metrics(tmp_path / "odd")
 
 
 @pytest.mark.slow
