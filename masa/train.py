@@ -202,6 +202,8 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         print(task.summary())
         for line in idle_settings(HydraConfig.get().overrides.task, algorithm):
             print(line)
+        if algorithm.temperature != 1:
+            print("algorithm.temperature is not 1: what learns is the policy at that temperature")
     data = MasaDataModule(
         task.train,
         sampler,

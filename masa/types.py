@@ -110,6 +110,12 @@ class Completion(ByContent):
     text: str = ""
     """Decoded text without special tokens."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tokens, logprobs = len(self.token_ids), len(self.logprobs)
+        if tokens != logprobs:
+            raise ValueError(f"a completion has {tokens} tokens and {logprobs} log-probs")
+
 
 @dataclass(frozen=True)
 class MetaPrediction:

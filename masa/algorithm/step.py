@@ -196,7 +196,7 @@ def groups_of(
     further = context.task_rewards(prompts, solutions, context.step)
     groups = [
         RolloutGroup(
-            prompt=with_columns(one.prompt, context.controller.columns),
+            prompt=one.prompt,
             meta_prompt_ids=one.meta_prompt_ids,
             solution_prompt_ids=requests[i].prompt_ids,
             plan=one.plan,
@@ -214,14 +214,14 @@ def groups_of(
         )
         for i, one in enumerate(considered)
     ]
-    return [reward(group, config) for group in groups]
+    return [with_columns(reward(group, config), context.controller.columns) for group in groups]
 
 
-def with_columns(prompt: Prompt, names: Sequence[str]) -> Prompt:
-    """The prompt with these columns alone. Groups travel between ranks; the other columns are for
-    the rewards, which are computed before."""
-    columns = {name: prompt.columns[name] for name in names if name in prompt.columns}
-    return replace(prompt, columns=columns)
+def with_columns(group: RolloutGroup, names: Sequence[str]) -> RolloutGroup:
+    """The group whose prompt has these columns alone. Groups travel between ranks; the other
+    columns are for the rewards, which are computed before."""
+    columns = {n: group.prompt.columns[n] for n in names if n in group.prompt.columns}
+    return replace(group, prompt=replace(group.prompt, columns=columns))
 
 
 def meta_request(prompt: Prompt, context: RolloutContext, which: slice = slice(None)) -> Request:

@@ -44,12 +44,14 @@ def build_task_rewards(config: RunConfig, task: Task, renderer: PromptRenderer) 
 
 def build_writer(task: Task, renderer: PromptRenderer) -> Write:
     """Token ids of a given prediction, in the form of the task and within the limits of parsing."""
+    # those of a rollout come without their columns
+    whole = {prompt.id: prompt for prompt in task.train}
 
     def write(prompt: Prompt, prediction: MetaPrediction) -> TokenIds:
         length = min(max(prediction.length or 0, renderer.min_length), renderer.max_length)
         mixed = None if renderer.mixed_of is None else prediction.mixed
         asked = replace(prediction, length=length, mixed=mixed)
-        return renderer.assistant_turn(write_prediction(task, prompt, asked))
+        return renderer.assistant_turn(write_prediction(task, whole[prompt.id], asked))
 
     return write
 

@@ -9,10 +9,22 @@ import torch
 from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.utils.checkpoint import checkpoint
 
-from masa.types import MicroBatch
+from masa.errors import require
+from masa.types import OBJECTIVES, MicroBatch
 
 CHUNK_ELEMENTS = 2**26
 """Logits in memory at once: 256 MiB in float32, enough tokens for a fast matrix product."""
+LOGIT_SCALES = {
+    "cohere": lambda config: config.logit_scale,
+    "cohere2": lambda config: config.logit_scale,
+    "granite": lambda config: 1 / config.logits_scaling,
+    "granitemoe": lambda config: 1 / config.logits_scaling,
+    "granitemoeshared": lambda config: 1 / config.logits_scaling,
+    "hyperclovax": lambda config: config.logits_scaling,
+}
+"""What the output head's logits are multiplied by, by `model_type`; 1 for the others."""
+LARGEST_DIFFERENCE = 0.1
+"""Nats, in the mean, that computing in 16 bits may make."""
 
 
 def token_logprobs(
@@ -47,6 +59,8 @@ def _trained_logprobs(
     model: Any, batch: MicroBatch, temperature: float, entropy_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = causal_lm.config.get_text_config()
+    scale = LOGIT_SCALES.get(config.model_type, lambda _: 1)(config)
     hidden = causal_lm.get_decoder()(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
@@ -58,8 +72,8 @@ def _trained_logprobs(
         causal_lm.get_output_embeddings(),
         hidden.flatten(0, 1)[at - 1],
         batch.input_ids.flatten()[at],
-        temperature,
-        getattr(causal_lm.config.get_text_config(), "final_logit_softcapping", None),
+        temperature / scale,
+        getattr(config, "final_logit_softcapping", None),
         entropy_gradient,
     )
     zeros = logprobs.new_zeros(batch.input_ids.numel())
@@ -67,6 +81,32 @@ def _trained_logprobs(
     return (
         zeros.index_copy(0, at, logprobs).view(shape),
         zeros.index_copy(0, at, entropy).view(shape),
+    )
+
+
+@torch.no_grad()
+def require_own_distribution(model: torch.nn.Module, device: torch.device) -> None:
+    """Raise ConfigError where `token_logprobs` are not those of the logits that the model itself
+    makes: some families do more to them than the output head does."""
+    ids = torch.arange(1, 9, device=device)[None]  # any tokens
+    ones = torch.ones(ids.shape, device=device)
+    batch = MicroBatch(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        position_ids=ids - 1,
+        behaviour_logprobs=0 * ones,
+        advantages=0 * ones,
+        weights=dict.fromkeys(OBJECTIVES, ones),
+    )
+    logprobs, _ = token_logprobs(model, batch, 1.0)
+    logits = model(input_ids=ids, position_ids=ids - 1, use_cache=False).logits[:, :-1].float()
+    own = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+    difference = float((logprobs[:, 1:] - own).abs().mean())
+    kind: Any = model.config
+    require(
+        difference < LARGEST_DIFFERENCE,
+        f"models of the type {kind.model_type} cannot be trained: their logits are not those of "
+        f"their output head (log-probs differ by {difference:.2g} nats)",
     )
 
 

@@ -19,7 +19,7 @@ from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, Traine
 from masa.errors import TrainingError
 from masa.tracking.csv_logger import CsvLogger
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
-from masa.training.logprobs import token_logprobs
+from masa.training.logprobs import require_own_distribution, token_logprobs
 from masa.training.lora import (
     base,
     has_adapter,
@@ -71,6 +71,7 @@ class MasaModule(L.LightningModule):
         self.version = 0
         self._engine_has_base = False
         self._sync_checks_left = trainer.check_syncs
+        self._distribution_checked = False
         self._nonfinite_in_a_row = 0
         self._timings: dict[str, float] = {}
         self._logging = 0.0
@@ -146,6 +147,10 @@ class MasaModule(L.LightningModule):
         metrics["learning_rate"] = float(scheduler.get_last_lr()[0])
         metrics["nonfinite_updates"] = 0.0
         with self._explaining_out_of_memory():
+            if not self._distribution_checked:
+                assert self.policy is not None
+                require_own_distribution(self.policy, self.device)
+                self._distribution_checked = True
             first = True
             for update in self._with_old_logprobs(batch.updates):
                 if not update.empty:

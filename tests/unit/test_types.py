@@ -4,6 +4,7 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from builders import group
 
 from masa.types import Completion, Expert, Request, Sample
@@ -36,6 +37,11 @@ def test_fields_are_compact_arrays():
     assert completion.token_ids.dtype == np.int32 and completion.logprobs.dtype == np.float32
     # what an engine has as such an array is not copied
     assert Completion(completion.token_ids, [0, 0], True, 0).token_ids is completion.token_ids
+
+
+def test_a_log_prob_for_each_token():
+    with pytest.raises(ValueError, match="2 tokens and 1 log-probs"):
+        Completion((1, 2), (-0.5,), True, 0)
 
 
 def test_ranks_exchange_eight_bytes_for_each_token():

@@ -46,6 +46,21 @@ def roll_out(config, *, meta=hopeless_if_even, solve=half_right, count=6, step=5
     return world, collect(who or prompts(count), world.at(step))
 
 
+def grade(prediction, group):
+    """A component of the meta reward that goes by a column of the prompt."""
+    return float(group.prompt.columns["grade"])
+
+
+def test_rewards_see_all_columns_of_a_prompt():
+    rewards = {"grade": {"_target_": f"{__name__}.grade", "weight": 1}}
+    who = [replace(p, columns={"grade": i}) for i, p in enumerate(prompts(4))]
+    _, groups = roll_out(algorithm(meta={"rewards": rewards}), who=who, step=1)
+    assert [[scores["grade"] for scores in g.meta_scores] for g in groups] == [
+        [float(i)] * 4 for i in range(4)
+    ]
+    assert {len(g.prompt.columns) for g in groups} == {0}
+
+
 # --- phases
 
 

@@ -6,9 +6,10 @@ from builders import random_samples, tiny_qwen3
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from masa.errors import ConfigError
 from masa.rollout.packing import pad
 from masa.training import logprobs as module
-from masa.training.logprobs import head_logprobs, token_logprobs
+from masa.training.logprobs import head_logprobs, require_own_distribution, token_logprobs
 from masa.types import OBJECTIVES
 
 N, H, V = 11, 6, 13
@@ -80,20 +81,22 @@ def test_no_tokens_still_have_a_gradient():
 # --- whole models
 
 
-def gemma2():
+def tiny(model_type, **settings):
     torch.manual_seed(0)
     config = AutoConfig.for_model(
-        "gemma2",
+        model_type,
         vocab_size=48,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=16,
         intermediate_size=48,
         max_position_embeddings=64,
-        final_logit_softcapping=3.0,
+        initializer_range=0.3,
+        pad_token_id=0,
+        eos_token_id=1,
         attn_implementation="eager",
+        **settings,
     )
     return AutoModelForCausalLM.from_config(config)
 
@@ -107,7 +110,10 @@ def lora(**settings):
 MODELS = {
     "untied": tiny_qwen3,
     "tied": lambda: tiny_qwen3(tied=True),
-    "gemma2": gemma2,
+    "gemma2": lambda: tiny("gemma2", head_dim=16, final_logit_softcapping=3.0),
+    "granite": lambda: tiny("granite", logits_scaling=4.0),
+    "cohere2": lambda: tiny("cohere2", logit_scale=0.25),
+    "hyperclovax": lambda: tiny("hyperclovax", logits_scaling=0.25),
     "lora": lambda: lora(target_modules="all-linear"),
     "lora on the head": lambda: lora(target_modules=["q_proj", "lm_head"]),
     "head trained beside lora": lambda: lora(
@@ -145,3 +151,15 @@ def test_a_model_in_float32_and_bf16(name, autocast):
         torch.testing.assert_close(one, other, rtol=0, atol=0.02 if autocast else 1e-5)
     relative = (chunked[2] - expected[2]).norm() / expected[2].norm()
     assert float(expected[2].norm()) > 1 and float(relative) < (0.01 if autocast else 1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_distribution_is_the_model_s_own(name):
+    require_own_distribution(MODELS[name](), torch.device("cpu"))
+
+
+def test_logits_that_are_changed_after_the_head_are_refused():
+    model = tiny("granite", logits_scaling=4.0)
+    model.config.model_type = "unheard of"
+    with pytest.raises(ConfigError, match="of the type unheard of cannot be trained"):
+        require_own_distribution(model, torch.device("cpu"))
