@@ -286,35 +286,6 @@ class RolloutGroup(ByContent):
 
 
 @dataclass(frozen=True, eq=False)
-class Expert(ByContent):
-    """An expert meta-trajectory: a prediction to clone, as sampled or made from the outcome."""
-
-    _arrays = {"prompt_ids": np.int32, "token_ids": np.int32}
-
-    prompt_id: str
-    prompt_ids: TokenIds
-    """Token ids of q_meta."""
-    token_ids: TokenIds
-    """Token ids of the trajectory, end-of-sequence included."""
-    weight: float = 1.0
-    """Prompts that it stands for in the mean of what is cloned."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain form for checkpoints."""
-        return {
-            "prompt_id": self.prompt_id,
-            "prompt_ids": self.prompt_ids.tolist(),
-            "token_ids": self.token_ids.tolist(),
-            "weight": self.weight,
-        }
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Expert:
-        """Inverse of `as_dict`."""
-        return cls(**plain)
-
-
-@dataclass(frozen=True, eq=False)
 class Sample(ByContent):
     """One sequence to train on."""
 
@@ -340,6 +311,13 @@ class Sample(ByContent):
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.token_ids)
+
+    @classmethod
+    def cloned(cls, prompt_ids: TokenIds, token_ids: TokenIds, weight: float = 1.0) -> Sample:
+        """One to clone, which stands for `weight` prompts in the mean of what is cloned."""
+        zeros = np.zeros(len(token_ids), np.float32)
+        denominator = weight * len(token_ids)
+        return cls(prompt_ids, token_ids, zeros, 0.0, "bc", weight, denominator)
 
     @classmethod
     def of_denominator(cls, objective: Objective, denominator: float) -> Sample:

@@ -7,10 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from masa.config import BCConfig
-from masa.types import Expert, MetaPrediction, Prompt, RolloutGroup, Sample, TokenIds
+from masa.types import MetaPrediction, Prompt, RolloutGroup, Sample, TokenIds
 
 Rewrite = Callable[[str, int, int, bool], TokenIds | None]
 """(text of a meta rollout, pass rate 0..8, length, mixed) -> token ids of the corrected
@@ -21,7 +19,7 @@ Write = Callable[[Prompt, MetaPrediction], TokenIds]
 
 def expert_of(
     group: RolloutGroup, config: BCConfig, rewrite: Rewrite, write: Write
-) -> Expert | None:
+) -> Sample | None:
     """The prediction to clone of a group by `config.target`, None where there is none."""
     if config.target == "best":
         return best_expert(group, config)
@@ -30,7 +28,7 @@ def expert_of(
     return overwritten_expert(group, config, rewrite)
 
 
-def best_expert(group: RolloutGroup, config: BCConfig) -> Expert | None:
+def best_expert(group: RolloutGroup, config: BCConfig) -> Sample | None:
     """The group's best meta rollout, in the tokens that were sampled.
 
     The best r_meta wins, the first of equals, among those that ended by themselves. None where
@@ -44,10 +42,10 @@ def best_expert(group: RolloutGroup, config: BCConfig) -> Expert | None:
     if not rewarded:
         return None
     _, completion = max(rewarded, key=lambda pair: pair[0])
-    return Expert(group.prompt.id, group.meta_prompt_ids, completion.token_ids)
+    return Sample.cloned(group.meta_prompt_ids, completion.token_ids)
 
 
-def overwritten_expert(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Expert | None:
+def overwritten_expert(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) -> Sample | None:
     """The group's best meta rollout with its numbers overwritten by the truth.
 
     The best notion score wins, the first of equals. None where there is no truth, no correct
@@ -66,10 +64,10 @@ def overwritten_expert(group: RolloutGroup, config: BCConfig, rewrite: Rewrite) 
     token_ids = rewrite(group.meta[best].text, *truth)
     if token_ids is None:
         return None
-    return Expert(group.prompt.id, group.meta_prompt_ids, token_ids)
+    return Sample.cloned(group.meta_prompt_ids, token_ids)
 
 
-def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
+def outcome_expert(group: RolloutGroup, write: Write) -> Sample | None:
     """The prediction that came true, reasoning and numbers as the task writes them.
 
     Cloning it is maximum likelihood of the outcomes, a proper score of all that could have been
@@ -93,7 +91,7 @@ def outcome_expert(group: RolloutGroup, write: Write) -> Expert | None:
         float(group.mixed),
     )
     token_ids = write(group.prompt, truth)
-    return Expert(group.prompt.id, group.meta_prompt_ids, token_ids, group.evidence_weight)
+    return Sample.cloned(group.meta_prompt_ids, token_ids, group.evidence_weight)
 
 
 class ExpertPool:
@@ -101,12 +99,12 @@ class ExpertPool:
 
     def __init__(self, config: BCConfig) -> None:
         self.config = config
-        self._experts: deque[Expert] = deque(maxlen=config.pool_size)
+        self._experts: deque[Sample] = deque(maxlen=config.pool_size)
 
     def __len__(self) -> int:
         return len(self._experts)
 
-    def add(self, experts: Iterable[Expert]) -> None:
+    def add(self, experts: Iterable[Sample]) -> None:
         """Append experts; the oldest leave where the window is full."""
         self._experts.extend(experts)
 
@@ -116,29 +114,28 @@ class ExpertPool:
             return []
         if self.config.mode == "separate" and len(self._experts) < self.config.pool_size:
             return []
-        samples = [_sample(expert) for expert in self._experts]
+        samples = list(self._experts)
         if self.config.mode == "separate":
             self._experts.clear()
         return samples
 
     def state_dict(self) -> dict[str, Any]:
         """Plain state for checkpoints."""
-        return {"experts": [expert.as_dict() for expert in self._experts]}
+        return {
+            "experts": [
+                {
+                    "prompt_ids": e.prompt_ids.tolist(),
+                    "token_ids": e.token_ids.tolist(),
+                    "weight": e.weight,
+                }
+                for e in self._experts
+            ]
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self._experts.clear()
-        self._experts.extend(Expert.from_dict(plain) for plain in state["experts"])
-
-
-def _sample(expert: Expert) -> Sample:
-    tokens = len(expert.token_ids)
-    return Sample(
-        expert.prompt_ids,
-        expert.token_ids,
-        np.zeros(tokens, np.float32),
-        0.0,
-        "bc",
-        weight=expert.weight,
-        own_denominator=expert.weight * tokens,
-    )
+        self._experts.extend(
+            Sample.cloned(plain["prompt_ids"], plain["token_ids"], plain["weight"])
+            for plain in state["experts"]
+        )

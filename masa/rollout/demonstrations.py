@@ -37,6 +37,7 @@ from masa.tasks.limits import prompt_tokens
 from masa.tasks.templates import PromptRenderer
 from masa.tracking.files import atomic_write
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
+from masa.training.held_out import HeldOutCallback
 from masa.training.logprobs import token_logprobs
 from masa.training.module import MasaModule
 from masa.types import ByContent, Engine, Prompt, Request, Sample, StepBatch, TokenIds, Update
@@ -61,8 +62,7 @@ class Demonstration(ByContent):
     @property
     def sample(self) -> Sample:
         """For the update."""
-        zeros = np.zeros(len(self.token_ids), np.float32)
-        return Sample(self.prompt_ids, self.token_ids, zeros, 0.0, "bc")
+        return Sample.cloned(self.prompt_ids, self.token_ids)
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.token_ids)
@@ -471,8 +471,8 @@ class StepLoader:
         self.completed = state["completed"]
 
 
-class HeldOutLoss(L.Callback):
-    """Loss on held-out demonstrations, before the first step, every `val_every` and at the end.
+class HeldOutLoss(HeldOutCallback):
+    """Loss on held-out demonstrations.
 
     Args:
         held_out: demonstrations; with none nothing is measured.
@@ -483,34 +483,14 @@ class HeldOutLoss(L.Callback):
     def __init__(
         self, held_out: Sequence[Demonstration], data: DemonstrationModule, trainer: TrainerConfig
     ) -> None:
+        super().__init__(trainer)
         self.held_out = held_out
         self.data = data
-        self.settings = trainer
-        self.step = -1
-        self.accuracy = 0.0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure the initial model, or where a run was stopped at it."""
-        assert isinstance(pl_module, MasaModule)
-        self._measure_where_due(trainer, pl_module, pl_module.version)
-
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Measure where it is due."""
-        assert isinstance(pl_module, MasaModule)
-        self._measure_where_due(trainer, pl_module, batch.step)
-
-    def _measure_where_due(self, trainer: L.Trainer, module: MasaModule, step: int) -> None:
-        due = step % self.settings.val_every == 0 or step == self.settings.max_rollouts
-        if not (due and step != self.step and self.held_out):
-            return
-        started = time.perf_counter()
+    def measure(self, trainer: L.Trainer, module: Any, step: int) -> dict[str, float]:
+        """Loss and perplexity, and the loss of predictions and solutions where there are both."""
+        if not self.held_out:
+            return {}
         metrics = {"val/loss": self._loss(module, self.held_out)}
         metrics["val/perplexity"] = math.exp(min(metrics["val/loss"], 700))
         predictions = [one for one in self.held_out if one.kind == "prediction"]
@@ -518,12 +498,8 @@ class HeldOutLoss(L.Callback):
         if predictions and solutions:
             metrics["val/loss/prediction"] = self._loss(module, predictions)
             metrics["val/loss/solution"] = self._loss(module, solutions)
-        timings = {"timing_s/validation": time.perf_counter() - started}
-        for name, value in metrics.items():
-            module.log(name, value, rank_zero_only=True, logger=False)
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics | timings, step=step)
-        self.step, self.accuracy = step, -metrics["val/loss"]
+        self.accuracy = -metrics["val/loss"]
+        return metrics
 
     @torch.no_grad()
     def _loss(self, module: MasaModule, demonstrations: Sequence[Demonstration]) -> float:
@@ -538,11 +514,3 @@ class HeldOutLoss(L.Callback):
                 logprobs, _ = token_logprobs(module.policy, on_device, 1.0)
             total -= float((logprobs * on_device.weights["bc"]).sum())
         return sum_over_ranks([total])[0]
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was measured last."""
-        return {"step": self.step, "accuracy": self.accuracy}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.step, self.accuracy = state_dict["step"], state_dict["accuracy"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from masa.tasks.templates import PromptRenderer
 from masa.tracking.loggers import WandbLogger
 from masa.tracking.metrics import meta_metrics, rollout_metrics
 from masa.training.collectives import world_size
+from masa.training.held_out import HeldOutCallback
 from masa.types import Prompt, RolloutGroup
 
 
@@ -43,8 +43,8 @@ class HeldOut:
         return max(prompt_tokens(prompt, self.renderer) for prompt in self.prompts)
 
 
-class ValidationCallback(L.Callback):
-    """Validates before the first rollout, every `val_every` rollouts and after the last.
+class ValidationCallback(HeldOutCallback):
+    """Samples what is held out from the policy, and judges that.
 
     Args:
         held_out: what to validate on; the task's prompts come first, `val/accuracy` is theirs.
@@ -62,51 +62,23 @@ class ValidationCallback(L.Callback):
         trainer: TrainerConfig,
         available: Callable[[str, int], bool] | None = None,
     ) -> None:
+        super().__init__(trainer)
         self.held_out = held_out
         self.available = available
         self.rollout = rollout
         self.config = validation_config(algorithm, trainer)
-        self.settings = trainer
-        self.step = -1
-        self.accuracy = 0.0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure the policy before it has learned anything, or where a run was stopped at it."""
-        self._validate_where_due(trainer, pl_module, self.rollout.module.version)
-
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Validate where it is due."""
-        self._validate_where_due(trainer, pl_module, batch.step)
-
-    def _validate_where_due(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, step: int
-    ) -> None:
-        due = step % self.settings.val_every == 0 or step == self.settings.max_rollouts
+    def measure(self, trainer: L.Trainer, module: Any, step: int) -> dict[str, float]:
+        """Metrics of all parts that can be rolled out."""
         # a run that is about to be stopped validates when it goes on
-        if due and step != self.step and not self.rollout.stop.agreed():
-            self._validate(trainer, pl_module, step)
-
-    def _validate(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
-        parts = [
-            part
-            for part in self.held_out
-            if self.available is None or self.available(part.split, step)
-        ]
-        if not parts:
-            return
-        started = time.perf_counter()
+        if self.rollout.stop.agreed():
+            return {}
         per_engine = self.rollout.ranks_per_engine
         mine = slice(trainer.global_rank // per_engine, None, world_size() // per_engine)
         metrics: dict[str, float] = {}
-        shown: Sequence[RolloutGroup] = ()
-        for part in parts:
+        for part in self.held_out:
+            if self.available is not None and not self.available(part.split, step):
+                continue
             groups = self.rollout.roll_out(
                 part.prompts[mine],
                 step,
@@ -116,27 +88,14 @@ class ValidationCallback(L.Callback):
                 verify=part.verify,
             )
             prefix = f"val/{part.name}" if part.name else "val"
-            if not part.name:
-                shown = groups
             measured = validation_metrics(groups)
             metrics |= {f"{prefix}/{name}": value for name, value in measured.items()}
+            for logger in [] if part.name else trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_tables(groups, step, "val")
         self.rollout.records.wait()
-        for name, value in metrics.items():
-            pl_module.log(name, value, rank_zero_only=True, logger=False)
-        timings = {"timing_s/validation": time.perf_counter() - started}
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics | timings, step=step)
-            if isinstance(logger, WandbLogger):
-                logger.log_tables(shown, step, "val")
-        self.step, self.accuracy = step, metrics.get("val/accuracy", math.nan)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was validated last."""
-        return {"step": self.step, "accuracy": self.accuracy}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.step, self.accuracy = state_dict["step"], state_dict["accuracy"]
+        self.accuracy = metrics.get("val/accuracy", math.nan)
+        return metrics
 
 
 def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:

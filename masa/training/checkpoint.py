@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
 import torch
@@ -29,6 +29,7 @@ from masa.tracking.manifest import (
     write_manifest,
 )
 from masa.training.collectives import max_over_ranks, world_size
+from masa.training.held_out import HeldOutCallback
 from masa.training.module import MasaModule
 from masa.training.random_state import random_state, set_random_state
 from masa.training.stopping import Stopped, StopSignal
@@ -48,15 +49,6 @@ class DirectCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, path)
 
 
-class Validated(Protocol):
-    """The newest validation."""
-
-    step: int
-    """Rollouts that its policy was trained on."""
-    accuracy: float
-    """What the best checkpoints are chosen by; of `masa-sft`, the loss with its sign changed."""
-
-
 class CheckpointCallback(L.Callback):
     """Saves `checkpoints/step-NNNNNN.ckpt` every n rollouts, after the last, at the best
     validations, and when a signal stops the run.
@@ -74,7 +66,7 @@ class CheckpointCallback(L.Callback):
         self,
         directory: Path,
         trainer: TrainerConfig,
-        validation: Validated,
+        validation: HeldOutCallback,
         stop: StopSignal,
     ) -> None:
         self.directory = directory

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from builders import group
 
-from masa.types import Completion, Expert, Request, Sample
+from masa.types import Completion, Request, Sample
 
 ARRAYS = [
     (Completion((1, 2), (-0.5, -1.5), True, 3), "token_ids", (1, 3)),
     (Completion((1, 2), (-0.5, -1.5), True, 3), "logprobs", (-0.5, -1.25)),
     (Request((1, 2), (7,), 5), "prompt_ids", (1, 2, 3)),
     (Sample((1,), (2, 3), (0.0, 0.0), 1.0, "bc"), "prompt_ids", (2,)),
-    (Expert("p", (1,), (2, 3)), "token_ids", (2,)),
 ]
 
 
@@ -52,4 +51,3 @@ def test_ranks_exchange_eight_bytes_for_each_token():
 def test_other_types_differ():
     assert Completion((), (), True, 0) != Sample((), (), (), 0.0, "bc")
     assert Completion((), (), True, 0) != ((), (), True, 0)
-    assert Expert.from_dict(ARRAYS[4][0].as_dict()) == ARRAYS[4][0]

@@ -215,7 +215,6 @@ def test_validation_tables_hold_the_task_and_no_benchmark():
     groups = {"val": [group((True, False))], "aime25": [group((False, False))]}
     rollout = SimpleNamespace(
         ranks_per_engine=1,
-        module=SimpleNamespace(version=0),
         roll_out=lambda prompts, step, config, split, **others: groups[split],
         records=SimpleNamespace(wait=lambda: None),
         stop=StopSignal(),
@@ -224,7 +223,7 @@ def test_validation_tables_hold_the_task_and_no_benchmark():
     callback = ValidationCallback(held_out, rollout, CONFIG, TrainerConfig())
     logger = Tables()
     trainer = SimpleNamespace(global_rank=0, loggers=[logger])
-    callback.on_train_start(trainer, SimpleNamespace(log=lambda *_, **__: None))
+    callback.on_train_start(trainer, SimpleNamespace(version=0, log=lambda *_, **__: None))
     assert logger.tables == [(0, groups["val"])]
     assert callback.accuracy == 0.5
     # a run that is about to be stopped validates when it goes on

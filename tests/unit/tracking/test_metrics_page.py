@@ -60,7 +60,7 @@ MEASURING = (
     "algorithm/controller.py", "algorithm/diagnostics.py", "algorithm/mismatch.py",
     "tracking/cost.py",
     "rollout/loader.py", "tracking/metrics.py", "training/module.py", "rollout/callback.py",
-    "rollout/validation.py", "rollout/demonstrations.py",
+    "rollout/validation.py", "rollout/demonstrations.py", "training/held_out.py",
 )  # fmt: skip
 OBJECTIVES = get_args(Objective)
 EMITTED = set(emitted())
