@@ -18,10 +18,6 @@ class TrainingError(RuntimeError):
     """True where the run is as it was after its last update."""
 
 
-class EngineError(TrainingError):
-    """The engine failed while rolling out."""
-
-
 class VerdictError(TrainingError):
     """No verdict, since what gives it did not start, failed, or gave no score: nothing can be said
     of the answer."""

@@ -105,9 +105,7 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
         "algorithm.prompt_limit or algorithm.response_limit",
     )
     algorithm = cross_entropy(config.algorithm)
-    data = DemonstrationModule(
-        sets.train, config.sft, algorithm, config.trainer, renderer.pad_token_id
-    )
+    data = DemonstrationModule(sets.train, config.sft, renderer.pad_token_id)
     policy = fitting.policy_builder(model, model_path, ckpt)
     module = MasaModule(policy, algorithm, config.optimizer, config.trainer, config.strategy)
     stop = StopSignal()

@@ -164,22 +164,17 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     sampler = build_plugin("sampler", config.sampler, PromptSampler)
     stop = StopSignal()
     rollout = RolloutCallback(
-        algorithm,
-        settings,
+        config,
         renderer,
         task.verify,
         build_task_rewards(config, task, renderer),
-        config.task.correct_at,
         write,
         sampler,
         engine,
-        config.seed,
-        out,
-        config.ranks_per_engine,
         stop,
     )
     available = None if recording is None else recording.has
-    validation = ValidationCallback(held_out, rollout, algorithm, settings, available)
+    validation = ValidationCallback(held_out, rollout, available)
     policy = fitting.policy_builder(model, model_path, ckpt, weights=recording is None)
     callbacks = [
         MemoryCallback(config.engine),

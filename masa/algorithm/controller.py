@@ -101,10 +101,7 @@ class Controller:
     def require_columns(self, prompts: Sequence[Prompt]) -> None:
         """Raise ConfigError where the gate goes by columns that the pool's prompts lack."""
         if self.gate.past is not None:
-            try:
-                self.gate.past.require_columns(prompts)
-            except ConfigError as error:
-                raise ConfigError(f"algorithm.gate.{error}") from error
+            self.gate.past.require_columns(prompts)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -67,8 +67,8 @@ class Past:
             known = sorted(prompts[0].columns) if prompts else []
             require(
                 lacking is None,
-                f"key: the task's prompt {lacking and lacking.id} has no column {name}; known are "
-                f"{', '.join([*OWN, *map(str, known)])}",
+                f"algorithm.gate.key: the task's prompt {lacking and lacking.id} has no column "
+                f"{name}; known are {', '.join([*OWN, *map(str, known)])}",
             )
 
     def of(self, prompt: Prompt) -> Sequence[Outcome]:

@@ -18,18 +18,12 @@ from masa.algorithm.controller import Controller
 from masa.algorithm.expert import ExpertPool, Write, expert_of
 from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
 from masa.algorithm.task_rewards import TaskRewards
-from masa.config import AlgorithmConfig, TrainerConfig
-from masa.errors import EngineError, TrainingError, changing_nothing
+from masa.config import RunConfig
+from masa.errors import TrainingError, changing_nothing
 from masa.plugins import observe
 from masa.rollout.health import RunHealth
 from masa.rollout.loader import Draws
-from masa.rollout.packing import (
-    build_update,
-    chosen_layout,
-    padding_share,
-    rank_shard,
-    real_tokens,
-)
+from masa.rollout.packing import padding_share, rank_update, real_tokens
 from masa.rollout.refill import refilled
 from masa.rollout.samplers import PromptSampler
 from masa.tasks.templates import PromptRenderer
@@ -40,7 +34,6 @@ from masa.tracking.loggers import WandbLogger
 from masa.tracking.metrics import rollout_metrics
 from masa.training.collectives import (
     interleave_over_ranks,
-    max_over_ranks,
     share_work,
     sum_over_ranks,
     world_size,
@@ -57,54 +50,45 @@ class RolloutCallback(L.Callback):
     """Callable as `rollout(prompts, step, draw)`: sync weights, roll out, reward, pack.
 
     Args:
-        algorithm: the algorithm.
-        trainer: micro-batch size.
+        config: of the run.
         renderer: templates over the tokenizer.
         verify: scores of (prompt, text) pairs.
         task_rewards: further rewards of solutions in training.
-        correct_at: smallest score of a correct solution.
         write: writes predictions that came true; see masa/algorithm/expert.py.
         sampler: chose the prompts, and learns from their outcomes.
         build_engine: makes the engine, once per rank, when the fit starts.
-        seed: run seed.
-        output_dir: run directory; rollouts are written below it.
-        ranks_per_engine: ranks over which one engine lies; they roll out the same prompts.
         stop: cuts a rollout short.
     """
 
     def __init__(
         self,
-        algorithm: AlgorithmConfig,
-        trainer: TrainerConfig,
+        config: RunConfig,
         renderer: PromptRenderer,
         verify: Verify,
         task_rewards: TaskRewards,
-        correct_at: float,
         write: Write,
         sampler: PromptSampler,
         build_engine: Callable[[], Engine],
-        seed: int,
-        output_dir: Path,
-        ranks_per_engine: int,
         stop: StopSignal,
     ) -> None:
-        self.algorithm = algorithm
-        self.settings = trainer
+        self.algorithm = config.algorithm
+        self.settings = config.trainer
+        self.seed = config.seed
+        self.correct_at = config.task.correct_at
+        self.output_dir = Path(config.output_dir)
+        self.ranks_per_engine = config.ranks_per_engine
+        """Ranks over which one engine lies; they roll out the same prompts."""
         self.renderer = renderer
         self.verify = verify
         self.task_rewards = task_rewards
-        self.correct_at = correct_at
         self.write = write
         self.sampler = sampler
         self.build_engine = build_engine
-        self.seed = seed
-        self.output_dir = output_dir
-        self.ranks_per_engine = ranks_per_engine
         self.stop = stop
-        self.controller = Controller(algorithm, seed)
-        self.pool = ExpertPool(algorithm.bc)
+        self.controller = Controller(config.algorithm, config.seed)
+        self.pool = ExpertPool(config.algorithm.bc)
         self.cost = CostMeter()
-        self.health = RunHealth(algorithm, trainer.max_rollouts)
+        self.health = RunHealth(config.algorithm, config.trainer.max_rollouts)
         self.engine: Engine | None = None
         self.records = records.RecordWriter()
         self._writing = 0.0
@@ -162,7 +146,7 @@ class RolloutCallback(L.Callback):
         """
         self._timings = {}
         with self._timed("rollout"):
-            groups = self.roll_out(prompts, step, self.algorithm, "train", draw)
+            groups = self.roll_out(prompts, self.context(step), draw, step, "train")
             # before the controller learns from this rollout
             decided_with = self.controller.metrics()
             self.controller.observe(groups)
@@ -202,23 +186,34 @@ class RolloutCallback(L.Callback):
         timings["timing_s/write"] = self._writing
         return StepBatch(step, updates, metrics, timings)
 
+    def context(self, step: int) -> RolloutContext:
+        """What a rollout of the task's prompts is made with; see `RolloutContext.step`."""
+        return RolloutContext(
+            renderer=self.renderer,
+            generate=self._generate,
+            verify=self.verify,
+            controller=self.controller,
+            config=self.algorithm,
+            step=step,
+            seed=self.seed,
+            correct_at=self.correct_at,
+            task_rewards=self.task_rewards,
+        )
+
     @changing_nothing()
     def roll_out(
         self,
         prompts: Sequence[Prompt],
+        context: RolloutContext,
+        draw: Draws,
         step: int,
-        config: AlgorithmConfig,
         split: str,
-        draw: Draws | None = None,
-        renderer: PromptRenderer | None = None,
-        verify: Verify | None = None,
     ) -> list[RolloutGroup]:
         """Groups of all ranks, in the order of the prompts before they were split over the ranks.
 
-        With `draw`, refill takes further prompts until enough are let through, and dynamic
-        sampling until enough groups are mixed. The engine samples from the policy as it is now.
-        The rollouts are being written to `rollouts/<split>-<step>.parquet` until
-        `records.wait` returns. `renderer` and `verify` stand in for the task's.
+        Refill draws further prompts until enough are let through, dynamic sampling until enough
+        groups are mixed. The engine samples from the policy as it is now. The rollouts are being
+        written to `rollouts/<split>-<step>.parquet` until `records.wait` returns.
 
         Raises:
             TrainingError: engine, verifier or a reward failed; the run is as it was before.
@@ -227,34 +222,22 @@ class RolloutCallback(L.Callback):
         with self._timed("weight_sync"), self._engine_at_work():
             self.engine.wake()
             self.module.give_weights(self.engine)
-        context = RolloutContext(
-            renderer=renderer or self.renderer,
-            generate=self._generate,
-            verify=self._timed("verify")(verify or self.verify),
-            controller=self.controller,
-            config=config,
-            # validation samples with the same seeds at every step: its curve shows the policy alone
-            step=step if split == "train" else 0,
-            seed=self.seed,
-            correct_at=self.correct_at,
-            task_rewards=self.task_rewards if split == "train" else TaskRewards({}),
-        )
+        context = replace(context, verify=self._timed("verify")(context.verify))
+        config, places = context.config, self.settings.prompts_per_rollout
 
         def collected(prompts: Sequence[Prompt]) -> list[RolloutGroup]:
-            if draw is None or not (config.selection.refill and context.phase.gate_active):
-                return self._gathered(collect(prompts, context))
-            places = self.settings.prompts_per_rollout
-            return refilled(prompts, draw, places, context, self._gathered)
+            if config.selection.refill and context.phase.gate_active:
+                return refilled(prompts, draw, places, context, self._gathered)
+            return self._gathered(collect(prompts, context))
 
         groups = collected(prompts)
         # every rank holds the groups of all, so all ranks draw equally often
         for _ in range(config.dynamic_sampling):
-            mixed = sum(group.mixed for group in groups)
-            if draw is None or mixed >= self.settings.prompts_per_rollout:
+            if sum(group.mixed for group in groups) >= places:
                 break
             groups += collected(draw())
-        if draw is not None and config.dynamic_sampling:
-            groups = keep_mixed(groups, self.settings.prompts_per_rollout)
+        if config.dynamic_sampling:
+            groups = keep_mixed(groups, places)
         with self._engine_at_work():
             self.engine.sleep()
         if self.is_writer:
@@ -301,7 +284,7 @@ class RolloutCallback(L.Callback):
                 samples += cloned
             updates.append(self._update(samples))
         if separate and cloned:
-            updates.append(self._update(cloned, cloning=True))
+            updates.append(replace(self._update(cloned), cloning=True))
         extra = self.controller.extra_updates(step)
         if extra:
             samples = training_samples(groups, self.algorithm)
@@ -309,17 +292,8 @@ class RolloutCallback(L.Callback):
             updates += [replace(self._update(metas), extra=True)] * extra
         return updates
 
-    def _update(self, samples: Sequence[Sample], cloning: bool = False) -> Update:
-        return build_update(
-            rank_shard(samples, self.algorithm, self.module.global_rank, world_size()),
-            self.algorithm,
-            self.settings.micro_batch_tokens,
-            self.renderer.pad_token_id,
-            sum_over_ranks,
-            lambda n: int(max_over_ranks(n)),
-            cloning,
-            chosen_layout(self.settings.packing, self.module.attention),
-        )
+    def _update(self, samples: Sequence[Sample]) -> Update:
+        return rank_update(samples, self.module, self.renderer.pad_token_id)
 
     def _costs(self, groups: Sequence[RolloutGroup], updates: Sequence[Update]) -> dict[str, float]:
         trained = round(sum_over_ranks([real_tokens(updates)])[0])
@@ -335,7 +309,7 @@ class RolloutCallback(L.Callback):
             raise
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise EngineError(
+            raise TrainingError(
                 f"the engine failed after rollout {self.module.version} ({reason[:300]}); log.txt "
                 "has the traceback: resume with ckpt=auto"
             ) from error

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from tqdm import tqdm
 from masa.algorithm.step import sampling_seeds
 from masa.config import AlgorithmConfig, DemonstrationConfig, TrainerConfig
 from masa.errors import ConfigError
-from masa.rollout.packing import build_update, chosen_layout, padding_share, rank_shard
+from masa.rollout.loader import StepLoader
+from masa.rollout.packing import padding_share, rank_update
 from masa.seeding import derive_seed
 from masa.tasks.base import Task
 from masa.tasks.demonstrations import (
@@ -36,7 +37,7 @@ from masa.tasks.demonstrations import (
 from masa.tasks.limits import prompt_tokens
 from masa.tasks.templates import PromptRenderer
 from masa.tracking.files import atomic_write
-from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
+from masa.training.collectives import sum_over_ranks, world_size
 from masa.training.held_out import HeldOutCallback
 from masa.training.logprobs import token_logprobs
 from masa.training.module import MasaModule
@@ -380,8 +381,6 @@ class DemonstrationModule(L.LightningDataModule):
     Args:
         mixture: demonstrations by number; step n takes the n-th `batch_size` of them.
         config: their number.
-        algorithm: from `cross_entropy`.
-        trainer: size and layout of micro-batches.
         pad_token_id: of the padding.
     """
 
@@ -389,15 +388,11 @@ class DemonstrationModule(L.LightningDataModule):
         self,
         mixture: DemonstrationMixture,
         config: DemonstrationConfig,
-        algorithm: AlgorithmConfig,
-        trainer: TrainerConfig,
         pad_token_id: int,
     ) -> None:
         super().__init__()
         self.mixture = mixture
         self.config = config
-        self.algorithm = algorithm
-        self.settings = trainer
         self.pad_token_id = pad_token_id
 
     def train_dataloader(self) -> StepLoader:
@@ -423,52 +418,13 @@ class DemonstrationModule(L.LightningDataModule):
     def update(self, demonstrations: Sequence[Demonstration]) -> Update:
         """This rank's share of an optimizer step on demonstrations."""
         assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
         samples = [demonstration.sample for demonstration in demonstrations]
-        return build_update(
-            rank_shard(samples, self.algorithm, self.trainer.global_rank, world_size()),
-            self.algorithm,
-            self.settings.micro_batch_tokens,
-            self.pad_token_id,
-            sum_over_ranks,
-            lambda n: int(max_over_ranks(n)),
-            layout=chosen_layout(self.settings.packing, module.attention),
-        )
+        module: Any = self.trainer.lightning_module
+        return rank_update(samples, module, self.pad_token_id)
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         """Leave the batch where it is: micro-batches travel one at a time."""
         return batch
-
-
-class StepLoader:
-    """Batches by the number of their step. It has a length so that Lightning fetches none ahead.
-
-    Args:
-        batch: makes the batch of a step.
-        steps: of the run.
-    """
-
-    def __init__(self, batch: Callable[[int], StepBatch], steps: int) -> None:
-        self.batch = batch
-        self.steps = steps
-        self.completed = 0
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[StepBatch]:
-        while self.completed < self.steps:
-            batch = self.batch(self.completed + 1)
-            self.completed += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Steps completed."""
-        return {"completed": self.completed}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Inverse of `state_dict`."""
-        self.completed = state["completed"]
 
 
 class HeldOutLoss(HeldOutCallback):

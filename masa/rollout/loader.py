@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from masa.errors import changing_nothing
 from masa.types import Prompt, StepBatch
@@ -65,11 +64,42 @@ Rollout = Callable[[Sequence[Prompt], int, Draws], StepBatch]
 """(this rank's prompts, rollout number, how to get more prompts) -> what to train on."""
 
 
-class RolloutLoader:
-    """Yields one rollout per Lightning batch, made when it is asked for and not before.
+class StepLoader:
+    """Batches by the number of their step, each made when it is asked for and not before.
 
     It has a length on purpose: without one Lightning fetches a batch ahead, and every rollout but
     the first would come from the policy before the last update.
+
+    Args:
+        batch: makes the batch of a step.
+        steps: of the run.
+    """
+
+    def __init__(self, batch: Callable[[int], StepBatch], steps: int) -> None:
+        self.batch = batch
+        self.steps = steps
+        self.completed = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        while self.completed < self.steps:
+            batch = self.batch(self.completed + 1)
+            self.completed += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Steps completed."""
+        return {"completed": self.completed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Inverse of `state_dict`."""
+        self.completed = state["completed"]
+
+
+class RolloutLoader(StepLoader):
+    """One rollout per step.
 
     Args:
         draw: the prompts of draw n, from 1, over all ranks.
@@ -86,39 +116,33 @@ class RolloutLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__(self._roll_out, max_rollouts)
         self.draw = draw
         self.rollout = rollout
-        self.max_rollouts = max_rollouts
         self.rank = rank
         self.world_size = world_size
-        self.completed = 0
         self.drawn = 0
         self._drawing = 0
 
-    def __len__(self) -> int:
-        return self.max_rollouts
-
-    def __iter__(self) -> Iterator[StepBatch]:
-        while self.completed < self.max_rollouts:
-            step = self.completed + 1
-            # the draws of a rollout that is given up do not count
-            self._drawing = self.drawn
-            draws = Draws(self._draw, self.rank, self.world_size)
-            with changing_nothing():
-                prompts = draws()
-            batch = self.rollout(prompts, step, draws)
-            self.completed, self.drawn = step, self._drawing
-            yield batch
+    def _roll_out(self, step: int) -> StepBatch:
+        # the draws of a rollout that is given up do not count
+        self._drawing = self.drawn
+        draws = Draws(self._draw, self.rank, self.world_size)
+        with changing_nothing():
+            prompts = draws()
+        batch = self.rollout(prompts, step, draws)
+        self.drawn = self._drawing
+        return batch
 
     def _draw(self) -> Sequence[Prompt]:
         self._drawing += 1
         return self.draw(self._drawing)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
         """The cursors: rollouts completed, and draws of prompts."""
-        return {"completed": self.completed, "drawn": self.drawn}
+        return super().state_dict() | {"drawn": self.drawn}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, int]) -> None:
         """Inverse of `state_dict`."""
-        self.completed = state["completed"]
+        super().load_state_dict(state)
         self.drawn = state["drawn"]

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 
 from masa.config import AlgorithmConfig
+from masa.training import collectives
 from masa.training.balance import balanced
+from masa.training.collectives import world_size
+from masa.training.module import MasaModule
 from masa.types import OBJECTIVES, MicroBatch, Sample, Update
 
 SumOverRanks = Callable[[Sequence[float]], list[float]]
@@ -47,6 +50,20 @@ def token_weights(counts: Mapping[str, float], config: AlgorithmConfig) -> dict[
     return {name: coef / count if count else 0.0 for name, (coef, count) in means.items()}
 
 
+def rank_update(samples: Sequence[Sample], module: MasaModule, pad_token_id: int) -> Update:
+    """This rank's share of an optimizer step of `module` on the samples of all ranks."""
+    config, settings = module.algorithm, module.settings
+    return build_update(
+        rank_shard(samples, config, module.global_rank, world_size()),
+        config,
+        settings.micro_batch_tokens,
+        pad_token_id,
+        collectives.sum_over_ranks,
+        lambda n: int(collectives.max_over_ranks(n)),
+        chosen_layout(settings.packing, module.attention),
+    )
+
+
 def build_update(
     samples: Sequence[Sample],
     config: AlgorithmConfig,
@@ -54,7 +71,6 @@ def build_update(
     pad_token_id: int,
     sum_over_ranks: SumOverRanks = list,
     max_over_ranks: MaxOverRanks = int,
-    cloning: bool = False,
     layout: str = "padded",
 ) -> Update:
     """One optimizer step over this rank's samples, weighted by the token counts of all ranks.
@@ -66,7 +82,6 @@ def build_update(
         config: coefficients.
         micro_batch_tokens, pad_token_id, layout: see `pack`.
         sum_over_ranks, max_over_ranks: reductions; the identity on one rank.
-        cloning: see `Update`.
     """
     counts = token_counts(samples)
     totals = sum_over_ranks([counts[name] for name in OBJECTIVES])
@@ -79,7 +94,7 @@ def build_update(
     dummy = Sample(token, token, np.zeros(1, np.float32), 0.0, "solution")
     while len(micro_batches) < most:
         micro_batches.append(pad([dummy], dict.fromkeys(OBJECTIVES, 0.0), pad_token_id))
-    return Update(micro_batches, empty=most == 0, cloning=cloning)
+    return Update(micro_batches, empty=most == 0)
 
 
 def has_gradient(sample: Sample, weights: Mapping[str, float], config: AlgorithmConfig) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 import lightning as L
 
 from masa.algorithm.step import Verify
+from masa.algorithm.task_rewards import TaskRewards
 from masa.config import AlgorithmConfig, TrainerConfig
 from masa.rollout.callback import RolloutCallback
+from masa.rollout.loader import Draws
 from masa.tasks.limits import prompt_tokens
 from masa.tasks.templates import PromptRenderer
 from masa.tracking.loggers import WandbLogger
@@ -49,7 +51,6 @@ class ValidationCallback(HeldOutCallback):
     Args:
         held_out: what to validate on; the task's prompts come first, `val/accuracy` is theirs.
         rollout: the rollout callback, whose engine and weight sync are used.
-        algorithm, trainer: sampling, and how often.
         available: whether a split can be rolled out after a rollout, where not all can; the others
             are left out.
     """
@@ -58,15 +59,13 @@ class ValidationCallback(HeldOutCallback):
         self,
         held_out: Sequence[HeldOut],
         rollout: RolloutCallback,
-        algorithm: AlgorithmConfig,
-        trainer: TrainerConfig,
         available: Callable[[str, int], bool] | None = None,
     ) -> None:
-        super().__init__(trainer)
+        super().__init__(rollout.settings)
         self.held_out = held_out
         self.available = available
         self.rollout = rollout
-        self.config = validation_config(algorithm, trainer)
+        self.config = validation_config(rollout.algorithm, rollout.settings)
 
     def measure(self, trainer: L.Trainer, module: Any, step: int) -> dict[str, float]:
         """Metrics of all parts that can be rolled out."""
@@ -74,19 +73,20 @@ class ValidationCallback(HeldOutCallback):
         if self.rollout.stop.agreed():
             return {}
         per_engine = self.rollout.ranks_per_engine
-        mine = slice(trainer.global_rank // per_engine, None, world_size() // per_engine)
         metrics: dict[str, float] = {}
         for part in self.held_out:
             if self.available is not None and not self.available(part.split, step):
                 continue
-            groups = self.rollout.roll_out(
-                part.prompts[mine],
-                step,
-                self.config,
-                part.split,
+            context = replace(
+                # the same seeds at every step: the curve shows the policy alone
+                self.rollout.context(step=0),
+                config=self.config,
                 renderer=part.renderer,
                 verify=part.verify,
+                task_rewards=TaskRewards({}),
             )
+            mine = part.prompts[trainer.global_rank // per_engine :: world_size() // per_engine]
+            groups = self.rollout.roll_out(mine, context, Draws(list), step, part.split)
             prefix = f"val/{part.name}" if part.name else "val"
             measured = validation_metrics(groups)
             metrics |= {f"{prefix}/{name}": value for name, value in measured.items()}
@@ -135,4 +135,5 @@ def validation_config(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> Alg
         cutoff=replace(algorithm.cutoff, enabled=False),
         control=replace(algorithm.control, hint=False),
         selection=replace(algorithm.selection, refill=False),
+        dynamic_sampling=0,
     )

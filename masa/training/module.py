@@ -34,10 +34,6 @@ from masa.training.sharding import full_parameters, set_gradient_sync, shard
 from masa.types import Engine, MicroBatch, StepBatch, Update
 
 
-class EngineMismatchError(TrainingError):
-    """Engine and policy disagree on the log-probs of the same tokens."""
-
-
 class MasaModule(L.LightningModule):
     """GRPO with meta-alignment and behaviour cloning on a causal LM.
 
@@ -313,7 +309,7 @@ class MasaModule(L.LightningModule):
             difference = measured[f"sampling/sampling_logp_difference/{kind}"]
             allowed = getattr(self.settings, setting)
             if not difference <= allowed:
-                raise EngineMismatchError(
+                raise TrainingError(
                     f"after a weight sync engine and policy differ by {difference:.2g} nats "
                     f"({kind}) on the same tokens (trainer.{setting} is {allowed:g}): the engine "
                     "samples from other weights or another distribution than the policy's"

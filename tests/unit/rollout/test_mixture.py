@@ -16,13 +16,13 @@ from masa.errors import ConfigError
 from masa.rollout.demonstrations import (
     DemonstrationMixture,
     DemonstrationModule,
-    StepLoader,
     build_sets,
     cross_entropy,
     kept_once,
     mixed_share,
     self_sampled,
 )
+from masa.rollout.loader import StepLoader
 from masa.tasks.demonstrations import Demonstrated, PredictionForm
 from masa.tasks.templates import PromptRenderer, Templates, parse_meta
 from masa.training.logprobs import token_logprobs
@@ -264,10 +264,16 @@ def test_too_long_ones_are_counted(renderer):
 def data_module(made, folder, **settings):
     config = DemonstrationConfig(**{"batch_size": 6, "steps": 5} | settings)
     trainer = TrainerConfig(micro_batch_tokens=300, packing="packed")
-    data = DemonstrationModule(made.train, config, cross_entropy(ALGORITHM), trainer, 0)
+    data = DemonstrationModule(made.train, config, 0)
     policy = load_policy(folder)
     data.trainer = SimpleNamespace(
-        lightning_module=SimpleNamespace(policy=policy, attention="sdpa"), global_rank=0
+        lightning_module=SimpleNamespace(
+            policy=policy,
+            attention="sdpa",
+            algorithm=cross_entropy(ALGORITHM),
+            settings=trainer,
+            global_rank=0,
+        )
     )
     return data, policy
 

@@ -2,7 +2,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from builders import algorithm, completion, group, plan, prediction, prompt
+from builders import World, algorithm, completion, group, plan, prediction, prompt
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
@@ -214,13 +214,16 @@ def test_validation_tables_hold_the_task_and_no_benchmark():
     """Both are rolled out, the benchmark last."""
     groups = {"val": [group((True, False))], "aime25": [group((False, False))]}
     rollout = SimpleNamespace(
+        algorithm=CONFIG,
+        settings=TrainerConfig(),
         ranks_per_engine=1,
-        roll_out=lambda prompts, step, config, split, **others: groups[split],
+        context=lambda step: World(CONFIG, None, None).at(step),
+        roll_out=lambda prompts, context, draw, step, split: groups[split],
         records=SimpleNamespace(wait=lambda: None),
         stop=StopSignal(),
     )
     held_out = [HeldOut(name, [prompt()], None, None) for name in ("", "aime25")]
-    callback = ValidationCallback(held_out, rollout, CONFIG, TrainerConfig())
+    callback = ValidationCallback(held_out, rollout)
     logger = Tables()
     trainer = SimpleNamespace(global_rank=0, loggers=[logger])
     callback.on_train_start(trainer, SimpleNamespace(version=0, log=lambda *_, **__: None))

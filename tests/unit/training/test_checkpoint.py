@@ -11,7 +11,7 @@ import torch
 
 import masa
 from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, TrainerConfig
-from masa.errors import ConfigError, EngineError, TrainingError, VerdictError
+from masa.errors import ConfigError, TrainingError, VerdictError
 from masa.tracking.manifest import (
     Manifest,
     damage,
@@ -317,7 +317,7 @@ def aborted(error):
 
 
 @pytest.mark.parametrize(
-    "cause", [Stopped(), aborted(EngineError("dead")), aborted(VerdictError("no sandbox"))]
+    "cause", [Stopped(), aborted(TrainingError("dead")), aborted(VerdictError("no sandbox"))]
 )
 def test_an_aborted_rollout_loses_no_earlier_one(tmp_path, cause):
     run = Saving(tmp_path, checkpoint_every=100)
