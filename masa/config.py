@@ -400,7 +400,7 @@ class AlgorithmConfig(ObjectiveConfig):
     response_limit: int = 8192
     """Largest solution rollout (tokens)."""
     temperature: float = 1.0
-    """Sampling temperature; anything but 1 samples from another policy than the one trained."""
+    """Sampling temperature; what learns is the policy at that temperature."""
     updates_per_rollout: int = 1
     """Optimizer steps per rollout; the prompts are split among them."""
     meta: MetaConfig = field(default_factory=MetaConfig)

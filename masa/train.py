@@ -195,7 +195,8 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         (out / "data.json").write_text(json.dumps(task.report, indent=2) + "\n")
         record(out, environment(cfg.engine), resumed=ckpt is not None)
         print(task.summary())
-        for line in idle_settings(HydraConfig.get().overrides.task, algorithm):
+        overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        for line in idle_settings(overrides, algorithm):
             print(line)
         if algorithm.temperature != 1:
             print("algorithm.temperature is not 1: what learns is the policy at that temperature")

@@ -50,10 +50,10 @@ def _causes(algorithm: AlgorithmConfig) -> dict[str, tuple[bool, str]]:
             ),
         ),
         "algorithm.meta.extra_updates is 0": (meta.extra_updates == 0, EXTRA),
-        "algorithm.meta.coef is 0": (meta.coef == 0, f"{EXTRA} meta.advantage"),
+        "algorithm.meta.coef is 0": (meta.coef == 0, EXTRA),
         "algorithm.meta.enabled is false": (
             not meta.enabled,
-            f"{EXTRA} meta.advantage meta.coef meta.group_size",
+            f"{EXTRA} meta.coef meta.group_size",
         ),
         "algorithm.control.adaptive is false": (
             not algorithm.control.adaptive,
@@ -67,7 +67,7 @@ def _causes(algorithm: AlgorithmConfig) -> dict[str, tuple[bool, str]]:
         ),
         "algorithm.selection.refill is false": (
             not algorithm.selection.refill,
-            "selection.max_draws selection.max_tokens",
+            "selection.max_tokens",
         ),
         "algorithm.overlong_buffer is 0": (algorithm.overlong_buffer == 0, "overlong_penalty"),
         "algorithm.mismatch is none": (

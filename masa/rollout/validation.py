@@ -74,6 +74,7 @@ class ValidationCallback(HeldOutCallback):
             return {}
         per_engine = self.rollout.ranks_per_engine
         metrics: dict[str, float] = {}
+        shown: Sequence[RolloutGroup] = ()
         for part in self.held_out:
             if self.available is not None and not self.available(part.split, step):
                 continue
@@ -90,10 +91,12 @@ class ValidationCallback(HeldOutCallback):
             prefix = f"val/{part.name}" if part.name else "val"
             measured = validation_metrics(groups)
             metrics |= {f"{prefix}/{name}": value for name, value in measured.items()}
-            for logger in [] if part.name else trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_tables(groups, step, "val")
+            if not part.name:
+                shown = groups
         self.rollout.records.wait()
+        for logger in trainer.loggers:
+            if metrics and isinstance(logger, WandbLogger):
+                logger.log_tables(shown, step, "val")
         self.accuracy = metrics.get("val/accuracy", math.nan)
         return metrics
 

@@ -143,13 +143,10 @@ class MasaModule(L.LightningModule):
         metrics["learning_rate"] = float(scheduler.get_last_lr()[0])
         metrics["nonfinite_updates"] = 0.0
         with self._explaining_out_of_memory():
-            if not self._distribution_checked:
-                assert self.policy is not None
-                require_own_distribution(self.policy, self.device)
-                self._distribution_checked = True
             first = True
             for update in self._with_old_logprobs(batch.updates):
                 if not update.empty:
+                    self._check_distribution()
                     # on-policy only before the first step: later updates differ from the sampler
                     statistics = self._update(update, first)
                     first = False
@@ -158,6 +155,13 @@ class MasaModule(L.LightningModule):
         scheduler.step()
         self.version += 1
         return self._log_step(batch, metrics, started)
+
+    def _check_distribution(self) -> None:
+        """At the first update: FSDP shards the root again in a backward pass alone."""
+        assert self.policy is not None
+        if not self._distribution_checked:
+            require_own_distribution(self.policy, self.device)
+            self._distribution_checked = True
 
     def _log_step(
         self, batch: StepBatch, metrics: dict[str, float], started: float

@@ -394,7 +394,8 @@ def test_a_checkpoint_of_a_run_with_another_learning_rate_is_refused(
 @pytest.mark.slow
 def test_a_signal_while_the_first_weights_are_made(tmp_path):
     """It stops the process that makes them as well."""
-    process = RunProcess(tmp_path / "run", tmp_path, "model.warmstart.sft.steps=100000")
+    slow = ["model.warmstart.sft.steps=100000", "+model.warmstart.sft.limit=2000"]
+    process = RunProcess(tmp_path / "run", tmp_path, *slow)
     process.wait_for(lambda: list(tmp_path.glob("*.building-*/run/log.txt")))
     children = runs.children(process.popen.pid)
     assert children

@@ -16,7 +16,7 @@ ODD_BC = {
     "bc.coef": 7.0, "bc.target": "best", "bc.min_notion_score": 0.9, "bc.min_reward": -3.0,
     "bc.pool_size": 3, "bc.learning_rate": 0.5,
 }  # fmt: skip
-ODD_META = {"meta.coef": 7.0, "meta.group_size": 3, "meta.advantage": "rloo", "meta.extra_until": 1}
+ODD_META = {"meta.coef": 7.0, "meta.group_size": 3, "meta.extra_until": 1}
 ODD_CONTROL = {
     "gate.min_precision": 0.4, "gate.min_gain": 2.0, "cutoff.max_lost": 0.3,
     "control.start_step": 1, "control.audit_fraction": 0.5, "control.audit_trivial": 0.5,
@@ -24,7 +24,7 @@ ODD_CONTROL = {
     "control.count_skipped": "false", "control.target_loss": 0.9,
 }  # fmt: skip
 ODD_OBJECTIVE = {
-    "selection.max_draws": 2, "selection.max_tokens": 1, "overlong_penalty": 9.0,
+    "selection.max_tokens": 1, "overlong_penalty": 9.0,
     "mismatch_low": 0.9, "mismatch_high": 1.1,
 }  # fmt: skip
 HF = ["engine=hf", "trainer.max_rollouts=2", "trainer.val_every=2"]

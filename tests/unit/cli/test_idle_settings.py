@@ -33,15 +33,15 @@ def idle(*overrides):
             {("algorithm.bc.coef=.3", "algorithm.bc.mode is off")},
         ),
         (
-            ["algorithm=grpo", "+algorithm.meta.advantage=rloo", "algorithm.control.start_step=3"],
+            ["algorithm=grpo", "+algorithm.meta.coef=3", "algorithm.control.start_step=3"],
             {
-                ("+algorithm.meta.advantage=rloo", "algorithm.meta.enabled is false"),
+                ("+algorithm.meta.coef=3", "algorithm.meta.enabled is false"),
                 ("algorithm.control.start_step=3", "neither gate, cutoff nor hints are on"),
             },
         ),
         (
-            ["algorithm=masa_cloned", "algorithm.meta.advantage=rloo", "algorithm.bc.coef=.1"],
-            {("algorithm.meta.advantage=rloo", "algorithm.meta.coef is 0")},
+            ["algorithm=masa_cloned", "algorithm.meta.extra_until=9", "algorithm.bc.coef=.1"],
+            {("algorithm.meta.extra_until=9", "algorithm.meta.coef is 0")},
         ),
         (
             ["algorithm=masa_calibrated", "algorithm.bc.mode=separate", "algorithm.bc.coef=.1",
@@ -52,10 +52,10 @@ def idle(*overrides):
             },
         ),
         (
-            ["algorithm=masa_efficient", "algorithm.selection.max_draws=2",
+            ["algorithm=masa_efficient", "algorithm.selection.max_tokens=2",
              "algorithm.mismatch_high=3", "algorithm.cutoff.max_lost=.1"],
             {
-                ("algorithm.selection.max_draws=2", "algorithm.selection.refill is false"),
+                ("algorithm.selection.max_tokens=2", "algorithm.selection.refill is false"),
                 ("algorithm.mismatch_high=3", "algorithm.mismatch is none"),
             },
         ),

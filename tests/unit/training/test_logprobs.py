@@ -6,7 +6,7 @@ from builders import random_samples, tiny_qwen3
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from masa.errors import ConfigError
+from masa.errors import TrainingError
 from masa.rollout.packing import pad
 from masa.training import logprobs as module
 from masa.training.logprobs import head_logprobs, require_own_distribution, token_logprobs
@@ -112,6 +112,8 @@ MODELS = {
     "tied": lambda: tiny_qwen3(tied=True),
     "gemma2": lambda: tiny("gemma2", head_dim=16, final_logit_softcapping=3.0),
     "granite": lambda: tiny("granite", logits_scaling=4.0),
+    "granite_swa": lambda: tiny("granite_swa", logits_scaling=4.0),
+    "cohere": lambda: tiny("cohere", logit_scale=0.25),
     "cohere2": lambda: tiny("cohere2", logit_scale=0.25),
     "hyperclovax": lambda: tiny("hyperclovax", logits_scaling=0.25),
     "lora": lambda: lora(target_modules="all-linear"),
@@ -161,5 +163,5 @@ def test_the_distribution_is_the_model_s_own(name):
 def test_logits_that_are_changed_after_the_head_are_refused():
     model = tiny("granite", logits_scaling=4.0)
     model.config.model_type = "unheard of"
-    with pytest.raises(ConfigError, match="of the type unheard of cannot be trained"):
+    with pytest.raises(TrainingError, match="of the type unheard of cannot be trained"):
         require_own_distribution(model, torch.device("cpu"))
