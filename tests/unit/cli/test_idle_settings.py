@@ -33,9 +33,9 @@ def idle(*overrides):
             {("algorithm.bc.coef=.3", "algorithm.bc.mode is off")},
         ),
         (
-            ["algorithm=grpo", "+algorithm.meta.coef=3", "algorithm.control.start_step=3"],
+            ["algorithm=grpo", "++algorithm.meta.coef=3", "algorithm.control.start_step=3"],
             {
-                ("+algorithm.meta.coef=3", "algorithm.meta.enabled is false"),
+                ("++algorithm.meta.coef=3", "algorithm.meta.enabled is false"),
                 ("algorithm.control.start_step=3", "neither gate, cutoff nor hints are on"),
             },
         ),
