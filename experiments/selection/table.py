@@ -1,20 +1,24 @@
 """How soon predictions align, and what a gate by them keeps: a table over the seeds of each method.
 
     python experiments/selection/table.py RUN_DIRECTORY [...] [--at 10 20] [--accuracy 20 60]
+        [--methods family alone ...] [--page PAGE.md NAME]
 
 Predictions and the gate's decisions are those on held-out prompts, whose outcomes are all known.
-Means with 95 % t intervals over seeds.
+Means with 95 % t intervals over seeds. With `--page` the table replaces what that page has between
+`<!-- NAME -->` and `<!-- /NAME -->`.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
 from masa.analysis.compare_methods import group_runs
 from masa.analysis.load import Run, find_runs, load_run
+from masa.markdown import fill_place
 from masa.statistics import t_mean
 
 
@@ -66,9 +70,12 @@ def main() -> None:
     parser.add_argument("--at", type=int, nargs="*", default=[10, 20])
     parser.add_argument("--accuracy", type=int, nargs="*", default=[20, 60])
     parser.add_argument("--after", type=int, default=14)
+    parser.add_argument("--methods", nargs="*", help="these alone, in this order")
+    parser.add_argument("--page", nargs=2, metavar=("PAGE", "NAME"))
     args = parser.parse_args()
     columns = {}
-    for method in group_runs([load_run(path) for path in find_runs(args.runs)]):
+    methods = {m.label: m for m in group_runs([load_run(path) for path in find_runs(args.runs)])}
+    for method in [methods[label] for label in args.methods or methods]:
         cells: dict[str, list[float]] = {}
         for run in method.runs:
             steps = set(run.validations["step"])
@@ -80,7 +87,11 @@ def main() -> None:
         columns[f"{method.label} (n={len(method.runs)})"] = {
             name: str(t_mean(pd.Series(values).dropna())) for name, values in cells.items()
         }
-    print(pd.DataFrame(columns).fillna("–").to_markdown())
+    table = pd.DataFrame(columns).fillna("–").to_markdown()
+    print(table)
+    if args.page:
+        page, name = args.page
+        fill_place(Path(page), name, table)
 
 
 if __name__ == "__main__":
