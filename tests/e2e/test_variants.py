@@ -60,8 +60,9 @@ def test_settings_that_others_leave_without_effect(cache, tmp_path):
         "bc.learning_rate": 0.5, "bc.min_reward": -3.0, "meta.extra_until": 1,
         "control.target_loss": 0.9,
     }  # fmt: skip
-    runs.masa_train(tmp_path / "plain", cache, *HF, *runs.MASA)
-    printed = runs.masa_train(tmp_path / "odd", cache, *HF, *runs.MASA, *overrides(idle))
+    settings = [*HF, *runs.MASA, "algorithm.control.start_step=1"]
+    runs.masa_train(tmp_path / "plain", cache, *settings)
+    printed = runs.masa_train(tmp_path / "odd", cache, *settings, *overrides(idle))
     assert printed.count(" changes nothing, as ") == len(idle)
     assert runs.metrics(tmp_path / "plain") == runs.metrics(tmp_path / "odd")
 
