@@ -49,7 +49,7 @@ STATED = re.compile(
     rf"|[是为は은는])?\s*[:：]?\s*"
     # the best option is B; my final choice: B
     r"|(?<![a-zA-Z])(?:option|choice|selection|pick|guess|alternative|statement|solution|response"
-    r"|letter|match|one|exception|odd\s+one\s+out)"
+    r"|letter|match|one|exception|odd\s+one\s+out|correct|key)"
     r"(?:\s+(?:that|which|left|remaining|matching|with|among|for|of|here)\b"
     r"[^.,;:!?\n]{0,40}?(?=\s+(?:is|are)\b))?"
     rf"(?:\s*(?:[:=]|[-–—]+\s)|\s*{BE}\b)\s*:?\s*"
@@ -88,6 +88,8 @@ AFFIRMED = re.compile(
     r"(?:(?:right|best|better|true)\b(?!\s+(?:of|in|at|to|for|on|than)\b)|correct|answers?"
     r"|choices?|option|odd\s+one\s+out|valid|accurate|appropriate|suitable|likely"
     r"|plausible|reasonable|closest)\b|\s+the\s+(?:\w+\s+)?(?:answer|choice|option)\b"
+    r"|\s+(?:fits|works|matches|answers)\s+(?:it\s+|this\s+)?best\b|\s+it\s+is\b(?=\s*[.!]|\s*\Z)"
+    r"|\s+best\s+(?:fits|matches|describes|explains|answers|represents)\b"
     r"|\s*(?:选?项)?是?(?:正确|对)",
     re.I,
 )
@@ -97,7 +99,7 @@ FITS = re.compile(r"\s+(?:fits|works|matches|holds|remains|satisfies|meets|it\s+
 ALSO = re.compile(r"\b(?:also|too|as\s+well)\b", re.I)
 MAY_STAND_BEFORE = re.compile(
     r"(?:^|[.,;:!?(\n]|\b(?:so|thus|hence|therefore|that|option|choice|answer|letter|and|but|only"
-    rf"|statement|because|since|both|either|think|believe|conclude|means|makes|making|alternative"
+    rf"|statement|because|since|both|either|however|though|although|while|whereas|yet|think|believe|conclude|means|makes|making|alternative"
     rf"|is|be)|选项)\s*{_FILL}\Z",
     re.I,
 )
@@ -210,5 +212,6 @@ def plain_text(text: str) -> str:
     text = _SPACE.sub(" ", re.sub(r"\*\*|__|\\?\$|`|^[ \t]*(?:#+|>)[ \t]+", "", text, flags=re.M))
     text = re.sub(rf"[{_QUOTES}](?=\(?[A-Za-z]\)?[.):]\s)", " ", text)
     text = re.sub(r"(?<![\w*])[*_](\(?\w\)?\.?)[*_](?![\w*])", r"\1", text)
+    text = re.sub(r"(?<![\w\\])_([A-Za-z][A-Za-z ]*)_(?!\w)", r"\1", text)
     text = text.replace("。", ". ").replace("、", ", ").replace(r"\{", "{").replace(r"\}", "}")
     return re.sub(r"\n(?: ?\n)+", "\n\n", re.sub(r"[^\S\n]+", " ", text))

@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import sympy
+
 from masa.verifiers.extract import answer_boxes
+from masa.verifiers.math.expressions import names, read_expression
 from masa.verifiers.math.latex import MAX_LENGTH, normalise
 from masa.verifiers.math.numbers import close, read_number
+from masa.verifiers.math.numeric import Undefined, numeric_value
 from masa.verifiers.pool import shared_pool
 from masa.verifiers.units import Unit, parse_unit
 
@@ -72,6 +76,10 @@ _NAME = re.compile(
     r"(?:\\text\{[^{}]*\}|\\[a-zA-Z]+|[a-zA-Z])(?:_\{[^{}]*\}|_\w)?(?:\^\{?\\circ\}?)?(?:\([^()]*\))?"
 )
 _FUNCTION = re.compile(r"\\(?:sqrt|frac|cdot|times|ln|log|exp|sin|cos|tan)(?![a-zA-Z])")
+_FORMULA = re.compile(r"\\(?:sqrt|pi|ln|log|exp|sin|cos|tan)(?![a-zA-Z])|(?<![a-zA-Z\\])e\^")
+_DIGITS_OF_A_FORMULA = 30
+_METRES = re.compile(r"(?<![a-zA-Z])ms(?=\s*\^\s*\{?\s*-)")
+"""`ms^{-2}`, which is metres per second squared as often as one over milliseconds squared."""
 _OPERATION = re.compile(r"[-+*/!^\d]")
 _NO_NOUNS = set(
     "and not but nor plus minus times more less than least most per over under the cos sin tan log"
@@ -149,6 +157,8 @@ def _power(text: str) -> str:
 def _quantity(text: str) -> NumberWithUnit | None:
     """The number with its unit that is the text, None where it is none."""
     text = _ADDED.sub("", _PREFIX.sub("", text.strip())).strip()
+    if _FORMULA.search(text):
+        return _formula(text)
     match = _BRACKETED.match(text) or _NUMBER.match(text)
     value = _number(match) if match else None
     if match is None or value is None:
@@ -168,6 +178,20 @@ def _quantity(text: str) -> NumberWithUnit | None:
         r"1\s*/\s*[\\a-zA-Z]", rest
     )
     return None if follows else NumberWithUnit(value, rest)
+
+
+def _formula(text: str) -> NumberWithUnit | None:
+    r"""The value of a constant in symbols, as in `2\pi \text{ m}`, with its unit."""
+    start = text.find(r"\text{")
+    formula, unit = (text[:start], text[start:]) if start > 0 else (text, "")
+    expression = read_expression(formula.strip())
+    if not isinstance(expression, sympy.Expr) or names(expression):
+        return None
+    try:
+        value = numeric_value(expression, {}, _DIGITS_OF_A_FORMULA, real=True)
+    except Undefined:
+        return None
+    return NumberWithUnit(Fraction(str(value)), unit)
 
 
 def read_quantities(box: str) -> list[NumberWithUnit]:
@@ -242,6 +266,8 @@ class _GoldQuantity:
             return _folded(self.text) == _folded(quantity.unit) and self._near(
                 quantity.value, self.full
             )
+        if unit is None or not unit.comparable(self.unit):
+            unit = parse_unit(_METRES.sub("m s", quantity.unit))
         if unit is None or not unit.comparable(self.unit):
             return False
         return self._near(_converted(quantity.value, unit, self.unit), self.full)

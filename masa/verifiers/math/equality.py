@@ -6,7 +6,12 @@ from collections.abc import Iterator, Sequence
 import sympy
 from sympy.core.function import AppliedUndef
 
-from masa.verifiers.math.expressions import names, proportional, read_expression
+from masa.verifiers.math.expressions import (
+    names,
+    proportional,
+    read_expression,
+    without_denominators,
+)
 from masa.verifiers.math.latex import MAX_DEPTH, MAX_LENGTH, depth, key, normalise, word_key
 from masa.verifiers.math.numbers import TOLERANCE, read_number
 from masa.verifiers.math.quantities import DENIED, OF_ANOTHER, split_quantity
@@ -352,7 +357,11 @@ class _Comparison:
         if all(isinstance(side, Ordered) for side in (*gold.sides, *answer.sides)):
             return self._in_order(gold.sides, answer.sides)
         one, other = _difference(gold, 0), _difference(answer, 0)
-        return one is not None and other is not None and proportional(one, other, positive=False)
+        if one is None or other is None:
+            return False
+        if proportional(one, other, positive=False):
+            return True
+        return proportional(without_denominators(one), without_denominators(other), positive=False)
 
     def _inequalities(self, gold: Relation, answer: Relation) -> bool:
         """Are the links of two chains equal, read from the left or from the right?"""
@@ -404,9 +413,10 @@ def _as_vector(node: Node, other: Node) -> Node:
     """`2i - 3j` as a vector of as many entries as the other one; any other node as it is."""
     rows = _rows(other)
     cells = [cell for row in rows for cell in row] if rows and isinstance(node, Leaf) else []
-    if len(cells) not in (2, 3) or not re.search(r"(?<![\\a-zA-Z])[jk](?![a-zA-Z])", text_of(node)):
+    text = re.sub(r"\\(?:hat|vec)\{\s*\\?([ijk])(?:math)?\s*\}", r"\1 ", text_of(node))
+    if len(cells) not in (2, 3) or not re.search(r"(?<![\\a-zA-Z])[jk](?![a-zA-Z])", text):
         return node
-    expression = read_expression(text_of(node))
+    expression = read_expression(text)
     units = [sympy.Symbol(name) for name in "ijk"[: len(cells)]]
     if not isinstance(expression, sympy.Expr) or not expression.free_symbols <= set(units):
         return node
@@ -473,8 +483,8 @@ def _is_name(node: Node) -> bool:
 
 
 def _name_key(node: Node) -> str:
-    """dy/dx is y'."""
-    text = key(text_of(node))
+    """dy/dx is y', f(x) is y."""
+    text = re.sub(r"^[fy]\(x\)$", "y", key(text_of(node)))
     match = re.fullmatch(r"\\frac\{d(\^2)?([a-z])\}\{d([a-z])(\^2)?\}", text)
     return match[2] + ("''" if match[1] else "'") if match and match[1] == match[4] else text
 

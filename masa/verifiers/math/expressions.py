@@ -51,6 +51,7 @@ _REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}(?!\d)")
 _PRIMED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
 _DERIVATIVE = re.compile(r"\\frac\{d(?:\^\{?(\d)\}?)?([a-zA-Z])\}\{d([a-zA-Z])(?:\^\{?(\d)\}?)?\}")
 _MOST_POLAR = 4
+_MOST_CONSTANTS = 3
 _MOST_BARS = 16  # the parser tries every pair of them
 _DETERMINANT = re.compile(r"\\begin\{vmatrix\}(.*)\\end\{vmatrix\}", re.DOTALL)
 _WORD = re.compile(r"(?<![\\a-zA-Z])(?:[a-zA-Z]{5,}|[A-Z]{3,})")
@@ -312,19 +313,36 @@ def same_expression(gold: Any, answer: Any, tolerance: float = TOLERANCE) -> boo
                 for one, other in zip(gold.flat(), answer.flat(), strict=True)
             )
         )
-    answer = _recased(gold, answer)
-    return same_value(gold, answer, tolerance) or _same_antiderivative(gold, answer)
+    return (
+        same_value(gold, answer, tolerance)
+        or any(same_value(gold, other, tolerance) for other in _with_constants(gold, answer))
+        or _same_antiderivative(gold, answer)
+    )
 
 
-def _recased(gold: Any, answer: Any) -> Any:
-    """Arbitrary constants C_1, C_2 as c_1, c_2, where the gold answer has these."""
-    in_gold = set(names(gold))
-    renamed = {
-        sympy.Symbol(name): sympy.Symbol(name.swapcase())
-        for name in names(answer)
-        if re.fullmatch(r"[cC]_\d", name) and name not in in_gold and name.swapcase() in in_gold
-    }
-    return answer.xreplace(renamed) if renamed else answer
+_INDEXED = re.compile(r"[cC]_\d")
+_OTHER_NAMES = {"A", "B", "C", "D", "K", "c", "k"}
+
+
+def _with_constants(gold: Any, answer: Any) -> Iterator[Any]:
+    """The answer with the gold answer's arbitrary constants, in every order, for its own.
+
+    Those of a gold answer are C_1, c_2 and the like, or C beside a variable.
+    """
+    wanted, given = names(gold), names(answer)
+    constants = [name for name in wanted if _INDEXED.fullmatch(name)]
+    if not constants and "C" in wanted and {"x", "t", "y"} & set(wanted):
+        constants = ["C"]
+    own = [name for name in given if _INDEXED.fullmatch(name)]
+    if own and [name[1:] for name in own] != [name[1:] for name in constants]:
+        return
+    own = own or [name for name in given if name in _OTHER_NAMES - set(wanted)]
+    if not 0 < len(constants) == len(own) <= _MOST_CONSTANTS:
+        return
+    for order in itertools.permutations(constants):
+        if list(order) != own:
+            pairs = zip(own, order, strict=True)
+            yield answer.xreplace({sympy.Symbol(one): sympy.Symbol(new) for one, new in pairs})
 
 
 _CONSTANTS = {sympy.Symbol(name) for name in ("C", "c", "K", "k", "C_1", "c_1", "C_0")}
@@ -354,6 +372,16 @@ def _same_antiderivative(gold: Any, answer: Any) -> bool:
         elif strict and (one is None) is not (other is None):
             return False
     return len(gaps) > 1 and all(abs(gap - gaps[0]) < mpf(10) ** -40 for gap in gaps)
+
+
+def without_denominators(difference: Any) -> Any:
+    """The numerator over the common denominator of the variables: `xy - 1` of `y - 1/x`."""
+    if not any(
+        power.exp.is_number and power.exp.is_negative and power.base.free_symbols
+        for power in difference.atoms(sympy.Pow)
+    ):
+        return difference
+    return sympy.fraction(sympy.together(difference))[0]
 
 
 def proportional(gold: Any, answer: Any, positive: bool) -> bool:

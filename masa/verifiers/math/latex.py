@@ -465,7 +465,9 @@ def word_key(text: str) -> str | None:
     pieces = re.findall(r"[a-zA-Z']+", marked)
     bare = re.sub(r"\\text\{[^{}]*\}", " ", text)
     all_words = all(
-        re.fullmatch(r"[A-Z]?[a-z]{3,}", piece) or piece.lower() in ANSWER_WORDS for piece in pieces
+        re.fullmatch(r"[A-Z][a-z]{2,}|[a-z]{3,}", piece) or piece.lower() in ANSWER_WORDS
+        for piece in pieces
+        for piece in pieces
     )
     if not pieces or (re.search(r"[a-zA-Z]", bare) and not all_words):
         return None

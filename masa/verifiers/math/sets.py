@@ -23,11 +23,33 @@ def variables(node: Node) -> set[str]:
     """The variables of the inequalities and memberships of a form."""
     if isinstance(node, Relation):
         sides = [key(text_of(side)) for side in node.sides]
-        sides = [re.sub(r"^\|(.*)\|$", r"\1", side) for side in sides]
-        return {side for side in sides if _VARIABLE.fullmatch(side) and side not in _CONSTANTS}
+        absolute = {bars[0] for bars in map(_in_bars, sides) if bars}
+        return absolute | {side for side in sides if _is_variable(side)}
     if isinstance(node, Several | Combined):
         return {name for item in node.items for name in variables(item)}
     return set()
+
+
+def _is_variable(text: str) -> bool:
+    return bool(_VARIABLE.fullmatch(text)) and text not in _CONSTANTS
+
+
+def _in_bars(text: str) -> tuple[str, sympy.Expr, sympy.Expr] | None:
+    """The name, the factor and the summand of `|x|` or `|2x - 4|`."""
+    match = re.fullmatch(r"\|([^|]+)\|", text)
+    if match is None:
+        return None
+    if _is_variable(match[1]):
+        return match[1], sympy.Integer(1), sympy.Integer(0)
+    expression = read_expression(match[1])
+    if not isinstance(expression, sympy.Expr) or len(expression.free_symbols) != 1:
+        return None
+    name = next(iter(expression.free_symbols))
+    summand = expression.subs(name, 0).doit()
+    factor = sympy.expand(expression.doit() - summand).coeff(name)
+    linear = name.name.isalpha() and sympy.expand(expression - factor * name - summand) == 0
+    real = factor.is_real and summand.is_real and factor.is_nonzero
+    return (name.name, factor, summand) if linear and real else None
 
 
 def interval(node: Node) -> tuple[str, Ordered] | None:
@@ -131,31 +153,35 @@ def _relation(relation: Relation) -> sympy.Set | None:
         return None
     name = names.pop()
     places = [key(text_of(side)) for side in sides]
-    if len(sides) == 2 and places[1] in (name, f"|{name}|"):
+    if len(sides) == 2 and (places[1] == name or _in_bars(places[1])):
         operators, sides = (FLIPPED.get(operators[0], operators[0]),), (sides[1], sides[0])
         places.reverse()
     if len(sides) == 2:
-        return _one_sided(operators[0], sides[1], places[0] == f"|{name}|")
+        bound = _bound(sides[1])
+        if bound is None or not bound.is_extended_real:
+            return None
+        bars = _in_bars(places[0])
+        if bars is None:
+            return _between(operators[0], -sympy.oo, bound) if places[0] == name else None
+        _, factor, summand = bars
+        if not bound.is_nonnegative:
+            return None
+        low, high = sorted([(-bound - summand) / factor, (bound - summand) / factor])
+        return _between(operators[0], low, high)
     chain = interval(relation)
     return _set(chain[1]) if chain else None
 
 
-def _one_sided(operator: str, side: Node, absolute: bool) -> sympy.Set | None:
-    bound = _bound(side)
-    if bound is None or not bound.is_extended_real or (absolute and not bound.is_nonnegative):
-        return None
-    lower = -bound if absolute else -sympy.oo
-    if operator == "=" or operator == "neq":
-        values = sympy.FiniteSet(bound, -bound) if absolute else sympy.FiniteSet(bound)
+def _between(operator: str, low: sympy.Expr, high: sympy.Expr) -> sympy.Set | None:
+    """Where `x < high`, for < and le; where |x - c| < r, of which these are the ends."""
+    if operator in ("=", "neq"):
+        values = sympy.FiniteSet(high) if low == -sympy.oo else sympy.FiniteSet(low, high)
         return values if operator == "=" else sympy.Complement(sympy.S.Reals, values)
     if operator in ("<", "le"):
-        return sympy.Interval(lower, bound, operator == "<", operator == "<")
+        return sympy.Interval(low, high, operator == "<", operator == "<")
     if operator in (">", "ge"):
-        if absolute:
-            return sympy.Complement(
-                sympy.S.Reals, sympy.Interval(-bound, bound, operator == "ge", operator == "ge")
-            )
-        return sympy.Interval(bound, sympy.oo, operator == ">", True)
+        rest = sympy.Interval(low, high, operator == "ge", operator == "ge")
+        return sympy.Complement(sympy.S.Reals, rest)
     return None
 
 

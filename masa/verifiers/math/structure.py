@@ -31,6 +31,9 @@ _BUILDER = re.compile(
 _CONGRUENCE = re.compile(
     r"(?:(?P<name>[^=<>]*?)\s*(?:\\equiv|=)\s*)?(?P<residue>-?\d+)\s*,?\s*\(?\s*\\pmod\{(?P<modulus>\d+)\}\s*\)?"
 )
+_TRANSPOSED = re.compile(
+    r"(?P<rows>.*[\])}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal|\\text\{T\})\s*\}?", re.DOTALL
+)
 _SEPARATOR = {mark: re.compile(mark) for mark in ",;"}
 _GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
 _ZEROS = re.compile(r"(?<![\d.])\d{1,3},0\d\d(?!\d)")
@@ -183,6 +186,12 @@ def parse(text: str) -> Node:
         form = _cases(text) or _matrix(text)
         if form:
             return form
+    if transposed := _TRANSPOSED.fullmatch(text):
+        rows = parse(transposed["rows"])
+        if isinstance(rows, Ordered):
+            rows = Matrix((rows.items,))
+        if isinstance(rows, Matrix):
+            return Matrix(tuple(zip(*rows.rows, strict=True)))
     match = _CONGRUENCE.fullmatch(text) if r"\pmod" in text else None
     if match:
         if int(match["modulus"]) > 0:

@@ -24,7 +24,7 @@ from masa.verifiers.math.verifier import (
 
 TABLES = (
     "SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED", "SEARCHED",
-    "AT_INTEGERS_AND_IN_WORDS",
+    "AT_INTEGERS_AND_IN_WORDS", "CONSTANTS_BARS_AND_TRANSPOSES",
 )  # fmt: skip
 
 
