@@ -80,7 +80,7 @@ ABLATION_RUNS := $(foreach seed,$(ABLATION_SEEDS),$(foreach method,$(ABLATIONS),
 ablations: ablations-left $(ABLATION_RUNS)
 
 ablations-left: $(READY)
-	@$(BIN)/python scripts/remaining_runs.py --minutes 2 $(ABLATION_RUNS)
+	@$(BIN)/python scripts/remaining_runs.py --minutes 3 $(ABLATION_RUNS)
 
 $(ABLATION)/%/report.md: | $(READY)
 	$(call one-run,ablation)

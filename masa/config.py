@@ -68,7 +68,8 @@ class MetaConfig:
     """The meta group: predict before solving."""
 
     enabled: bool = True
-    """False: neither sampled nor trained, whatever the other settings are."""
+    """False: training neither samples predictions nor learns from them, whatever the other settings
+    are. Validations sample `trainer.val_meta_samples` of them in any case."""
     group_size: int = 8
     """M, meta rollouts per prompt; 1 needs coef=0."""
     first: int | None = None
@@ -708,6 +709,19 @@ class FitConfig:
         )
 
     @property
+    def uses_engine(self) -> bool:
+        """Whether the run samples."""
+        return True
+
+    @property
+    def response_limits(self) -> dict[str, int]:
+        """Tokens of the longest responses, by setting: predictions count where any are sampled."""
+        limits = {"algorithm.response_limit": self.algorithm.response_limit}
+        if self.algorithm.meta.enabled or self.trainer.val_meta_samples > 0:
+            limits["algorithm.meta.response_limit"] = self.algorithm.meta.response_limit
+        return limits
+
+    @property
     def ranks_per_engine(self) -> int:
         """Devices over which one engine lies."""
         ranks = (self.engine or {}).get("tensor_parallel_size", 1)
@@ -851,6 +865,19 @@ class SftConfig(FitConfig):
             f"trainer.max_rollouts is {self.trainer.max_rollouts}, but the length of masa-sft is "
             f"sft.steps={self.sft.steps}: set that alone",
         )
+
+    @property
+    def uses_engine(self) -> bool:
+        """Whether the run samples."""
+        return self.sft.table or self.sft.source == "self"
+
+    @property
+    def response_limits(self) -> dict[str, int]:
+        """As of a run; predictions are sampled for the table alone."""
+        limits = super().response_limits
+        if not self.sft.table or self.trainer.val_meta_samples == 0:
+            limits.pop("algorithm.meta.response_limit", None)
+        return limits
 
 
 T = TypeVar("T", bound=FitConfig)

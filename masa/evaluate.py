@@ -168,11 +168,12 @@ def evaluate(cfg: DictConfig, config: EvaluationConfig, out: Path) -> None:
 
 def _compare(config: EvaluationConfig, out: Path) -> None:
     from masa.evaluation.compare import compare
+    from masa.evaluation.results import without_nan
     from masa.evaluation.store import write_json, write_text
 
     first, second = map(Path, config.compare)
     numbers, text = compare(first, second)
-    write_json(out / "comparison.json", {"compare": config.compare, **numbers})
+    write_json(out / "comparison.json", without_nan({"compare": config.compare, **numbers}))
     write_text(out / "comparison.md", text)
     print(text, end="")
 

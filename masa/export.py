@@ -18,6 +18,7 @@ from yaml import YAMLError
 from masa.cli import app
 from masa.cli.arguments import expanded, make_directory
 from masa.errors import ConfigError
+from masa.plugins import import_from_working_directory, refusing
 
 SETTINGS = ("out", "ckpt", "dtype", "push", "private")
 USAGE = (
@@ -81,7 +82,8 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
             f"{run}/config.yaml cannot be read: {' '.join(str(error).split())}"
         ) from error
     assert isinstance(cfg, DictConfig)
-    model, task = instantiate(cfg.model), build_task(cfg.task)
+    with refusing():
+        model, task = instantiate(cfg.model), build_task(cfg.task)
     model.check(task)
     path = model.resolve(task)
     # the checkpoint of an adapter has the adapter alone
@@ -318,6 +320,7 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(f"usage: {USAGE}")
         return
+    import_from_working_directory()
     runs: list[str] = []
     settings: dict[str, str] = {}
     for argument in sys.argv[1:]:

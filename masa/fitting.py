@@ -19,17 +19,17 @@ from masa.evaluation.eval_config import is_run
 from masa.export import check_run, model_of_run
 
 
-def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
+def check_parts(cfg: DictConfig, config: FitConfig, task: Any) -> None:
     """Raise ConfigError for model, engine or loggers that show to be unusable without heavy work.
 
     Args:
         cfg: the composed config.
+        config: its settings.
         task: the task, built from it.
-        engine: whether the run uses the engine.
     """
     from hydra.utils import instantiate
 
-    from masa.engine.settings import check_engine
+    from masa.engine.settings import check_arguments, check_engine
     from masa.evaluation.gold_answers import GoldAnswersEngine
     from masa.plugins import load_class, load_target
     from masa.tracking.loggers import check_loggers
@@ -40,6 +40,8 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
         check_run(Path(cfg.model.name).expanduser())
     else:
         model.check(task)
+        if config.uses_engine and hasattr(model, "context"):
+            _require_room(config, model.context())
     attention = OmegaConf.select(cfg, "model.attn_implementation")
     require(
         "flash" not in str(attention)
@@ -48,13 +50,14 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
         f"model.attn_implementation={attention} computes in 16 bits: set "
         "trainer.precision=bf16-mixed or model.dtype=bfloat16, or use sdpa",
     )
-    if engine:
+    if config.uses_engine:
         kind = load_class("engine", cfg.engine)
         require(
             not issubclass(kind, GoldAnswersEngine),
             "engine=gold_answers answers the benchmarks of masa-eval: use engine=vllm or engine=hf",
         )
         check_engine(kind, cfg.engine)
+        check_arguments(kind)
         rank = cfg.engine.get("lora_rank")
         trained = OmegaConf.select(cfg, "model.lora.rank")
         require(
@@ -65,11 +68,21 @@ def check_parts(cfg: DictConfig, task: Any, engine: bool = True) -> None:
     check_loggers(cfg.logger or {})
 
 
+def _require_room(config: FitConfig, context: int | None) -> None:
+    """Raise ConfigError where responses alone fill the model's context."""
+    for name, limit in config.response_limits.items():
+        require(
+            context is None or limit < context,
+            f"{name} is {limit}, but the model's context holds {context} tokens, prompts included: "
+            "lower it",
+        )
+
+
 def in_its_directory(config: FitConfig, work: Callable[[Path], None]) -> None:
     """Do the work of a run, once its devices are there and its directory is its own."""
     from masa.training.devices import check_devices, keep_freed_memory
 
-    check_devices(config.strategy, config.trainer.accelerator)
+    check_devices(config.strategy, config.trainer.accelerator, config.uses_engine)
     keep_freed_memory(config.trainer.accelerator)
     out = Path(config.output_dir)
     with app.locked(out):

@@ -148,9 +148,10 @@ def _problems(problems: Problems, directory: Path, settings: Mapping[str, Any]) 
     if isinstance(problems, pd.DataFrame):
         problems = problems.to_dict("records")
     require(not isinstance(problems, Mapping), "problems is one row: give a list of rows")
-    rows = [{column: row} if isinstance(row, str) else dict(row) for row in problems]
-    problems_of(rows, column, "problems")
+    prompts = problems_of(problems, column, "problems")
     path = directory / "problems.jsonl"
+    # what is read of them alone: a frame has arrays and dates as well, which JSON has not
+    rows = [{column: p.problem, "id": p.id, "answer": p.answer or None} for p in prompts]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return [f"problems={path}", *_arguments(settings)]
 

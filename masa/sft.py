@@ -32,21 +32,20 @@ def check(cfg: DictConfig) -> SftConfig:
     config = _load(cfg)
 
     from masa.tasks.build import build_task
-    from masa.tasks.limits import check_pools
+    from masa.tasks.limits import check_task
 
     with refusing():
-        uses_engine = config.sft.table or config.sft.source == "self"
         require(
-            not uses_engine or recording_of(cfg) is None,
+            not config.uses_engine or recording_of(cfg) is None,
             "engine=recorded plays a run of masa-train: use engine=vllm or engine=hf",
         )
         task = build_task(cfg.task)
-        fitting.check_parts(cfg, task, uses_engine)
+        fitting.check_parts(cfg, config, task)
         if config.algorithm.meta.predict_mixed or config.sft.mixed_predictions:
             check_mixed_predictions(task)
         if config.sft.source == "task":
             _right(*_wanted(cfg, config), config.task.correct_at)
-    check_pools(task)
+    check_task(task)
     return config
 
 
@@ -191,9 +190,11 @@ def _demonstrated(
     renderer: Any,
 ) -> Any:
     """The solutions to learn from, sampled or verified by one rank, for all."""
+    from masa.rollout.build import longest_sequence
     from masa.rollout.demonstrations import kept_once, self_sampled
     from masa.tasks.limits import LimitedTask
     from masa.training.models import load_policy
+    from masa.training.random_state import random_state, set_random_state
 
     file, correct_at = _file(cfg, config), config.task.correct_at
     if config.sft.source == "task":
@@ -204,9 +205,9 @@ def _demonstrated(
     limited = LimitedTask(task, renderer, algorithm.prompt_limit)
 
     def engine() -> Any:
-        # no prediction is sampled
-        solving = replace(algorithm, meta=replace(algorithm.meta, response_limit=1))
-        built = _engine(cfg, out, solving, model, model_path, renderer, limited.longest_prompt)
+        solutions = {"algorithm.response_limit": algorithm.response_limit}
+        longest = longest_sequence(limited.longest_prompt, model, model_path, algorithm, solutions)
+        built = _engine(cfg, out, algorithm, model, model_path, renderer, longest)
         policy = load_policy(model_path, trust_remote_code=model.trust_remote_code)
         built.load_weights(policy.named_parameters(), 0)
         return built
@@ -217,7 +218,11 @@ def _demonstrated(
             limited, renderer, engine, algorithm, config.sft, count, seed, correct_at
         )
 
-    return kept_once(file, limited.train, sampled)
+    # an engine seeds the generators that an adapter's first weights are drawn from
+    state = random_state()
+    demonstrated = kept_once(file, limited.train, sampled)
+    set_random_state(state)
+    return demonstrated
 
 
 def _engine(
@@ -227,11 +232,10 @@ def _engine(
     model: Any,
     path: Path,
     renderer: Any,
-    longest_prompt: int,
+    longest: int,
 ) -> Any:
-    from masa.rollout.build import build_engine, longest_sequence
+    from masa.rollout.build import build_engine
 
-    longest = longest_sequence(longest_prompt, model, path, algorithm)
     with app.native_stderr_to(out / "log.txt"):
         return build_engine(
             cfg.engine, model, path, longest, renderer.eos_token_ids, algorithm.temperature
@@ -242,7 +246,7 @@ def held_out_table(cfg: DictConfig, config: SftConfig, task: Any, model: Any, pa
     """Accuracy, length and predictions per level on held-out prompts, as text."""
     from masa.algorithm.controller import Controller
     from masa.algorithm.step import RolloutContext, collect
-    from masa.rollout.build import build_renderer
+    from masa.rollout.build import build_renderer, longest_sequence
     from masa.rollout.validation import validation_config
     from masa.statistics import clustered_wilson
     from masa.tasks.limits import LimitedTask
@@ -256,7 +260,10 @@ def held_out_table(cfg: DictConfig, config: SftConfig, task: Any, model: Any, pa
     )
     limited = LimitedTask(task, renderer, algorithm.prompt_limit)
     out = Path(config.output_dir)
-    engine = _engine(cfg, out, algorithm, model, path, renderer, limited.longest_prompt)
+    longest = longest_sequence(
+        limited.longest_prompt, model, path, algorithm, config.response_limits
+    )
+    engine = _engine(cfg, out, algorithm, model, path, renderer, longest)
     policy = load_policy(path, trust_remote_code=model.trust_remote_code)
     engine.load_weights(policy.named_parameters(), 0)
     context = RolloutContext(

@@ -31,7 +31,7 @@ def check(cfg: DictConfig) -> RunConfig:
     from masa.evaluation.benchmarks import check_benchmarks
     from masa.tasks.build import build_task
     from masa.tasks.demonstrations import check_written_predictions
-    from masa.tasks.limits import check_pools
+    from masa.tasks.limits import check_task
 
     # what takes seconds to import, and then the data, come last
     check_recording(cfg, config)
@@ -46,8 +46,8 @@ def check(cfg: DictConfig) -> RunConfig:
             task.templates.showing_recent()
         if config.algorithm.bc.mode != "off" and config.algorithm.bc.target == "outcome":
             check_written_predictions(task, config.algorithm.meta.predict_mixed)
-        fitting.check_parts(cfg, task)
-    check_pools(task)
+        fitting.check_parts(cfg, config, task)
+    check_task(task)
     controller.require_columns(task.train)
     require_enough_prompts(task, config)
     TaskRewards(config.task.rewards, task.train)
@@ -148,7 +148,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
         its_renderer = build_renderer(benchmark.templates, model, model_path, algorithm, special)
         held_out.append(HeldOut(benchmark.name, benchmark.prompts, its_renderer, benchmark.verify))
     longest_prompt = max(task.longest_prompt, *(part.longest_prompt for part in held_out))
-    longest = longest_sequence(longest_prompt, model, model_path, algorithm)
+    longest = longest_sequence(longest_prompt, model, model_path, algorithm, config.response_limits)
 
     def engine() -> Any:
         with app.native_stderr_to(out / "log.txt"):
@@ -165,6 +165,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     stop = StopSignal()
     rollout = RolloutCallback(
         config,
+        task.train,
         renderer,
         task.verify,
         build_task_rewards(config, task, renderer),

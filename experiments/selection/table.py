@@ -17,7 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 from masa.analysis.compare_methods import group_runs
-from masa.analysis.load import Run, find_runs, load_run
+from masa.analysis.control import in_full
+from masa.analysis.load import Run, find_runs, load_finished
 from masa.markdown import fill_place
 from masa.statistics import t_mean
 
@@ -46,7 +47,8 @@ def course(run: Run, step: int) -> Iterator[tuple[str, float]]:
     yield f"accuracy at {step}", row["val/accuracy"]
     yield f"kilotokens to {step}", so_far["completions/total_tokens"].sum() / 1000
     if "gate/fraction" in metrics:
-        active = so_far[so_far["gate/fraction"] > 0]
+        prompts = run.train_prompts
+        active = so_far[so_far["step"].isin(prompts.loc[prompts["gate_active"], "step"])]
         yield f"skipped to {step}, where active", active["gate/fraction"].mean()
         if "meta/token_share" in metrics:
             yield f"meta share to {step}, where active", active["meta/token_share"].mean()
@@ -56,12 +58,18 @@ def evidence(run: Run, after: int) -> Iterator[tuple[str, float]]:
     """What the gate keeps of training prompts that were rolled out whatever it said, each weighted
     with the inverse of its chance to be."""
     rows = run.train_prompts
-    rows = rows[(rows["step"] > after) & (rows["evidence_weight"] > 0)]
+    rows = in_full(rows[rows["step"] > after])
     mixed = rows["pass_rate"].between(0, 1, inclusive="neither") * rows["evidence_weight"]
     tokens = rows["tokens"] * rows["evidence_weight"]
     kept = ~rows["would_skip"].astype(bool)
     yield f"mixed kept after {after}, audited", mixed[kept].sum() / mixed.sum()
     yield f"tokens kept after {after}, audited", tokens[kept].sum() / tokens.sum()
+
+
+def cell(values: pd.Series, seeds: int) -> str:
+    """The mean, and of how many seeds it is where it is not of all."""
+    known = f" (n={len(values)})" if 0 < len(values) < seeds else ""
+    return f"{t_mean(values)}{known}"
 
 
 def main() -> None:
@@ -74,7 +82,10 @@ def main() -> None:
     parser.add_argument("--page", nargs=2, metavar=("PAGE", "NAME"))
     args = parser.parse_args()
     columns = {}
-    methods = {m.label: m for m in group_runs([load_run(path) for path in find_runs(args.runs)])}
+    finished, unfinished = load_finished(find_runs(args.runs))
+    for line in unfinished:
+        print(f"left out, not finished: {line}")
+    methods = {m.label: m for m in group_runs(finished)}
     for method in [methods[label] for label in args.methods or methods]:
         cells: dict[str, list[float]] = {}
         for run in method.runs:
@@ -84,8 +95,9 @@ def main() -> None:
             rows += evidence(run, args.after)
             for name, value in rows:
                 cells.setdefault(name, []).append(float(value))
-        columns[f"{method.label} (n={len(method.runs)})"] = {
-            name: str(t_mean(pd.Series(values).dropna())) for name, values in cells.items()
+        seeds = len(method.runs)
+        columns[f"{method.label} (n={seeds})"] = {
+            name: cell(pd.Series(values).dropna(), seeds) for name, values in cells.items()
         }
     table = pd.DataFrame(columns).fillna("–").to_markdown()
     print(table)

@@ -103,11 +103,6 @@ class Controller:
         if self.gate.past is not None:
             self.gate.past.require_columns(prompts)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of a prompt's row that are needed once its outcome is known."""
-        return () if self.gate.past is None else self.gate.past.columns
-
     def phase(self, step: int) -> Phase:
         """What is active in rollout `step`; nothing in 0, which is validation."""
         config = self.config

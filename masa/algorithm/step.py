@@ -214,14 +214,12 @@ def groups_of(
         )
         for i, one in enumerate(considered)
     ]
-    return [with_columns(reward(group, config), context.controller.columns) for group in groups]
+    return [without_row(reward(group, config)) for group in groups]
 
 
-def with_columns(group: RolloutGroup, names: Sequence[str]) -> RolloutGroup:
-    """The group whose prompt has these columns alone. Groups travel between ranks; the other
-    columns are for the rewards, which are computed before."""
-    columns = {n: group.prompt.columns[n] for n in names if n in group.prompt.columns}
-    return replace(group, prompt=replace(group.prompt, columns=columns))
+def without_row(group: RolloutGroup) -> RolloutGroup:
+    """The group whose prompt has no columns: groups travel between ranks, and each has the pool."""
+    return replace(group, prompt=replace(group.prompt, columns={}))
 
 
 def meta_request(prompt: Prompt, context: RolloutContext, which: slice = slice(None)) -> Request:
@@ -377,6 +375,15 @@ def training_samples(groups: Sequence[RolloutGroup], config: AlgorithmConfig) ->
     if config.control.count_skipped:
         samples += skipped_denominator(groups, samples)
     return samples
+
+
+def metas_alone(samples: Sequence[Sample], config: AlgorithmConfig) -> list[Sample]:
+    """The meta rollouts of a rollout, each token with its weight among all samples."""
+    metas = [sample for sample in samples if sample.objective == "meta"]
+    if config.token_mean == "joint":
+        others = sum(sample.denominator for sample in samples if sample.objective == "solution")
+        metas.append(Sample.of_denominator("solution", others))
+    return metas
 
 
 def skipped_denominator(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> list[Sample]:

@@ -144,8 +144,8 @@ class TaskRewards:
                 max_steps=self.max_steps,
                 epoch=(step - 1) / max(1, self.max_steps),
             ),
-            "log_extra": None,
-            "log_metric": None,
+            "log_extra": _unlogged,
+            "log_metric": _unlogged,
         }
 
     def _limited(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -212,3 +212,7 @@ async def limited_async(routine: Coroutine[Any, Any, Any], seconds: float) -> An
     except TimeoutError as error:
         over = TimeoutError(f"it ran over {LIMIT}={seconds:g}")
         raise (over if limit.expired() else error) from error
+
+
+def _unlogged(*args: object, **kwargs: object) -> None:
+    """What TRL gives a reward for its own logging."""

@@ -40,7 +40,8 @@ _KEPT = tuple(
 _PER_RUN = ("run", "method", "seed", "prompts", "held-out prompts", "pairs")
 _SHARES = {
     "accuracy", "actual", "predicted", "mae", "pass-rate MAE", "predicted pass rate",
-    "true pass rate", "meta share of tokens", "gate F1", "R2", "R2 share",
+    "true pass rate", "meta share of tokens", "mixed groups kept", "solution tokens kept",
+    "accuracy of skipped", "gate F1", "R2", "R2 share",
 }  # fmt: skip
 BUDGETS = ("step", *COSTS)
 TARGETS = (0.9, 1.0)

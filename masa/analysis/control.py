@@ -51,7 +51,7 @@ def _in_mode(rows: pd.DataFrame, column: str, mode: str) -> pd.DataFrame:
     return rows[rows[column] == (mode == "active")]
 
 
-def _in_full(rows: pd.DataFrame) -> pd.DataFrame:
+def in_full(rows: pd.DataFrame) -> pd.DataFrame:
     """Those of the prompts that were rolled out in full, none where some had no chance to be."""
     seen = bool((rows["full_probability"] != 0).all())
     return rows[(rows["evidence_weight"] > 0) & seen]
@@ -116,7 +116,7 @@ def gain(run: Run, mode: str) -> dict[str, Estimate]:
     On prompts rolled out in full, each weighted with the inverse of its chance to be. NaN where
     some had no chance.
     """
-    rows = _in_full(_in_mode(run.train_prompts, "gate_active", mode))
+    rows = in_full(_in_mode(run.train_prompts, "gate_active", mode))
     signal, tokens = (
         rows["mixed"] * rows["evidence_weight"],
         rows["tokens"] * rows["evidence_weight"],
@@ -163,7 +163,7 @@ def solution_tokens(run: Run, mode: str) -> tuple[Estimate, Estimate]:
     to be. NaN where some had no chance.
     """
     train = _in_mode(run.train_prompts, "active", mode)
-    full = _in_full(train)
+    full = in_full(train)
     weight = full["evidence_weight"]
     return (
         replace(bootstrap_mean(train["tokens"], train["prompt_id"]), digits=0),

@@ -157,6 +157,11 @@ class RunForecast:
         """Those of `considered` that were rolled out in full, with `weight`, the prompts that each
         stands for, and `kind`: a group is mixed where its scores differ."""
         rows = self.considered
+        if (rows["full_probability"] == 0).any():
+            raise RunError(
+                f"{self.run.path}: some prompts had no chance to be rolled out in full, so that "
+                "nothing is known of them: forecast a run with audits, or without a gate"
+            )
         rows = rows.assign(weight=rows["evidence_weight"])[rows["evidence_weight"] > 0]
         right = rows["correct"] == rows["samples"]
         kind = np.select([self._differ(rows, "score"), right], ["mixed", "all right"], "all wrong")

@@ -247,8 +247,13 @@ def progress(path: Path) -> tuple[int, int]:
         return 0, 1
     trainer = _read_config(path / "config.yaml").get("trainer")
     planned = trainer.get("max_rollouts") if isinstance(trainer, dict) else None
-    done = int(_read_csv(path / "metrics.csv")["step"].max())
-    return done, planned if isinstance(planned, int) else 0
+    planned = planned if isinstance(planned, int) else 0
+    metrics = _read_csv(path / "metrics.csv")
+    done = int(metrics["step"].max())
+    last = metrics[metrics["step"] == done]
+    if done == planned and "val/accuracy" in last and last["val/accuracy"].isna().all():
+        done -= 1  # a run that is stopped in its last rollout validates when it goes on
+    return done, planned
 
 
 def find_runs(paths: Iterable[Path | str]) -> list[Path]:

@@ -113,10 +113,11 @@ class Style:
 
 
 def styles(families: Sequence[str]) -> list[Style]:
-    """A style per family name: one colour and marker each; repeated names differ in their line."""
+    """A style per family name: one colour and marker each, as long as there are enough of them;
+    repeated names, and those after, differ in their line."""
     others = list(dict.fromkeys(name for name in families if name not in METHODS))
     looks = METHODS | {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(others)}
-    seen: Counter[str] = Counter()
+    seen = Counter({name: i // len(CYCLE) for i, name in enumerate(others)})
     chosen = []
     for name in families:
         chosen.append(Style(*looks[name], LINES[seen[name] % len(LINES)]))

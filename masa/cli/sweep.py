@@ -204,7 +204,7 @@ def run_job(program: str, cfg: DictConfig) -> float | None:
     except Timeout:
         problem = "another job runs here: have hydra.sweep.subdir name what the sweep varies"
     except ConfigError as error:
-        problem = str(error)
+        problem = f"{error}; where the sweep varies it, have hydra.sweep.subdir name it"
     seconds = time.perf_counter() - started
     print(f"{directory}: {problem or 'finished'} ({seconds:.0f} s)", flush=True)
     if not problem:

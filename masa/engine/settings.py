@@ -7,13 +7,15 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from masa.errors import ConfigError
+from masa.errors import ConfigError, require
 
 RUN_ARGUMENTS = (
     *("model_path", "eos_token_ids", "max_model_len", "temperature", "trust_remote_code"),
     "self",
 )
 """Arguments that the run passes to the engine; they are no settings."""
+METHODS = ("generate", "load_weights", "sleep", "wake", "close", "check_available")
+"""Of every engine; see docs/write/engine.md."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -24,6 +26,9 @@ def check_engine(engine: Any, settings: Mapping[str, Any]) -> None:
         engine: its class.
         settings: `engine.*`.
     """
+    name = engine.__name__
+    lacking = [method for method in METHODS if not callable(getattr(engine, method, None))]
+    require(not lacking, f"engine: {name} has no method {', '.join(lacking)}")
     engine.check_available()
     accepted = sorted(set(inspect.signature(engine.__init__).parameters) - set(RUN_ARGUMENTS))
     for key in settings:
@@ -41,6 +46,19 @@ def check_engine(engine: Any, settings: Mapping[str, Any]) -> None:
         value = settings.get(key, 1)
         if type(value) is not int or value < 1:
             raise ConfigError(f"engine.{key} is {value!r}, it must be an integer >= 1")
+
+
+def check_arguments(engine: Any) -> None:
+    """Raise ConfigError for an engine that does not take what a run passes by name."""
+    parameters = inspect.signature(engine.__init__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    missing = [argument for argument in RUN_ARGUMENTS if argument not in parameters]
+    require(
+        not missing,
+        f"engine: {engine.__name__} has no argument {', '.join(missing)}, which the run passes by "
+        "name",
+    )
 
 
 def _is_number(value: object) -> bool:

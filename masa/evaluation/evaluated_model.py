@@ -50,7 +50,7 @@ class EvaluatedModel:
             return self.path.name
         digest = hashlib.sha256()
         for file in sorted(self.path.iterdir()):
-            if file.suffix in (".safetensors", ".bin", ".json"):
+            if file.suffix in (".safetensors", ".bin", ".json", ".jinja"):
                 with file.open("rb") as opened:
                     digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.hexdigest()[:16]

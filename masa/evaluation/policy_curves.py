@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from masa.errors import require
 from masa.inference.policies import (
     Attempts,
     CombinedPolicy,
     Policy,
+    choice_of,
+    confidence_of,
     next_samples,
     sample_limit,
 )
@@ -98,9 +101,9 @@ def replay(
                     continue
                 first.setdefault(answer, sample)
                 attempts.add(list(first).index(answer))
-        choice = policy.choice(attempts)
+        choice = choice_of(policy, attempts)
         right.append(choice is not None and bool(question.correct[list(first.values())[choice]]))
-        confidences.append(policy.confidence(attempts))
+        confidences.append(confidence_of(policy, attempts))
     return PolicyOutcome(float(np.mean(right)), spent / orders, tuple(confidences), tuple(right))
 
 
@@ -121,8 +124,14 @@ def draw_curve(
 ) -> Curve:
     """A policy from little to much spending; `node` is its `_target_` and settings."""
     settings = build_plugin("solve", node, Policy).settings_to_compare(n)
+    policies = [build_plugin("solve", {**node, **changed}, Policy) for changed in settings]
+    for policy in policies:
+        require(
+            policy.n <= n,
+            f"solve: {type(policy).__name__}.settings_to_compare({n}) asks for {policy.n} samples",
+        )
     return _curve(
-        [build_plugin("solve", {**node, **changed}, Policy) for changed in settings],
+        policies,
         settings,
         questions,
         limits,

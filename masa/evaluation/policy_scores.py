@@ -64,6 +64,7 @@ def policies_of(config: EvaluationConfig) -> dict[str, tuple[dict[str, Any], Pol
         policy = build_plugin(f"solve.{name}", own, Policy)
         if policy.n > config.n:
             own["n"] = config.n
+            policy = build_plugin(f"solve.{name}", own, Policy)
         require(
             config.meta or not policy.needs_predictions,
             f"solve={name} goes by predictions: set meta=true",

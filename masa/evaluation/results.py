@@ -137,7 +137,14 @@ def _scored_before(
             )
             continue
         samples = scored_samples(store, name, score)
-        if samples["id"].nunique() != score["questions"]:
+        if samples["id"].nunique() > score["questions"]:
+            _log.warning(
+                "%s has answers to further questions, of an evaluation that was stopped: "
+                "benchmark=%s goes on and scores them",
+                *(name, name),
+            )
+            continue
+        if samples["id"].nunique() < score["questions"]:
             _log.warning(
                 "samples of %s are missing: benchmark=%s samples and scores it", name, name
             )
@@ -192,7 +199,7 @@ def write_results(
 ) -> str:
     """Write results.json and results.md; returns the table."""
     content = {"settings": dict(settings), "environment": dict(environment), **scores}
-    write_json(directory / "results.json", _without_nan(content))
+    write_json(directory / "results.json", without_nan(content))
     text = as_markdown(scores, environment)
     write_text(directory / "results.md", text)
     return text
@@ -305,13 +312,13 @@ def _bracketed(value: float, low: float, high: float, digits: int = 3) -> str:
     return str(Estimate(value, low, high, digits=digits))
 
 
-def _without_nan(node: Any) -> Any:
+def without_nan(node: Any) -> Any:
     """With null for NaN, which JSON does not have."""
     return _mapped(node, lambda leaf: None if leaf != leaf else leaf)
 
 
 def _with_nan(node: Any) -> Any:
-    """Inverse of `_without_nan`."""
+    """Inverse of `without_nan`."""
     return _mapped(node, lambda leaf: math.nan if leaf is None else leaf)
 
 

@@ -113,12 +113,11 @@ class NumberScorer(BoxScorer):
 
     def same(self, item: Item, a: str, b: str) -> bool:
         """See `Scorer.same`: the number of one response within the tolerance of the other's."""
-        first = extract_box(a)
-        try:
-            number.check_gold(first or "")
-        except ValueError:
+        read = number.read_quantities(extract_box(a) or "")
+        if not read:
             return False
-        return number.verify_batch([(str(first), b, item.gold[1])])[0]
+        unit = read[-1].unit or item.gold[1]
+        return number.verify_batch([(str(float(read[-1].value)), b, unit)])[0]
 
 
 class TaskScorer:

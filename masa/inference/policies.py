@@ -131,6 +131,32 @@ def sample_limit(policy: Policy, attempts: Attempts, shortest: int, longest: int
     return max(math.ceil(asked), min(shortest, longest))
 
 
+def choice_of(policy: Policy, attempts: Attempts) -> int | None:
+    """Place of the answer that a policy gives; errors as of `next_samples`."""
+    places = range(len(attempts.counts))
+    chosen: int | None = _ask(
+        policy,
+        "choice",
+        lambda: policy.choice(attempts),
+        lambda place: place is None or place in places,
+        "the place of an answer, or None",
+    )
+    return chosen
+
+
+def confidence_of(policy: Policy, attempts: Attempts) -> float:
+    """How sure a policy is of its answer; errors as of `next_samples`."""
+    return float(
+        _ask(
+            policy,
+            "confidence",
+            lambda: policy.confidence(attempts),
+            lambda share: isinstance(share, Real) and 0 <= float(share) <= 1,
+            "a number in [0, 1]",
+        )
+    )
+
+
 def _ask(
     policy: Policy,
     method: str,

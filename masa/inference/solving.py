@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from masa.errors import TrainingError, require
 from masa.inference.answers import Answers, Same
-from masa.inference.policies import Attempts, Policy, next_samples, sample_limit
+from masa.inference.policies import (
+    Attempts,
+    Policy,
+    choice_of,
+    confidence_of,
+    next_samples,
+    sample_limit,
+)
 from masa.inference.predictions import PredictionSummary, summarise
 from masa.types import MetaPrediction, Prompt
 
@@ -203,8 +210,7 @@ def _solved(
     policy: Policy,
     abstain: float,
 ) -> Solved:
-    choice = policy.choice(attempts)
-    confidence = policy.confidence(attempts)
+    choice, confidence = choice_of(policy, attempts), confidence_of(policy, attempts)
     abstained = choice is not None and confidence < abstain
     return Solved(
         prompt=prompt,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,12 @@ def build_task_rewards(config: RunConfig, task: Task, renderer: PromptRenderer) 
 
 def build_writer(task: Task, renderer: PromptRenderer) -> Write:
     """Token ids of a given prediction, in the form of the task and within the limits of parsing."""
-    # those of a rollout come without their columns
-    whole = {prompt.id: prompt for prompt in task.train}
 
     def write(prompt: Prompt, prediction: MetaPrediction) -> TokenIds:
         length = min(max(prediction.length or 0, renderer.min_length), renderer.max_length)
         mixed = None if renderer.mixed_of is None else prediction.mixed
         asked = replace(prediction, length=length, mixed=mixed)
-        return renderer.assistant_turn(write_prediction(task, whole[prompt.id], asked))
+        return renderer.assistant_turn(write_prediction(task, prompt, asked))
 
     return write
 
@@ -122,26 +120,32 @@ def build_engine(
 
 
 def longest_sequence(
-    prompt: int, model: Model, model_path: Path, algorithm: AlgorithmConfig
+    prompt: int,
+    model: Model,
+    model_path: Path,
+    algorithm: AlgorithmConfig,
+    limits: Mapping[str, int],
 ) -> int:
     """Tokens of the longest prompt plus the longest response, within the model's context.
 
     Args:
         prompt: tokens of the longest prompt without a hint.
+        limits: tokens of the longest responses, by setting.
 
     Raises:
         ConfigError: the model's context is shorter.
     """
     if algorithm.control.hint:
         # whatever the meta rollouts may say can come back as a hint
-        prompt += algorithm.meta.response_limit
+        prompt += limits.get("algorithm.meta.response_limit", 0)
     prompt = max(prompt, room_for_recent(model, model_path, algorithm))
-    needed = prompt + max(algorithm.response_limit, algorithm.meta.response_limit)
+    longest = max(limits.values())
+    settings = [name for name, limit in limits.items() if limit == longest]
     require_context(
         model_path,
         model.trust_remote_code,
-        needed,
-        f"prompts of {prompt} tokens and responses of {needed - prompt}",
-        "algorithm.prompt_limit, response_limit or meta.response_limit",
+        prompt + longest,
+        f"prompts of {prompt} tokens and responses of {longest}",
+        f"algorithm.prompt_limit or {' and '.join(settings)}",
     )
-    return needed
+    return prompt + longest

@@ -16,11 +16,18 @@ from tqdm import tqdm
 
 from masa.algorithm.controller import Controller
 from masa.algorithm.expert import ExpertPool, Write, expert_of
-from masa.algorithm.step import RolloutContext, Verify, collect, keep_mixed, training_samples
+from masa.algorithm.step import (
+    RolloutContext,
+    Verify,
+    collect,
+    keep_mixed,
+    metas_alone,
+    training_samples,
+)
 from masa.algorithm.task_rewards import TaskRewards
 from masa.config import RunConfig
 from masa.errors import TrainingError, changing_nothing
-from masa.plugins import observe
+from masa.plugins import Plugin, observe
 from masa.rollout.health import RunHealth
 from masa.rollout.loader import Draws
 from masa.rollout.packing import padding_share, rank_update, real_tokens
@@ -32,6 +39,7 @@ from masa.tracking.console_tables import rollout_tables
 from masa.tracking.cost import CostMeter
 from masa.tracking.loggers import WandbLogger
 from masa.tracking.metrics import rollout_metrics
+from masa.training.checkpoint import require_plain
 from masa.training.collectives import (
     interleave_over_ranks,
     share_work,
@@ -51,6 +59,7 @@ class RolloutCallback(L.Callback):
 
     Args:
         config: of the run.
+        prompts: the training pool.
         renderer: templates over the tokenizer.
         verify: scores of (prompt, text) pairs.
         task_rewards: further rewards of solutions in training.
@@ -63,6 +72,7 @@ class RolloutCallback(L.Callback):
     def __init__(
         self,
         config: RunConfig,
+        prompts: Sequence[Prompt],
         renderer: PromptRenderer,
         verify: Verify,
         task_rewards: TaskRewards,
@@ -78,6 +88,7 @@ class RolloutCallback(L.Callback):
         self.output_dir = Path(config.output_dir)
         self.ranks_per_engine = config.ranks_per_engine
         """Ranks over which one engine lies; they roll out the same prompts."""
+        self.prompts = {prompt.id: prompt for prompt in prompts}
         self.renderer = renderer
         self.verify = verify
         self.task_rewards = task_rewards
@@ -146,7 +157,10 @@ class RolloutCallback(L.Callback):
         """
         self._timings = {}
         with self._timed("rollout"):
-            groups = self.roll_out(prompts, self.context(step), draw, step, "train")
+            groups = [
+                replace(group, prompt=self.prompts[group.prompt.id])
+                for group in self.roll_out(prompts, self.context(step), draw, step, "train")
+            ]
             # before the controller learns from this rollout
             decided_with = self.controller.metrics()
             self.controller.observe(groups)
@@ -287,8 +301,7 @@ class RolloutCallback(L.Callback):
             updates.append(replace(self._update(cloned), cloning=True))
         extra = self.controller.extra_updates(step)
         if extra:
-            samples = training_samples(groups, self.algorithm)
-            metas = [sample for sample in samples if sample.objective == "meta"]
+            metas = metas_alone(training_samples(groups, self.algorithm), self.algorithm)
             updates += [replace(self._update(metas), extra=True)] * extra
         return updates
 
@@ -321,7 +334,18 @@ class RolloutCallback(L.Callback):
         self._timings[name] = self._timings.get(name, 0.0) + time.perf_counter() - started
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next rollout depends on beside policy and step; the same on all ranks."""
+        """What the next rollout depends on beside policy and step; the same on all ranks.
+
+        Raises:
+            TrainingError: a plug-in's state could not be read again.
+        """
+        plugins: dict[str, Plugin] = {
+            "sampler": self.sampler,
+            "algorithm.gate": self.controller.gate,
+            "algorithm.cutoff": self.controller.cutoff,
+        }
+        for key, plugin in plugins.items():
+            require_plain(f"{key}: {type(plugin).__name__}.state_dict", plugin.state_dict())
         return {
             "controller": self.controller.state_dict(),
             "sampler": self.sampler.state_dict(),

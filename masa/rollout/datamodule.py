@@ -38,6 +38,7 @@ class MasaDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.prompts = prompts
+        self.by_id = {prompt.id: prompt for prompt in prompts}
         self.sampler = sampler
         self.prompts_per_rollout = prompts_per_rollout
         self.seed = seed
@@ -71,8 +72,11 @@ class MasaDataModule(L.LightningDataModule):
             count,
             number,
             self.seed,
-            valid=lambda prompts: len(prompts) == len({prompt.id for prompt in prompts}) == count,
-            expected=f"{count} prompts, none twice",
+            valid=lambda prompts: (
+                len(prompts) == len({prompt.id for prompt in prompts}) == count
+                and all(self.by_id.get(prompt.id) == prompt for prompt in prompts)
+            ),
+            expected=f"{count} prompts of the pool, none twice",
         )
         return drawn
 

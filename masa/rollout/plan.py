@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from masa.training.models import Model
 
 GPUS = (24, 48, 80, 141)
 """GiB of common GPUs."""
+OFFLOADED = ("weights", "AdamW", "KL reference", "gradients")
+"""What `strategy.cpu_offload` keeps off the GPU."""
 PROBED = 256
 """Tokens of the shorter of the two forward passes from which the bytes of any are told."""
 
@@ -151,12 +153,14 @@ class Plan:
     rollout: Mapping[str, float]
     """On top of that during a rollout."""
     longest: int
-    """Tokens of the longest sequence."""
+    """Tokens of the longest sequence that is sampled."""
     cache: float
     """The engine's cache for one of these."""
     share: float | None
     """Of a GPU's memory that the engine takes, weights included; null: what is free."""
     tokens: Mapping[str, int]
+    on_cpu: Mapping[str, float] = field(default_factory=dict)
+    """In the CPU's memory instead."""
 
     def on(self, memory: float) -> tuple[bool, int]:
         """Whether an update fits into `memory`, and how many of the longest sequences fit into the
@@ -189,6 +193,7 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
         always["gathered"] = (2 * shapes.largest_layer + shapes.root) * compute.itemsize
     elif compute != dtype:
         always["copy in bfloat16"] = shapes.parameters * compute.itemsize
+    sampled = algorithm.prompt_limit + max(config.response_limits.values())
     always["AdamW"] = moments(algorithm.bc) * shapes.trained / shards
     if algorithm.kl_beta > 0 and shapes.trained == shapes.weights:
         always["KL reference"] = always["weights"]
@@ -213,8 +218,12 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     if share is None:
         # this engine keeps them while the policy is trained
         always, rollout = always | rollout, {}
-    sequence = longest * shapes.cache * element / parts
-    return Plan(always, training, rollout, longest, sequence, share, _tokens(config))
+    sequence = sampled * shapes.cache * element / parts
+    on_cpu: dict[str, float] = {}
+    if strategy.cpu_offload:
+        for held in (always, training):
+            on_cpu |= {name: held.pop(name) for name in OFFLOADED if name in held}
+    return Plan(always, training, rollout, sampled, sequence, share, _tokens(config), on_cpu)
 
 
 def _logits(shapes: Shapes, tokens: int) -> float:
@@ -224,10 +233,16 @@ def _logits(shapes: Shapes, tokens: int) -> float:
 
 
 def _tokens(config: RunConfig) -> dict[str, int]:
-    algorithm, prompts = config.algorithm, config.trainer.prompts_per_rollout
+    algorithm, meta = config.algorithm, config.algorithm.meta
+    prompts = config.trainer.prompts_per_rollout * (1 + algorithm.dynamic_sampling)
+    predictions = prompts * meta.predictions
+    if algorithm.selection.refill:
+        # of prompts that are predicted to fill the places of skipped ones
+        further = config.trainer.prompts_per_rollout * (algorithm.selection.max_draws - 1)
+        predictions += further * min(meta.predictions, meta.first or meta.predictions)
     return {
         "solutions": prompts * algorithm.group_size * algorithm.response_limit,
-        "predictions": prompts * algorithm.meta.predictions * algorithm.meta.response_limit,
+        "predictions": predictions * meta.response_limit,
     }
 
 
@@ -235,6 +250,7 @@ def described(made: Plan) -> str:
     """The plan as text: tables in Markdown."""
     lines = [["memory per device", "when", "size"]]
     phases = {"always": made.always, "update": made.update, "rollout": made.rollout}
+    phases["on the CPU"] = made.on_cpu
     for phase, parts in phases.items():
         lines += [[name, phase, size_text(size)] for name, size in parts.items()]
     lines.append([f"KV cache of {made.longest:,} tokens", "rollout", size_text(made.cache)])

@@ -15,7 +15,7 @@ import numpy as np
 from masa.errors import ConfigError, one_of, positive, require
 from masa.plugins import call, is_finite, load_function, made, time_limit
 from masa.tasks.curation import contaminated, digest, is_held_out
-from masa.tasks.demonstrations import Demonstrated, chosen, dressed
+from masa.tasks.demonstrations import TAG, Demonstrated, chosen, dressed
 from masa.tasks.sources import Column, Source, is_missing
 from masa.tasks.templates import Templates, is_text
 from masa.types import Prompt
@@ -64,6 +64,10 @@ VERIFIERS = {
         _check_choice, _verify_choices, _same_choice, partial(choice.extract, letters=LETTERS)
     ),
 }
+
+
+BOXED = {"math"}
+"""Verifiers that read the answer in a box alone."""
 
 
 def _function(name: str) -> partial[Any]:
@@ -216,6 +220,11 @@ class HubTask:
             isinstance(decontaminate, Sequence)
             and all(isinstance(e, Mapping) and {"path", "column"} <= set(e) for e in decontaminate),
             "task.decontaminate must be a list of entries with path and column; [] for none",
+        )
+        require(
+            verifier not in BOXED or TAG not in templates.solution or "boxed" in templates.solution,
+            f"the solution template asks for {TAG}, and task.verifier={verifier} counts what "
+            "stands in \\boxed{}: use templates@task.templates=boxed or short_boxed",
         )
         source = Source(path, split, name, revision)
         require(
@@ -399,7 +408,8 @@ def _usable_prompts(
         level = levels.of(row) if columns.level else 0
         key = digest(problem) if _is_filled(problem) else ""
         if not key:
-            dropped["without a problem"] += 1
+            is_list = isinstance(problem, list)
+            dropped["whose problem is a list" if is_list else "without a problem"] += 1
         elif answer is None:
             dropped["without an answer"] += 1
         elif key in digests:

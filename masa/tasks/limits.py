@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,12 +18,24 @@ def prompt_tokens(prompt: Prompt, renderer: PromptRenderer) -> int:
     return max(len(renderer.meta_prompt(prompt)), len(renderer.solution_prompt(prompt, ())))
 
 
-def check_pools(task: Task) -> None:
-    """Raise ConfigError where a task's prompts cannot be trained and validated on.
+def check_task(task: Task) -> None:
+    """Raise ConfigError where a task cannot be trained and validated on.
 
-    Each has an id of its own, there are some to validate on, and none of these is trained on.
+    It has a report and a verifier; each prompt has an id of its own, there are some to validate on,
+    and none of these is trained on.
     """
     name = type(task).__name__
+    require(
+        isinstance(getattr(task, "report", None), Mapping),
+        f"{name}.report must be a property that returns a dict, for data.json",
+    )
+    verify = getattr(task, "verify", None)
+    require(callable(verify), f"{name} has no method verify(answers)")
+    require(not inspect.iscoroutinefunction(verify), f"{name}.verify must not be async")
+    try:
+        inspect.signature(task.verify).bind([])
+    except TypeError as error:
+        raise ConfigError(f"{name}.verify cannot be called with (answers): {error}") from error
     require(
         len(task.validation) > 0, f"{name}.validation is empty: there is nothing to validate on"
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -338,3 +340,22 @@ def _delete(path: Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def require_plain(name: str, state: Any) -> None:
+    """Raise TrainingError where a checkpoint with `state` could not be read again.
+
+    Checkpoints are read with `weights_only`, which knows numbers, texts, tensors and the common
+    containers.
+    """
+    file = io.BytesIO()
+    try:
+        torch.save(state, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    # objects that are local to a function raise AttributeError
+    except (pickle.PickleError, AttributeError, TypeError) as error:
+        raise TrainingError(
+            f"{name} returns what a checkpoint cannot hold: return numbers, texts, lists and dicts "
+            f"of them ({' '.join(str(error).split())[:200]})"
+        ) from error

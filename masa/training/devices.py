@@ -16,7 +16,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""
 
 
-def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
+def check_devices(strategy: StrategyConfig, accelerator: str, uses_engine: bool = True) -> None:
     """Raise ConfigError where devices are missing, or the number of processes does not fit.
 
     For the process that trains: a sweep may be started on a machine without a GPU.
@@ -30,7 +30,7 @@ def check_devices(strategy: StrategyConfig, accelerator: str) -> None:
         "auto, or install PyTorch for it",
     )
     require(
-        accelerator != "cpu" or not gpus,
+        accelerator != "cpu" or not gpus or not uses_engine,
         "trainer.accelerator=cpu keeps the policy off the GPUs here, but not the engine: set "
         "CUDA_VISIBLE_DEVICES= as well, and engine=hf where vLLM is built for CUDA",
     )

@@ -160,6 +160,11 @@ class HubModel:
         self.gradient_checkpointing = gradient_checkpointing
         self.trust_remote_code = trust_remote_code
         self.lora = lora or LoraConfig()
+        self._context: int | None = None
+
+    def context(self) -> int | None:
+        """Tokens that the model can read, after `check`; None where its config does not say."""
+        return self._context
 
     def check(self, task: object) -> None:
         """Raise ConfigError where there is no such model, or it cannot be trained so."""
@@ -180,6 +185,7 @@ class HubModel:
         what = f"model.name={self.name}" + ("" if exists else " is no folder here and")
         with _loading(what, _REMEDY if exists else ""):
             config = AutoConfig.from_pretrained(source, **options)
+        self._context = _context(config)
         model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
         if model_class is None and not self.trust_remote_code:
             raise ConfigError(
@@ -442,7 +448,10 @@ def model_size(model: torch.nn.Module) -> ModelSize:
 
 def context_of(path: Path, trust_remote_code: bool) -> int | None:
     """Tokens that the model in `path` can read; None where its config does not say."""
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    return _context(AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
+
+
+def _context(config: Any) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 

@@ -26,8 +26,6 @@ from masa.verifiers.extract import extract_box
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(path.stem for path in (DOCS / "write").glob("*.md"))
-CONSOLE_SCRIPT = "import sys; sys.path.pop(0); from masa.train import main; main()"
-"""As a console script starts: without the working directory on the path."""
 TINY = [
     "algorithm.group_size=2",
     "algorithm.response_limit=16",
@@ -40,6 +38,12 @@ TINY = [
 ]
 """For the random model of `builders.model_folder`, which takes the place of one of the hub. What a
 page's command sets stays."""
+
+
+def console_script(name):
+    """As it starts: without the working directory on the path."""
+    code = f"import sys; sys.path.pop(0); from masa.{name} import main; main()"
+    return [sys.executable, "-c", code]
 
 
 def commands(page):
@@ -69,7 +73,7 @@ def run(request, cache, model, tmp_path):
     small = [*TINY, f"model.name={model}", "algorithm=grpo"] if "model=hub" in given else runs.SMALL
     small = [setting for setting in [*small, "engine=hf"] if not is_set(setting, given)]
     done = subprocess.run(
-        [sys.executable, "-c", CONSOLE_SCRIPT, *given, *small, *overrides, "hydra.run.dir=run"],
+        [*console_script("train"), *given, *small, *overrides, "hydra.run.dir=run"],
         cwd=tmp_path / "work",
         env=runs.environment(cache),
         capture_output=True,
@@ -118,9 +122,22 @@ def test_meta_reward(run):
     assert metrics["meta/reward/brevity"].notna().any()
 
 
+def is_exported(directory):
+    """Whether masa-export finds what the run was trained with in the working directory."""
+    done = subprocess.run(
+        [*console_script("export"), directory.name, "out=model"],
+        cwd=directory.parent,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return done.returncode == 0 and (directory.parent / "model" / "config.json").exists()
+
+
 @of("task", number=3)
 def test_task(run):
     directory, _ = run
+    assert is_exported(directory)
     table = runs.rollouts(directory)
     assert table["problem"].str.fullmatch('How often is the letter a in "[ab]+"[?]').all()
     counted = table["problem"].str.split('"').str[1].str.count("a").astype(str)
@@ -130,6 +147,7 @@ def test_task(run):
 @of("task", number=0)
 def test_verifier(run):
     directory, _ = run
+    assert is_exported(directory)
     table = runs.rollouts(directory)
     assert table["prompt_id"].str.startswith("sums/").all()
     exact = [extract_box(row.text) == row.answer for row in table.itertuples()]
@@ -206,7 +224,7 @@ def test_every_command_is_accepted(page, model, monkeypatch):
     monkeypatch.chdir(DOCS / "examples")
     monkeypatch.syspath_prepend(DOCS / "examples")
     for given in commands(page):
-        here = [f"model.name={model}"] if "model=hub" in given else []
+        here = [*TINY, f"model.name={model}"] if "model=hub" in given else []
         arguments = path_arguments([*given, *here, "engine=hf", "++output_dir=x"])
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             check(hydra.compose("config", arguments))

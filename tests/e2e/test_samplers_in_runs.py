@@ -21,3 +21,17 @@ def test_a_resumed_run_repeats_the_draws(cache, tmp_path):
     pd.testing.assert_frame_equal(drawn[columns], again[columns])
     counts = drawn.prompt_id.value_counts()
     assert counts.sum() == 36 and counts.max() > counts.min()
+
+
+@pytest.mark.slow
+def test_a_sampler_learns_from_columns_on_each_rank(cache, tmp_path):
+    own = ["engine=hf", "algorithm=grpo", "~sampler"]
+    own += ["+sampler={_target_: toy_sampler.RareFamilies}", "trainer.val_every=4"]
+    drawn = []
+    for ranks in (1, 2):
+        sharded = ["strategy=fsdp", "strategy.devices=2"] if ranks == 2 else []
+        runs.masa_train(tmp_path / str(ranks), cache, *own, *sharded, ranks=ranks)
+        rollouts = runs.rollouts(tmp_path / str(ranks)).drop_duplicates(["step", "prompt_id"])
+        drawn.append(rollouts[["step", "prompt_id"]].reset_index(drop=True))
+    pd.testing.assert_frame_equal(*drawn)
+    assert drawn[0].prompt_id.nunique() > 6

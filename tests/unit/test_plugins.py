@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -180,6 +180,10 @@ def test_a_sampler_draws_as_many_distinct_prompts_as_asked(indices):
         return MasaDataModule(prompts(4), sampler, None, 2, 1, seed=0)
 
     assert [p.id for p in module([2, 1]).draw(1)] == ["id2", "id1"]
+    changed = module([2, 1])
+    changed.prompts = [replace(prompt, problem="another") for prompt in changed.prompts]
+    with pytest.raises(TrainingError, match="2 prompts of the pool"):
+        changed.draw(1)
     with pytest.raises(TrainingError, match=r"Draws\.draw, draw 3: ") as caught:
         module(indices).draw(3)
     assert "\n" not in str(caught.value)

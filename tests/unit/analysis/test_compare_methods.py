@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy import stats
@@ -23,7 +24,7 @@ from masa.analysis.compare_methods import (
     speedups,
 )
 from masa.analysis.control import control_table, held_out_gate_table
-from masa.analysis.load import RunError, load_run
+from masa.analysis.load import RunError, load_run, progress
 from masa.analysis.method_figures import before_repeats, dynamics, gate_figure, over_training
 from masa.analysis.page import to_html
 from masa.cli.resume import LAYOUT
@@ -156,6 +157,15 @@ def test_unfinished_runs_are_left_out_and_named(
     assert main([str(begun)]) == 0
     assert main([str(begun), str(tmp_path / "dapo-seed1")]) == 2
     assert "no run is finished" in capsys.readouterr().err
+
+
+def test_a_run_without_its_last_validation_is_not_finished(tmp_path: Path) -> None:
+    run = planned(curve(tmp_path, "grpo", 0, {0: 2, 10: 4}), 10)
+    assert progress(run) == (10, 10)
+    metrics = pd.read_csv(run / "metrics.csv")
+    metrics.loc[metrics["step"] == 10, "val/accuracy"] = None
+    metrics.to_csv(run / "metrics.csv", index=False)
+    assert progress(run) == (9, 10)
 
 
 def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def test_methods_differ_in_more_than_colour() -> None:
     chosen = styles(names)
     assert len({style.marker for style in chosen}) == len(names)
     assert len({style.colour for style in chosen}) == len(names)
+    many = styles([f"m{i}" for i in range(3 * len(CYCLE))])
+    assert len({(style.colour, style.marker, style.line) for style in many}) == len(many)
     again = styles(["masa", "masa", "grpo"])
     assert again[0].colour == again[1].colour and again[0].line != again[1].line
 

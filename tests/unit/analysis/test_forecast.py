@@ -350,7 +350,10 @@ def test_what_cannot_be_forecast_is_one_line(tmp_path, capsys):
         row for i in range(4)
         for row in prompt_rows("train", 1, f"p{i}", [], [0.0], skipped=True, gate_active=True)
     ]  # fmt: skip
+    unseen = of_kinds(3, 3, 3)
+    unseen += [{**row, "full_probability": 0.0} for row in skipped]
     for path, message in (
+        (write_run(tmp_path / "unseen", unseen), "some prompts had no chance to be rolled out"),
         (tmp_path / "empty", "holds no run"),
         (of_validation, "no training rollouts"),
         (without, "no rollouts (missing or empty)"),

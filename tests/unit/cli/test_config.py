@@ -54,7 +54,7 @@ from masa.config import (
     paper_rewards,
 )
 from masa.engine.hf import HfEngine
-from masa.engine.settings import check_engine
+from masa.engine.settings import check_arguments, check_engine
 from masa.engine.vllm import VllmEngine
 from masa.errors import ConfigError, TrainingError
 from masa.evaluation.evaluated_model import check_sampling_engine
@@ -274,6 +274,7 @@ def test_texts_that_predictions_need_are_there_or_the_run_is_refused(preset, fie
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
     command = ["task=hub", f"task.path={tmp_path}/sums.jsonl", f"algorithm={preset}"]
     command += ["engine=hf", "model=hub", f"model.name={model_folder(tmp_path / 'model')}"]
+    command += ["algorithm.response_limit=64", "algorithm.meta.response_limit=64"]
     train.check(compose(*command))
     refused(
         lambda: train.check(compose(*command, f"~task.templates.{field}")),
@@ -577,11 +578,12 @@ def test_the_context_of_every_preset_is_known():
 def test_the_papers_limits_fit_into_the_context_of_every_preset(name, experiment, hint, tmp_path):
     chosen = [f"model={name}", f"experiment={experiment}", "algorithm=masa"]
     cfg = compose(*chosen, f"algorithm.control.hint={hint}")
-    algorithm = load(cfg).algorithm
+    config = load(cfg)
+    algorithm, limits = config.algorithm, config.response_limits
     context = AutoConfig.for_model("qwen3", max_position_embeddings=CONTEXT[name])
     context.save_pretrained(tmp_path)
     model = hydra.utils.instantiate(cfg.model)
-    longest_sequence(algorithm.prompt_limit, model, tmp_path, algorithm)
+    longest_sequence(algorithm.prompt_limit, model, tmp_path, algorithm, limits)
     if CONTEXT[name] > 8192:
         assert (algorithm.response_limit, algorithm.meta.response_limit) == (8192, 8192)
 
@@ -591,9 +593,10 @@ def test_recent_outcomes_are_shown_within_prompt_limit_and_context(context, room
     shape = AutoConfig.for_model("qwen3", max_position_embeddings=context)
     shape.save_pretrained(tmp_path)
     cfg = compose("algorithm=metis", "algorithm.prompt_limit=300", "algorithm.response_limit=100")
-    model, algorithm = hydra.utils.instantiate(cfg.model), load(cfg).algorithm
+    model, config = hydra.utils.instantiate(cfg.model), load(cfg)
+    algorithm, limits = config.algorithm, config.response_limits
     assert room_for_recent(model, tmp_path, algorithm) == room
-    longest = longest_sequence(50, model, tmp_path, algorithm) if room > 50 else None
+    longest = longest_sequence(50, model, tmp_path, algorithm, limits) if room > 50 else None
     assert longest in (None, room + 100)
     none = replace(algorithm, meta=replace(algorithm.meta, recent=0))
     assert room_for_recent(model, tmp_path, none) == 0
@@ -776,6 +779,16 @@ def test_settings_that_an_engine_cannot_have_are_refused(settings, words, monkey
     refused(lambda: check_engine(VllmEngine, given | settings), *words)
 
 
+def test_an_engine_that_a_run_cannot_use_is_refused():
+    class Small(HfEngine):
+        def __init__(self, model_path, temperature):
+            pass
+
+    refused(lambda: check_arguments(Small), "Small has no argument eos_token_ids, max_model_len")
+    Small.sleep = None
+    refused(lambda: check_engine(Small, {}), "Small has no method sleep")
+
+
 @pytest.mark.parametrize("size", ["null", "two", "1.5"])
 def test_devices_of_an_engine_are_a_number(size):
     cfg = compose(f"engine.tensor_parallel_size={size}")
@@ -807,6 +820,8 @@ def test_a_policy_on_the_cpu_beside_an_engine_on_a_gpu_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     check_devices(StrategyConfig(), "auto")
     refused(lambda: check_devices(StrategyConfig(), "cpu"), "CUDA_VISIBLE_DEVICES=")
+    # first weights are made without an engine
+    check_devices(StrategyConfig(), "cpu", uses_engine=False)
 
 
 def test_more_devices_than_there_are_and_other_processes_are_refused(monkeypatch):
@@ -921,3 +936,12 @@ def test_first_weights_that_cannot_be_made_are_refused_before_anything_starts():
 
     refused(checked, "model.warmstart.sft.mixed_predictions is 0.5", "set it to 0")
     checked("model.warmstart.sft.mixed_predictions=0")
+
+
+def test_responses_that_fill_the_context_are_refused_before_a_download(tmp_path):
+    model = model_folder(tmp_path)
+    settings = ["model=hub", f"model.name={model}", "engine=hf"]
+    with pytest.raises(ConfigError, match="algorithm.response_limit is 2048, but the model's"):
+        train.check(compose(*settings, "algorithm.response_limit=2048"))
+    fits = ["algorithm.response_limit=64", "algorithm=grpo", "trainer.val_meta_samples=0"]
+    train.check(compose(*settings, *fits, "algorithm.meta.response_limit=4096"))

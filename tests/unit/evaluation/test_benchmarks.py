@@ -412,3 +412,18 @@ def test_broken_files_are_refused(suffix, text, message, tmp_path):
     cfg = compose("benchmark=aime25", f"benchmark.aime25.path={path}")
     with pytest.raises(ConfigError, match=message):
         load_benchmarks(load(cfg).benchmark, instantiate(cfg.templates))
+
+
+@pytest.mark.parametrize(
+    "one, other, same",
+    [
+        (r"\text{ m}", r"\text{ m}", True), ("", "", True), (r"\text{ m}", "", True),
+        (r"\text{ m}", r"00\text{ cm}", True), (r"\text{ m}", r"0\text{ m}", False),
+        ("x", "", False), (r"\text{ s}", r"\text{ m}", False),
+    ],
+)  # fmt: skip
+def test_numbers_with_units_are_the_same_answer(one, other, same, tmp_path):
+    row = {**published.ROWS["scibench"][0], "unit": "m", "answer_number": "7"}
+    benchmark = loaded("scibench", [row], tmp_path)
+    responses = [rf"\boxed{{{7 if side != 'x' else ''}{side}}}" for side in (one, other)]
+    assert benchmark.scorer.same(benchmark.items[0], *responses) is same

@@ -14,6 +14,8 @@ from masa.inference.policies import (
     Policy,
     PredictedPolicy,
     UniformPolicy,
+    choice_of,
+    confidence_of,
     next_samples,
     sample_limit,
 )
@@ -148,6 +150,18 @@ def test_what_a_policy_returns_is_checked(returned, problem):
 
     with pytest.raises(TrainingError, match=f"solve: Wrong.wanted.*{problem}"):
         next_samples(Wrong(), Attempts())
+
+
+@pytest.mark.parametrize("method", ["choice", "confidence"])
+@pytest.mark.parametrize("returned", [3, -1, "yes", math.nan])
+def test_what_a_policy_says_of_its_answer_is_checked(method, returned):
+    wrong = type("Wrong", (UniformPolicy,), {method: lambda self, attempts: returned})
+    attempts = Attempts()
+    attempts.add(0)
+    ask = {"choice": choice_of, "confidence": confidence_of}[method]
+    assert ask(UniformPolicy(), attempts) == {"choice": 0, "confidence": 1.0}[method]
+    with pytest.raises(TrainingError, match=f"solve: Wrong.{method}"):
+        ask(wrong(), attempts)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from masa.algorithm.losses import total_loss
+from masa.algorithm.step import metas_alone
 from masa.rollout.packing import (
     PADDING,
     build_update,
@@ -83,6 +84,16 @@ def test_weights_of_an_objective_sum_to_its_coefficient(bc):
             sums[name] += float(values.sum(dtype=torch.float64))
     expected = {"solution": 1.0, "meta": 0.5, "bc": 0.25 if bc == "joint" else 1.0}
     assert sums == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("mean", ["separate", "joint"])
+def test_an_extra_update_weighs_predictions_as_the_ordinary_one(mean):
+    config = algorithm(token_mean=mean, meta={"coef": 0.5})
+    samples = random_samples(12, objectives="sm")
+    ordinary = token_weights(token_counts(samples), config)
+    extra = metas_alone(samples, config)
+    assert token_weights(token_counts(extra), config)["meta"] == ordinary["meta"]
+    assert {s.objective for s in extra if len(s.token_ids)} == {"meta"}
 
 
 def test_joint_weights_sum_to_the_shares():

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from masa.cli.config_store import conf_dir
 from masa.config import load
-from masa.rollout.plan import Plan, Shapes, described, plan, shapes_of
+from masa.rollout.plan import OFFLOADED, Plan, Shapes, _tokens, described, plan, shapes_of
 from masa.training.lora import LoraConfig
 from masa.training.models import HubModel
 
@@ -125,12 +125,47 @@ def test_the_cache_of_the_longest_sequence(tmp_path):
     folder = model_folder(tmp_path)
     model = HubModel(str(folder))
     limits = ["algorithm.prompt_limit=30", "algorithm.response_limit=200"]
+    limits += ["algorithm.meta.response_limit=300"]
+    sampled = plan(config("algorithm=grpo", *limits), model, folder)
+    assert sampled.longest == 330  # validation samples predictions
+    limits.append("trainer.val_meta_samples=0")
     made = plan(config("algorithm=grpo", *limits), model, folder)
     shape = model.load(folder).config
     elements = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim
     assert (made.longest, made.cache) == (230, 230 * elements * 4)
     half = plan(config("algorithm=grpo", *limits, "engine.dtype=bfloat16"), model, folder)
     assert half.cache == made.cache / 2
+
+
+def test_offloaded_parts_take_nothing_of_a_gpu(tmp_path):
+    folder = model_folder(tmp_path)
+    sharded = ["algorithm=grpo", "strategy=fsdp", "strategy.devices=4", "algorithm.kl_beta=.1"]
+    on_gpu = plan(config(*sharded), HubModel(str(folder)), folder)
+    made = plan(config(*sharded, "strategy.cpu_offload=true"), HubModel(str(folder)), folder)
+    whole = on_gpu.always | on_gpu.update
+    moved = {name: size for name, size in whole.items() if name in OFFLOADED}
+    assert made.on_cpu == moved and len(moved) == 4
+    assert made.always.keys() | made.update.keys() | moved.keys() == whole.keys()
+    assert not moved.keys() & (made.always.keys() | made.update.keys())
+    assert "| gradients | on the CPU |" in " ".join(described(made).split())
+
+
+@pytest.mark.parametrize(
+    "settings, solutions, predictions",
+    [
+        (["algorithm=grpo"], 1, 0), (["algorithm=masa"], 1, 8), (["algorithm=dapo"], 3, 0),
+        (["algorithm=masa_dapo"], 3, 24),
+        (["algorithm=masa_efficient", "algorithm.selection.refill=true"], 1, 8 * 4),
+        (["algorithm=metis", "algorithm.meta.group_size=4", "algorithm.meta.first=1"], 1, 4 + 3),
+    ],
+)  # fmt: skip
+def test_tokens_of_the_largest_step(settings, solutions, predictions):
+    run = config(*settings)
+    prompts, algorithm = run.trainer.prompts_per_rollout, run.algorithm
+    tokens = _tokens(run)
+    most = prompts * algorithm.group_size * algorithm.response_limit
+    assert tokens["solutions"] == solutions * most
+    assert tokens["predictions"] == prompts * predictions * algorithm.meta.response_limit
 
 
 def test_what_fits():

@@ -3,8 +3,9 @@ import json
 import random
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from masa.errors import ConfigError, TrainingError
 from masa.tasks.build import build_task
 from masa.tasks.curation import PHRASE, contaminated, grams, is_held_out
 from masa.tasks.hub import GOLD
-from masa.tasks.limits import LimitedTask, check_pools
+from masa.tasks.limits import LimitedTask, check_task
 from masa.tasks.sources import Source, cell
 from masa.tasks.templates import PromptRenderer, Templates
 from masa.types import Prompt
@@ -578,6 +579,12 @@ class Own:
 
     train: list[Prompt]
     validation: list[Prompt]
+    report: Any = field(default_factory=dict)
+    verify: Any = staticmethod(lambda answers: [1.0 for _ in answers])
+
+
+async def _later(answers):
+    return []
 
 
 A, B, C = (Prompt(name, f"problem {name}", "1") for name in "abc")
@@ -588,8 +595,28 @@ A, B, C = (Prompt(name, f"problem {name}", "1") for name in "abc")
     (Own([A, A, B], [C]), "Own.train has several prompts with the id 'a'"),
     (Own([A], [B, B]), "Own.validation has several prompts with the id 'b'"),
     (Own([A, B], [Prompt("x", A.problem, "1")]), "Own.validation and .train have a problem"),
+    (Own([A, B], [C], report=lambda: {}), "Own.report must be a property"),
+    (Own([A, B], [C], verify=None), "Own has no method verify"),
+    (Own([A, B], [C], verify=_later), "Own.verify must not be async"),
+    (Own([A, B], [C], verify=lambda prompt, text: 1.0), "Own.verify cannot be called with"),
 ])  # fmt: skip
 def test_pools_that_cannot_be_trained_and_validated_on_are_refused(task, words):
-    check_pools(Own([A, B], [C]))
+    check_task(Own([A, B], [C]))
     with pytest.raises(ConfigError, match=re.escape(words)):
-        check_pools(task)
+        check_task(task)
+
+
+@pytest.mark.parametrize("templates", ["short", "tagged"])
+def test_templates_that_ask_for_what_the_verifier_does_not_read_are_refused(tmp_path, templates):
+    file = write(tmp_path / "sums.jsonl", ROWS)
+
+    def task(templates, verifier):
+        overrides = ["task=hub", f"task.path={file}", f"templates@task.templates={templates}"]
+        overrides += ["task.validation.fraction=0.2", f"task.verifier={verifier}"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return build_task(compose("config", overrides).task)
+
+    with pytest.raises(Exception, match="asks for <answer>.*templates=boxed or short_boxed"):
+        task(templates, "math")
+    for allowed in ("boxed", "short_boxed", "bare"):
+        assert len(task(allowed, "math").train) > 0

@@ -26,6 +26,7 @@ from masa.training.checkpoint import (
     find_checkpoint,
     list_checkpoints,
     ranked,
+    require_plain,
     require_same_model,
     require_strategy,
     require_version,
@@ -365,3 +366,15 @@ def test_a_run_of_another_version_does_not_resume(run_dir):
     assert read_manifest(path).version == "0.1.0"
     with pytest.raises(ConfigError, match=f"is of masa 0.1.0, this is {masa.__version__}"):
         require_version(path)
+
+
+@pytest.mark.parametrize("state", [{}, {"a": [1, 2.5, "x", None, True]}, {"t": torch.zeros(2)}])
+def test_plain_states_can_be_saved(state):
+    require_plain("sampler", state)
+
+
+@pytest.mark.parametrize("state", [np.zeros(3), np.float64(1), {"f": lambda: 1}, SimpleNamespace()])
+def test_states_that_cannot_be_read_again_are_refused_when_they_are_saved(state):
+    with pytest.raises(TrainingError, match="sampler: Own.state_dict returns what") as caught:
+        require_plain("sampler: Own.state_dict", {"own": state})
+    assert "\n" not in str(caught.value)
