@@ -31,7 +31,8 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
             stands for two different questions.
     """
     stores = [Store(first), Store(second)]
-    settings = [store.settings() for store in stores]
+    # verdicts are of the verifiers of a version
+    settings = [store.settings() | store.results().get("environment", {}) for store in stores]
     names = [name for name in stores[0].benchmarks() if name in stores[1].benchmarks()]
     if not names:
         raise ConfigError(f"{first} and {second} have no benchmark in common")
