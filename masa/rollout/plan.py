@@ -221,8 +221,8 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     sequence = sampled * shapes.cache * element / parts
     on_cpu: dict[str, float] = {}
     if strategy.cpu_offload:
-        for held in (always, training):
-            on_cpu |= {name: held.pop(name) for name in OFFLOADED if name in held}
+        for parts_of in (always, training):
+            on_cpu |= {name: parts_of.pop(name) for name in OFFLOADED if name in parts_of}
     return Plan(always, training, rollout, sampled, sequence, share, _tokens(config), on_cpu)
 
 

@@ -71,8 +71,8 @@ def test_several_keys_and_columns():
     assert not gate.skips(prompt("held-out prompts may lack it", level=1), (), 0.5)
 
 
-def test_the_columns_it_goes_by_reach_the_groups():
-    """On the rank that holds the prompt and, as they travel with the group, on all others."""
+def test_it_goes_by_columns_of_the_data_set():
+    """Groups travel without them; the callback gives each its prompt of the pool."""
     node = {"_target_": "masa.algorithm.gates.CountsGate", "key": ["family"], "enabled": True}
     config = algorithm(gate=node, meta={"enabled": False})
     rows = [
@@ -85,8 +85,9 @@ def test_the_columns_it_goes_by_reach_the_groups():
 
     world = World(config, lambda problem, seed: meta_text(4, 9), solves)
     groups = collect(rows, world.at(1))
-    assert [g.prompt.columns for g in groups] == [{"family": i % 2} for i in range(24)]
-    world.controller.observe(groups)
+    assert [g.prompt.columns for g in groups] == [{}] * 24
+    whole = [replace(g, prompt=row) for g, row in zip(groups, rows, strict=True)]
+    world.controller.observe(whole)
     after = collect(rows, world.at(2))
     assert [g.skipped for g in after] == [bool(i % 2) for i in range(24)]
 

@@ -35,7 +35,7 @@ async def accuracy_reward(completions, solution, **kwargs):
 
 class Judge:
     async def __call__(self, completions, trainer_state, log_metric=None, **kwargs):
-        assert log_metric is None
+        log_metric("judged", 1.0)
         return torch.full((len(completions),), float(trainer_state.global_step))
 
 

@@ -274,7 +274,8 @@ def test_texts_that_predictions_need_are_there_or_the_run_is_refused(preset, fie
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
     command = ["task=hub", f"task.path={tmp_path}/sums.jsonl", f"algorithm={preset}"]
     command += ["engine=hf", "model=hub", f"model.name={model_folder(tmp_path / 'model')}"]
-    command += ["algorithm.response_limit=64", "algorithm.meta.response_limit=64"]
+    limits = ["response_limit=64", "meta.response_limit=64", "meta.min_length=2"]
+    command += [f"algorithm.{limit}" for limit in limits]
     train.check(compose(*command))
     refused(
         lambda: train.check(compose(*command, f"~task.templates.{field}")),

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 from builders import byte_tokenizer, model_folder, prompts
 
-from masa.config import AlgorithmConfig
+from masa.config import AlgorithmConfig, MetaConfig
 from masa.errors import ConfigError
 from masa.rollout.build import build_writer, longest_sequence
 from masa.tasks.templates import PromptRenderer, Templates
@@ -27,8 +27,7 @@ def test_a_task_writes_predictions_with_all_columns_of_a_prompt():
 def test_predictions_need_room_only_where_some_are_sampled(meta, responses, tmp_path):
     model = HubModel(str(model_folder(tmp_path)), "float32")
     context = context_of(tmp_path, False)
-    algorithm = AlgorithmConfig(name="a", response_limit=responses)
-    algorithm.meta.response_limit = meta
+    algorithm = AlgorithmConfig(response_limit=responses, meta=MetaConfig(min_length=2))
     limits = {"algorithm.response_limit": responses}
     assert longest_sequence(10, model, tmp_path, algorithm, limits) == 10 + responses
     both = limits | {"algorithm.meta.response_limit": meta}
