@@ -193,7 +193,6 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
         always["gathered"] = (2 * shapes.largest_layer + shapes.root) * compute.itemsize
     elif compute != dtype:
         always["copy in bfloat16"] = shapes.parameters * compute.itemsize
-    sampled = algorithm.prompt_limit + max(config.response_limits.values())
     always["AdamW"] = moments(algorithm.bc) * shapes.trained / shards
     if algorithm.kl_beta > 0 and shapes.trained == shapes.weights:
         always["KL reference"] = always["weights"]
@@ -211,6 +210,7 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
         # the backward pass is through with the one when it comes to the other
         "logits" if logits >= recomputed else "recomputed layer": max(logits, recomputed),
     }
+    sampled = algorithm.prompt_limit + max(config.response_limits.values())
     engine, parts = config.engine or {}, config.ranks_per_engine
     element = getattr(torch, engine.get("dtype", "float32")).itemsize
     share = engine.get("gpu_memory_utilization")

@@ -99,7 +99,8 @@ FITS = re.compile(r"\s+(?:fits|works|matches|holds|remains|satisfies|meets|it\s+
 ALSO = re.compile(r"\b(?:also|too|as\s+well)\b", re.I)
 MAY_STAND_BEFORE = re.compile(
     r"(?:^|[.,;:!?(\n]|\b(?:so|thus|hence|therefore|that|option|choice|answer|letter|and|but|only"
-    rf"|statement|because|since|both|either|however|though|although|while|whereas|yet|think|believe|conclude|means|makes|making|alternative"
+    r"|statement|because|since|both|either|however|though|although|while|whereas|yet|think"
+    r"|believe|conclude|means|makes|making|alternative"
     rf"|is|be)|选项)\s*{_FILL}\Z",
     re.I,
 )

@@ -467,7 +467,6 @@ def word_key(text: str) -> str | None:
     all_words = all(
         re.fullmatch(r"[A-Z][a-z]{2,}|[a-z]{3,}", piece) or piece.lower() in ANSWER_WORDS
         for piece in pieces
-        for piece in pieces
     )
     if not pieces or (re.search(r"[a-zA-Z]", bare) and not all_words):
         return None

@@ -41,7 +41,8 @@ def _in_bars(text: str) -> tuple[str, sympy.Expr, sympy.Expr] | None:
         return None
     if _is_variable(match[1]):
         return match[1], sympy.Integer(1), sympy.Integer(0)
-    expression = read_expression(match[1])
+    # a linear term has no power, whose expansion may take long
+    expression = None if re.search(r"\^|!", match[1]) else read_expression(match[1])
     if not isinstance(expression, sympy.Expr) or len(expression.free_symbols) != 1:
         return None
     name = next(iter(expression.free_symbols))
