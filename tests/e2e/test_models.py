@@ -154,7 +154,7 @@ def test_impossible_models_are_refused_in_one_line(cache, tmp_path):
         "model.name=nobody/nothing": "model.name=nobody/nothing",
         "model.lora.rank=0": "model.lora.rank is 0",
         "engine.lora_rank=4": "engine.lora_rank is 4, but model.lora.rank is None",
-        "algorithm.response_limit=250": "lower algorithm.prompt_limit, response_limit",
+        "algorithm.response_limit=250": "lower algorithm.prompt_limit or algorithm.response_limit",
     }
     for mistake, message in mistakes.items():
         command = [sys.executable, "-m", "masa.train", *NOT_WARM, *hub(folder), mistake]
