@@ -28,7 +28,7 @@ from masa.errors import ConfigError
 from masa.markdown import fill_place, markdown_table
 from masa.statistics import Floats
 
-METHOD = "masa_calibrated_family"
+METHOD = "masa_cloned_family"
 GATE = ("gate_precision", "gate_recall", "prediction_cost")
 
 

@@ -38,7 +38,7 @@ RUNS = {
 MAP = {
     f"map/{mix}/{method}"
     for mix in ("mostly_hopeless", "mostly_mixed", "mostly_trivial")
-    for method in ("grpo", "masa_calibrated_family")
+    for method in ("grpo", "masa_cloned_family")
 }
 ABLATIONS = {path.stem for path in (conf_dir() / "experiment" / "ablation").glob("[!_]*.yaml")}
 MIXED, RIGHT = [True, False], [True, True]
@@ -402,7 +402,7 @@ def test_the_map_sets_the_ratio_beside_the_formula(tmp_path):
         for seed in range(2):
             run(tmp_path / mix, "grpo", seed, RISING, kept=free)
             run(
-                tmp_path / mix, "masa_calibrated_family", seed, RISING, tokens=50, acts=ACTS,
+                tmp_path / mix, "masa_cloned_family", seed, RISING, tokens=50, acts=ACTS,
                 gate=True,
             )  # fmt: skip
     out, page = tmp_path / "map.png", tmp_path / "README.md"
