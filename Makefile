@@ -92,11 +92,14 @@ weights: $(READY)
 clean-train:
 	rm -rf $(RUNS)
 
+# a file is one worker's, for its fixtures; in order the long ones, of e2e, come first
+IN_ORDER := --dist loadfile --no-loadscope-reorder
+
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not resume" -n $(WORKERS) --dist loadfile --durations=25
+	$(BIN)/python -m pytest -m "not slow and not resume" -n $(WORKERS) $(IN_ORDER) --durations=25
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --durations=25
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) $(IN_ORDER) --durations=25
 
 # One run as it is, the same run killed at five random moments: the results must not differ in a bit.
 test-resume: $(READY)

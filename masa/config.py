@@ -71,7 +71,7 @@ class MetaConfig:
     """False: training neither samples predictions nor learns from them, whatever the other settings
     are. Validations sample `trainer.val_meta_samples` of them in any case."""
     group_size: int = 8
-    """M, meta rollouts per prompt; 1 needs coef=0."""
+    """M, predictions per prompt; 1 needs coef=0."""
     first: int | None = None
     """While the gate is active, it decides by this many of the M predictions, and the others are
     sampled only for prompts that it lets through; in shadow mode it decides by them as well. null:
@@ -84,7 +84,7 @@ class MetaConfig:
     min_length: int = 128
     """Smallest solution length that may be predicted (tokens)."""
     response_limit: int = 8192
-    """Largest meta rollout (tokens)."""
+    """Largest prediction (tokens)."""
     predict_mixed: bool = False
     """Predictions have a further field `mixed`: the probability, in percent, that some of the G
     solutions are right and some wrong."""
@@ -97,7 +97,7 @@ class MetaConfig:
     better one gets the same advantage however little better it is, so that the more frequent
     outcome is predicted as certain."""
     extra_updates: int = 0
-    """Further optimizer steps per rollout on its meta rollouts alone, after the ordinary ones, with
+    """Further optimizer steps per rollout on its predictions alone, after the ordinary ones, with
     the same optimizer, loss, clipping and coefficient; 0: none. They carry its momentum on, which
     is mostly of the solutions."""
     extra_until: int | None = None
@@ -205,12 +205,12 @@ class GateConfig:
     enabled: bool = False
     """False keeps the gate in shadow mode: its decisions are recorded, not enforced."""
     min_precision: float = 0.0
-    """The gate is active only while its measured precision is at least this; 0 asks for no
-    proof."""
+    """The gate is active only while its measured precision is at least this; 0: whatever it
+    is."""
     min_gain: float = 0.0
     """The gate is active only while its measured gain, less a standard error, is above this: the
-    share of mixed groups that it keeps over the share of solution tokens. Above 1 it pays; 0 asks
-    for no proof."""
+    share of mixed groups that it keeps over the share of solution tokens. Above 1 it pays; 0:
+    whatever it is."""
     settings: dict[str, Any] = field(
         default_factory=lambda: {"_target_": "masa.algorithm.gates.PredictionGate"}
     )
@@ -232,7 +232,7 @@ class CutoffConfig:
     """False keeps the cutoff in shadow mode: its limits are recorded, not enforced."""
     max_lost: float = 1.0
     """The cutoff is active only while the measured share of correct answers it would lose is at
-    most this; 1 asks for no proof."""
+    most this; 1: whatever it is."""
     settings: dict[str, Any] = field(
         default_factory=lambda: {"_target_": "masa.algorithm.cutoffs.MeanLengthCutoff"}
     )
@@ -260,13 +260,13 @@ class ControlConfig:
     audit_hopeless: float = 0.0
     """The same of prompts skipped as hopeless, which shows what has become learnable."""
     alarm: float = 1.0
-    """Prompts that look trivial are no longer skipped while those of them that were rolled out all
-    the same (the newest min_evidence) have a mean pass rate further than this from 1, by a standard
-    error; hopeless ones likewise, from 0. 1 is off. It is about all prompts of a kind: what changes
-    for one value of gate.key alone, the gate itself lets through, by the outcomes of that value."""
+    """Prompts skipped as trivial should have a mean pass rate near 1, those skipped as hopeless near
+    0. A kind is no longer skipped while the newest min_evidence of it that were rolled out all the
+    same are further off than this, by a standard error; 1 is off. It is about all prompts of a
+    kind: what changes for one value of gate.key alone, the gate itself lets through."""
     max_skipped: float = 1.0
-    """Largest share of prompts that is skipped in the long run; of what the gate would skip beyond
-    it, a part drawn at random is rolled out in full."""
+    """Largest share of prompts that is skipped in the long run; the excess is rolled out in full,
+    drawn at random."""
     adaptive: bool = False
     """Choose sigma and tolerance of gate=prediction while the run goes on: the largest saving whose
     loss, audited and by a standard error, is at most target_loss."""
@@ -395,11 +395,11 @@ class AlgorithmConfig(ObjectiveConfig):
     name: str = "masa"
     """Name of the method in directories and reports."""
     group_size: int = 16
-    """G, solution rollouts per prompt."""
+    """G, solutions per prompt."""
     prompt_limit: int = 2048
     """Largest prompt (tokens); problems that make a longer one are left out."""
     response_limit: int = 8192
-    """Largest solution rollout (tokens)."""
+    """Largest solution (tokens)."""
     temperature: float = 1.0
     """Sampling temperature; what learns is the policy at that temperature."""
     updates_per_rollout: int = 1
@@ -415,7 +415,7 @@ class AlgorithmConfig(ObjectiveConfig):
         super().__post_init__()
         require(
             self.group_size >= 2,
-            f"algorithm.group_size is {self.group_size}, a group needs at least 2 rollouts",
+            f"algorithm.group_size is {self.group_size}, a group needs at least 2 solutions",
         )
         require(self.prompt_limit >= 1, "algorithm.prompt_limit must be >= 1")
         require(self.response_limit >= 1, "algorithm.response_limit must be >= 1")
@@ -572,7 +572,7 @@ class TrainerConfig:
             require(value >= 1, f"trainer.{name} is {value}, it must be >= 1")
         require(self.show_every >= 0, f"trainer.show_every is {self.show_every}, it must be >= 0")
         require(
-            self.val_samples != 1, "trainer.val_samples is 1, a group needs at least 2 rollouts"
+            self.val_samples != 1, "trainer.val_samples is 1, a group needs at least 2 solutions"
         )
         require(
             self.val_meta_samples >= 0 and self.val_meta_samples != 1,
@@ -675,8 +675,8 @@ class FitConfig:
     allow_special_tokens: bool = False
     """Read special tokens in a problem's text as such; else they are words like others."""
     ckpt: str | None = None
-    """null: a new run; last: go on in `output_dir`; auto: go on where there is a checkpoint, else
-    afresh; best: go back to the best of `output_dir`; a path: go on from that checkpoint."""
+    """null: a new run; last: resume in `output_dir`; auto: resume where there is a checkpoint, else
+    afresh; best: go back to the best of `output_dir`; a path: resume from that checkpoint."""
     name: str = "masa"
     """Name of the experiment, a part of the default run directory."""
 

@@ -46,25 +46,25 @@ def test_the_site_builds(tmp_path):
     preset = (tmp_path / "html" / "docs" / "algorithms" / "cispo.html").read_text()
     assert "algorithm.eps_high" in preset and ">4.0<" in preset
     settings = (tmp_path / "html" / "docs" / "configuration.html").read_text()
-    assert "algorithm.group_size" in settings and "solution rollouts per prompt" in settings
+    assert "algorithm.group_size" in settings and "solutions per prompt" in settings
     assert 'class="sig' in (tmp_path / "html" / "docs" / "api" / "masa.algorithm.html").read_text()
 
 
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        "[no such page](nowhere.md)", "[no such file](../nowhere.py)",
-        "[no such heading](other.md#nowhere)", "[none here](#nowhere)",
-        "![no picture](nowhere.svg)", "```{literalinclude} nowhere.py\n```",
-        r"$\nowhere x$", "{py:func}`masa.nowhere`",
-    ],
-    ids=lambda mistake: re.sub(r"\W+", "-", mistake)[:20],
+MISTAKES = (
+    "[no such page](nowhere.md)", "[no such file](../nowhere.py)",
+    "[no such heading](other.md#nowhere)", "[none here](#nowhere)", "![no picture](nowhere.svg)",
+    "```{literalinclude} nowhere.py\n```", "{py:func}`masa.nowhere`",
 )  # fmt: skip
-def test_a_mistake_fails(mistake, tmp_path):
-    (tmp_path / "index.md").write_text(
-        f"# Page\n\n[heading](other.md#heading)\n\n{mistake}\n\n```{{toctree}}\nother\n```\n"
-    )
-    (tmp_path / "other.md").write_text("# Other\n\n## Heading\n")
+
+
+def complaints(folder, *texts):
+    """Of a site that has these texts on page0.md, page1.md, ..."""
+    names = [f"page{i}" for i in range(len(texts))]
+    for name, text in zip(names, texts, strict=True):
+        (folder / f"{name}.md").write_text(f"# Page\n\n[heading](other.md#heading)\n\n{text}\n")
+    (folder / "other.md").write_text("# Other\n\n## Heading\n")
+    tree = "\n".join(["other", *names])
+    (folder / "index.md").write_text(f"# Index\n\n```{{toctree}}\n{tree}\n```\n")
     overrides = {
         "extensions": "myst_parser,site_extension",
         "root_doc": "index",
@@ -73,7 +73,18 @@ def test_a_mistake_fails(mistake, tmp_path):
         "html_extra_path": "",
     }
     options = [part for key, value in overrides.items() for part in ("-D", f"{key}={value}")]
-    message = build(tmp_path, tmp_path / "out", *options)
+    return build(folder, folder / "out", *options)
+
+
+def test_every_mistake_fails(tmp_path):
+    lines = complaints(tmp_path, *MISTAKES, "No mistake.").splitlines()
+    for i, mistake in enumerate(MISTAKES):
+        assert any(f"page{i}.md" in line and "nowhere" in line for line in lines), mistake
+    assert not any(f"page{len(MISTAKES)}.md" in line or "Extension error" in line for line in lines)
+
+
+def test_a_formula_that_cannot_be_read_fails(tmp_path):
+    message = complaints(tmp_path, r"$\nowhere x$")
     assert "nowhere" in message and "Extension error" not in message
 
 

@@ -24,7 +24,7 @@ class SlidingAccuracy:
         self._verdicts.extend(float(verdict) for verdict in verdicts)
 
     def at_least(self, level: float) -> bool:
-        """True where the mean is known and reaches `level`; a level of 0 needs no proof."""
+        """True where the mean is known and reaches `level`; a level of 0 is always reached."""
         if level <= 0:
             return True
         return len(self._verdicts) >= self.minimum and self.mean >= level

@@ -97,7 +97,7 @@ class SlidingGain:
         return len(self._verdicts), mixed, sum(not verdict.kept for verdict in self._verdicts)
 
     def above(self, level: float) -> bool:
-        """True where the gain less its standard error is above `level`; 0 needs no proof."""
+        """True where the gain less its standard error is above `level`; 0 is always reached."""
         if level <= 0:
             return True
         estimate = gain_of(self._verdicts)

@@ -11,7 +11,7 @@ CAPTIONS = {
     "calibration": "Predicted against actual pass rate on held-out prompts, at the first and the "
     "last validation. A dot is a prompt (jittered; prediction: mean over its parsed meta "
     "rollouts); markers are means per fifth with standard errors; dashed: perfect.",
-    "length_calibration": "Predicted length (mean over a prompt's parsed meta rollouts) against "
+    "length_calibration": "Predicted length (mean over a prompt's parsed predictions) against "
     "the mean length of its correct solutions, drawn as above.",
     "alignment": "Predicted and true pass rate over training. Lines: training prompts rolled out "
     "in full (running mean); marks: held-out prompts with 95 % intervals.",
@@ -89,7 +89,7 @@ ABLATION = (
     "methods."
 )
 SCORES = (
-    "At the last validation, means over held-out prompts; a meta rollout that could not be read "
+    "At the last validation, means over held-out prompts; a prediction that could not be read "
     "scores 0. Difficulty score: b ** |p - predicted p|; length score: predicted length between "
     "the shortest and the longest correct solution; notion score: share of the predicted notions "
     "that more correct than wrong solutions contain; meta reward: their mean under the run's "
@@ -141,5 +141,5 @@ NOTIONS_OF_SEEDS = (
 )
 WORST = (
     "The held-out prompts with the largest error of the mean predicted pass rate, each with "
-    "its most wrong meta rollout and a solution that speaks against the prediction."
+    "its most wrong prediction and a solution that speaks against the prediction."
 )

@@ -122,7 +122,7 @@ class EvaluationConfig:
     meta_samples: int = 8
     """M, predictions per question."""
     meta_max_tokens: int = 8192
-    """Largest meta rollout (tokens); default as for `max_tokens`."""
+    """Largest prediction (tokens); default as for `max_tokens`."""
     min_length: int = 128
     """Smallest solution length that may be predicted (tokens); default as for `max_tokens`."""
     predict_mixed: bool = False

@@ -52,7 +52,7 @@ class InferenceConfig:
     max_tokens: int = 16384
     """Largest solution (tokens); default as for `temperature`."""
     meta_max_tokens: int = 8192
-    """Largest meta rollout (tokens); default as for `temperature`."""
+    """Largest prediction (tokens); default as for `temperature`."""
     min_length: int = 128
     """Smallest solution length that may be predicted (tokens); default as for `temperature`."""
     predict_mixed: bool = False

@@ -1,6 +1,8 @@
 import shutil
 
 import pytest
+import runs
+from filelock import FileLock
 
 
 @pytest.fixture(scope="session")
@@ -8,6 +10,17 @@ def cache(tmp_path_factory, worker_id):
     """Folder of the warm-started models of this session, shared by its worker processes."""
     base = tmp_path_factory.getbasetemp()
     return (base if worker_id == "master" else base.parent) / "cache"
+
+
+@pytest.fixture(scope="session")
+def masa_run(cache):
+    """A finished run of `runs.SHORT`; the worker that needs it first makes it for all."""
+    run = cache / "short"
+    cache.mkdir(exist_ok=True)
+    with FileLock(f"{run}.lock"):
+        if not (run / "report.md").exists():
+            runs.masa_train(run, cache, *runs.SHORT)
+    return run
 
 
 @pytest.fixture(scope="module")

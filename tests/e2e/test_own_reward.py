@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import runs
 
+from masa import train
 from masa.analysis import load_run
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "my_meta_rewards.py"
@@ -117,15 +118,26 @@ def test_analysis_and_report_have_it(run):
         ),
     ],
 )
-def test_impossible_rewards_are_refused_before_anything_starts(override, words, cache, tmp_path):
-    process = start(tmp_path, cache, *MASA, override)
-    (line,) = process.stderr.splitlines()
-    assert (process.returncode, process.stdout) == (2, "")
+def test_impossible_rewards_are_refused_before_anything_starts(
+    override, words, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "my_meta_rewards.py").write_text(EXAMPLE.read_text() + MODULE)
+    monkeypatch.chdir(tmp_path)
+    # masa-train itself adds the working directory
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_meta_rewards", raising=False)
+    monkeypatch.setattr(sys, "argv", ["masa-train", *runs.SMALL, "engine=hf", *MASA, override])
+    with pytest.raises(SystemExit) as stopped:
+        train.main()
+    sys.modules.pop("my_meta_rewards", None)
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert (stopped.value.code, printed.out) == (2, "")
     group = override.strip("+").partition(".brevity")[0]
     assert line.startswith(f"masa-train: error: {group}.brevity")
     for word in words:
         assert word in line
-    assert os.listdir(tmp_path) == ["my_meta_rewards.py"] or not (tmp_path / "run").exists()
+    assert {*os.listdir(tmp_path)} <= {"my_meta_rewards.py", "__pycache__"}
 
 
 @pytest.mark.slow

@@ -15,17 +15,15 @@ from safetensors.torch import load_file
 
 from masa.export import export
 
-STEPS = ["trainer.max_rollouts=3", "trainer.val_every=3", "algorithm.control.start_step=1"]
 TWO = ["strategy=fsdp", "trainer.accelerator=cpu"]
 SAME = ["loss", "loss/solution", "loss/meta", "loss/bc", "grad_norm", "entropy"]
 
 
 @pytest.fixture(scope="module")
-def one_and_two_ranks(cache, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    runs.masa_train(folder / "one", cache, *runs.MASA, *STEPS)
-    runs.masa_train(folder / "two", cache, *runs.MASA, *STEPS, *TWO, ranks=2)
-    return folder / "one", folder / "two"
+def one_and_two_ranks(masa_run, cache, tmp_path_factory):
+    two = tmp_path_factory.mktemp("ranks") / "two"
+    runs.masa_train(two, cache, *runs.SHORT, *TWO, ranks=2)
+    return masa_run, two
 
 
 def test_the_same_rollouts(one_and_two_ranks):
@@ -42,6 +40,7 @@ def test_the_same_rollouts(one_and_two_ranks):
         "audited",
         "max_tokens",
     ]
+    assert one["would_skip"].any()
     pd.testing.assert_frame_equal(one[columns], two[columns])
     pd.testing.assert_frame_equal(one[["reward", "advantage"]], two[["reward", "advantage"]])
 
@@ -62,7 +61,7 @@ def test_whole_copies_instead_of_shards(one_and_two_ranks, cache, tmp_path, monk
     """Gradients of several micro-batches are summed over the copies once, before the step."""
     one, copies = one_and_two_ranks[0], tmp_path / "copies"
     options = ["strategy=ddp", "trainer.accelerator=cpu"]
-    runs.masa_train(copies, cache, *runs.MASA, *STEPS, *options, ranks=2)
+    runs.masa_train(copies, cache, *runs.SHORT, *options, ranks=2)
     expected, actual = (pd.read_csv(run / "metrics.csv") for run in (one, copies))
     pd.testing.assert_frame_equal(expected[SAME], actual[SAME], rtol=1e-4, atol=1e-6)
     monkeypatch.setenv("MASA_CACHE", str(cache))
@@ -96,7 +95,7 @@ def test_resumes_from_a_sharded_checkpoint(one_and_two_ranks, cache, tmp_path, r
     shutil.copytree(before, resumed)
     shutil.rmtree(resumed / "checkpoints" / "step-000003.ckpt")
     more = [*TWO, f"strategy.devices={ranks}", "ckpt=last"]
-    runs.masa_train(resumed, cache, *runs.MASA, *STEPS, *more, ranks=ranks)
+    runs.masa_train(resumed, cache, *runs.SHORT, *more, ranks=ranks)
     if ranks == 2:
         assert runs.metrics(resumed) == runs.metrics(before)
     one, two = (pd.read_csv(run / "metrics.csv") for run in (resumed, before))
@@ -122,7 +121,7 @@ def test_resumes_before_the_first_cloning_step(cache, tmp_path):
 def test_one_engine_over_two_ranks(one_and_two_ranks, cache, tmp_path):
     """Tensor parallelism in the engine: the same rollouts, and log-probs that agree."""
     runs.masa_train(
-        tmp_path, cache, *runs.MASA, *STEPS, *TWO, "engine.tensor_parallel_size=2", ranks=2
+        tmp_path, cache, *runs.SHORT, *TWO, "engine.tensor_parallel_size=2", ranks=2
     )
     metrics = pd.read_csv(tmp_path / "metrics.csv")
     assert (metrics["sampling/sampling_logp_difference/max"].iloc[1:] < 1e-4).all()
@@ -134,7 +133,7 @@ def test_one_engine_over_two_ranks(one_and_two_ranks, cache, tmp_path):
 @pytest.mark.slow
 def test_lightning_starts_the_ranks_of_one_node(cache, tmp_path):
     """Without torchrun."""
-    runs.masa_train(tmp_path, cache, *STEPS, *TWO, "engine=hf")
+    runs.masa_train(tmp_path, cache, *TWO, "engine=hf", "trainer.max_rollouts=3")
     assert len(pd.read_csv(tmp_path / "metrics.csv")["step"]) == 4
 
 

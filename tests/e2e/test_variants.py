@@ -93,7 +93,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_starts(tmp_path):
         "seeed=1": "did you mean seed?",
         "model=hub model.warmstart.seed=3": "no setting model.warmstart.seed for the model",
         "ckpt=": "ckpt is empty",
-        "algorithm.group_size=1": "at least 2 rollouts",
+        "algorithm.group_size=1": "at least 2 solutions",
         "algorithm.gate.sigma=-1": "gate.sigma is -1.0",
         "algorithm.meta.enabled=false": "needs predictions",
         "algorithm.control.start_step=60": "control would never start",

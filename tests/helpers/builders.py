@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -287,6 +291,15 @@ def tiny_qwen3(tied: bool = False, seed: int = 0) -> torch.nn.Module:
 
 def model_folder(folder: Path, head_dim: int = 32) -> Path:
     """A random Qwen3 of one layer on disk, with a tokenizer of bytes and a context of 2048."""
+    shutil.copytree(_model_folder(head_dim), folder, dirs_exist_ok=True)
+    torch.manual_seed(0)
+    return folder
+
+
+@functools.cache
+def _model_folder(head_dim: int) -> Path:
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     tokenizer = byte_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(folder)

@@ -46,6 +46,12 @@ MASA = [
     "algorithm.control.audit_fraction=0.3",
     "algorithm.cutoff.max_lost=1",
 ]
+SHORT = [
+    *MASA,
+    "trainer.max_rollouts=3",
+    "trainer.val_every=3",
+    "algorithm.control.start_step=1",
+]
 
 
 def environment(cache: Path) -> dict[str, str]:
