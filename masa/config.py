@@ -183,7 +183,8 @@ class BCConfig:
     min_reward: float = 0.8
     """Smallest r_meta of a best one."""
     pool_size: int = 64
-    """Sliding window: the newest expert meta-trajectories."""
+    """Newest expert meta-trajectories that are cloned (joint), or as many as there have to be for a
+    step (separate)."""
     learning_rate: float = 1e-6
     """Learning rate of a separate step."""
 
@@ -297,6 +298,11 @@ class ControlConfig:
             "control.min_evidence must lie in [1, control.window]",
         )
 
+    @property
+    def audits_each_kind(self) -> bool:
+        """True where some of all that is skipped is rolled out in full, without `audit_fraction`."""
+        return self.audit_trivial > 0 and self.audit_hopeless > 0
+
 
 @dataclass
 class SelectionConfig:
@@ -308,10 +314,11 @@ class SelectionConfig:
     place empty."""
     max_draws: int = 4
     """Draws of trainer.prompts_per_rollout prompts that a refilled rollout may take, its first
-    included."""
+    included; with dynamic sampling each of its batches."""
     max_tokens: int | None = None
     """No further prompt is drawn once a rollout is expected to sample this many tokens: its
-    predictions so far, and for each solution the cutoff's limit. null: no such bound."""
+    predictions so far, and for each solution the cutoff's limit; with dynamic sampling one of its
+    batches. null: no such bound."""
 
     def __post_init__(self) -> None:
         require(
@@ -748,16 +755,13 @@ class RunConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         gate, cutoff, control = (getattr(self.algorithm, n) for n in ("gate", "cutoff", "control"))
-        # prompts that a gate would skip are rolled out for these reasons as well
-        shares = control.audit_trivial, control.audit_hopeless, 1 - control.max_skipped
-        some, of_each_kind = any(shares), all(shares[:2]) or shares[2] > 0
         # of kept prompts the cutoff leaves audits alone uncut
-        weighed = of_each_kind and not cutoff.enabled
+        weighed = control.audits_each_kind and not cutoff.enabled
         measured = {
             "gate.min_precision": gate.enabled and gate.min_precision > 0,
             "gate.min_gain": gate.enabled and gate.min_gain > 0 and not weighed,
             "control.adaptive": gate.enabled and control.adaptive and not weighed,
-            "control.alarm": gate.enabled and control.alarm < 1 and not some,
+            "control.alarm": gate.enabled and control.alarm < 1 and not control.audits_each_kind,
             "cutoff.max_lost": cutoff.enabled and cutoff.max_lost < 1,
         }
         needing = [name for name, needed in measured.items() if needed]

@@ -1,11 +1,12 @@
 """Correctness and speed of training on this GPU: `python scripts/gpu_check.py --out DIR`.
 
-Five parts, each in a separate process that saves every figure as it is measured:
+Six parts, each in a separate process that saves every figure as it is measured:
 correctness (small random models: engine=hf against the policy, padded against packed rows, gradient
 against float64, a resumed run), shapes (Qwen3 shapes with random weights in bfloat16: speed and
-memory), task (the built-in task for 60 rollouts), sharded (10 of them with FSDP2 on one device and
-a KL reference) and, where `--model` names the folder of a pretrained model, pretrained
-(`experiment=smollm2_calibrated` for 30 rollouts). DIR gets a JSON file per part and table.md; a
+memory), task (the built-in task for 60 rollouts), sharded (10 of them with FSDP2 on one device,
+parameters in the CPU's memory, and a KL reference), sharded_bfloat16 (parameters on the device) and,
+where `--model` names the folder of a pretrained model, pretrained (`experiment=smollm2_calibrated`
+for 5 rollouts). DIR gets a JSON file per part and table.md; a
 missed limit or a failed part makes the exit status 1. vLLM is not needed. `--quick` tests the
 script itself on any machine, with meaningless figures.
 """
@@ -573,10 +574,20 @@ def sharded(figures: Figures, quick: bool, limit: float = math.inf) -> None:
     trained(figures, 2 if quick else 10, limit, tolerance, "experiment=arithmetic", *settings)
 
 
+def sharded_bfloat16(figures: Figures, quick: bool, limit: float = math.inf) -> None:
+    """Part 5: FSDP2 as on many devices: parameters on the device, computing in bfloat16."""
+    few = ["model.warmstart.sft.steps=20", "task.config.train_size=200"] if quick else []
+    of_strategy = ["strategy=fsdp", "strategy.devices=1", "trainer.precision=bf16-mixed"]
+    of_strategy += ["trainer.logprob_tolerance=5", "trainer.logprob_mean_tolerance=0.05"]
+    settings = [*few, *of_strategy, "algorithm=masa"]
+    tolerance = {"mean": None if quick else 0.05}
+    trained(figures, 2 if quick else 10, limit, tolerance, "experiment=arithmetic", *settings)
+
+
 def pretrained(
     figures: Figures, quick: bool, limit: float = math.inf, model: Path | None = None
 ) -> None:
-    """Part 5, with --model: a pretrained model in bfloat16 on problems of reasoning-gym."""
+    """Part 6, with --model: a pretrained model in bfloat16 on problems of reasoning-gym."""
     if model is None:
         raise RuntimeError("name its folder: --model DIR, as scripts/smollm2.py makes one")
     few = [
@@ -586,12 +597,13 @@ def pretrained(
         "trainer.val_samples=2",
     ]
     settings = [*few, "algorithm.response_limit=16", "algorithm.meta.response_limit=16"]
-    settings = settings if quick else ["trainer.prompts_per_rollout=64"]
+    # transformers takes 25 ms a token for a batch of any size
+    settings = settings if quick else ["task.validation_size=32", "engine.max_num_seqs=512"]
     # eager attention and the number of threads are for a CPU
     of_gpu = ("model.attn_implementation=null", "~engine.threads")
     base = ("experiment=smollm2_calibrated", f"model.name={model.resolve()}", *of_gpu)
     tolerance = {"mean": None if quick else 0.05}
-    trained(figures, 1 if quick else 30, limit, tolerance, *base, *settings)
+    trained(figures, 1 if quick else 5, limit, tolerance, *base, *settings)
 
 
 def trained(
@@ -657,6 +669,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "shapes": shapes,
     "task": task,
     "sharded": sharded,
+    "sharded_bfloat16": sharded_bfloat16,
     "pretrained": pretrained,
 }
 
@@ -710,6 +723,7 @@ def main() -> int:
             "shapes": {"sizes": args.sizes},
             "task": {"limit": args.limit - 20},
             "sharded": {"limit": args.limit - 20},
+            "sharded_bfloat16": {"limit": args.limit - 20},
             "pretrained": {"limit": args.limit - 20, "model": args.model},
         }
         with figures.attempt(args.part):

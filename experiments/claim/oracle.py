@@ -23,6 +23,11 @@ PASS_RATE_OF_LEVEL = {1: 1.0, 2: 1.0, 5: 0.0, 6: 0.0}
 class OracleGate(CountsGate):
     """Skips what is trivial or hopeless, and by counted outcomes what lies between."""
 
+    @property
+    def needs_audits(self) -> bool:
+        """See `Gate.needs_audits`."""
+        return False
+
     def expected_pass_rate(
         self, prompt: Prompt, predictions: Sequence[MetaPrediction]
     ) -> float | None:

@@ -6,7 +6,8 @@
 
 Decoding one token for each of b sequences takes `latency + b * each` seconds on one engine, all
 sequences of a rollout start at once as far as `--at-once` lets them, and every rank waits for the
-last. An update takes `train` seconds per token, over the ranks evenly.
+last. Predictions come before all solutions. An update takes `train` seconds per token of the mixed
+groups and of the predictions, over the ranks evenly.
 """
 
 from __future__ import annotations
@@ -40,11 +41,13 @@ class Speed:
     each: float
     """Seconds more per sequence in it."""
     train: float
-    """Seconds of an update per token."""
+    """Seconds of an update per token that has a gradient."""
     fixed: float
     """Seconds of a step that depend on nothing: weight sync, gathering, writing."""
     at_once: int = 256
     """Sequences that an engine decodes at a time; others wait."""
+    prediction: int = 0
+    """Tokens of the longest prediction."""
 
     def decoding(self, lengths: Iterable[int]) -> float:
         """Seconds of one engine for sequences of these lengths, which begin in this order."""
@@ -109,23 +112,27 @@ def simulate(
         rng: chooses what is kept.
     """
     keep = 1.0 if method.refill else method.kept_prompts
-    kept = [group for group in groups if rng.random() < keep] or [groups[0]]
     limit = np.quantile(np.concatenate(list(groups)), method.cut)
-    lengths = [np.minimum(group, limit).astype(int) for group in kept]
+    drawn = [np.minimum(group, limit).astype(int) for group in groups]
+    lengths = [group for group in drawn if rng.random() < keep] or drawn[:1]
     if method.balanced:
         lengths.sort(key=lambda group: -group.mean())
-    tokens = sum(int(group.sum()) for group in lengths)
-    # a prediction is short beside a solution: what it costs is its tokens, evenly
     asked = method.predictions * sum(int(group.sum()) for group in groups)
+    signal = mixed * method.kept_mixed
+    # a refill asks again for as many prompts as were skipped
+    rounds = 2 if method.refill else 1
     if method.refill:
-        asked /= method.kept_prompts
+        asked, signal = asked / method.kept_prompts, signal / method.kept_prompts
+    waiting = rounds * speed.latency * speed.prediction if asked else 0.0
+    # mixed groups are as long as others
+    learned = signal * sum(int(group.sum()) for group in drawn) + asked
 
     def sampling(engines: int) -> Floats:
         decoding = [speed.decoding(share) for share in shares(lengths, engines, method.balanced)]
-        return np.array(decoding) + asked / engines * (speed.each + speed.latency / speed.at_once)
+        return np.array(decoding) + waiting + speed.each * asked / engines
 
     def training(trainers: int) -> float:
-        return speed.train * (tokens + asked) / trainers
+        return speed.train * learned / trainers
 
     sampled, trained = sampling(ranks), training(ranks)
     seconds = float(sampled.max()) + trained
@@ -136,20 +143,17 @@ def simulate(
             if (longer := max(float(sampled.max()), trained)) < seconds:
                 seconds, busy = longer, float(sampled.sum()) + (ranks - engines) * trained
     seconds += speed.fixed
-    signal = method.kept_mixed / (method.kept_prompts if method.refill else 1.0)
-    return Step(seconds, 1 - busy / (ranks * seconds), mixed * signal * len(groups))
+    return Step(seconds, 1 - busy / (ranks * seconds), signal * len(groups))
 
 
 def shares(groups: Sequence[Group], engines: int, balanced: bool) -> list[list[int]]:
-    """Lengths per engine: in turn, or to the one that has least. A group goes to several engines
-    where there are more engines than groups."""
-    parts = [part for g in groups for part in np.array_split(g, max(1, engines // len(groups)))]
+    """Lengths per engine: whole groups, in turn or to the one that has least."""
     taken: list[list[int]] = [[] for _ in range(engines)]
     load = np.zeros(engines)
-    for i, part in enumerate(parts):
+    for i, group in enumerate(groups):
         to = int(load.argmin()) if balanced else i % engines
-        taken[to] += part.tolist()
-        load[to] += part.sum()
+        taken[to] += group.tolist()
+        load[to] += group.sum()
     return taken
 
 
@@ -180,13 +184,25 @@ METHODS = {
 }
 
 
+def solutions_of(run: Run) -> pd.DataFrame:
+    """Those that were trained on, a row each."""
+    return run.rollouts[(run.rollouts["split"] == "train") & (run.rollouts["kind"] == "solution")]
+
+
 def groups_of(run: Run) -> dict[int, list[Group]]:
     """Solution lengths per prompt of every training step."""
-    rows = run.rollouts[(run.rollouts["split"] == "train") & (run.rollouts["kind"] == "solution")]
     return {
         int(step): [g["tokens"].to_numpy() for _, g in part.groupby("prompt_id", sort=False)]
-        for step, part in rows.groupby("step")
+        for step, part in solutions_of(run).groupby("step")
     }
+
+
+def mixed_tokens(run: Run) -> dict[int, float]:
+    """Share of the solution tokens of every training step that are those of mixed groups."""
+    groups = solutions_of(run).groupby(["step", "prompt_id"])
+    tokens, mixed = groups["tokens"].sum(), groups["correct"].nunique() > 1
+    shares = tokens.where(mixed, 0).groupby("step").sum() / tokens.groupby("step").sum()
+    return {int(step): float(share) for step, share in shares.items()}
 
 
 def mixed_share(run: Run) -> float:
@@ -221,11 +237,15 @@ def table(steps: Sequence[Sequence[Group]], gpus: Sequence[int], speed: Speed, m
     return markdown_table(lines)
 
 
-def fitted(steps: Sequence[Sequence[Group]], times: pd.DataFrame, ranks: int) -> Speed:
-    """The speeds under which simulated steps are nearest to measured ones, none below 0."""
+def fitted(
+    steps: Sequence[Sequence[Group]], mixed: Sequence[float], times: pd.DataFrame, ranks: int
+) -> Speed:
+    """The speeds under which simulated steps are nearest to measured ones, none below 0; `mixed` is
+    the share of the tokens of each step that have a gradient."""
     slowest = [max(shares(groups, ranks, False), key=sum) for groups in steps]
     work = np.array([[max(share), sum(share)] for share in slowest], float)
-    trained = np.array([sum(int(g.sum()) for g in groups) / ranks for groups in steps])
+    tokens = np.array([sum(int(g.sum()) for g in groups) for groups in steps])
+    trained = np.array(mixed) * tokens / ranks
     latency, each = nnls(work, times["timing_s/generate"].to_numpy())[0].tolist()
     (train,) = nnls(trained[:, None], times["timing_s/update"].to_numpy())[0].tolist()
     rest = times["timing_s/step"] - times["timing_s/generate"] - times["timing_s/update"]
@@ -235,11 +255,11 @@ def fitted(steps: Sequence[Sequence[Group]], times: pd.DataFrame, ranks: int) ->
 def check(run: Run, ranks: int) -> str:
     """Speeds from the odd steps of a run of plain GRPO, and the error of simulated even ones."""
     times = pd.read_csv(run.path / "timings.csv").groupby("step").last()
-    steps = groups_of(run)
+    steps, mixed = groups_of(run), mixed_tokens(run)
     odd, even = list(steps)[::2], list(steps)[1::2]
-    speed = fitted([steps[n] for n in odd], times.loc[odd], ranks)
+    speed = fitted([steps[n] for n in odd], [mixed[n] for n in odd], times.loc[odd], ranks)
     rng = np.random.default_rng(0)
-    made = [simulate(steps[n], ranks, speed, Method(), 0.0, rng).seconds for n in even]
+    made = [simulate(steps[n], ranks, speed, Method(), mixed[n], rng).seconds for n in even]
     measured = times.loc[even, "timing_s/step"].to_numpy()
     error = sum(made) / measured.sum() - 1
     typical = np.median(np.abs(made / measured - 1))
@@ -255,8 +275,9 @@ def main() -> None:
     parser.add_argument("run", nargs="?", type=Path, help="whose lengths are taken")
     parser.add_argument("--check", action="store_true", help="against the run's own steps")
     parser.add_argument("--ranks", type=int, default=1, help="of the run, with --check")
-    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
+    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64])
     parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--prediction", type=int, default=200, help="longest prediction (tokens)")
     parser.add_argument("--group", type=int, default=16)
     parser.add_argument("--median", type=float, default=2000)
     parser.add_argument("--sigma", type=float, default=1.0)
@@ -265,7 +286,7 @@ def main() -> None:
     parser.add_argument("--mixed", type=float, help="share of mixed groups: of RUN, else 0.3")
     parser.add_argument("--latency", type=float, default=0.012, help="of a decoding step (s)")
     parser.add_argument("--each", type=float, default=5e-5, help="more per sequence (s)")
-    parser.add_argument("--train", type=float, default=1.6e-4, help="of an update per token (s)")
+    parser.add_argument("--train", type=float, default=1.6e-4, help="of an update per trained token (s)")
     parser.add_argument("--fixed", type=float, default=5.0, help="of a step (s)")
     parser.add_argument("--at-once", type=int, default=256, help="sequences per engine")
     args = parser.parse_args()
@@ -276,7 +297,11 @@ def main() -> None:
         print(check(run, args.ranks))
         return
     steps = list(groups_of(run).values()) if run else drawn(args, np.random.default_rng(0))
-    speed = Speed(args.latency, args.each, args.train, args.fixed, args.at_once)
+    if (most := max(args.gpus)) > (fewest := min(map(len, steps))):
+        parser.error(f"{most} GPUs for {fewest} prompts: a GPU takes whole prompts")
+    speed = Speed(
+        args.latency, args.each, args.train, args.fixed, args.at_once, args.prediction
+    )
     mixed = args.mixed if args.mixed is not None else mixed_share(run) if run else 0.3
     print(table(steps, args.gpus, speed, mixed))
 

@@ -74,6 +74,16 @@ class Controller:
             f"algorithm.gate.enabled: {type(self.gate).__name__} goes by a field that predictions "
             "are not asked for: set algorithm.meta.predict_mixed=true",
         )
+        control = config.control
+        for name, plugin, enabled, audits in (
+            ("gate", self.gate, config.gate.enabled, control.audits_each_kind),
+            ("cutoff", self.cutoff, config.cutoff.enabled, False),
+        ):
+            require(
+                not (enabled and plugin.needs_audits) or control.audit_fraction > 0 or audits,
+                f"algorithm.control.audit_fraction is 0, and without audits algorithm.{name}: "
+                f"{type(plugin).__name__} never learns of what it leaves out: set it above 0",
+            )
         window, minimum = config.control.window, config.control.min_evidence
         self.gate_precision = SlidingAccuracy(window, minimum)
         """Of the gate: did the prompts that it would skip have zero variance?"""

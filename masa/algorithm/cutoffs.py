@@ -27,6 +27,8 @@ class Cutoff(Plugin):
 
     required = "tokens"
     needs_predictions: ClassVar[bool] = True
+    needs_audits: ClassVar[bool] = False
+    """True where it learns from solutions that it would have stopped, which audits alone show it."""
 
     def tokens(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> float | None:
         """The limit of one prompt.
@@ -76,6 +78,8 @@ class QuantileCutoff(Cutoff):
     """Right answers that must be known; there is no limit before."""
     min_parsed: float = 0.5
     """Share of the M predictions that must have parsed."""
+
+    needs_audits = True
 
     def __post_init__(self) -> None:
         require(0 < self.lost < 1, f"lost is {self.lost}, it must lie in (0, 1)")

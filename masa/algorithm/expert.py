@@ -95,17 +95,18 @@ def outcome_expert(group: RolloutGroup, write: Write) -> Sample | None:
 
 
 class ExpertPool:
-    """Sliding window over the newest expert meta-trajectories."""
+    """The newest expert meta-trajectories, or those since the last separate step."""
 
     def __init__(self, config: BCConfig) -> None:
         self.config = config
-        self._experts: deque[Sample] = deque(maxlen=config.pool_size)
+        window = config.pool_size if config.mode == "joint" else None
+        self._experts: deque[Sample] = deque(maxlen=window)
 
     def __len__(self) -> int:
         return len(self._experts)
 
     def add(self, experts: Iterable[Sample]) -> None:
-        """Append experts; the oldest leave where the window is full."""
+        """Append experts; the oldest leave a window that is full."""
         self._experts.extend(experts)
 
     def take(self) -> Sequence[Sample]:

@@ -33,6 +33,11 @@ class Gate(Plugin):
     """Outcomes of like prompts, of a gate that goes by them."""
 
     @property
+    def needs_audits(self) -> bool:
+        """True where it learns from what it skips, which audits alone show it."""
+        return False
+
+    @property
     def lacks(self) -> str:
         """The evidence that it needs before it skips anything, and how to need less, for a console
         line; empty where it has enough."""
@@ -98,18 +103,20 @@ class PredictionGate(Gate):
 @dataclass
 class JudgedGate(Gate):
     """Skips a prompt whose group is judged not to be mixed: by the predicted probability, taken as
-    it is (after METIS, arXiv 2605.11235). Where none could be read it is not skipped."""
+    it is (after METIS, arXiv 2605.11235). Where too few could be read it is not skipped."""
 
     threshold: float = 0.5
     """Skip where the mean predicted probability of a mixed group is below it."""
+    min_parsed: float = 0.5
+    """Share of the M predictions that must have parsed."""
 
     needs_mixed = True
 
     def __post_init__(self) -> None:
-        require_shares(threshold=self.threshold)
+        require_shares(threshold=self.threshold, min_parsed=self.min_parsed)
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
-        judged = [p.mixed for p in predictions if p.mixed is not None]
+        judged = parsed([p.mixed for p in predictions], self.min_parsed)
         return bool(judged) and statistics.fmean(judged) < self.threshold
 
 
@@ -190,6 +197,10 @@ class CombinedGate(GateWithMemory):
         self.outcomes: deque[tuple[int, int | None, bool]] = deque(maxlen=4 * self.window)
         """(mean prediction in eighths, streak before the visit, zero variance)."""
 
+    @property
+    def needs_audits(self) -> bool:
+        return True
+
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         eighths = self._mean_eighths(predictions)
         alike = [constant for cell, _, constant in self.outcomes if cell == eighths]
@@ -254,6 +265,11 @@ class CountsGate(Gate):
     fades."""
 
     needs_predictions = False
+
+    @property
+    def needs_audits(self) -> bool:
+        # what fades is seen again by itself
+        return self.half_life is None
 
     def __post_init__(self) -> None:
         require(len(self.key) > 0, "key is empty, it must name what like prompts agree in")

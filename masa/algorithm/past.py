@@ -25,7 +25,8 @@ class Outcome:
     tokens: int
     """Of all its solutions."""
     weight: float
-    """Like prompts that it stands for: `RolloutGroup.evidence_weight`, 1 where that is 0."""
+    """Like prompts that it stands for: `RolloutGroup.evidence_weight`, 1 where that is 0, and where
+    a prompt is like itself alone, whose visits come out as they do whoever chose them."""
     rollout: int
     """In which it came, counted from 1."""
 
@@ -61,7 +62,7 @@ class Past:
         return tuple(key for key in self.keys if key not in OWN)
 
     def require_columns(self, prompts: Sequence[Prompt]) -> None:
-        """Raise ConfigError where a prompt of the pool lacks a column."""
+        """Raise ConfigError where a prompt of the pool lacks a column, or all are alike."""
         for name in self.columns:
             lacking = next((p for p in prompts if p.columns.get(name) is None), None)
             known = sorted(prompts[0].columns) if prompts else []
@@ -70,6 +71,12 @@ class Past:
                 f"algorithm.gate.key: the task's prompt {lacking and lacking.id} has no column "
                 f"{name}; known are {', '.join([*OWN, *map(str, known)])}",
             )
+        kinds = {name for prompt in prompts if (name := self._name(prompt)) is not None}
+        require(
+            len(kinds) != 1 or len(prompts) == 1,
+            f"algorithm.gate.key: all {len(prompts)} prompts of the pool are alike "
+            f"({', '.join(kinds)}), so that all or none would be skipped; name other columns, or id",
+        )
 
     def of(self, prompt: Prompt) -> Sequence[Outcome]:
         """Outcomes of prompts like this one, oldest first."""
@@ -97,7 +104,7 @@ class Past:
         for group in groups:
             name = self._name(group.prompt)
             if group.uncensored and name is not None:
-                weight = group.evidence_weight or 1.0
+                weight = 1.0 if "id" in self.keys else group.evidence_weight or 1.0
                 outcome = Outcome(group.pass_rate, sum(group.lengths), weight, self.rollouts)
                 self._outcomes.setdefault(name, deque(maxlen=self.window)).append(outcome)
 

@@ -266,7 +266,7 @@ def judge(
     """
     answers = [(p, c.text) for p, group in zip(prompts, solutions, strict=True) for c in group]
     try:
-        scores = verify(answers)
+        scores = verify(answers) if answers else []
     except (ConfigError, TrainingError):
         raise
     except Exception as error:

@@ -107,6 +107,10 @@ class ValueGate(Gate):
         """Mixed groups per token below which a prompt is skipped."""
 
     @property
+    def needs_audits(self) -> bool:
+        return True
+
+    @property
     def lacks(self) -> str:
         mixed = sum(known.mixed for known in self.known)
         if mixed >= self.min_evidence:

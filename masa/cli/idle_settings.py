@@ -50,10 +50,10 @@ def _causes(algorithm: AlgorithmConfig) -> dict[str, tuple[bool, str]]:
             ),
         ),
         "algorithm.meta.extra_updates is 0": (meta.extra_updates == 0, EXTRA),
-        "algorithm.meta.coef is 0": (meta.coef == 0, EXTRA),
+        "algorithm.meta.coef is 0": (meta.coef == 0, f"{EXTRA} token_mean"),
         "algorithm.meta.enabled is false": (
             not meta.enabled,
-            f"{EXTRA} meta.coef meta.group_size",
+            f"{EXTRA} token_mean meta.coef meta.group_size",
         ),
         "algorithm.control.adaptive is false": (
             not algorithm.control.adaptive,
@@ -67,7 +67,16 @@ def _causes(algorithm: AlgorithmConfig) -> dict[str, tuple[bool, str]]:
         ),
         "algorithm.selection.refill is false": (
             not algorithm.selection.refill,
-            "selection.max_tokens",
+            "selection.max_tokens selection.max_draws",
+        ),
+        f"algorithm.dynamic_sampling is {algorithm.dynamic_sampling}": (
+            algorithm.dynamic_sampling > 0,
+            "control.count_skipped",
+        ),
+        "algorithm.loss is cispo": (algorithm.loss == "cispo", "dual_clip"),
+        "algorithm.bc.coef is 0": (
+            bc.mode == "joint" and bc.coef == 0,
+            "bc.target bc.pool_size bc.min_notion_score bc.min_reward",
         ),
         "algorithm.overlong_buffer is 0": (algorithm.overlong_buffer == 0, "overlong_penalty"),
         "algorithm.mismatch is none": (

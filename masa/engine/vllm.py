@@ -114,6 +114,7 @@ class VllmEngine:
         self.threads = threads
         self.lora_rank = lora_rank
         self._adapter: Any = None
+        self._cache_sleeps = False
         self.version = -1
 
     @staticmethod
@@ -149,6 +150,9 @@ class VllmEngine:
                 )
         if not prompts:
             return [[] for _ in requests]
+        if self._cache_sleeps:
+            self.llm.wake_up(tags=["kv_cache"])
+            self._cache_sleeps = False
         with _torch_threads(self.threads):
             outputs = iter(self._sampled(prompts, params))
         return [[self._completion(next(outputs)) for _ in request.seeds] for request in requests]
@@ -183,12 +187,14 @@ class VllmEngine:
     def sleep(self) -> None:
         """See `Engine.sleep`; on a CPU there is nothing to free."""
         if not self.on_cpu:
-            self.llm.sleep(level=1)
+            # weights that come anew need no copy in the CPU's memory; an adapter's base comes once
+            self.llm.sleep(level=2 if self.lora_rank is None else 1)
+            self._cache_sleeps = True
 
     def wake(self) -> None:
-        """See `Engine.wake`."""
-        if not self.on_cpu:
-            self.llm.wake_up()
+        """See `Engine.wake`; the KV cache, whose room a weight sync may need, wakes after it."""
+        if self._cache_sleeps:
+            self.llm.wake_up(tags=["weights"])
 
     def close(self) -> None:
         """See `Engine.close`: another engine may follow in this process (a multirun)."""

@@ -174,7 +174,13 @@ class RolloutCallback(L.Callback):
                     for group in groups
                 ]
                 self.pool.add(expert for expert in experts if expert is not None)
-            metrics = rollout_metrics(groups, self.algorithm.meta.response_limit) | decided_with
+            metrics = rollout_metrics(
+                groups,
+                self.algorithm.meta.response_limit,
+                controlled=self.algorithm.gate.enabled or self.algorithm.cutoff.enabled,
+                penalized=self.algorithm.overlong_buffer > 0,
+            )
+            metrics |= decided_with
             target = self.settings.prompts_per_rollout
             # with those first that are trained on, so that each update has as many of them
             ordered = groups

@@ -6,11 +6,13 @@ The model is built without weights and without a GPU.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
@@ -27,7 +29,7 @@ GPUS = (24, 48, 80, 141)
 OFFLOADED = ("weights", "AdamW", "KL reference", "gradients")
 """What `strategy.cpu_offload` keeps off the GPU."""
 PROBED = 256
-"""Tokens of the shorter of the two forward passes from which the bytes of any are told."""
+"""Tokens of the shortest of the three forward passes from which the bytes of any are told."""
 
 
 @dataclass(frozen=True)
@@ -48,34 +50,36 @@ class Shapes:
     """Parameters of the output head, where they have a gradient; else 0."""
     vocabulary: int
     hidden: int
-    kept: tuple[float, float]
-    """Bytes of all layers: per token, and per token squared."""
+    kept: tuple[float, float, float]
+    """Bytes of all layers: whatever the tokens, per token, and per token squared."""
     checkpointing: bool
     """Layers keep their input alone and are recomputed."""
     cache: int
     """Elements per token of the engine's KV cache."""
     attention: str
 
-    def activations(self, rows: int, tokens: int, size: int) -> float:
-        """Bytes for `rows` of `tokens` each, of `size` bytes per element of a layer's input."""
+    def activations(self, tokens: int, row: int, size: int) -> float:
+        """Bytes for `tokens` in rows of `row` each, of `size` bytes per element of a layer's
+        input."""
         if self.checkpointing:
-            return float(rows * self.layers * self.hidden * size * tokens)
-        return rows * self._kept(tokens)
+            return float(self.layers * self.hidden * size * tokens)
+        return self._kept(tokens, row)
 
-    def recomputed(self, rows: int, tokens: int) -> float:
+    def recomputed(self, tokens: int, row: int) -> float:
         """Bytes of the layer that the backward pass computes again, and of its gradients."""
-        return 2 * rows * self._kept(tokens) / self.layers if self.checkpointing else 0.0
+        return 2 * self._kept(tokens, row) / self.layers if self.checkpointing else 0.0
 
-    def _kept(self, tokens: int) -> float:
-        return self.kept[0] * tokens + self.kept[1] * tokens**2
+    def _kept(self, tokens: int, row: int) -> float:
+        return self.kept[0] + self.kept[1] * tokens + self.kept[2] * tokens * row
 
 
-def shapes_of(policy: Any, compute: torch.dtype) -> Shapes:
+def shapes_of(policy: Any, dtype: torch.dtype, autocast: torch.dtype | None = None) -> Shapes:
     """Shapes of a causal LM on the device `meta`, which is used up.
 
     Args:
         policy: causal LM of transformers, also with an adapter.
-        compute: dtype of the forward pass.
+        dtype: of the weights of the forward pass.
+        autocast: dtype that it computes in beside them; None: in theirs.
     """
     decoder, config = policy.get_decoder(), policy.config.get_text_config()
     layers = list(decoder.layers)
@@ -88,9 +92,14 @@ def shapes_of(policy: Any, compute: torch.dtype) -> Shapes:
     policy.gradient_checkpointing_disable()
     # shapes on a device with the attention kernels of a real one, which `meta` lacks
     with FakeTensorMode():
-        _move(decoder, compute)
-        short, long = _kept(decoder, PROBED), _kept(decoder, 2 * PROBED)
-    quadratic = (long - 2 * short) / (2 * PROBED**2)
+        _move(decoder, dtype)
+        # as Lightning's: each cast is made anew, and kept with what it was made for
+        computing: AbstractContextManager[Any] = (
+            torch.autocast("cpu", autocast, cache_enabled=False) if autocast else nullcontext()
+        )
+        with computing:
+            probes = [_kept(decoder, n * PROBED) for n in (1, 2, 3)]
+    quadratic, linear, constant = np.polyfit([PROBED, 2 * PROBED, 3 * PROBED], probes, 2).tolist()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shapes(
@@ -103,7 +112,7 @@ def shapes_of(policy: Any, compute: torch.dtype) -> Shapes:
         head=sum(p.numel() for p in head),
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
-        kept=(short / PROBED - quadratic * PROBED, quadratic),
+        kept=(constant, linear, quadratic),
         checkpointing=checkpointing,
         cache=2 * len(layers) * heads * head_dim,
         attention=policy.config._attn_implementation or "",
@@ -182,7 +191,13 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     policy = probed.load(path, weights=False)
     dtype = policy.dtype
     compute = torch.bfloat16 if trainer.precision == "bf16-mixed" else dtype
-    shapes = shapes_of(policy, compute)
+    # FSDP2 casts the weights themselves
+    shapes = (
+        shapes_of(policy, compute)
+        if strategy.distributed or compute == dtype
+        else shapes_of(policy, dtype, compute)
+    )
+    of_inputs = (compute if strategy.distributed else dtype).itemsize
     longest = algorithm.prompt_limit + max(
         algorithm.response_limit, algorithm.meta.response_limit * algorithm.meta.enabled
     )
@@ -191,8 +206,6 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     if strategy.distributed:
         # the next layer is gathered while one computes
         always["gathered"] = (2 * shapes.largest_layer + shapes.root) * compute.itemsize
-    elif compute != dtype:
-        always["copy in bfloat16"] = shapes.parameters * compute.itemsize
     always["AdamW"] = moments(algorithm.bc) * shapes.trained / shards
     if algorithm.kl_beta > 0 and shapes.trained == shapes.weights:
         always["KL reference"] = always["weights"]
@@ -201,14 +214,21 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     row = micro_batch if packed else longest
     if shapes.attention != "eager" and (not packed or attention not in ("", "sdpa")):
         # such rows need no mask
-        shapes = replace(shapes, kept=(shapes.kept[0], 0.0))
-    rows = micro_batch // row
-    logits, recomputed = _logits(shapes, micro_batch), shapes.recomputed(rows, row)
+        shapes = replace(shapes, kept=(*shapes.kept[:2], 0.0))
+    activations = {"activations": shapes.activations(micro_batch, row, of_inputs)}
+    # one after the other, as the backward pass comes to them
+    moments_of_backward: list[dict[str, float]] = [
+        activations | {"logits": _logits(shapes, micro_batch)},
+        activations | {"recomputed layer": shapes.recomputed(micro_batch, row)},
+    ]
+    if strategy.distributed:
+        # a gradient is whole in its own dtype and in float32 until it is reduced
+        whole = (compute.itemsize + 4) * shapes.trained / shapes.weights
+        moments_of_backward[1]["whole gradients"] = 2 * whole * shapes.largest_layer
+        moments_of_backward.append({"whole gradients": whole * shapes.root})
     training = {
         "gradients": shapes.trained / shards,
-        "activations": shapes.activations(rows, row, compute.itemsize),
-        # the backward pass is through with the one when it comes to the other
-        "logits" if logits >= recomputed else "recomputed layer": max(logits, recomputed),
+        **max(moments_of_backward, key=lambda parts: sum(parts.values())),
     }
     sampled = algorithm.prompt_limit + max(config.response_limits.values())
     engine, parts = config.engine or {}, config.ranks_per_engine
@@ -238,7 +258,7 @@ def _tokens(config: RunConfig) -> dict[str, int]:
     predictions = prompts * meta.predictions
     if algorithm.selection.refill:
         # of prompts that are predicted to fill the places of skipped ones
-        further = config.trainer.prompts_per_rollout * (algorithm.selection.max_draws - 1)
+        further = prompts * (algorithm.selection.max_draws - 1)
         predictions += further * min(meta.predictions, meta.first or meta.predictions)
     return {
         "solutions": prompts * algorithm.group_size * algorithm.response_limit,

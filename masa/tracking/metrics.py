@@ -10,12 +10,20 @@ from masa.algorithm.sliding_gain import gain_of, verdicts_on
 from masa.types import RolloutGroup
 
 
-def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str, float]:
+def rollout_metrics(
+    groups: Sequence[RolloutGroup],
+    meta_limit: int,
+    *,
+    controlled: bool = False,
+    penalized: bool = False,
+) -> dict[str, float]:
     """Metrics of one step over the groups of all ranks; undefined ones are left out.
 
     Args:
         groups: this step's groups.
         meta_limit: token limit of a meta rollout.
+        controlled: a gate or a cutoff is enabled, in shadow mode or active.
+        penalized: overlong solutions are.
     """
     solutions = [c for g in groups for c in g.solutions]
     lengths = [len(c.token_ids) for c in solutions]
@@ -38,7 +46,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
         for g in sampled
         for score, reward in zip(g.shaped_scores, g.solution_rewards, strict=False)
     ]
-    if any(penalties):
+    if penalized or any(penalties):
         metrics["overlong_penalty"] = _mean(penalties)
     if any(g.meta for g in groups):
         metrics |= meta_metrics(groups)
@@ -49,7 +57,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup], meta_limit: int) -> dict[str
         metrics["meta/clipped_ratio"] = _mean(
             not c.finished and len(c.token_ids) >= meta_limit for c in metas
         )
-    if any(g.meta or g.plan.gate_active for g in groups):
+    if controlled or any(g.meta or g.plan.gate_active for g in groups):
         metrics |= control_metrics(groups)
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 

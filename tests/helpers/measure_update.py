@@ -1,4 +1,5 @@
-"""Peak memory of an update of two micro-batches: `measure_update.py FOLDER TOKENS CHECKPOINTING`.
+"""Peak memory of an update of two micro-batches: `measure_update.py FOLDER TOKENS CHECKPOINTING
+PRECISION`.
 
 Prints bytes above what the process held before it loaded the policy.
 """
@@ -16,6 +17,7 @@ from masa.training.optimizer import build_adamw
 from masa.types import MicroBatch
 
 folder, tokens, checkpointing = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1"
+precision = sys.argv[4]
 torch.set_num_threads(1)
 before = resident()
 
@@ -33,8 +35,12 @@ batch = MicroBatch(
 # the second has the optimizer's state, and gradients of its first micro-batch
 for micro_batches in (1, 2):
     for _ in range(micro_batches):
-        logprobs, _ = token_logprobs(policy, batch, 1.0)
-        (-logprobs.mean()).backward()
+        with torch.autocast(
+            "cpu", torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False
+        ):
+            logprobs, _ = token_logprobs(policy, batch, 1.0)
+            loss = -logprobs.mean()
+        loss.backward()
     optimizer.step()
     optimizer.zero_grad()
 print(peak() - before)

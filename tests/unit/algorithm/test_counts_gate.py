@@ -136,3 +136,26 @@ def test_a_column_that_the_task_lacks():
     with pytest.raises(ConfigError, match=r"gate.key: .* has no column family; .*level, id, sourc"):
         controller(key=["family"]).require_columns(rows)
     Controller(algorithm(), seed=0).require_columns(rows)
+
+
+def test_a_pool_of_prompts_that_are_all_alike():
+    """As one without levels, which have level 0."""
+    rows = [replace(p, level=0, columns={"source": "a", "type": p.id}) for p in prompts(5)]
+    for key in (["level"], ["source", "level"]):
+        with pytest.raises(ConfigError, match="gate.key: all 5 prompts of the pool are alike"):
+            controller(key=key).require_columns(rows)
+    controller(key=["level", "type"]).require_columns(rows)
+    controller(key=["id"]).require_columns(rows)
+
+
+def test_without_audits_it_is_refused_unless_what_is_skipped_is_seen_again():
+    with pytest.raises(ConfigError, match="audit_fraction is 0, .* CountsGate never learns"):
+        controller(audit=0)
+    controller(audit=0, half_life=10)
+    controller(audit=0, enabled=False)
+    config = algorithm(
+        gate={"enabled": True, "_target_": "masa.algorithm.gates.CountsGate"},
+        meta={"enabled": False},
+        control={"audit_fraction": 0, "audit_trivial": 0.1, "audit_hopeless": 0.1},
+    )
+    Controller(config, seed=0)

@@ -34,6 +34,7 @@ def test_the_rule_by_hand():
     assert [skips(q) for q in (0.0, 0.49, 0.5, 1.0)] == [True, True, False, False]
     assert skips(0.2, 0.7) and not skips(0.2, 0.9) and skips(0.2, 0.9, threshold=0.6)
     assert skips(None, 0.1) and not skips(None) and not skips()
+    assert not skips(None, None, 0.1)
 
 
 def test_what_cannot_be_is_refused():

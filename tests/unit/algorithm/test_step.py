@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from builders import World, algorithm, decode, meta_text, prompts
+from builders import World, algorithm, completion, decode, meta_text, prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -332,7 +332,9 @@ def test_a_verifier_that_fails_is_an_error_that_says_so():
         return {}["no such key"]
 
     with pytest.raises(VerdictError, match="verify failed .KeyError: 'no such key'.*ckpt=auto"):
-        judge([prompts(1)[0]], [[]], broken)
+        judge(prompts(1), [[completion(3)]], broken)
+    # nothing to judge is no business of the verifier's
+    assert judge(prompts(2), [[], []], broken) == [(), ()]
 
 
 # --- randomness

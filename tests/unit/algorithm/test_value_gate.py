@@ -169,6 +169,16 @@ def test_outcomes_of_like_prompts_stand_for_those_unseen():
     assert made.visit_tokens == pytest.approx(worth * (10 + 100) / 2)
 
 
+def test_of_its_own_visits_an_audited_one_counts_like_the_others():
+    """They come out as they do, whoever chose them."""
+    gate = ValueGate(key=["id"])
+    gate.observe([group((True, False))] * 3)
+    audited = plan(enforced=True, audited=True, full_probability=0.05)
+    gate.observe([group((False, False), (50, 50), decided=audited)])
+    made = gate._forecast(group().prompt, [MetaPrediction(0.5, 10, ())])
+    assert (made.mixed_visits, made.visit_tokens) == pytest.approx((3, 3 * 10 + 100))
+
+
 def test_outcomes_of_like_prompts_fade():
     like = {"prompt": Prompt("p", "problem", "7", columns={"family": "a"})}
     made = {}

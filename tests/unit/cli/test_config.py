@@ -253,13 +253,15 @@ def test_settings_that_contradict_each_other_are_refused():
         refused(lambda a=steering: run_config(algorithm=a), "audit_fraction is 0")
     # what is skipped is audited by kind
     of_skipped = replace(unmeasured, audit_trivial=0.1, audit_hopeless=0.1, alarm=0.5)
-    beyond = replace(unmeasured, max_skipped=0.5, adaptive=True, alarm=0.5)
-    for control in (of_skipped, beyond):
-        gate = GateConfig(enabled=True, min_gain=1)
-        run_config(algorithm=AlgorithmConfig(gate=gate, control=control))
-        # kept prompts are cut, so that only audits say what they would have been
-        cut = AlgorithmConfig(gate=gate, control=control, cutoff=CutoffConfig(enabled=True))
-        refused(lambda cut=cut: run_config(algorithm=cut), "no evidence for gate.min_gain")
+    gate = GateConfig(enabled=True, min_gain=1)
+    run_config(algorithm=AlgorithmConfig(gate=gate, control=of_skipped))
+    # kept prompts are cut, so that only audits say what they would have been
+    cut = AlgorithmConfig(gate=gate, control=of_skipped, cutoff=CutoffConfig(enabled=True))
+    refused(lambda: run_config(algorithm=cut), "no evidence for gate.min_gain")
+    # one kind is never seen again, or nothing is while the gate would skip few
+    for control in (replace(of_skipped, audit_hopeless=0), replace(unmeasured, max_skipped=0.5)):
+        blind = AlgorithmConfig(gate=gate, control=replace(control, alarm=0.5))
+        refused(lambda blind=blind: run_config(algorithm=blind), "gate.min_gain and control.alarm")
     for nothing in ({"enabled": False}, {"coef": 0}):
         refused(lambda nothing=nothing: MetaConfig(extra_updates=1, **nothing), "extra_updates")
     without = {name: entry for name, entry in paper_rewards().items() if name != "notion"}

@@ -63,6 +63,21 @@ def idle(*overrides):
             ["algorithm=masa_efficient", "algorithm.gate.min_precision=.6"],
             set(),
         ),
+        (
+            ["algorithm=dapo", "algorithm.control.count_skipped=false", "algorithm.loss=cispo",
+             "algorithm.dual_clip=3", "algorithm.selection.max_draws=2",
+             "algorithm.token_mean=joint"],
+            {
+                ("algorithm.control.count_skipped=false", "algorithm.dynamic_sampling is 2"),
+                ("algorithm.dual_clip=3", "algorithm.loss is cispo"),
+                ("algorithm.selection.max_draws=2", "algorithm.selection.refill is false"),
+                ("algorithm.token_mean=joint", "algorithm.meta.enabled is false"),
+            },
+        ),
+        (
+            ["algorithm=masa_calibrated", "algorithm.bc.coef=0", "algorithm.bc.pool_size=9"],
+            {("algorithm.bc.pool_size=9", "algorithm.bc.coef is 0")},
+        ),
         (["algorithm=greso", "optimizer.lr=1", "task.config.seed=3"], set()),
     ],
 )  # fmt: skip

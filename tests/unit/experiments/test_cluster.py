@@ -48,14 +48,15 @@ def step(ranks, method=METHODS["plain"], groups=GROUPS, speed=SPEED):
 
 def test_a_plain_step():
     one = step(1)
-    assert one.seconds == pytest.approx(0.01 * 400 + 0.001 * 4000 + 1e-4 * 4000 + 2)
+    # half of the groups are mixed, and have a gradient
+    assert one.seconds == pytest.approx(0.01 * 400 + 0.001 * 4000 + 1e-4 * 2000 + 2)
     assert one.mixed == 2 and one.idle == pytest.approx(2 / one.seconds)
     four = step(4)
-    assert four.seconds == pytest.approx(0.01 * 400 + 0.001 * 1600 + 1e-4 * 1000 + 2)
-    busy = 0.01 * 250 + 0.001 * 1000 + 1e-4 * 1000
+    assert four.seconds == pytest.approx(0.01 * 400 + 0.001 * 1600 + 1e-4 * 500 + 2)
+    busy = 0.01 * 250 + 0.001 * 1000 + 1e-4 * 500
     assert four.idle == pytest.approx(1 - busy / four.seconds)
-    # more engines than prompts: a group is split
-    assert step(8).seconds == pytest.approx(0.01 * 400 + 0.001 * 800 + 1e-4 * 500 + 2)
+    # more engines than prompts: the others train alone
+    assert step(8).seconds == pytest.approx(0.01 * 400 + 0.001 * 1600 + 1e-4 * 250 + 2)
 
 
 def test_what_each_method_saves():
@@ -64,12 +65,18 @@ def test_what_each_method_saves():
     assert step(2, Method(balanced=True)).seconds < plain.seconds
     halved = step(2, Method(cut=0.5))
     assert halved.seconds < plain.seconds and halved.mixed == plain.mixed
-    split = step(2, Method(off_policy=True), speed=replace(SPEED, train=2e-3)).seconds
-    assert split == pytest.approx(max(0.01 * 400 + 0.001 * 4000, 2e-3 * 4000) + 2)
+    split = step(2, Method(off_policy=True), speed=replace(SPEED, train=4e-3)).seconds
+    assert split == pytest.approx(max(0.01 * 400 + 0.001 * 4000, 4e-3 * 2000) + 2)
     # a single GPU cannot be split
     assert step(1, Method(off_policy=True)) == step(1)
     asked = step(2, Method(predictions=0.1))
-    assert asked.seconds - plain.seconds == pytest.approx(200 * (0.001 + 0.01 / 256 + 1e-4))
+    assert asked.seconds - plain.seconds == pytest.approx(200 * (0.001 + 1e-4))
+    # all wait for the longest prediction, with a refill twice
+    slow = replace(SPEED, prediction=50)
+    assert step(2, speed=slow) == plain
+    once, twice = (Method(predictions=0.1, refill=refill) for refill in (False, True))
+    assert step(2, once, speed=slow).seconds - asked.seconds == pytest.approx(50 * 0.01)
+    assert step(2, twice, speed=slow).seconds - asked.seconds == pytest.approx(2 * 50 * 0.01)
 
 
 def test_a_gate_and_what_takes_the_place_of_skipped_prompts():
@@ -77,9 +84,12 @@ def test_a_gate_and_what_takes_the_place_of_skipped_prompts():
     plain = step(1, groups=groups)
     gate = step(1, Method(kept_mixed=0.8, kept_prompts=0.5), groups)
     assert gate.mixed == pytest.approx(0.8 * plain.mixed)
-    assert gate.seconds / plain.seconds == pytest.approx(0.5, rel=0.05)
+    # half of the solutions, four fifths of the gradient
+    fewer = 0.001 * 400_000 + 0.01 * 100 * 4000 / 256 + 1e-4 * 0.2 * 400_000
+    assert plain.seconds - gate.seconds == pytest.approx(fewer, rel=0.05)
     refill = step(1, Method(kept_mixed=0.8, kept_prompts=0.5, refill=True), groups)
-    assert refill.seconds == pytest.approx(plain.seconds)
+    # as many solutions, more of which have a gradient
+    assert refill.seconds - plain.seconds == pytest.approx(1e-4 * 0.6 * 0.5 * 4 * 100 * 2000)
     assert refill.mixed == pytest.approx(1.6 * plain.mixed)
 
 
@@ -87,13 +97,14 @@ def test_a_gate_and_what_takes_the_place_of_skipped_prompts():
 def test_speeds_are_told_from_steps(ranks):
     lengths = np.random.default_rng(2)
     steps = [[lengths.integers(1, 400, 4) for _ in range(6)] for _ in range(40)]
+    mixed = [0.5] * len(steps)
     rows = []
     for groups in steps:
         total = step(ranks, groups=groups).seconds
-        update = SPEED.train * sum(int(g.sum()) for g in groups) / ranks
+        update = SPEED.train * 0.5 * sum(int(g.sum()) for g in groups) / ranks
         rows.append({"timing_s/generate": total - update - 2, "timing_s/update": update,
                      "timing_s/step": total})  # fmt: skip
-    made = fitted(steps, pd.DataFrame(rows), ranks)
+    made = fitted(steps, mixed, pd.DataFrame(rows), ranks)
     assert made.train == pytest.approx(SPEED.train) and made.fixed == pytest.approx(SPEED.fixed)
     # the engine that takes longest need not be the one with most tokens
     assert made.each == pytest.approx(SPEED.each, rel=0.25)
@@ -101,7 +112,9 @@ def test_speeds_are_told_from_steps(ranks):
     assert np.mean(again) == pytest.approx(np.mean([r["timing_s/step"] for r in rows]), rel=0.03)
 
 
-@pytest.mark.parametrize("arguments", [["--steps", "2", "--prompts", "16"], ["--check"]])
+@pytest.mark.parametrize(
+    "arguments", [["--steps", "2", "--prompts", "16", "--gpus", "8", "16"], ["--check"]]
+)
 def test_the_command(arguments):
     script = ROOT / "experiments" / "cluster" / "cluster.py"
     stored = ROOT / "experiments" / "stored" / "grpo-seed0"
@@ -110,4 +123,8 @@ def test_the_command(arguments):
         [sys.executable, script, *run, *arguments], capture_output=True, text=True, cwd=ROOT
     )
     assert made.returncode == 0, made.stderr
-    assert ("simulated" if run else "| 512  | plain") in made.stdout
+    assert ("simulated" if run else "| 16   | plain") in made.stdout
+    if not run:
+        command = [sys.executable, script, "--prompts", "16", "--gpus", "32"]
+        made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert made.returncode == 2 and "32 GPUs for 16 prompts" in made.stderr

@@ -173,6 +173,17 @@ def test_undefined_metrics_are_left_out():
     assert not [name for name in grpo if name.startswith(("meta/", "gate/", "cutoff/"))]
 
 
+def test_a_gate_without_predictions_is_measured_in_shadow_mode():
+    groups = [group((True, True), decided=plan(would_skip=True)), group((True, False))]
+    metrics = rollout_metrics(groups, 99, controlled=True)
+    assert (metrics["gate/would_skip"], metrics["gate/precision"]) == (0.5, 1)
+
+
+def test_a_rollout_without_overlong_solutions_has_no_penalty():
+    assert rollout_metrics([group()], 99, penalized=True)["overlong_penalty"] == 0
+    assert "overlong_penalty" not in rollout_metrics([group()], 99)
+
+
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=3, max_size=20))
 def test_correlation_against_scipy(pairs):
     first, second = zip(*pairs, strict=True)
