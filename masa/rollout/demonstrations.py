@@ -464,9 +464,9 @@ class HeldOutLoss(HeldOutCallback):
         total = 0.0
         for batch in self.data.update(demonstrations):
             on_device = batch.to(module.device)
-            with torch.autocast(
-                module.device.type, torch.bfloat16, module.settings.precision == "bf16-mixed"
-            ):
+            # FSDP2 itself computes in bfloat16, as in training
+            mixed = module.settings.precision == "bf16-mixed" and module.device_mesh is None
+            with torch.autocast(module.device.type, torch.bfloat16, mixed):
                 logprobs, _ = token_logprobs(module.policy, on_device, 1.0)
             total -= float((logprobs * on_device.weights["bc"]).sum())
         return sum_over_ranks([total])[0]

@@ -230,7 +230,7 @@ class MasaModule(L.LightningModule):
             for number, micro_batch in enumerate(update, 1):
                 set_gradient_sync(self.policy, number == len(update.micro_batches))
                 totals.add(self._backward(micro_batch.to(self.device)))
-        statistics = totals.over_ranks()
+            statistics = totals.over_ranks()
         with self._timed("optimizer"):
             return self._step(update, optimizer, statistics, first)
 
@@ -336,22 +336,22 @@ class _Totals:
     """Sums and extremes over micro-batches and ranks, then means per token."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        # of the negated value where the metric is a minimum
-        self.largest = dict.fromkeys(_EXTREMES, -math.inf)
+        self.measured: dict[str, list[torch.Tensor]] = {}
 
     def add(self, measured: dict[str, torch.Tensor]) -> None:
+        # read at the end alone: the CPU does not wait for the device in between
         for name, tensor in measured.items():
-            value = float(tensor)
-            if name in self.largest:
-                self.largest[name] = max(self.largest[name], _EXTREMES[name] * value)
-            else:
-                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.measured.setdefault(name, []).append(tensor.detach())
 
     def over_ranks(self) -> dict[str, float]:
-        names = sorted(self.sums)
-        sums = dict(zip(names, sum_over_ranks([self.sums[n] for n in names]), strict=True))
-        largest = {name: max_over_ranks(value) for name, value in self.largest.items()}
+        values = {name: torch.stack(each).tolist() for name, each in self.measured.items()}
+        names = sorted(values.keys() - _EXTREMES.keys())
+        sums = dict(zip(names, sum_over_ranks([sum(values[n]) for n in names]), strict=True))
+        # of the negated values where the metric is a minimum
+        largest = {
+            name: max_over_ranks(max((sign * v for v in values.get(name, ())), default=-math.inf))
+            for name, sign in _EXTREMES.items()
+        }
         tokens = sums.pop("tokens")
         losses = {name: value for name, value in sums.items() if name.startswith("loss/")}
         result = losses | {"loss": math.fsum(losses.values())}
