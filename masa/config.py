@@ -261,10 +261,10 @@ class ControlConfig:
     audit_hopeless: float = 0.0
     """The same of prompts skipped as hopeless, which shows what has become learnable."""
     alarm: float = 1.0
-    """Prompts skipped as trivial should have a mean pass rate near 1, those skipped as hopeless near
-    0. A kind is no longer skipped while the newest min_evidence of it that were rolled out all the
-    same are further off than this, by a standard error; 1 is off. It is about all prompts of a
-    kind: what changes for one value of gate.key alone, the gate itself lets through."""
+    """Prompts skipped as trivial should have a mean pass rate near 1, as hopeless near 0. A kind is
+    no longer skipped while the newest min_evidence of it that were rolled out all the same are
+    further off than this, by a standard error; 1 is off. It is about all prompts of a kind: what
+    changes for one value of gate.key alone, the gate itself lets through."""
     max_skipped: float = 1.0
     """Largest share of prompts that is skipped in the long run; the excess is rolled out in full,
     drawn at random."""
@@ -300,7 +300,7 @@ class ControlConfig:
 
     @property
     def audits_each_kind(self) -> bool:
-        """True where some of all that is skipped is rolled out in full, without `audit_fraction`."""
+        """True where some of all that is skipped is rolled out in full whatever audit_fraction."""
         return self.audit_trivial > 0 and self.audit_hopeless > 0
 
 

@@ -4,9 +4,9 @@ Six parts, each in a separate process that saves every figure as it is measured:
 correctness (small random models: engine=hf against the policy, padded against packed rows, gradient
 against float64, a resumed run), shapes (Qwen3 shapes with random weights in bfloat16: speed and
 memory), task (the built-in task for 60 rollouts), sharded (10 of them with FSDP2 on one device,
-parameters in the CPU's memory, and a KL reference), sharded_bfloat16 (parameters on the device) and,
-where `--model` names the folder of a pretrained model, pretrained (`experiment=smollm2_calibrated`
-for 5 rollouts). DIR gets a JSON file per part and table.md; a
+parameters in the CPU's memory, and a KL reference), sharded_bfloat16 (parameters on the device)
+and, where `--model` names the folder of a pretrained model, pretrained
+(`experiment=smollm2_calibrated` for 5 rollouts). DIR gets a JSON file per part and table.md; a
 missed limit or a failed part makes the exit status 1. vLLM is not needed. `--quick` tests the
 script itself on any machine, with meaningless figures.
 """

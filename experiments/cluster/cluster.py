@@ -286,7 +286,9 @@ def main() -> None:
     parser.add_argument("--mixed", type=float, help="share of mixed groups: of RUN, else 0.3")
     parser.add_argument("--latency", type=float, default=0.012, help="of a decoding step (s)")
     parser.add_argument("--each", type=float, default=5e-5, help="more per sequence (s)")
-    parser.add_argument("--train", type=float, default=1.6e-4, help="of an update per trained token (s)")
+    parser.add_argument(
+        "--train", type=float, default=1.6e-4, help="of an update per trained token (s)"
+    )
     parser.add_argument("--fixed", type=float, default=5.0, help="of a step (s)")
     parser.add_argument("--at-once", type=int, default=256, help="sequences per engine")
     args = parser.parse_args()
@@ -299,9 +301,7 @@ def main() -> None:
     steps = list(groups_of(run).values()) if run else drawn(args, np.random.default_rng(0))
     if (most := max(args.gpus)) > (fewest := min(map(len, steps))):
         parser.error(f"{most} GPUs for {fewest} prompts: a GPU takes whole prompts")
-    speed = Speed(
-        args.latency, args.each, args.train, args.fixed, args.at_once, args.prediction
-    )
+    speed = Speed(args.latency, args.each, args.train, args.fixed, args.at_once, args.prediction)
     mixed = args.mixed if args.mixed is not None else mixed_share(run) if run else 0.3
     print(table(steps, args.gpus, speed, mixed))
 

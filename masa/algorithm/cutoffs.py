@@ -28,7 +28,7 @@ class Cutoff(Plugin):
     required = "tokens"
     needs_predictions: ClassVar[bool] = True
     needs_audits: ClassVar[bool] = False
-    """True where it learns from solutions that it would have stopped, which audits alone show it."""
+    """True where it learns from solutions that it would stop, which audits alone show it."""
 
     def tokens(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> float | None:
         """The limit of one prompt.

@@ -75,7 +75,7 @@ class Past:
         require(
             len(kinds) != 1 or len(prompts) == 1,
             f"algorithm.gate.key: all {len(prompts)} prompts of the pool are alike "
-            f"({', '.join(kinds)}), so that all or none would be skipped; name other columns, or id",
+            f"({', '.join(kinds)}), so that all or none would be skipped: name other columns or id",
         )
 
     def of(self, prompt: Prompt) -> Sequence[Outcome]:

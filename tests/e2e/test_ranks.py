@@ -120,9 +120,7 @@ def test_resumes_before_the_first_cloning_step(cache, tmp_path):
 @pytest.mark.slow
 def test_one_engine_over_two_ranks(one_and_two_ranks, cache, tmp_path):
     """Tensor parallelism in the engine: the same rollouts, and log-probs that agree."""
-    runs.masa_train(
-        tmp_path, cache, *runs.SHORT, *TWO, "engine.tensor_parallel_size=2", ranks=2
-    )
+    runs.masa_train(tmp_path, cache, *runs.SHORT, *TWO, "engine.tensor_parallel_size=2", ranks=2)
     metrics = pd.read_csv(tmp_path / "metrics.csv")
     assert (metrics["sampling/sampling_logp_difference/max"].iloc[1:] < 1e-4).all()
     one, split = (runs.rollouts(run) for run in (one_and_two_ranks[0], tmp_path))

@@ -74,7 +74,7 @@ def test_several_keys_and_columns():
 def test_it_goes_by_columns_of_the_data_set():
     """Groups travel without them; the callback gives each its prompt of the pool."""
     node = {"_target_": "masa.algorithm.gates.CountsGate", "key": ["family"], "enabled": True}
-    config = algorithm(gate=node, meta={"enabled": False})
+    config = algorithm(gate=node, meta={"enabled": False}, control={"audit_fraction": 1e-9})
     rows = [
         replace(p, columns={"family": i % 2, "solution": "long"}) for i, p in enumerate(prompts(24))
     ]

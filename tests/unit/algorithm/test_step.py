@@ -4,10 +4,11 @@ import itertools
 import math
 from dataclasses import replace
 
+import builders
 import numpy as np
 import pytest
 import torch
-from builders import World, algorithm, completion, decode, meta_text, prompts
+from builders import World, algorithm, decode, meta_text, prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -332,7 +333,7 @@ def test_a_verifier_that_fails_is_an_error_that_says_so():
         return {}["no such key"]
 
     with pytest.raises(VerdictError, match="verify failed .KeyError: 'no such key'.*ckpt=auto"):
-        judge(prompts(1), [[completion(3)]], broken)
+        judge(prompts(1), [[builders.completion(3)]], broken)
     # nothing to judge is no business of the verifier's
     assert judge(prompts(2), [[], []], broken) == [(), ()]
 
@@ -460,7 +461,8 @@ def test_a_revisit_is_decided_by_the_first_predictions():
 
 def test_a_gate_learns_from_what_it_decides_by():
     gate = GATE | {"_target_": "masa.algorithm.gates.CombinedGate", "min_evidence": 1}
-    world, groups = roll_out(algorithm(gate=gate, meta={"first": 1}), meta=disagree_later)
+    config = algorithm(gate=gate, meta={"first": 1}, control={"audit_fraction": 1e-9})
+    world, groups = roll_out(config, meta=disagree_later)
     assert not any(g.skipped for g in groups)
     world.controller.observe([replace(g, plan=replace(g.plan, audited=True)) for g in groups])
     assert {cell for cell, _, _ in world.controller.gate.outcomes} == {0}

@@ -47,4 +47,9 @@ def test_the_cache_wakes_after_the_weights_are_there(lora_rank, level):
     ]  # fmt: skip
     engine.llm.calls = []
     step(2)
-    assert engine.llm.calls == [("wake_up", ["weights"]), *first[:2], ("wake_up", ["kv_cache"]), *first[2:]]
+    assert engine.llm.calls == [
+        ("wake_up", ["weights"]),
+        *first[:2],
+        ("wake_up", ["kv_cache"]),
+        *first[2:],
+    ]

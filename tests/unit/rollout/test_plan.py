@@ -68,7 +68,8 @@ def test_what_a_forward_pass_keeps(tmp_path, family, rank):
 def test_recomputed_layers_keep_their_input():
     made = Shapes(
         parameters=0, weights=0, trained=0, layers=10, largest_layer=0, root=0, head=0,
-        vocabulary=0, hidden=8, kept=(70.0, 1000.0, 0.5), checkpointing=True, cache=0, attention="sdpa",
+        vocabulary=0, hidden=8, kept=(70.0, 1000.0, 0.5), checkpointing=True, cache=0,
+        attention="sdpa",
     )  # fmt: skip
     two_rows, all_kept = 70 + 2 * (1000.0 * 60 + 0.5 * 60**2), replace(made, checkpointing=False)
     assert (all_kept.activations(120, 60, 2), all_kept.recomputed(120, 60)) == (two_rows, 0)

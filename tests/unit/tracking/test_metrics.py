@@ -180,8 +180,9 @@ def test_a_gate_without_predictions_is_measured_in_shadow_mode():
 
 
 def test_a_rollout_without_overlong_solutions_has_no_penalty():
-    assert rollout_metrics([group()], 99, penalized=True)["overlong_penalty"] == 0
-    assert "overlong_penalty" not in rollout_metrics([group()], 99)
+    groups = [group((True, False), solution_rewards=(1.0, 0.0))]
+    assert rollout_metrics(groups, 99, penalized=True)["overlong_penalty"] == 0
+    assert "overlong_penalty" not in rollout_metrics(groups, 99)
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=3, max_size=20))
