@@ -537,6 +537,8 @@ class TrainerConfig:
     log_every: int = 1
     """Rollouts between what W&B and TensorBoard get; the last is among it. metrics.csv has all
     rollouts of masa-train, and of masa-sft the same steps."""
+    report: bool = True
+    """Write the report of the run at its end; masa-train alone has one."""
     show_every: int = 0
     """Rollouts between tables of some completions and predictions on the console, and in W&B; 0
     shows none."""

@@ -212,12 +212,16 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     )
 
     def finish() -> None:
-        if trainer.is_global_zero and report(out):
+        if not trainer.is_global_zero:
+            return
+        reported = settings.report and report(out)
+        if reported:
             print(f"{out / 'report.md'}  ({time.perf_counter() - started:.0f} s)")
-            best = [path for _, path in ranked(out / "checkpoints")][:1]
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_end(sorted((out / "figures").glob("*.png")), best)
+        figures = sorted((out / "figures").glob("*.png")) if reported else []
+        best = [path for _, path in ranked(out / "checkpoints")][:1]
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_end(figures, best)
 
     fitting.fit(cfg, out, trainer, module, data, ckpt, config.unit, finish)
 

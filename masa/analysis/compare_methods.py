@@ -34,7 +34,14 @@ from masa.statistics import (
 _SETTINGS = ("algorithm", "optimizer", "task", "model", "trainer", "sampler")
 _KEPT = tuple(
     f"trainer.{name}"
-    for name in ("checkpoint_every", "keep_best", "log_every", "record_tokens", "show_every")
+    for name in (
+        "checkpoint_every",
+        "keep_best",
+        "log_every",
+        "record_tokens",
+        "report",
+        "show_every",
+    )
 )
 """What a run keeps and prints makes no method."""
 _PER_RUN = ("run", "method", "seed", "prompts", "held-out prompts", "pairs")

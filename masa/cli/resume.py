@@ -15,7 +15,7 @@ LAYOUT = (
     *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
     *("logprob_tolerance", "logprob_mean_tolerance"),
     *("checkpoint_every", "keep_best", "log_every", "max_nonfinite_updates", "record_tokens"),
-    "show_every",
+    *("report", "show_every"),
 )
 """Settings of the trainer that lay work out, save or check it: no number changes but in its last
 digits."""

@@ -19,7 +19,7 @@ def masa_run(cache):
     cache.mkdir(exist_ok=True)
     with FileLock(f"{run}.lock"):
         if not (run / "report.md").exists():
-            runs.masa_train(run, cache, *runs.SHORT)
+            runs.masa_train(run, cache, *runs.SHORT, "trainer.report=true")
     return run
 
 

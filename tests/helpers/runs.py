@@ -71,7 +71,9 @@ def command(out: Path, *overrides: str, ranks: int = 1) -> list[str]:
     launcher = [sys.executable, "-m"]
     if ranks > 1:
         launcher += ["torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone", "-m"]
-    return [*launcher, "masa.train", *SMALL, *overrides, f"hydra.run.dir={out}"]
+    # which takes seconds to draw, and most tests do not look at
+    settings = [*SMALL, "trainer.report=false", *overrides]
+    return [*launcher, "masa.train", *settings, f"hydra.run.dir={out}"]
 
 
 def masa_train(out: Path, cache: Path, *overrides: str, ranks: int = 1) -> str:
