@@ -99,7 +99,8 @@ class WandbLogger(loggers.WandbLogger):
         import wandb
 
         run = self.experiment
-        run.log({f"report/{path.stem}": wandb.Image(str(path)) for path in figures})
+        if figures:
+            run.log({f"report/{path.stem}": wandb.Image(str(path)) for path in figures})
         if not (self.upload_best and best):
             return
         artifact = wandb.Artifact(f"best-{run.id}", type="model")

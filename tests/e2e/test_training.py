@@ -56,6 +56,8 @@ def test_control_is_enforced_after_the_start_step(masa_run):
 def test_same_seed_same_numbers(masa_run, cache, tmp_path):
     runs.masa_train(tmp_path / "b", cache, *runs.SHORT)
     assert runs.metrics(tmp_path / "b") == runs.metrics(masa_run)
+    # trainer.report=false
+    assert not [*(tmp_path / "b").glob("report*"), *(tmp_path / "b").glob("figures")]
 
 
 def test_stopped_and_resumed_equals_uninterrupted(masa_run, cache, tmp_path):
