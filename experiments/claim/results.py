@@ -1,11 +1,11 @@
 """What each method costs and reaches beside GRPO: the claim as numbers, with intervals over seeds.
 
-    python experiments/claim/results.py [RUNS] --out FILE.json [--page README.md]
+    python experiments/claim/results.py [RUNS] --out FILE.json [--page README.md] [--short PAGE.md]
 
 RUNS holds runs of several methods on one profile and pool, GRPO among them. What is needed of them
 goes into FILE.jsonl, a line per run, beside those that it has; the numbers are of all of them. With
 `--page` the tables also replace what that page has between `<!-- NAME -->` and `<!-- /NAME -->`,
-NAME being that of FILE.
+NAME being that of FILE, and with `--short` one table of them what another page has there.
 """
 
 from __future__ import annotations
@@ -255,6 +255,19 @@ def page(numbers: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def short(numbers: Mapping[str, Any]) -> str:
+    """The ratios and the accuracy at the end as one table."""
+    shown = [("tokens", "0.5"), ("tokens", f"{FRACTION:g}"), ("seconds", f"{FRACTION:g}")]
+    heads = {f"{cost} {share}": f"{cost}, to {float(share):.0%}" for cost, share in shown}
+    heads["accuracy_difference"] = HEADS["accuracy_difference"]
+    rows = {
+        name: {f"{c} {s}": numbers[f"{c}_ratio_by_share"][name].get(s) for c, s in shown} | row
+        for name, row in (numbers["methods"] | {ORACLE: numbers["oracle"]}).items()
+        if row
+    }
+    return table(rows, heads)
+
+
 def share_table(cost: str, numbers: Mapping[str, Any]) -> list[str]:
     """The ratios in a cost until several shares of GRPO's gain; nothing where they were not
     computed."""
@@ -288,6 +301,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="*", help="directories with runs")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--page", type=Path, help="page with the marks of the file's name")
+    parser.add_argument("--short", type=Path, help="page with the marks of its short table")
     args = parser.parse_args()
     kept = args.out.with_suffix(".jsonl")
     try:
@@ -300,6 +314,8 @@ def main() -> None:
         print(text)
         if args.page:
             fill_place(args.page, args.out.stem, text)
+        if args.short:
+            fill_place(args.short, args.out.stem, short(numbers))
     except (RunError, ConfigError) as error:
         parser.exit(1, f"results.py: {error}\n")
 

@@ -392,8 +392,11 @@ def test_the_page_says_what_the_published_files_say():
     assert CLAIM / "results.jsonl" in RECORDS
     for name in ("results", "results_large_pool", "results_uniform"):
         assert f"<!-- {name} -->" in page and f"<!-- /{name} -->" in page
+    summary = (ROOT / "docs" / "results.md").read_text()
     for path in PUBLISHED:
-        assert results.page(json.loads(path.read_text())) in page, path.name
+        numbers = json.loads(path.read_text())
+        assert results.page(numbers) in page, path.name
+        assert results.short(numbers) in summary, path.name
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
