@@ -172,7 +172,7 @@ def _compare(config: EvaluationConfig, out: Path) -> None:
     from masa.evaluation.store import write_json, write_text
 
     first, second = map(Path, config.compare)
-    numbers, text = compare(first, second)
+    numbers, text = compare(first, second, tuple(config.benchmark))
     write_json(out / "comparison.json", without_nan({"compare": config.compare, **numbers}))
     write_text(out / "comparison.md", text)
     print(text, end="")

@@ -283,7 +283,9 @@ def model_card(run: Path, checkpoint: Path, cfg: DictConfig, base: Mapping[str, 
     lines = [f"---\n{data.to_yaml()}\n---\n", f"# {cfg.name}, {cfg.algorithm.name}\n"]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["\n## Held-out metrics\n", "| metric | value |", "|---|---|"]
-    measured = last_validation(run / "metrics.csv", int(checkpoint.stem.rpartition("-")[2]))
+    # a checkpoint may be another run's
+    metrics = checkpoint.resolve().parents[1] / "metrics.csv"
+    measured = last_validation(metrics, int(checkpoint.stem.rpartition("-")[2]))
     lines += [f"| {name} | {value} |" for name, value in measured.items()]
     return "\n".join(lines) + "\n"
 

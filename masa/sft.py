@@ -15,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from masa import fitting
 from masa.cli import app
 from masa.cli.recording import recording_of
-from masa.cli.resume import SECONDS, flatten
+from masa.cli.resume import flatten
 from masa.config import AlgorithmConfig, SftConfig, load_as
 from masa.errors import require
+from masa.layout_settings import SECONDS
 from masa.plugins import escaped, refusing
 from masa.tasks.demonstrations import (
     Demonstrated,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
@@ -21,6 +21,8 @@ import pandas as pd
 
 from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
 from masa.analysis.tables import NOT_REACHED, crossing, with_holm
+from masa.layout_settings import LAYOUT
+from masa.markdown import in_one_line
 from masa.old_settings import as_of_now
 from masa.statistics import (
     Estimate,
@@ -95,16 +97,13 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
     Raises:
         RunError: two runs have the same settings and the same seed.
     """
-    alike: list[tuple[dict[str, Any], list[Run]]] = []
-    for run in runs:
-        settings = method_settings(run)
-        same = next((same for theirs, same in alike if theirs == settings), None)
-        if same is None:
-            alike.append((settings, [run]))
-        else:
-            same.append(run)
+    alike: list[list[Run]] = []
+    for same in _alike(runs, ignored=LAYOUT):
+        # one that was resumed with smaller micro-batches is a seed like the others
+        distinct = len({run.seed for run in same}) == len(same)
+        alike += [same] if distinct else _alike(same)
     methods = []
-    for _, same in alike:
+    for same in alike:
         same.sort(key=lambda run: run.seed)
         for one, other in pairwise(same):
             if one.seed == other.seed:
@@ -116,9 +115,23 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
         variants = [method for method in methods if method.label == name]
         if len(variants) > 1:
             for method, (_, row) in zip(variants, varied(variants).iterrows(), strict=True):
-                method.label += "".join(f", {key}={value}" for key, value in row.items())
+                values = {key: in_one_line(str(value), 40) for key, value in row.items()}
+                method.label += "".join(f", {key}={value}" for key, value in values.items())
                 method.family = method.label
     return methods
+
+
+def _alike(runs: Sequence[Run], ignored: Collection[str] = ()) -> list[list[Run]]:
+    """Runs of equal settings together, those in `ignored` left out."""
+    alike: list[tuple[dict[str, Any], list[Run]]] = []
+    for run in runs:
+        settings = {k: v for k, v in method_settings(run).items() if k not in ignored}
+        same = next((same for theirs, same in alike if theirs == settings), None)
+        if same is None:
+            alike.append((settings, [run]))
+        else:
+            same.append(run)
+    return [same for _, same in alike]
 
 
 def single_runs(runs: Sequence[Run]) -> list[Method]:

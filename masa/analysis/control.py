@@ -145,15 +145,17 @@ def lost_correct(run: Run, mode: str) -> Estimate:
     train = run.rollouts[(run.rollouts["split"] == "train") & (run.rollouts["correct"] == 1)]
     correct = train[[*_PROMPT, "tokens"]].merge(limits, on=_PROMPT)
     correct["lost"] = correct["tokens"] > correct["cutoff_tokens"]
-    counts = correct.groupby(_PROMPT)["lost"].agg(["sum", "size"])
+    # a prompt may come again in later epochs
+    counts = correct.groupby("prompt_id")["lost"].agg(["sum", "size"])
     return clustered_wilson(counts["sum"], counts["size"])
 
 
 def gate_share(run: Run, mode: str, decision: str) -> Estimate:
     """Share of training prompts with a decision (`would_skip` or `skipped`) in a mode of the
     gate."""
-    decisions = _in_mode(run.train_prompts, "gate_active", mode)[decision]
-    return wilson(int(decisions.sum()), len(decisions))
+    rows = _in_mode(run.train_prompts, "gate_active", mode)
+    counts = rows.groupby("prompt_id")[decision].agg(["sum", "size"])
+    return clustered_wilson(counts["sum"], counts["size"])
 
 
 def solution_tokens(run: Run, mode: str) -> tuple[Estimate, Estimate]:

@@ -245,13 +245,17 @@ def progress(path: Path) -> tuple[int, int]:
     begun = (path / "metrics.csv").is_file()
     if not begun and (path / CONSOLE).is_file():
         return 0, 1
-    trainer = _read_config(path / "config.yaml").get("trainer")
+    config = _read_config(path / "config.yaml")
+    trainer, engine = config.get("trainer"), config.get("engine")
     planned = trainer.get("max_rollouts") if isinstance(trainer, dict) else None
     planned = planned if isinstance(planned, int) else 0
     metrics = _read_csv(path / "metrics.csv")
     done = int(metrics["step"].max())
     last = metrics[metrics["step"] == done]
-    if done == planned and "val/accuracy" in last and last["val/accuracy"].isna().all():
+    # of a replay, what was not recorded is left out
+    replayed = isinstance(engine, dict) and str(engine.get("_target_")).endswith("RecordedEngine")
+    unvalidated = "val/accuracy" in last and last["val/accuracy"].isna().all()
+    if done == planned and unvalidated and not replayed:
         done -= 1  # a run that is stopped in its last rollout validates when it goes on
     return done, planned
 
@@ -362,8 +366,12 @@ def _add_cost(metrics: pd.DataFrame, timings: Path, rollouts: pd.DataFrame) -> p
     flops: pd.Series | float = np.nan
     if "cost/flops" in metrics:
         flops = metrics["cost/flops"].ffill().fillna(0)
+    tokens = total.ffill().fillna(0)
+    if metrics["step"].min() > 1:
+        # what came before is in the run that this one went on from
+        tokens, flops, seconds = total, np.nan, np.nan
     # a run with many metrics comes as many blocks of columns
-    return metrics.copy().assign(tokens=total.ffill().fillna(0), flops=flops, seconds=seconds)
+    return metrics.copy().assign(tokens=tokens, flops=flops, seconds=seconds)
 
 
 def _read_rollouts(folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:

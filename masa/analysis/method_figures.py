@@ -317,6 +317,8 @@ def notions_figure(methods: Sequence[Method], count: int = 8) -> Figure | None:
         for verdict in VERDICTS if len(table) else ():
             part = table[table["solutions"] == verdict]
             panels[f"{method.label}: {verdict} solutions"] = [
-                (row["notion"], row["change"], style) for _, row in part.iterrows()
+                # a model's text is no formula to draw
+                (row["notion"].replace("$", r"\$"), row["change"], style)
+                for _, row in part.iterrows()
             ]
     return _forests(panels, ["change in the share of solutions"] * len(panels), 2, 0.0)

@@ -106,12 +106,16 @@ def _saved(method: Method) -> str:
     if not isnan(net):
         word = "less" if net > 0 else "more"
         balance = f", which makes {100 * abs(net):.0f} % {word} per prompt than without them"
+    gated = any(run.train_prompts["gate_active"].any() for run in acted)
+    skips = f"skipped {_percent(skipped)} of the prompts and " if gated else ""
+    right = (
+        f" Of the prompts that would be skipped {_percent(precision)} had nothing to learn from "
+        "(audited ones)."
+    )
     return (
-        f"while active{some if len(acted) < len(method.runs) else ''} they skipped "
-        f"{_percent(skipped)} of the prompts and saved {_percent(saved)} "
-        f"of the solution tokens; predictions cost {_percent(cost)} of these{balance}. Of the "
-        f"prompts that would be skipped {_percent(precision)} had nothing to learn from (audited "
-        "ones)."
+        f"while active{some if len(acted) < len(method.runs) else ''} they {skips}saved "
+        f"{_percent(saved)} of the solution tokens; predictions cost {_percent(cost)} of these"
+        f"{balance}.{right if gated else ''}"
     )
 
 

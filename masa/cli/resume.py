@@ -9,16 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa.errors import ConfigError
 from masa.evaluation.eval_config import is_run
+from masa.layout_settings import LAYOUT
 from masa.old_settings import as_of_now
-
-LAYOUT = (
-    *("accelerator", "packing", "micro_batch_tokens", "check_syncs"),
-    *("logprob_tolerance", "logprob_mean_tolerance"),
-    *("checkpoint_every", "keep_best", "log_every", "max_nonfinite_updates", "record_tokens"),
-    *("report", "show_every"),
-)
-"""Settings of the trainer that lay work out, save or check it: no number changes but in its last
-digits."""
 
 ADDED = {
     "algorithm.meta.first": None,
@@ -32,8 +24,6 @@ ADDED = {
     "optimizer.schedule": "constant",
 }
 """Settings that runs of before do not have, and the values they were run with."""
-SECONDS = ("task.reward_seconds", "task.score_seconds")
-"""Time limits, after which a run ends."""
 
 
 def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
@@ -51,7 +41,7 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
     for settings in (before, now):
         for key, value in ADDED.items():
             settings.setdefault(key, value)
-    free = {*SECONDS, *(f"trainer.{name}" for name in LAYOUT), "sft.table"}
+    free = {*LAYOUT, "sft.table"}
     if "sft" not in cfg:
         free.add("task.columns.solution")
     # other schedules would have had other rates from the start

@@ -111,7 +111,7 @@ def discrimination(
         with np.errstate(invalid="ignore"):
             return (rights * below).sum(axis=-1) / pairs
 
-    draws = auroc(resampled_sums(table, clusters)) if len(p) else np.empty(0)
+    draws = auroc(resampled_sums(table, clusters)) if len({*clusters}) > 1 else np.empty(0)
     whole = float(auroc(table.sum(axis=0))) if len(p) else math.nan
     return brier, Estimate(whole, *percentiles(draws))
 

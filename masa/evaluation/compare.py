@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,25 @@ from masa.evaluation.pass_at_k import macro_average, paired_difference
 from masa.evaluation.policy_scores import compare_policies, comparison_table
 from masa.evaluation.results import interval, predictions_table, render, scored_samples, verdicts
 from masa.evaluation.store import WEIGHTS, Store
+from masa.markdown import in_one_line
 from masa.statistics import Estimate, holm
 
 
-def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
+def compare(first: Path, second: Path, only: Collection[str] = ()) -> tuple[dict[str, Any], str]:
     """Paired differences in pass@1, second minus first, on the questions that both answered; how
     good their predictions are; and where both have `solve`, what each policy gets out of the same
     tokens.
 
     Args:
         first, second: directories of masa-eval.
+        only: benchmarks to compare; none: all that both have.
 
     Returns:
         The numbers by benchmark, and a markdown table.
 
     Raises:
-        ConfigError: an evaluation is missing or unfinished, they have nothing in common, or one id
-            stands for two different questions.
+        ConfigError: an evaluation is missing or unfinished, they have nothing in common or lack one
+            of `only`, or one id stands for two different questions.
     """
     stores = [Store(first), Store(second)]
     # verdicts are of the verifiers of a version
@@ -36,6 +39,9 @@ def compare(first: Path, second: Path) -> tuple[dict[str, Any], str]:
     names = [name for name in stores[0].benchmarks() if name in stores[1].benchmarks()]
     if not names:
         raise ConfigError(f"{first} and {second} have no benchmark in common")
+    lacking = [name for name in only if name not in names]
+    require(not lacking, f"benchmark={','.join(lacking)}: {first} and {second} do not both have it")
+    names = [name for name in names if name in only or not only]
     rows: list[dict[str, str]] = []
     numbers: dict[str, Any] = {}
     parts, p_values = [], []
@@ -111,7 +117,11 @@ def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """One line with the settings that differ between two evaluations, without the model."""
     names = sorted((first.keys() | second.keys()) - {"model", "checkpoint", WEIGHTS})
     changed = [name for name in names if first.get(name) != second.get(name)]
-    pairs = [f"{name} ({first.get(name)}, {second.get(name)})" for name in changed]
+    # a template is a page long
+    pairs = [
+        f"{name} ({', '.join(in_one_line(str(of.get(name)), 60) for of in (first, second))})"
+        for name in changed
+    ]
     return [f"Settings that differ (A, B): {', '.join(pairs)}"] if pairs else []
 
 

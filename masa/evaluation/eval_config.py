@@ -159,6 +159,7 @@ class EvaluationConfig:
         seed_of("seed", self.seed)
         positive("temperature", self.temperature)
         require(len(self.k) > 0 and min(self.k) >= 1, f"k is {self.k}, it must list numbers >= 1")
+        require(len({*self.k}) == len(self.k), f"k is {self.k}, it must list each number once")
         require(
             max(self.k) <= self.n,
             f"pass@{max(self.k)} needs n >= {max(self.k)} samples per question, n is {self.n}",

@@ -136,6 +136,13 @@ def _scored_before(
                 *(name, score["samples"], config.n, name),
             )
             continue
+        if score.get("limit") != config.limit:
+            _log.warning(
+                "%s was scored with limit=%s and is not beside limit=%s: benchmark=%s scores it "
+                "again",
+                *(name, score.get("limit"), config.limit, name),
+            )
+            continue
         samples = scored_samples(store, name, score)
         if samples["id"].nunique() > score["questions"]:
             _log.warning(

@@ -116,8 +116,11 @@ class NumberScorer(BoxScorer):
         read = number.read_quantities(extract_box(a) or "")
         if not read:
             return False
-        unit = read[-1].unit or item.gold[1]
-        return number.verify_batch([(str(float(read[-1].value)), b, unit)])[0]
+        unit, value = read[-1].unit or item.gold[1], read[-1].value
+        # no float is as large or as small
+        if value and not 1e-300 < abs(value) < 1e300:
+            return False
+        return number.verify_batch([(str(float(value)), b, unit)])[0]
 
 
 class TaskScorer:

@@ -149,6 +149,9 @@ class Store:
         if saved and any(map(self._files, self.benchmarks())):
             for name in sorted(saved.keys() | settings.keys()):
                 wanted, before = settings.get(name), saved.get(name)
+                if name == "model" and wanted and before and os.path.exists(str(wanted)):
+                    # a folder may be written in several ways
+                    wanted, before = (os.path.realpath(str(path)) for path in (wanted, before))
                 if wanted != before and not (name == WEIGHTS and before is None):
                     # a template is a page long
                     wanted, before = (" ".join(str(v).split())[:200] for v in (wanted, before))

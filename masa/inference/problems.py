@@ -18,7 +18,9 @@ from masa.tasks.templates import is_text
 from masa.types import Prompt
 
 STDIN = "-"
-_FILE_NAME = re.compile(r"[^\n\\${}]+\.(txt|jsonl|ndjson|json|parquet|csv|tsv)(\.(gz|bz2|xz|zst))?")
+_FILE_NAME = re.compile(
+    r"[^\n\\${}]+\.(txt|jsonl|ndjson|json|parquet|csv|tsv)(\.(gz|bz2|xz|zst))?", re.IGNORECASE
+)
 _JSON = re.compile(r"\{\s*(\"|$)|\[\s*([\"{]|$)")
 """How a line of JSON with problems begins, and hardly a problem."""
 
@@ -50,13 +52,14 @@ def read_problems(source: str, column: str = "problem") -> tuple[Prompt, ...]:
         ConfigError: the file cannot be read, holds no problem or has no such column, or an id comes
             twice.
     """
+    path = source if os.path.exists(source) else os.path.expanduser(source)
     where, rows = source, iter([{column: source}])
     if source == STDIN:
         where, rows = "standard input", iter(_of_text(standard_input()))
-    elif os.path.isfile(source):
-        rows = iter(_of_file(source))
+    elif os.path.isfile(path):
+        rows = iter(_of_file(path))
     else:
-        require(not os.path.isdir(source), f"problems={source} is a folder: name a file in it")
+        require(not os.path.isdir(path), f"problems={source} is a folder: name a file in it")
         # a sentence may end in the name of a file
         names_file = _FILE_NAME.fullmatch(source) and len(source.split()) <= 3
         require(not names_file, f"problems={source}: there is no such file")

@@ -27,7 +27,7 @@ from masa.analysis.control import control_table, held_out_gate_table
 from masa.analysis.load import RunError, load_run, progress
 from masa.analysis.method_figures import before_repeats, dynamics, gate_figure, over_training
 from masa.analysis.page import to_html
-from masa.cli.resume import LAYOUT
+from masa.layout_settings import LAYOUT
 from masa.report import main
 from masa.statistics import Estimate, t_mean, wilson
 
@@ -79,7 +79,37 @@ def test_what_a_run_prints_and_keeps_makes_no_method(tmp_path: Path) -> None:
             settings.setdefault("trainer", {})["show_every"] = shown
         config.write_text(yaml.safe_dump(settings))
     assert [method.seeds for method in load_sweep(tmp_path)] == [[0, 1, 2]]
-    assert {name.removeprefix("trainer.") for name in _KEPT} <= set(LAYOUT)
+    assert set(_KEPT) <= set(LAYOUT)
+
+
+def test_a_seed_that_was_resumed_with_smaller_micro_batches_is_one_of_its_method(tmp_path: Path):
+    def laid_out(name: str, seed: int, tokens: int) -> None:
+        config = curve(tmp_path / name, "grpo", seed, {0: 1, 2: 4}) / "config.yaml"
+        settings = yaml.safe_load(config.read_text())
+        settings.setdefault("trainer", {})["micro_batch_tokens"] = tokens
+        config.write_text(yaml.safe_dump(settings))
+
+    for seed, tokens in ((0, 4096), (1, 2048), (2, 4096)):
+        laid_out("sweep", seed, tokens)
+    (method,) = load_sweep(tmp_path)
+    assert (method.label, method.seeds) == ("grpo", [0, 1, 2])
+    # a seed of each is a comparison of the two
+    for seed in (0, 1):
+        laid_out("more", seed, 4096 if seed else 2048)
+    both = {method.label: method.seeds for method in load_sweep(tmp_path)}
+    assert both == {
+        "grpo, micro_batch_tokens=4096": [0, 1, 2], "grpo, micro_batch_tokens=2048": [0, 1],
+    }  # fmt: skip
+
+
+def test_a_setting_of_many_lines_is_named_in_one(tmp_path: Path) -> None:
+    for seed, text in enumerate(("{problem}\n\nWork it out, " + "step by step, " * 9, "short")):
+        config = curve(tmp_path, "grpo", seed, {0: 1, 2: 4}) / "config.yaml"
+        settings = yaml.safe_load(config.read_text())
+        settings.setdefault("task", {})["solution"] = text
+        config.write_text(yaml.safe_dump(settings))
+    labels = [method.label for method in load_sweep(tmp_path)]
+    assert len(labels) == 2 and all("\n" not in label and len(label) < 80 for label in labels)
 
 
 def test_a_sampler_makes_a_method(tmp_path: Path) -> None:
@@ -166,6 +196,23 @@ def test_a_run_without_its_last_validation_is_not_finished(tmp_path: Path) -> No
     metrics.loc[metrics["step"] == 10, "val/accuracy"] = None
     metrics.to_csv(run / "metrics.csv", index=False)
     assert progress(run) == (9, 10)
+    # a replay has no other ones to come
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["engine"] = {"_target_": "masa.engine.recorded.RecordedEngine"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert progress(run) == (10, 10)
+
+
+def test_what_a_run_spent_before_it_went_on_in_another_directory_is_not_known(
+    tmp_path: Path,
+) -> None:
+    run = curve(tmp_path, "grpo", 0, {0: 2, 2: 3, 4: 4})
+    whole = load_run(run).metrics
+    assert whole["seconds"].notna().all() and whole["tokens"].notna().all()
+    metrics = pd.read_csv(run / "metrics.csv")
+    metrics[metrics["step"] > 1].to_csv(run / "metrics.csv", index=False)
+    later = load_run(run).metrics
+    assert later["seconds"].isna().all()
 
 
 def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from masa.analysis.control import held_out_gate_table
 from masa.analysis.gains import gain_table
 from masa.analysis.lengths import length_errors, length_pairs, length_table
 from masa.analysis.load import load_run
+from masa.analysis.method_figures import notions_figure
 from masa.analysis.notions import mentions, notion_changes, notion_means, notion_table
 from masa.analysis.run_figures import length_calibration
 from masa.analysis.scores import score_table
@@ -146,6 +147,20 @@ def test_a_notion_is_looked_for_in_every_seed(tmp_path: Path) -> None:
         assert (row["seeds"], row["seeds that mention it"]) == (4, "3 of 4")
         assert row["start"].low >= 0 and row["end"].high <= 1
     assert "wrong" not in table.index.get_level_values("solutions")
+
+
+def test_a_notion_that_looks_like_a_formula_is_drawn(tmp_path: Path) -> None:
+    notion = r"$\pmod{9}$"
+    rows = prompt_rows("train", 1, "t", [True], [0.5])
+    rows += _with_texts("val", 0, "v", {"plain": True})
+    rows += _with_texts("val", 2, "v", {notion: True})
+    for row in rows:
+        if row["kind"] == "meta":
+            row["predicted_notions"] = [notion]
+    write_run(tmp_path / "0", rows, method="masa", seed=0)
+    figure = notions_figure(load_sweep(tmp_path))
+    assert figure is not None
+    figure.canvas.draw()
 
 
 def test_flops_by_hand() -> None:

@@ -78,6 +78,15 @@ def test_seeds_in_which_nothing_acted_are_named(tmp_path):
     assert "while active (1 of 2 seeds; in the others neither was) they skipped" in text
 
 
+def test_where_the_cutoff_alone_acted_nothing_is_said_of_the_gate(tmp_path):
+    rows = prompt_rows("val", 0, "v", (True,)) + prompt_rows("val", 1, "v", (True,))
+    rows += prompt_rows(
+        "train", 1, "t", (True, False), (0.5,), gate_active=False, cutoff_active=True
+    )
+    text = summary(single_runs([load_run(write_run(tmp_path / "run", rows))]))
+    assert "while active they saved" in text and "skipped" not in text.partition("while")[2]
+
+
 def test_several_seeds_have_intervals_over_seeds(tmp_path):
     runs = [load_run(simulated_run(tmp_path / f"s{seed}", seed=seed)) for seed in range(3)]
     text = summary(group_runs(runs))

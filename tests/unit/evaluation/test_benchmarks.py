@@ -427,3 +427,11 @@ def test_numbers_with_units_are_the_same_answer(one, other, same, tmp_path):
     benchmark = loaded("scibench", [row], tmp_path)
     responses = [rf"\boxed{{{7 if side != 'x' else ''}{side}}}" for side in (one, other)]
     assert benchmark.scorer.same(benchmark.items[0], *responses) is same
+
+
+@pytest.mark.parametrize("huge", ["10^{400}", "10^{-400}"])
+def test_a_number_that_no_float_holds_is_the_same_as_none(huge, tmp_path):
+    row = {**published.ROWS["scibench"][0], "unit": "m", "answer_number": "7"}
+    benchmark = loaded("scibench", [row], tmp_path)
+    assert not benchmark.scorer.same(benchmark.items[0], rf"\boxed{{{huge}}}", r"\boxed{7}")
+    assert benchmark.scorer.same(benchmark.items[0], r"\boxed{0}", r"\boxed{0}")

@@ -10,6 +10,7 @@ import pytest
 
 from masa.evaluation.calibration import (
     chance_of_mixed,
+    discrimination,
     expected_calibration_error,
     gating,
     mixed_calibration,
@@ -26,6 +27,12 @@ def test_calibration_error_in_closed_form():
     assert math.isnan(expected_calibration_error([]))
     perfect = reliability([(i / 8, i / 8) for i in range(9)])
     assert expected_calibration_error(perfect) == 0 and len(perfect) == 9
+
+
+def test_questions_of_one_context_alone_have_no_interval():
+    verdicts = [(1, 2), (0, 2), (2, 2)]
+    for estimate in discrimination([0.5, 0.1, 0.9], verdicts, ["passage"] * 3):
+        assert math.isnan(estimate.low) and not math.isnan(estimate.value)
 
 
 def test_questions_of_one_context_are_one_piece_of_evidence_about_the_gate():

@@ -218,6 +218,15 @@ def test_other_settings_are_refused_in_the_same_directory(tmp_path):
     store.check_settings({"model": "a", "temperature": 0.6})
     with pytest.raises(ConfigError, match="temperature is 1.0, but .* was sampled with 0.6"):
         store.check_settings({"model": "a", "temperature": 1.0})
+    # the same folder, written in another way
+    (tmp_path / "model").mkdir()
+    folders = Store(tmp_path / "folders")
+    folders.check_settings({"model": f"{tmp_path}/model"})
+    folders.add("aime25", [{"id": "1", "kind": "meta", "sample": 0}])
+    folders.check_settings({"model": f"{tmp_path}/./model/"})
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ConfigError, match="model is .*other, but .* was sampled with .*model"):
+        folders.check_settings({"model": f"{tmp_path}/other"})
     Store(tmp_path / "long").check_settings({"meta_template": "a page\n" * 100})
     Store(tmp_path / "long").add("aime25", [{"id": "1", "kind": "meta", "sample": 0}])
     # before, weights had no digest
@@ -320,6 +329,13 @@ def test_benchmarks_that_were_scored_before_stay(tmp_path, caplog):
         finish(tmp_path / "each", LetterEngine(), settings(**META | {"n": 5}), first)
     assert set(json.loads((tmp_path / "each" / "results.json").read_text())["benchmarks"]) == {"b"}
     assert "c was scored with n=4 and is not beside n=5" in caplog.text
+    # a trial is no part of an average
+    finish(tmp_path / "trial", LetterEngine(), settings(**META | {"limit": 3}), benchmark("b", 3))
+    with caplog.at_level("WARNING"):
+        finish(tmp_path / "trial", LetterEngine(), config, second)
+    trial = json.loads((tmp_path / "trial" / "results.json").read_text())
+    assert set(trial["benchmarks"]) == {"c"} and not trial["averages"]
+    assert "b was scored with limit=3 and is not beside limit=None" in caplog.text
 
 
 def test_a_damaged_file_of_samples_is_named(tmp_path):
@@ -392,6 +408,10 @@ def test_comparison_finds_the_better_model(tmp_path):
         assert better[name]["difference"]["low"] > 0.3
         assert better[name]["p"] <= better[name]["p_holm"] < 0.01
     assert better["mean"]["low"] > 0.3 and "B - A" in text
+    only, _ = compare(tmp_path / "poor", tmp_path / "good", ["c"])
+    assert set(only) == {"c"} and only["c"]["p_holm"] == only["c"]["p"]
+    with pytest.raises(ConfigError, match="benchmark=d: .* do not both have it"):
+        compare(tmp_path / "poor", tmp_path / "good", ["c", "d"])
     same, _ = compare(tmp_path / "good", tmp_path / "same")
     assert same["b"]["difference"] == {"value": 0, "low": 0, "high": 0} and same["b"]["p"] == 1
 
@@ -485,6 +505,12 @@ def test_comparison_names_the_settings_that_differ(tmp_path):
         finish(tmp_path / name, LetterEngine(calls=0), settings(), benchmark())
     assert "differ (A, B): temperature (0.6, 1.0)\n" in compare(tmp_path / "a", tmp_path / "b")[1]
     assert "differ" not in compare(tmp_path / "a", tmp_path / "a")[1]
+    for name, template in (("c", "one\n" * 500), ("d", "two\n" * 500)):
+        store = evaluate(tmp_path / name, LetterEngine(), settings(), benchmark())
+        store.check_settings({"model": name, "meta_template": template})
+        finish(tmp_path / name, LetterEngine(calls=0), settings(), benchmark())
+    text = compare(tmp_path / "c", tmp_path / "d")[1]
+    assert max(len(line) for line in text.splitlines() if "differ" in line) < 200
 
 
 class PerfectPredictor(LetterEngine):
@@ -620,6 +646,7 @@ def test_a_run_without_a_checkpoint_is_refused_before_anything_starts(tmp_path):
         ({"k": [1, 8]}, r"pass@8 needs n >= 8 .* n is 4"),
         ({"k": [0]}, "k is"),
         ({"k": []}, "k is"),
+        ({"k": [2, 1, 2]}, "must list each number once"),
         ({"n": 0}, "n is 0"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"meta": True, "n": 1, "k": [1]}, "needs n >= 2"),

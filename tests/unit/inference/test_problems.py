@@ -141,10 +141,16 @@ def test_bad_files_are_refused(tmp_path, name, content, problem):
         read_problems(str(path))
 
 
-@pytest.mark.parametrize("name", ["data/p.jsonl", "my problems.jsonl", "p.csv.gz"])
+@pytest.mark.parametrize("name", ["data/p.jsonl", "my problems.jsonl", "p.csv.gz", "Test.JSONL"])
 def test_a_file_that_is_not_there(name):
     with pytest.raises(ConfigError, match=f"problems={name}: there is no such file"):
         read_problems(name)
+
+
+def test_a_file_in_the_home_directory(tmp_path, monkeypatch):
+    (tmp_path / "p.txt").write_text("1 + 1\n2 + 2\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert texts("~/p.txt") == [("1", "1 + 1"), ("2", "2 + 2")]
 
 
 def test_a_sentence_may_end_in_the_name_of_a_file():
