@@ -186,6 +186,8 @@ class _ChoiceFinder:
                 and (self.is_supposed(text, group, clause) or self.in_list(text, group.start))
             ):
                 continue
+            if chosen and not exception and not boxed and self.is_remark(before, after):
+                continue
             also = choice_phrases.ALSO.search(after[:40]) and choice_phrases.AFFIRMED.match(after)
             label = None if also or len(group.labels) != 1 else next(iter(group.labels))
             case = "if" in before.lower() and bool(choice_phrases.CONDITION.search(before))
@@ -231,6 +233,15 @@ class _ChoiceFinder:
             return placed and bool(affirmed or fits)
         broken_off = choice_phrases.BROKEN_OFF.search(near) and before.strip() and ends
         return placed and bool(choice_phrases.FITS.match(after) or broken_off)
+
+    @staticmethod
+    def is_remark(before: str, after: str) -> bool:
+        """Does the text say something of a label without choosing it?"""
+        chosen = choice_phrases.STATED.search(before[-90:]) or choice_phrases.CONCLUDED.search(
+            before[-60:]
+        )
+        remark = choice_phrases.REMARK.match(after) or choice_phrases.CONCEDED.search(before[-60:])
+        return bool(remark) and not chosen
 
     @staticmethod
     def is_exception(before: str, after: str) -> bool:

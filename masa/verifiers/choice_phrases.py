@@ -93,6 +93,14 @@ AFFIRMED = re.compile(
     r"|\s*(?:选?项)?是?(?:正确|对)",
     re.I,
 )
+REMARK = re.compile(
+    r"\s+(?:(?:would|could|might|may)\s+be\b"
+    rf"|(?:{BE}|seems|looks)\s+(?:(?:also|indeed|clearly|both|an?)\s+)*"
+    r"(?:true|valid|accurate|appropriate|suitable|likely|plausible|reasonable)\b)",
+    re.I,
+)
+"""What may be said of another option as well, once one has been chosen."""
+CONCEDED = re.compile(r"\b(?:while|although|though|whereas|even\s+if)\b[^.,;:!?\n]*\Z", re.I)
 SUBJECT = re.compile(r"\s+(?:is|are|has|was|were|lies|must|can|will)\b", re.I)
 OWN_VERB = re.compile(r"\s+(?:is|was|would|can|cannot|fails|has)\b")
 FITS = re.compile(r"\s+(?:fits|works|matches|holds|remains|satisfies|meets|it\s+is)\b", re.I)

@@ -1,7 +1,8 @@
 """Equality of an answer and the gold answer: by form first, then by number, then by algebra."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 
 import sympy
 from sympy.core.function import AppliedUndef
@@ -75,7 +76,8 @@ _FURTHER_LABEL = re.compile(
 _PREFIX = re.compile(r"(\\text\{[A-Za-z ]+:\s*\})\s*([(\[\\].*)")
 _MOST_ITEMS = 100
 _ROUNDED = 0.05
-"""Relative error allowed between the two sides of an approximation sign."""
+"""Relative error allowed between the two sides of an approximation sign, if its digits allow it."""
+_DECIMAL = re.compile(r"-?(\d+?)(0*)(?:\.(\d+))?")
 
 
 def judge_item(item: tuple[list[str], list[str], float]) -> bool:
@@ -339,7 +341,7 @@ class _Comparison:
         if not named and not _is_constant(sides[0]):
             return []
         for one, sign, other in zip(sides, signs[-len(sides) + 1 :], sides[1:], strict=False):
-            comparison = _Comparison(_ROUNDED) if sign == "approx" else self
+            comparison = _Comparison(_rounding(other)) if sign == "approx" else self
             constants = _is_constant(one) and _is_constant(other)
             if constants and not comparison.same(one, other):
                 return []
@@ -377,6 +379,16 @@ class _Comparison:
         if {"in", "notin"} & set(gold.operators):
             return False
         return any(all(_same_links(gold, candidate)) for candidate in candidates)
+
+
+def _rounding(node: Node) -> float:
+    """Relative error by which a number may be rounded or cut: less than one of its last digit."""
+    text = text_of(node).strip()
+    match = _DECIMAL.fullmatch(text)
+    if not match or not float(text):
+        return _ROUNDED
+    place = 10.0 ** (-len(match[3]) if match[3] else len(match[2]))
+    return min(_ROUNDED, place / abs(float(text)) * (1 - 1e-9))
 
 
 def _same_links(gold: Relation, answer: Relation) -> Iterator[bool]:
@@ -437,7 +449,8 @@ def _latex_of(node: Node) -> str:
 
 
 def _assigned(node: Several | Ordered) -> tuple[Node, ...]:
-    """The values of `y = 2, x = 1` in the order of the names; () where it is no such list."""
+    """The values of `y = 2, x = 1` in the order of the names, where these are letters that follow
+    each other, else as written; () where it is no such list."""
     if not isinstance(node, Several) or node.joined == "or":
         return ()
     values: dict[str, Node] = {}
@@ -448,7 +461,14 @@ def _assigned(node: Several | Ordered) -> tuple[Node, ...]:
         if not _VARIABLE.fullmatch(name) or name in values:
             return ()
         values[name] = item.sides[1]
-    return tuple(values[name] for name in sorted(values))
+    return tuple(values[name] for name in (sorted(values) if _follow(values) else values))
+
+
+def _follow(names: Collection[str]) -> bool:
+    """Are they x, y, z or a, b, or one letter with indices? Of (x, y, z, w) w comes last."""
+    letters = sorted({re.sub(r"_\{?\w+\}?$", "", name) for name in names})
+    steps = [ord(other[-1]) - ord(one[-1]) for one, other in pairwise(letters)]
+    return all(len(name) == 1 for name in letters) and {*steps} <= {1} and letters[0] != "w"
 
 
 def _has_indices(node: Several | Ordered) -> bool:

@@ -27,12 +27,15 @@ _POINTS = tuple(
     )
     for numerator, run, odd, sign in (
         (9, 1, 0, 0), (5, 1, 0, 0), (17, 1, 0, 0), (3, 1, 0, 0), (11, 1, 1, 1), (23, 1, 1, 0),
-        (13, 2, 1, 1), (2, 2, 1, 1),
+        (13, 2, 1, 1), (2, 2, 1, 1), (57, 1, 0, 1), (113, 1, 0, 0), (113, 1, 0, 1),
     )
 )  # fmt: skip
-"""A value for each of up to 12 variables, per point; at four points all are positive."""
+"""A value for each of up to 12 variables, per point; large ones of both signs as well, where an
+absolute value or a logarithm differs from what it is near 0."""
 _COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (3, 5, 8, 4, 6, 7, 2, 9))
 """Points where variables bound a sum or are integers by their place."""
+_LARGE_COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (37, 131, 1009))
+"""Further ones where something is rounded and nothing is added up."""
 _INTEGERS = {"n", "m", "k", "N", "M", "K"}
 """Letters of integers, beside what differs at integers alone: rounding, powers of -1, angles."""
 _DIGITS = (60, 2000)
@@ -50,6 +53,12 @@ _PLAIN = re.compile(r"[0-9a-zA-Z+\-*/^_{}()\[\]|!., ]*")
 _REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}(?!\d)")
 _PRIMED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
 _DERIVATIVE = re.compile(r"\\frac\{d(?:\^\{?(\d)\}?)?([a-zA-Z])\}\{d([a-zA-Z])(?:\^\{?(\d)\}?)?\}")
+_CALL = re.compile(
+    r"\\(sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|coth|ln|log)(?![a-zA-Z])"
+    r"(?:[_^](?:\{[^{}]*\}|\w))*\s*"
+)
+_FACTOR = re.compile(r"\\(?:cdot|times)(?![a-zA-Z])|\*")
+_MIXED = re.compile(r"(?<![\w.}^_)\\])(\d{1,9})\s*\\frac\{(\d{1,9})\}\{(\d{1,9})\}")
 _MOST_POLAR = 4
 _MOST_CONSTANTS = 3
 _MOST_BARS = 16  # the parser tries every pair of them
@@ -74,6 +83,8 @@ def _readable(text: str) -> str:
             return rf"{name}_{{prime{order or 1}}}"
         return rf"{name}_{{by{variable * int(order or 1)}}}"
 
+    text = _closed_arguments(text)
+    text = _MIXED.sub(_one_fraction, text)
     text = re.sub(r"\\gamma(?![a-zA-Z])", r"\\mathrm{smallgamma}", text)  # else a function
     text = re.sub(r"\\Gamma(?![a-zA-Z]|\s*\()", r"\\mathrm{largegamma}", text)
     text = re.sub(r"(\\(?:int|sum|prod)(?:_\{[^{}]*\})?)_(\w)", r"\1_{\2}", text)
@@ -88,12 +99,43 @@ def _readable(text: str) -> str:
     text = _PRIMED.sub(
         lambda m: rf"{m[1]}_{{{m[2] or ''}prime{len(m[3])}}}", text
     )  # else a prime is dropped
-    text = re.sub(r"(?<![\w_{}.])(\d+)\s*\((?=\d)", r"\1 \\cdot (", text)
+    text = re.sub(r"(?<![\w_{}.^])(\d+)\s*\((?=\d|\\frac)", r"\1 \\cdot (", text)
+    text = re.sub(r"(?<=\d\))\s*(?=\(\d)", r" \\cdot ", text)
     text = re.sub(r"\\overline\{([^{}]*[+-][^{}]*)\}", _conjugate, text)
     text = re.sub(r"\\(?:text|mathrm)\{cis\}|\bcis\b", r"\\cis ", text)
     while text.count(r"\cis ") <= _MOST_POLAR and (start := text.find(r"\cis ")) >= 0:
         text = text[:start] + _cis(text[start + 5 :])
     return text.replace("*", r" \cdot ")
+
+
+def _closed_arguments(text: str) -> str:
+    r"""The text with brackets around the argument of a function before `\cdot` or `\times`, and of
+    a logarithm before `/`: the parser would go on with the factor that follows."""
+    out, position = [], 0
+    for match in _CALL.finditer(text):
+        start = match.end()
+        if match.start() < position or text[start : start + 1] in tuple("({[|"):
+            continue
+        level, end = 0, start
+        while end < len(text):
+            level += (text[end] in "([{") - (text[end] in ")]}")
+            begun = level == 0 and text[start:end].strip()
+            if level < 0 or (begun and (text[end] in "+-=,<>&|;/" or _FACTOR.match(text, end))):
+                break
+            if begun and _CALL.match(text, end):
+                break
+            end += 1
+        divided = match[1] in ("ln", "log") and text[end : end + 1] == "/"
+        if level == 0 and (divided or _FACTOR.match(text, end)):
+            argument = text[start:end].strip()
+            out.append(f"{text[position:start].rstrip()}({argument}) ")
+            position = end
+    return "".join(out) + text[position:]
+
+
+def _one_fraction(match: re.Match[str]) -> str:
+    whole, over, under = map(int, match.groups())
+    return rf"\frac{{{whole * under + over}}}{{{under}}}" if over < under else match[0]
 
 
 def _conjugate(match: re.Match[str]) -> str:
@@ -216,10 +258,13 @@ def _points(*expressions: Any) -> Iterator[dict[str, Any]]:
     if any(map(_is_of_integers, expressions)):
         counted |= _INTEGERS & set(variables)
     points = [(reals, counted) for reals in _POINTS]
+    places = itertools.cycle(_COUNTS)
     if any(map(_rounds, expressions)):
         # between integers floor(x) + 1 is ceil(x)
         points += [(reals, set(variables)) for reals in _POINTS]
-    for (reals, whole), counts in zip(points, itertools.cycle(_COUNTS)):
+        if not any(expression.has(sympy.Sum, sympy.Product) for expression in expressions):
+            places = itertools.cycle(_LARGE_COUNTS + _COUNTS)
+    for (reals, whole), counts in zip(points, places, strict=False):
         chosen = [
             (name, counts[place] if name in whole else reals[place])
             for place, name in enumerate(variables)
@@ -353,9 +398,11 @@ def _same_antiderivative(gold: Any, answer: Any) -> bool:
     if not (isinstance(gold, sympy.Add) and isinstance(answer, sympy.Add)):
         return False
     constants = [_CONSTANTS & set(side.args) for side in (gold, answer)]
-    if sympy.Symbol("C") not in constants[0] | constants[1] or not all(
-        len(name) == 1 for name in constants
-    ):
+    if not all(len(name) == 1 for name in constants):
+        return False
+    # another letter of the gold answer may be a parameter, to which nothing can be added
+    arbitrary = constants[0] <= {sympy.Symbol("C"), sympy.Symbol("C_1"), sympy.Symbol("C_0")}
+    if not arbitrary and sympy.Symbol("C") not in constants[1]:
         return False
     rests = [
         sympy.Add(*(term for term in side.args if term not in name), evaluate=False)
@@ -371,7 +418,11 @@ def _same_antiderivative(gold: Any, answer: Any) -> bool:
             gaps.append(one - other)
         elif strict and (one is None) is not (other is None):
             return False
-    return len(gaps) > 1 and all(abs(gap - gaps[0]) < mpf(10) ** -40 for gap in gaps)
+    gap = gaps[0] if arbitrary and gaps else mpf(0)
+    largest = max(map(abs, gaps), default=mpf(0))
+    return len(gaps) > 1 and all(
+        abs(each - gap) < mpf(10) ** -40 * max(1, largest) for each in gaps
+    )
 
 
 def without_denominators(difference: Any) -> Any:

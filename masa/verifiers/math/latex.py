@@ -97,6 +97,12 @@ _ALIGNED = re.compile(
     r"\\end\{\1\2\}",
     re.DOTALL,
 )
+_OPEN_SYSTEM = re.compile(
+    r"\\\{\s*(\\begin\{(aligned|align|gathered|gather|split)\*?\}.*?\\end\{\2\*?\})"
+    r"(?!\s*\\\})",
+    re.DOTALL,
+)
+"""A system of equations behind one brace."""
 _AMOUNT = re.compile(
     r"(\\text\{(?:dollars|euros|pounds sterling|yen|rupees)\})\s*(\d(?:(?:[\d.,]|\\!|\{,\})*\d)?)"
     r"(\s*(?:\\text\{\s*)?(?:thousand|million|billion|trillion)(?:\s*\})?)?"
@@ -107,9 +113,10 @@ _SHORT_LIST = re.compile(r"([A-Z]{1,4}|\d+)(?:(?:,\s*|,? and |,? or )([A-Z]{1,4}
 """Letters or numbers in words, as in `\\text{II and III}`."""
 _SCALES = {
     "dozen": "12", "hundred": "10^{2}", "thousand": "10^{3}", "million": "10^{6}",
-    "billion": "10^{9}", "trillion": "10^{12}",
+    "billion": "10^{9}", "trillion": "10^{12}", "quadrillion": "10^{15}", "quintillion": "10^{18}",
 }  # fmt: skip
-_SCALE = re.compile(r"(?<=[\d.}])\s*(" + "|".join(_SCALES) + r")\b")
+_SHORT_SCALES = {"k": "10^{3}", "mn": "10^{6}", "bn": "10^{9}"}
+_SCALE = re.compile(r"(?<=[\d.}])\s*(" + "|".join(_SCALES) + r")s?\b")
 _FUNCTIONS = "|".join(
     "sin cos tan cot sec csc log ln exp arcsin arccos arctan sinh cosh tanh".split()
 )
@@ -133,7 +140,7 @@ _REWRITTEN = [
         ("**", r"\*\*", "^"),
         ("<=", r"<=", r"\\le "),
         (">=", r">=", r"\\ge "),
-        ("!=", r"!=", r"\\neq "),
+        ("!=", r"(?<![\d)}])!=", r"\\neq "),
         ("\\not", r"\\not\s*(?:=|\\equiv)", r"\\neq "),
         ("\\not", r"\\not\s*\\in(?![a-zA-Z])", r"\\notin "),
         ("'", r"\^\s*\{\s*('+)\s*\}|\^\s*('+)", r"\1\2"),
@@ -171,6 +178,7 @@ _REWRITTEN = [
             r"^\\circ ",
         ),
         ("\\deg", r"(?<=\d)\s*\\deg(?![a-zA-Z])", r"^\\circ "),
+        ("root", r"\\text\{\s*\(?(?:an? )?(?:double|repeated|triple) (?:root|zero)s?\)?\s*\}", ""),
         ("percent", r"(?<=\d)\s*percent(?![a-zA-Z])", "%"),
         ("C", r"(?:\{\}|(?<![\w})\]]))_\{?(\d+)\}?\s*C\s*_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
         ("C", r"(?<![a-zA-Z\\])C_\{?([4-9]|\d\d+)\}?\^\{?(\d+)\}?", r"\\binom{\1}{\2}"),
@@ -339,9 +347,10 @@ def _words(inside: str) -> str:
     if degrees or words.lower() in ("deg", "degree", "degrees"):
         return r"^\circ " + (rf"\text{{{degrees[1]}}}" if degrees and degrees[1] else "")
     first, _, rest = words.partition(" ")
-    if first.lower() in _SCALES:
+    scale = _SHORT_SCALES.get(words) or _SCALES.get(first.lower().removesuffix("s"))
+    if scale:
         unit = rf"\text{{{rest}}}" if rest else ""
-        return rf"\times {_SCALES[first.lower()]}{unit}"
+        return rf"\times {scale}{unit}"
     if _CLOCK.fullmatch(words):
         return words
     if named := _ANSWER_IS.fullmatch(words):
@@ -406,7 +415,7 @@ def _normalised(text: str) -> str:
     text = strip_outer(_dollars(_from_unicode(text)))
     if named := _ANSWER_IS.fullmatch(text):
         text = named[1]
-    text = _SIZES.sub("", text)
+    text = _OPEN_SYSTEM.sub(r"\1", _SIZES.sub("", text))
     text = text.replace("\n", " ").replace("\t", " ")
     if not re.search(r"matrix|array|cases|aligned|gathered|split", text):
         text = re.sub(r"\\\\(?=[a-zA-Z{}])", r"\\", text)
@@ -432,7 +441,8 @@ def _normalised(text: str) -> str:
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
     text = strip_outer(text)
     if match := _ALL_REALS.fullmatch(text):
-        return r"\mathbb{R}" + (rf"\setminus\{{{match[1]}\}}" if match[1] else "")
+        without = re.sub(r"(^|,|\\text\{(?:and|or)\})\s*[a-z]\s*=\s*", r"\1 ", match[1] or "")
+        return r"\mathbb{R}" + (rf"\setminus\{{{without.strip()}\}}" if without else "")
     if _ALL_INTEGERS.fullmatch(text):
         return r"\mathbb{Z}"
     for pattern, interval in _HALF_LINES:

@@ -240,7 +240,11 @@ def _lone_plus(text: str) -> str:
 def _several(items: Iterable[Node], joined: str) -> Node:
     flat: list[Node] = []
     for item in items:
-        inner = item.items if isinstance(item, Several) and item.joined in (",", "or") else (item,)
+        values = isinstance(item, Several) and not any(
+            isinstance(each, Relation) for each in item.items
+        )
+        joins = (",", "or", "and") if joined == "{" and values else (",", "or")
+        inner = item.items if isinstance(item, Several) and item.joined in joins else (item,)
         flat.extend(node for node in inner if node not in flat or joined != "{")
     return Several(tuple(flat), joined)
 

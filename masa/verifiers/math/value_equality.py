@@ -180,7 +180,8 @@ def _based(text: str) -> tuple[str, int] | None:
     if not match:
         return None
     base = int(match[2]) if match[2].isdigit() else _BASES.get(match[2], 0)
-    return (match[1], base) if 2 <= base <= 36 else None
+    # A_{10} is a name
+    return (match[1], base) if 2 <= base <= 36 and _in_base(match[1], base) is not None else None
 
 
 def _digits(number: str) -> str:
