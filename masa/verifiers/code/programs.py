@@ -263,6 +263,8 @@ def livecodebench_tests(row: Mapping[str, Any]) -> Tests:
     Columns: `public_test_cases`, `private_test_cases`, `metadata`, `starter_code`.
     """
     cases = json.loads(row["public_test_cases"]) + _private_cases(row["private_test_cases"])
+    if not cases:
+        raise ValueError("no test cases, which any program would pass")
     if all(case["testtype"] == "stdin" for case in cases):
         pairs = tuple((case["input"], case["output"]) for case in cases)
         return StdioTests(pairs, before=CONTEST_IMPORTS)

@@ -312,6 +312,11 @@ def test_contest_programs_have_pythons_own_functions(sandbox):
     assert programs.verify_program(tests, program, sandbox).correct
 
 
+def test_a_contest_problem_without_tests_is_none():
+    with pytest.raises(ValueError, match="no test cases, which any program would pass"):
+        programs.livecodebench_tests(contest_row([]))
+
+
 class Evil:
     def __reduce__(self):
         return exec, ("raise SystemExit",)
