@@ -251,9 +251,10 @@ def humaneval_tests(row: Mapping[str, Any]) -> FunctionTests:
     functions the program may use.
     """
     name = row["entry_point"]
-    code = f"{row['test']}\n\ncheck({name})\n"
     # the prompt ends in the signature of the function under test, which the program defines
     before = row["prompt"].rpartition(f"def {name}(")[0]
+    # helpers that the tests call are those of the prompt, whatever a program makes of them
+    code = f"{before}\n\n{row['test']}\n\ncheck({name})\n"
     return FunctionTests(code, (name,), before=before)
 
 

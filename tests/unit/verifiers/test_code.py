@@ -247,6 +247,22 @@ def test_humaneval_plus_rows(sandbox):
     assert not programs.verify_program(tests, "def mean(x):\n    return object()", sandbox).correct
 
 
+def test_a_program_cannot_replace_the_helpers_that_tests_call(sandbox):
+    row = {
+        "prompt": "import math\n\ndef poly(xs, x):\n"
+        "    return sum([c * math.pow(x, i) for i, c in enumerate(xs)])\n\ndef find_zero(xs):\n"
+        '    """xs are coefficients."""\n',
+        "test": "def check(candidate):\n    for c in ([1, 2], [-6, 3]):\n"
+        "        assert math.fabs(poly(c, candidate(c))) < 1e-4\n",
+        "entry_point": "find_zero",
+    }
+    tests = programs.humaneval_tests(row)
+    right = "def find_zero(xs):\n    return -xs[0] / xs[1]"
+    assert programs.verify_program(tests, right, sandbox).correct
+    cheat = "def poly(xs, x):\n    return 0\n\ndef find_zero(xs):\n    return 0"
+    assert not programs.verify_program(tests, cheat, sandbox).correct
+
+
 def contest_row(cases, starter="", private=()):
     packed = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(list(private))))).decode()
     return {
