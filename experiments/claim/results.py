@@ -257,11 +257,15 @@ def page(numbers: Mapping[str, Any]) -> str:
 
 def short(numbers: Mapping[str, Any]) -> str:
     """The ratios and the accuracy at the end as one table."""
-    shown = [("tokens", "0.5"), ("tokens", f"{FRACTION:g}"), ("seconds", f"{FRACTION:g}")]
-    heads = {f"{cost} {share}": f"{cost}, to {float(share):.0%}" for cost, share in shown}
-    heads["accuracy_difference"] = HEADS["accuracy_difference"]
+    half = numbers.get("tokens_ratio_by_share", {})
+    heads = {
+        "tokens to half": "tokens, to 50 %",
+        "tokens_ratio": f"tokens, to {FRACTION * 100:.0f} %",
+        "seconds_ratio": f"seconds, to {FRACTION * 100:.0f} %",
+        "accuracy_difference": HEADS["accuracy_difference"],
+    }
     rows = {
-        name: {f"{c} {s}": numbers[f"{c}_ratio_by_share"][name].get(s) for c, s in shown} | row
+        name: row | {"tokens to half": half.get(name, {}).get("0.5")}
         for name, row in (numbers["methods"] | {ORACLE: numbers["oracle"]}).items()
         if row
     }
