@@ -71,7 +71,7 @@ class Past:
                 f"algorithm.gate.key: the task's prompt {lacking and lacking.id} has no column "
                 f"{name}; known are {', '.join([*OWN, *map(str, known)])}",
             )
-        kinds = {name for prompt in prompts if (name := self._name(prompt)) is not None}
+        kinds = {kind for kind in map(self._name, prompts) if kind is not None}
         require(
             len(kinds) != 1 or len(prompts) == 1,
             f"algorithm.gate.key: all {len(prompts)} prompts of the pool are alike "

@@ -226,10 +226,9 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
         whole = (compute.itemsize + 4) * shapes.trained / shapes.weights
         moments_of_backward[1]["whole gradients"] = 2 * whole * shapes.largest_layer
         moments_of_backward.append({"whole gradients": whole * shapes.root})
-    training = {
-        "gradients": shapes.trained / shards,
-        **max(moments_of_backward, key=lambda parts: sum(parts.values())),
-    }
+    sums = [sum(parts.values()) for parts in moments_of_backward]
+    largest = moments_of_backward[sums.index(max(sums))]
+    training = {"gradients": shapes.trained / shards} | largest
     sampled = algorithm.prompt_limit + max(config.response_limits.values())
     engine, parts = config.engine or {}, config.ranks_per_engine
     element = getattr(torch, engine.get("dtype", "float32")).itemsize

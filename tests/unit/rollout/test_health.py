@@ -172,7 +172,8 @@ BY_VALUE = {"_target_": "masa.algorithm.value_gate.ValueGate", "min_evidence": 3
     ],
 )
 def test_what_a_gate_waits_for(gate, groups, lacks):
-    controller = Controller(algorithm(gate={"enabled": True} | gate), seed=0)
+    acting = algorithm(gate={"enabled": True} | gate, control={"audit_fraction": 1e-9})
+    controller = Controller(acting, seed=0)
     controller.observe(groups)
     assert re.search(lacks, controller.gate_lacks) if lacks else controller.gate_lacks == ""
     assert controller.metrics() == {"health/gate_starved": float(bool(lacks))}
