@@ -131,7 +131,8 @@ def test_one_engine_over_two_ranks(one_and_two_ranks, cache, tmp_path):
 @pytest.mark.slow
 def test_lightning_starts_the_ranks_of_one_node(cache, tmp_path):
     """Without torchrun."""
-    runs.masa_train(tmp_path, cache, *TWO, "engine=hf", "trainer.max_rollouts=3")
+    steps = ["trainer.max_rollouts=3", "algorithm.control.start_step=1"]
+    runs.masa_train(tmp_path, cache, *TWO, *steps, "engine=hf")
     assert len(pd.read_csv(tmp_path / "metrics.csv")["step"]) == 4
 
 
