@@ -80,7 +80,13 @@ def summarise_all(
 
     for name, score, correct, clusters in _scored_before(benchmarks, store, config):
         scores[name] = score
-        add_to_averages(score["domain"], correct, clusters)
+        if score.get("limit") == config.limit:
+            add_to_averages(score["domain"], correct, clusters)
+        else:
+            _log.warning(
+                "%s was scored with limit=%s and is in no average beside limit=%s",
+                *(name, score.get("limit"), config.limit),
+            )
     for benchmark in benchmarks:
         clusters_of = {item.prompt.id: item.cluster for item in benchmark.items}
         store.set_clusters(benchmark.name, clusters_of)
@@ -134,13 +140,6 @@ def _scored_before(
                 "%s was scored with n=%s and is not beside n=%s: its samples stay, and "
                 "benchmark=%s scores it again",
                 *(name, score["samples"], config.n, name),
-            )
-            continue
-        if score.get("limit") != config.limit:
-            _log.warning(
-                "%s was scored with limit=%s and is not beside limit=%s: benchmark=%s scores it "
-                "again",
-                *(name, score.get("limit"), config.limit, name),
             )
             continue
         samples = scored_samples(store, name, score)

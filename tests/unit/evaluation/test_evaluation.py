@@ -334,8 +334,8 @@ def test_benchmarks_that_were_scored_before_stay(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         finish(tmp_path / "trial", LetterEngine(), config, second)
     trial = json.loads((tmp_path / "trial" / "results.json").read_text())
-    assert set(trial["benchmarks"]) == {"c"} and not trial["averages"]
-    assert "b was scored with limit=3 and is not beside limit=None" in caplog.text
+    assert set(trial["benchmarks"]) == {"b", "c"} and not trial["averages"]
+    assert "b was scored with limit=3 and is in no average beside limit=None" in caplog.text
 
 
 def test_a_damaged_file_of_samples_is_named(tmp_path):
