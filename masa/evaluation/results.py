@@ -80,12 +80,13 @@ def summarise_all(
 
     for name, score, correct, clusters in _scored_before(benchmarks, store, config):
         scores[name] = score
-        if score.get("limit") == config.limit:
+        before = store.scores()[name].get("limit")
+        if before == config.limit:
             add_to_averages(score["domain"], correct, clusters)
         else:
             _log.warning(
                 "%s was scored with limit=%s and is in no average beside limit=%s",
-                *(name, score.get("limit"), config.limit),
+                *(name, before, config.limit),
             )
     for benchmark in benchmarks:
         clusters_of = {item.prompt.id: item.cluster for item in benchmark.items}
