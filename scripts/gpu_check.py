@@ -6,7 +6,7 @@ against float64, a resumed run), shapes (Qwen3 shapes with random weights in bfl
 memory), task (the built-in task for 60 rollouts), sharded (10 of them with FSDP2 on one device,
 parameters in the CPU's memory, and a KL reference), sharded_bfloat16 (parameters on the device)
 and, where `--model` names the folder of a pretrained model, pretrained
-(`experiment=smollm2_calibrated` for 5 rollouts). DIR gets a JSON file per part and table.md; a
+(`experiment=smollm2_cloned` for 5 rollouts). DIR gets a JSON file per part and table.md; a
 missed limit or a failed part makes the exit status 1. vLLM is not needed. `--quick` tests the
 script itself on any machine, with meaningless figures.
 """
@@ -601,7 +601,7 @@ def pretrained(
     settings = settings if quick else ["task.validation_size=32", "engine.max_num_seqs=512"]
     # eager attention and the number of threads are for a CPU
     of_gpu = ("model.attn_implementation=null", "~engine.threads")
-    base = ("experiment=smollm2_calibrated", f"model.name={model.resolve()}", *of_gpu)
+    base = ("experiment=smollm2_cloned", f"model.name={model.resolve()}", *of_gpu)
     tolerance = {"mean": None if quick else 0.05}
     trained(figures, 1 if quick else 5, limit, tolerance, *base, *settings)
 

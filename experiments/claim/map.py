@@ -2,8 +2,9 @@
 
     python experiments/claim/map.py RUNS [...] --out FIGURE.png [--page README.md]
 
-Each RUNS holds runs of GRPO and of one method with a gate on one mix of the task: a point. Or it is
-the `.jsonl` that results.py made of them. With `--page` the table also replaces what that page has
+Each RUNS holds runs of GRPO and of one method with a gate on one mix of the task: a point, named
+after the folder. Or it is the `results_NAME.jsonl` that results.py made of them; `results.jsonl` is
+named after the profile. With `--page` the table also replaces what that page has
 between `<!-- map -->` and `<!-- /map -->`.
 """
 
@@ -16,7 +17,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from results import BASE, FRACTION, against, cell
+from results import BASE, FRACTION, FRACTIONS, Entry, cell, results
 from run_record import Record, by_method, measure, read
 
 from masa.analysis.compare_methods import mean_curve
@@ -29,6 +30,9 @@ from masa.markdown import fill_place, markdown_table
 from masa.statistics import Floats
 
 METHOD = "masa_cloned_family"
+# of GRPO's gain, with its interval: where curves are not yet flat
+SHOWN = 0.8
+NOTHING = dict.fromkeys(("mean", "low", "high"))
 GATE = ("gate_precision", "gate_recall", "prediction_cost")
 
 
@@ -44,8 +48,9 @@ class Point:
     """Rollouts until GRPO has made `FRACTION` of its gain."""
     gate: dict[str, float]
     """Precision, recall, and the tokens of predictions over all solution tokens, where it acts."""
-    ratio: dict[str, float | None]
-    """Tokens of GRPO over those of the method until there, and its interval."""
+    ratios: dict[str, Entry]
+    """Tokens of GRPO over those of the method until each of `FRACTIONS` of GRPO's gain, and its
+    interval; None where one of them never comes there."""
 
     @property
     def expected(self) -> float:
@@ -65,32 +70,23 @@ def point(path: Path) -> Point:
     """Of the runs in one folder, or the records in one file.
 
     Raises:
-        RunError: GRPO or the method is not among them, or there is no ratio.
+        RunError: GRPO or the method is not among them.
     """
-    methods = by_method(measure(path) if path.is_dir() else read(path))
+    records = measure(path) if path.is_dir() else read(path)
+    methods = by_method(records)
     if not {BASE, METHOD} <= set(methods):
         raise RunError(f"{path} has runs of {', '.join(methods)}, not of {BASE} and {METHOD}")
-    base, mine = methods[BASE], methods[METHOD]
-    ratio = against(mine, base, base)["tokens_ratio"]
-    if ratio is None:
-        raise RunError(f"{path}: one of them never reaches {FRACTION:.0%} of the gain of {BASE}")
-    steps, accuracy = mean_curve(base, "step")
+    numbers = results(records)
+    steps, accuracy = mean_curve(methods[BASE], "step")
     goal = float(accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0]))
     return Point(
-        name_of(path),
-        len(base),
-        _mean(base, "zero_variance_share"),
+        numbers["profile"] if path.name == "results.jsonl" else path.stem.removeprefix("results_"),
+        numbers["seeds"],
+        _mean(methods[BASE], "zero_variance_share"),
         crossing(steps, accuracy, goal),
-        {name: _mean(mine, name) for name in GATE},
-        ratio,
+        {name: _mean(methods[METHOD], name) for name in GATE},
+        numbers["tokens_ratio_by_share"][METHOD],
     )
-
-
-def name_of(path: Path) -> str:
-    """That of the folder; of a file with a name of its own that name."""
-    if path.is_dir():
-        return path.name
-    return path.parent.name if path.stem == "results" else path.stem
 
 
 def _mean(runs: Sequence[Record], name: str) -> float:
@@ -102,12 +98,13 @@ def table(points: Sequence[Point]) -> str:
     heads = [
         "mix", "seeds", "zero variance", f"rollouts to {FRACTION:.0%} of grpo's gain",
         "gate precision", "gate recall", "predictions, o", "by the formula",
-        "tokens, grpo / method",
+        *(f"tokens, grpo / method, to {share:.0%}" for share in FRACTIONS),
     ]  # fmt: skip
     rows = [
         [
             p.name, str(p.seeds), f"{p.zero_variance:.2f}", f"{p.learning:.0f}",
-            *(f"{p.gate[name]:.2f}" for name in GATE), f"{p.expected:.2f}", cell(p.ratio),
+            *(f"{p.gate[name]:.2f}" for name in GATE), f"{p.expected:.2f}",
+            *(cell(ratio) for ratio in p.ratios.values()),
         ]
         for p in points
     ]  # fmt: skip
@@ -121,11 +118,12 @@ def draw(points: Sequence[Point], path: Path) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, xs in ((left, "zero_variance"), (right, "learning")):
             for p, marker in zip(points, cycle("os^DvPX*"), strict=False):
-                x, ratio = getattr(p, xs), p.ratio
+                x, ratio = getattr(p, xs), p.ratios[f"{SHOWN:g}"] or NOTHING
+                at_goal = p.ratios[f"{FRACTION:g}"] or NOTHING
                 name = p.name.replace("_", " ")
+                axes.plot([x, x], [ratio["low"], ratio["high"]], "-", color="C0")
+                axes.plot([x], [at_goal["mean"]], marker, color="C0", fillstyle="none")
                 axes.plot([x], [ratio["mean"]], marker, color="C0", label=name)
-                if ratio["low"] is not None:
-                    axes.plot([x, x], [ratio["low"], ratio["high"]], "-", color="C0")
             axes.axhline(1, color="0.6", lw=0.8)
             axes.margins(x=0.25)
             # intervals of two seeds go far beyond
@@ -134,7 +132,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
         gate = [float(np.mean([p.gate[name] for p in points])) for name in GATE]
         left.plot(shares, formula(shares, *gate), "--", color="0.4", label="the formula")
         figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-        title(left, "Tokens, grpo / method")
+        title(left, f"Tokens, grpo / method, to {SHOWN:.0%} (hollow: {FRACTION:.0%}) of the gain")
         left.set_xlabel("share of zero variance under grpo")
         right.set_xlabel(f"rollouts until {FRACTION:.0%} of grpo's gain")
         save(figure, path)

@@ -31,9 +31,8 @@ RUNS = {
     "families/greso", "families/grpo", "families/grpo_counts", "families/masa",
     "families/masa_calibrated_alone", "families/masa_calibrated_family",
     "families/masa_cloned_family", "families/mopps", "families/oracle", "large_pool/grpo",
-    "large_pool/grpo_counts", "large_pool/masa_calibrated_alone",
-    "large_pool/masa_calibrated_family", "large_pool/masa_cloned_family", "uniform/grpo",
-    "uniform/masa_calibrated", "uniform/masa_cloned",
+    "large_pool/grpo_counts", "large_pool/masa_cloned_family", "uniform/grpo",
+    "uniform/masa_cloned",
 }  # fmt: skip
 MAP = {
     f"map/{mix}/{method}"
@@ -426,13 +425,17 @@ def test_the_map_sets_the_ratio_beside_the_formula(tmp_path):
     ]
     assert [row[:3] for row in rows] == [["hard", "2", "0.00"], ["easy", "2", "0.75"]]
     precision, recall, overhead, expected = map(float, rows[1][4:8])
+    numbers = results.results(measure(tmp_path / "easy"))
+    half = numbers["tokens_ratio_by_share"]["masa_cloned_family"]["0.5"]
+    goal = numbers["methods"]["masa_cloned_family"]["tokens_ratio"]
+    assert (rows[1][8], rows[1][11]) == (results.cell(half), results.cell(goal))
     skipped = recall * 0.75 / precision
     gain = max(1 - skipped * (1 - precision) / 0.25, 0) / (1 - skipped + overhead)
     assert expected == pytest.approx(gain, abs=0.02)
     assert out.stat().st_size > 10_000 and "easy" in page.read_text()
     for folder in folders:
-        write(folder.with_suffix(".jsonl"), measure(folder))
-    kept = [folder.with_suffix(".jsonl") for folder in folders]
+        write(folder.with_name(f"results_{folder.name}.jsonl"), measure(folder))
+    kept = [folder.with_name(f"results_{folder.name}.jsonl") for folder in folders]
     again = subprocess.run([*command[:2], *kept, *command[4:]], capture_output=True, cwd=ROOT)
     assert again.stdout.decode() == process.stdout
     command[2:4] = [tmp_path / "easy" / "grpo-seed0"]
