@@ -598,7 +598,8 @@ def pretrained(
     ]
     settings = [*few, "algorithm.response_limit=16", "algorithm.meta.response_limit=16"]
     # transformers takes 25 ms a token for a batch of any size
-    settings = settings if quick else ["task.validation_size=32", "engine.max_num_seqs=512"]
+    full = ["algorithm.control.start_step=2", "task.validation_size=32", "engine.max_num_seqs=512"]
+    settings = settings if quick else full
     # eager attention and the number of threads are for a CPU
     of_gpu = ("model.attn_implementation=null", "~engine.threads")
     base = ("experiment=smollm2_cloned", f"model.name={model.resolve()}", *of_gpu)

@@ -84,6 +84,8 @@ def main() -> None:
     import record
 
     pieces = record.Pieces(parser, args, "Weight sync of an adapter")
+    if pieces.done(""):
+        return
     with pieces.piece("", [0]) as report:
         size = [f"--rank={args.rank}", f"--sequences={args.sequences}", f"--tokens={args.tokens}"]
         size += ["--quick"] if args.quick else []

@@ -39,6 +39,10 @@ SHAPES = {
     "50M": {"hidden_size": 768, "num_hidden_layers": 9, "head_dim": 64},
 }
 """Shapes of Qwen3 by the approximate number of parameters."""
+LARGE = ("10M", "50M")
+"""Sizes that more than one thread makes faster, to train and to generate."""
+PROFILE = "uniform"
+"""Of the built-in task: its prompts and its tokenizer."""
 WORDS = 4
 """Tokens of a phase."""
 SIGNAL = 100.0
@@ -169,7 +173,7 @@ def write_model(size: str, folder: Path, context: int, phases: Phases | None = N
     transformers_logging.disable_progress_bar()
     phases = phases or Phases.fixed()
     count = len(phases.ends)
-    tokenizer = ArithmeticTask(ArithmeticConfig("uniform")).tokenizer()
+    tokenizer = prompt_tokenizer()
     tokenizer.add_tokens([f"<{k}.{i}>" for k in range(count) for i in range(WORDS)])
     shape = SHAPES[size]
     heads = shape["hidden_size"] // shape["head_dim"]
@@ -224,6 +228,11 @@ def _logit(chance: float) -> float:
     return math.log(chance) if chance > 0 else -1000.0
 
 
+def prompt_tokenizer() -> Any:
+    """That of the prompts."""
+    return ArithmeticTask(ArithmeticConfig(PROFILE)).tokenizer()
+
+
 def short_run(
     model: Path,
     out: Path,
@@ -234,12 +243,14 @@ def short_run(
     steps: int,
     more: Sequence[str] = (),
 ) -> list[str]:
-    """Command of a `masa-train` run: GRPO, no validation, one update per rollout, same prompts."""
+    """Command of a `masa-train` run: GRPO, no validation, one update per rollout, the prompts of
+    `prompt_texts` in every rollout."""
     return [
         sys.executable, str(HERE / "steps_only.py"),
         "experiment=arithmetic", "algorithm=grpo", "model=hub", f"model.name={model}",
         f"engine={engine}", f"hydra.run.dir={out}",
-        "task._target_=bench.HalfCorrect", f"task.config.train_size={prompts}",
+        "task._target_=bench.HalfCorrect", f"task.config.profile={PROFILE}",
+        f"task.config.train_size={prompts}",
         f"task.config.levels={min(prompts, 6)}", "task.config.validation_size_per_level=1",
         f"algorithm.group_size={group}", f"algorithm.response_limit={response}",
         "optimizer.lr=1e-6", "optimizer.warmup_steps=0",
@@ -254,9 +265,15 @@ def clocked(out: Path) -> list[str]:
     return ["+logger.clock._target_=bench.StepClock", f"+logger.clock.path={out / 'clock.csv'}"]
 
 
+def engine_threads(size: str, threads: int) -> str:
+    """Override of `masa-train`: threads of the vLLM engine, of which one is fastest below some 10 M
+    parameters."""
+    return f"engine.threads={threads if size in LARGE else 1}"
+
+
 def prompt_texts(count: int) -> list[str]:
     """The prompts of `short_run`, as rendered for the model."""
-    task = HalfCorrect(ArithmeticConfig("uniform", train_size=count, levels=min(count, 6)))
+    task = HalfCorrect(ArithmeticConfig(PROFILE, train_size=count, levels=min(count, 6)))
     return [task.templates.solution_text(prompt.problem) for prompt in task.train]
 
 

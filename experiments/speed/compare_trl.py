@@ -68,6 +68,8 @@ class Work:
     threads: int
     folder: Path
     lengths: str = "fixed"
+    seed: int = 0
+    """Of what is sampled."""
 
     @property
     def model(self) -> Path:
@@ -92,11 +94,9 @@ class Work:
 
 def run_ours(work: Work, engine: str, out: Path) -> dict[str, Any]:
     """Steps of `masa-train`, and its peak memory."""
-    more = [f"trainer.micro_batch_tokens={MICRO_BATCH_TOKENS}"]
+    more = [f"trainer.micro_batch_tokens={MICRO_BATCH_TOKENS}", f"seed={work.seed}"]
     if engine == "vllm":
-        # as its docstring has it: one thread is fastest below some 10 M parameters
-        large = work.size in ("10M", "50M")
-        more.append(f"engine.threads={work.threads if large else 1}")
+        more.append(bench.engine_threads(work.size, work.threads))
     command = bench.short_run(
         work.model, out, engine, work.prompts, work.group, work.response, work.steps, more
     )
@@ -121,12 +121,13 @@ def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True)
     texts = bench.prompt_texts(work.prompts)
     (out / "prompts.json").write_text(json.dumps(texts))
-    tokenizer = bench.HalfCorrect().tokenizer()
+    tokenizer = bench.prompt_tokenizer()
     longest = max(len(tokenizer(text)["input_ids"]) for text in texts)
     command = [
         str(python), str(bench.HERE / "trl_steps.py"), f"--model={work.model}",
         f"--prompts={out / 'prompts.json'}", f"--out={out}", f"--group={work.group}",
         f"--response={work.response}", f"--steps={work.steps}", f"--rows={work.rows(longest)}",
+        f"--seed={work.seed}",
         *(["--vllm"] if vllm else []),
     ]  # fmt: skip
     memory = bench.run(command, out / "output.txt", work.threads)
@@ -189,19 +190,25 @@ def _mean_tokens(work: Work, runs_of: Mapping[str, Sequence[Mapping[str, Any]]])
 
 
 def calibrate(work: Work, systems: Sequence[str], python: Path) -> dict[str, dict[int, float]]:
-    """Seconds of a step of each TRL system after a warm-up step, by its number of threads."""
+    """Seconds per 1,000 tokens of a step of each TRL system after a warm-up step, by its number of
+    threads; large models have all of them."""
     seconds: dict[str, dict[int, float]] = {}
     for name in systems:
         if name not in TRL:
             continue
         seconds[name] = {}
-        for threads in range(1, work.threads + 1):
+        for threads in threads_to_try(work):
             short = replace(work, steps=2, threads=threads)
             out = work.folder / f"{work.name}-{TRL[name]}-calibration-{threads}"
             with record.progress(f"{work.name}, {name}, {threads} threads"):
                 (step,) = run_trl(short, TRL[name], python, out)["steps"]
             seconds[name][threads] = 1000 * step["wall"] / step["generated"]
     return seconds
+
+
+def threads_to_try(work: Work) -> range:
+    """Numbers of threads for TRL."""
+    return range(work.threads if work.size in bench.LARGE else 1, work.threads + 1)
 
 
 def turns(systems: Sequence[str], repetitions: int) -> list[tuple[int, str]]:
@@ -224,11 +231,13 @@ def compare(
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
     for repetition, name in turns(systems, repetitions):
         out = work.folder / f"{work.name}-{systems.index(name)}-{repetition}"
+        # else all repetitions would have the same lengths
+        drawn = replace(work, seed=repetition)
         with record.progress(f"{work.name}, {name}"):
             if name in OURS:
-                run = run_ours(work, OURS[name], out)
+                run = run_ours(drawn, OURS[name], out)
             else:
-                run = run_trl(replace(work, threads=threads[name]), TRL[name], python, out)
+                run = run_trl(replace(drawn, threads=threads[name]), TRL[name], python, out)
             runs[name].append(run)
     return runs
 
@@ -278,7 +287,7 @@ def minutes(works: Sequence[tuple[Work, int]], systems: Sequence[str]) -> float:
         tokens = 2 * work.generated + 20 * work.prompts * work.group
         cpu = tokens * CPU_SECONDS[work.size] / 1000
         # the last 10 % of another core are lost to what runs on one
-        step = {threads: cpu / (0.9 * threads) for threads in range(1, work.threads + 1)}
+        step = {threads: cpu / (0.9 * threads) for threads in threads_to_try(work)}
         run = START_SECONDS + work.steps * step[work.threads]
         seconds += repetitions * len(systems) * run
         if (work.size, work.lengths) not in calibrated:
@@ -319,6 +328,7 @@ def main() -> None:
             for lengths in args.lengths
             for response in (args.responses if lengths == "fixed" else [LIMIT])
             for work in [work_of(args, size, lengths, response, Path(scratch))]
+            if not pieces.done(work.name, **alone(work))
         ]
         print(f"about {minutes(works, args.systems):.0f} minutes on 2 cores with nothing else")
         parameters: dict[Path, int] = {}
@@ -328,11 +338,8 @@ def main() -> None:
             if model not in parameters:
                 phases = LENGTHS[work.lengths]
                 parameters[model] = bench.write_model(work.size, model, 1024, phases)
-            alone = {"sizes": work.size, "lengths": work.lengths}
-            if work.lengths == "fixed":
-                alone["responses"] = work.response
             order = (list(LENGTHS).index(work.lengths), parameters[model], work.response)
-            with pieces.piece(work.name, order, **alone) as report:
+            with pieces.piece(work.name, order, **alone(work)) as report:
                 if model not in calibrated:
                     calibrated[model] = calibrate(work, args.systems, args.trl_python)
                 threads = {n: min(by, key=by.__getitem__) for n, by in calibrated[model].items()}
@@ -346,6 +353,12 @@ def main() -> None:
                 }  # fmt: skip
                 report_piece(report)
     pieces.end()
+
+
+def alone(work: Work) -> dict[str, Any]:
+    """Arguments with which a piece alone is measured."""
+    responses = {"responses": work.response} if work.lengths == "fixed" else {}
+    return {"sizes": work.size, "lengths": work.lengths} | responses
 
 
 def work_of(args: argparse.Namespace, size: str, lengths: str, response: int, folder: Path) -> Work:

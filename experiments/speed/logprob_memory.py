@@ -100,6 +100,8 @@ def main() -> None:
     if args.quick:
         vars(args).update(QUICK)
     pieces = record.Pieces(parser, args, "Log-probs by chunks")
+    if pieces.done(""):
+        return
     with pieces.piece("", [0]) as report:
         tokens = args.tokens
         free = available(Path("/proc/meminfo").read_text())

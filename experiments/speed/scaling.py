@@ -67,10 +67,11 @@ def measure(
         bench.write_model(setting["size"], model, limit + PROMPT, lengths)
     several = ["strategy=ddp", f"strategy.devices={ranks}", "trainer.accelerator=cpu"]
     work = (setting["prompts"], setting["group"], limit)
-    command = bench.short_run(
-        model, out, args.engine, *work, args.steps + 1, several if ranks > 1 else []
-    )
     threads = max(1, args.threads // ranks)
+    more = several if ranks > 1 else []
+    if args.engine == "vllm":
+        more = [*more, bench.engine_threads(setting["size"], threads)]
+    command = bench.short_run(model, out, args.engine, *work, args.steps + 1, more)
     memory = bench.run(command, out / "output.txt", threads)
     rows = bench.rows_of(out)
     expected = setting["prompts"] * setting["group"] * lengths.mean(limit)
@@ -163,6 +164,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="masa-bench-") as scratch:
         folder = Path(scratch)
         for axis, values in axes.items():
+            if pieces.done(axis, axes=axis):
+                continue
             with pieces.piece(axis, [list(AXES).index(axis)], axes=axis) as report:
                 for size in values if axis == "size" else []:
                     parameters[size] = bench.write_model(size, folder / f"count-{size}", 1024)

@@ -29,6 +29,8 @@ PARTS = {
     "log": "metrics",
 }  # fmt: skip
 IN_ROLLOUT = ("generate", "weight_sync", "verify", "gather", "pack")
+COMPUTING = ("generate", "weight_sync", "forward_backward", "optimizer")
+"""What a step consists of; all else is around it."""
 AFTER_STEP = ("log", "write")
 """Parts that the row of the step after tells."""
 RESTS = {
@@ -39,8 +41,8 @@ RESTS = {
 MICRO_BATCH_TOKENS = 4096
 REPETITIONS = {"experiment": 3, "engine": 5, "ranks": 3}
 SPLIT = {"wall": "s per step", "generate": "generate", "train": "train"}
-REST_AT_MOST = 0.05
-TRAINING_AT_LEAST = 0.9
+AROUND_AT_MOST = 0.02
+TRAINING_AT_LEAST = 0.85
 ENGINE_AT_LEAST = 0.95
 
 
@@ -61,10 +63,11 @@ def parts_of(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def shares(steps: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Share of each part in the time of all steps, and of the three rests together."""
+    """Share of each part in the time of all steps, and of all that is around the computing."""
     total = sum(sum(parts.values()) for parts in steps)
     shares_by_part = {name: sum(parts[name] for parts in steps) / total for name in steps[0]}
-    return shares_by_part | {"rest": sum(shares_by_part[name] for name in RESTS)}
+    computing = sum(shares_by_part[name] for name in COMPUTING)
+    return shares_by_part | {"around": 1 - computing}
 
 
 def lengths_of(out: Path, step: int) -> list[int]:
@@ -200,7 +203,7 @@ def engine_ratio(
 ) -> dict[str, float]:
     """Tokens per second that the engine generates in the framework and alone."""
     texts = bench.prompt_texts(args.prompts)
-    tokenizer = bench.HalfCorrect().tokenizer()
+    tokenizer = bench.prompt_tokenizer()
     settings = {
         "model": str(model), "prompts": [tokenizer(text)["input_ids"] for text in texts],
         "group": args.group, "response": args.response, "steps": args.steps,
@@ -274,6 +277,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="masa-bench-") as name:
         scratch = Path(name)
         for piece in args.pieces:
+            if pieces.done(piece, pieces=piece):
+                continue
             repetitions = args.repetitions or REPETITIONS[piece]
             with pieces.piece(piece, [names.index(piece)], pieces=piece) as report:
                 MEASURES[piece](report, scratch, repetitions, args)
@@ -308,11 +313,12 @@ def measure_experiment(
         share = record.spread([100 * run[name] for run in of_runs])
         of_part = record.spread([run[name] for run in seconds])
         report(f"| {label} | {record.ranged(share)} % | {record.ranged(of_part, 2)} |")
-    rest = record.spread([run["rest"] for run in of_runs])
-    verdict = record.met(rest["median"], at_most=REST_AT_MOST)
-    percent = record.ranged(record.spread([100 * run["rest"] for run in of_runs]))
+    around = record.spread([run["around"] for run in of_runs])
+    verdict = record.met(around["median"], at_most=AROUND_AT_MOST)
+    percent = record.ranged(record.spread([100 * run["around"] for run in of_runs]))
     report(
-        f"| **the three rests together**; goal: at most {REST_AT_MOST:.0%}: {verdict} "
+        f"| **all but {', '.join(PARTS[name] for name in COMPUTING)}**; goal: at most "
+        f"{AROUND_AT_MOST:.0%}: {verdict} "
         f"| {percent} % | |"
     )
     report()

@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--response", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--rows", type=int, help="sequences of a micro-batch")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vllm", action="store_true")
     args = parser.parse_args()
     if args.vllm:
@@ -114,7 +115,7 @@ def main() -> None:
         learning_rate=1e-6, lr_scheduler_type="constant", weight_decay=0.0, max_grad_norm=1.0,
         bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True,
         use_vllm=args.vllm, **(vllm if args.vllm else {}),
-        logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, seed=0,
+        logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, seed=args.seed,
         dataloader_pin_memory=False, model_init_kwargs={"dtype": "float32"},
     )  # fmt: skip
     watch = Stopwatch()

@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke test: worthless figures")
     args = parser.parse_args()
     pieces = record.Pieces(parser, args, "Verdicts")
+    if pieces.done(""):
+        return
     with pieces.piece("", [0]) as report:
         report("| answers | workers | verdicts per s | right |")
         report("|---|---|---|---|")

@@ -84,7 +84,7 @@ class MasaModule(L.LightningModule):
     def _on_devices(self) -> torch.nn.Module:
         mesh = self.device_mesh
         if mesh is None:
-            return self.build_policy(None).to(self.device)
+            return self.build_policy(None)
         precision, offload = self.settings.precision, self.strategy.cpu_offload
         return self.build_policy(lambda model: shard(model, mesh, precision, offload))
 
@@ -111,8 +111,12 @@ class MasaModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Give sharded optimizers their state, before a checkpoint is read into it, and after
-        Lightning has moved what there was to the device, parameters on the CPU or not."""
-        if self.device_mesh is not None:
+        Lightning has moved what there was to the device, parameters on the CPU or not. What is not
+        sharded, it has moved itself, but for the reference, of which it does not know."""
+        if self.device_mesh is None:
+            for reference in self._reference:
+                reference.to(self.device)
+        else:
             for optimizer in self.trainer.optimizers:
                 with_state(optimizer)
 

@@ -68,6 +68,18 @@ def test_whole_copies_instead_of_shards(one_and_two_ranks, cache, tmp_path, monk
     require_same_weights((one, copies), tmp_path / "exported")
 
 
+@pytest.mark.slow
+def test_the_same_divergence_from_a_sharded_reference(cache, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    settings = [*runs.SHORT, "algorithm.kl_beta=0.1", "engine=hf"]
+    runs.masa_train(one, cache, *settings)
+    runs.masa_train(two, cache, *settings, *TWO, ranks=2)
+    expected, actual = (pd.read_csv(run / "metrics.csv") for run in (one, two))
+    assert expected["kl"].iloc[-1] > 0
+    columns = [*SAME, "kl"]
+    pd.testing.assert_frame_equal(expected[columns], actual[columns], rtol=1e-3, atol=1e-6)
+
+
 def require_same_weights(folders, out):
     """Fails where the exported weights of two runs differ."""
     weights = []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import bench
 import compare_trl
+import hydra
 import logprob_memory
 import pytest
 import record
@@ -22,6 +23,9 @@ import speed_report
 import step_time
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from masa.cli.config_store import conf_dir
+from masa.tasks.build import build_task
 
 
 def work(**changes):
@@ -98,7 +102,8 @@ def test_the_parts_of_a_step_sum_to_its_time():
     assert parts_of_step["log"] == 0.5
     assert [parts_of_step[name] for name in step_time.RESTS] == [3, 1.5, 1]
     shares = step_time.shares([parts_of_step])
-    assert shares["rest"] == pytest.approx(5.5 / 14)
+    # log and write are half a second and one, the rests 5.5, verify, gather and pack one each
+    assert shares["around"] == pytest.approx(10 / 14)
     assert sum(shares[name] for name in parts_of_step) == pytest.approx(1)
 
 
@@ -356,6 +361,47 @@ def test_a_step_lasts_from_one_end_to_the_next_without_validation(tmp_path):
     assert (second["wall"], third["wall"]) == (1, 1)
     assert (third["memory"], third["threads"]) == (0.75, 1)
     assert second["step/cost/tokens_trained"] == 10
+
+
+@pytest.mark.parametrize("count", [4, 16])
+def test_both_sides_have_the_same_prompts(tmp_path, count):
+    command = bench.short_run(tmp_path, tmp_path, "hf", count, 2, 8, 1)
+    overrides = [word for word in command[2:] if "logger" not in word]
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        task = build_task(hydra.compose("config", overrides).task)
+    ours = [task.templates.solution_text(prompt.problem) for prompt in task.train]
+    assert sorted(ours) == sorted(bench.prompt_texts(count)) and len(set(ours)) > 1
+    unknown = bench.prompt_tokenizer().unk_token_id
+    assert unknown not in [i for t in ours for i in bench.prompt_tokenizer()(t)["input_ids"]]
+
+
+def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
+    parser = argparse.ArgumentParser(prog="x.py")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+
+    def pieces(*words):
+        return record.Pieces(parser, parser.parse_args(words), "X", tmp_path)
+
+    changed = []
+    monkeypatch.setattr(record, "commit", lambda: "abc1234")
+    monkeypatch.setattr(record, "unchanged", lambda since: since == "abc1234" and not changed)
+    assert not pieces().done("a", sizes="1M")
+    with pieces().piece("a", [0], sizes="1M") as report:
+        report("line")
+    assert pieces().done("a", sizes="1M")
+    assert not pieces("--quick").done("a", sizes="1M")
+    # another command, or other code
+    assert not pieces("--steps", "4").done("a", sizes="1M")
+    assert not pieces().done("a", sizes="2M")
+    changed.append("masa/train.py")
+    assert not pieces().done("a", sizes="1M")
+
+
+def test_a_result_names_the_commit_that_it_measured():
+    code = record.commit()
+    assert code is None or record.unchanged(code) != code.endswith("-dirty")
+    assert not record.unchanged("0000000-dirty")
 
 
 def test_no_completion_ends_early(tmp_path):

@@ -179,6 +179,9 @@ def test_a_reference_model_is_built_and_reported_only_where_it_is_needed(kl_beta
         policy, algorithm(kl_beta=kl_beta), OptimizerConfig(), TrainerConfig(), StrategyConfig()
     )
     module.configure_model()
+    # as Lightning moves it, which does not know of the reference
+    module.to("meta").on_fit_start()
+    assert all(p.device.type == "meta" for model in built for p in model.parameters())
     needed = kl_beta > 0 and not lora
     assert len(built) == 1 + needed and (module.reference is not None) == needed
     line = memory_budget(module, ENGINE)
