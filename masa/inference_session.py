@@ -206,13 +206,17 @@ def _missing(value: Any) -> bool:
 
 
 def problems_name(problems: str | None) -> str:
-    """Problems as a part of a directory's name: that of the file, or a digest of the text."""
+    """Problems as a part of a directory's name: that of the file and a digest of where it is, or a
+    digest of the text."""
     if problems is None:
         return "none"
     if problems != STDIN and os.path.isfile(problems):
-        return Path(problems).stem
-    text = standard_input() if problems == STDIN else problems
-    return f"text-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
+        return f"{Path(problems).stem}-{_digest(os.path.realpath(problems))}"
+    return f"text-{_digest(standard_input() if problems == STDIN else problems)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
 
 
 def policy_name(node: Any) -> str:

@@ -72,7 +72,7 @@ def _forecast(runs: Sequence[Path], out: Path, assumed: Assumed) -> tuple[Path, 
     return write_forecast(RunForecast(load_run(runs[0]), assumed), out)
 
 
-def _shares(text: str) -> tuple[float, ...]:
+def shares(text: str) -> tuple[float, ...]:
     """Numbers in (0, 1], with commas between them."""
     shares = tuple(map(float, text.split(",")))
     if not all(0 < share <= 1 for share in shares):
@@ -80,14 +80,14 @@ def _shares(text: str) -> tuple[float, ...]:
     return shares
 
 
-def _overhead(text: str) -> float:
+def overhead(text: str) -> float:
     value = float(text)
     if not 0 <= value < inf:
         raise argparse.ArgumentTypeError(f"{text} must be >= 0 and finite")
     return value
 
 
-def _rollouts(text: str) -> int:
+def rollouts(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} must be >= 1")
@@ -119,16 +119,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="say what gate, cutoff and refill could save on a run of any method, "
                         "from its first rollouts")  # fmt: skip
     about = parser.add_argument_group("with --forecast")
-    about.add_argument("--precision", dest="precisions", type=_shares, metavar="P,P,...",
+    about.add_argument("--precision", dest="precisions", type=shares, metavar="P,P,...",
                        help="of gates: share of zero variance among what they skip (default: "
                        "0.7,0.8,0.9,0.95)")  # fmt: skip
-    about.add_argument("--recall", dest="recalls", type=_shares, metavar="R,R,...",
+    about.add_argument("--recall", dest="recalls", type=shares, metavar="R,R,...",
                        help="share of the zero-variance groups that they skip (default: "
                        "0.5,0.7,0.9)")  # fmt: skip
-    about.add_argument("--overhead", type=_overhead, metavar="O",
+    about.add_argument("--overhead", type=overhead, metavar="O",
                        help="tokens of predictions over the solution tokens of all prompts "
                        "(default: as in the run, 0.1 in one without predictions)")  # fmt: skip
-    about.add_argument("--rollouts", type=_rollouts, metavar="N",
+    about.add_argument("--rollouts", type=rollouts, metavar="N",
                        help="first rollouts that are read (default: 10)")  # fmt: skip
     args = parser.parse_args(argv)
     names = ("precisions", "recalls", "overhead", "rollouts")

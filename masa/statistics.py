@@ -55,6 +55,14 @@ class Estimate:
             text += f" ({self.hits:,} of {self.n:,})"
         return f"{text} ({self.note})" if self.note else text
 
+    def rounded(self) -> dict[str, float | None] | None:
+        """Mean, low and high to five digits, as JSON has them: null for NaN, and without a value
+        for all of it."""
+        if isnan(self.value):
+            return None
+        values = {"mean": self.value, "low": self.low, "high": self.high}
+        return {name: None if isnan(x) else float(f"{x:.5g}") for name, x in values.items()}
+
 
 def wilson(hits: int, n: int) -> Estimate:
     """Share `hits / n` with its Wilson score interval; NaN for n = 0.

@@ -9,7 +9,8 @@ import re
 import shutil
 from pathlib import Path
 
-MARKED = re.compile(r"(<!-- report -->\n).*?(<!-- /report -->)", re.DOTALL)
+from masa.errors import ConfigError
+from masa.markdown import fill_place
 
 
 def main() -> None:
@@ -20,9 +21,7 @@ def main() -> None:
     parser.add_argument("--times", type=Path, nargs="*", help="times.txt files of make train")
     args = parser.parse_args()
 
-    page = args.page.read_text()
-    if not MARKED.search(page):
-        parser.error(f"{args.page} has no place marked <!-- report -->")
+    drawn, figures = args.report / "figures", args.page.parent / "figures"
     text = (args.report / "report.md").read_text()
     if args.section:
         section = re.search(rf"^## {re.escape(args.section)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
@@ -32,16 +31,18 @@ def main() -> None:
         text = re.sub(r"!\[[^\n]*\n\n\*[^\n]*\*\n", "", section[1]).strip() + "\n"
     else:
         text = text.partition("\n")[2].lstrip()
-        drawn, figures = args.report / "figures", args.page.parent / "figures"
         if not drawn.is_dir():
             parser.error(f"{drawn} is missing")
-        shutil.rmtree(figures, ignore_errors=True)
-        shutil.copytree(drawn, figures)
     if args.times:
         parts = [line for path in args.times for line in path.read_text().splitlines()]
         text += f"\nTime of each part: {', '.join(parts)}.\n"
-
-    args.page.write_text(MARKED.sub(lambda m: f"{m[1]}\n{text}\n{m[2]}", page))
+    try:
+        fill_place(args.page, "report", text)
+    except ConfigError as error:
+        parser.error(str(error))
+    if not args.section:
+        shutil.rmtree(figures, ignore_errors=True)
+        shutil.copytree(drawn, figures)
 
 
 if __name__ == "__main__":

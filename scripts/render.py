@@ -13,7 +13,8 @@ from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
 from nbconvert.preprocessors import ExecutePreprocessor
-from publish import MARKED
+
+from masa.markdown import fill_place
 
 TABLES = """
 import pandas as pd
@@ -38,7 +39,7 @@ def main() -> None:
     page = folder / "README.md"
     if "RUNS" not in os.environ:
         parser.error("RUNS is not set: the page would show the stored sample")
-    if not MARKED.search(page.read_text()):
+    if "<!-- report -->" not in page.read_text():
         parser.error(f"{page} has no place marked <!-- report -->")
 
     notebook = nbformat.read(args.notebook, as_version=4)
@@ -59,7 +60,7 @@ def main() -> None:
         text = text.replace(f"]({name})", f"](figures/{name})")
     text = re.sub(r"[ \t]+$", "", text, flags=re.M).replace("![png]", "![figure]")
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
-    page.write_text(MARKED.sub(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page.read_text()))
+    fill_place(page, "report", text)
 
 
 if __name__ == "__main__":

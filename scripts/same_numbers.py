@@ -41,15 +41,7 @@ RUNS = {
 """Settings by the names of REVISION."""
 SETTINGS: dict[str, str] = {}
 """Settings renamed since REVISION: old name=value to new name=value."""
-COLUMNS = {
-    f"{split}meta/{old}": f"{split}meta/reward/{new}"
-    for split in ("", "val/")
-    for old, new in {
-        "difficulty_score": "difficulty",
-        "length_in_range": "length",
-        "notion_score": "notion",
-    }.items()
-}
+COLUMNS: dict[str, str] = {}
 """Columns of metrics.csv renamed since REVISION: old name to new name."""
 
 

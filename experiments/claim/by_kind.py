@@ -19,6 +19,8 @@ from masa.tasks.build import build_task
 def by_kind(run: Run, column: str, block: int) -> pd.DataFrame:
     """One row per kind: its prompts in the pool, and `pass rate/skipped` in each block."""
     pool = build_task(OmegaConf.create(run.config)["task"]).train
+    if column not in pool[0].columns:
+        raise RunError(f"prompts have no column {column}, but {', '.join(pool[0].columns)}")
     kinds = pd.Series({prompt.id: prompt.columns[column] for prompt in pool}, name="kind")
     rows = run.train_prompts.join(kinds, on="prompt_id")
     rows["block"] = (rows["step"] - 1) // block
@@ -29,7 +31,7 @@ def by_kind(run: Run, column: str, block: int) -> pd.DataFrame:
     table.columns = [f"{block * i + 1}-{block * (i + 1)}" for i in table.columns]
     table.insert(0, "prompts", kinds.value_counts())
     table = table.sort_values("prompts", ascending=False, kind="stable").reset_index()
-    return table.astype(str).fillna("–")
+    return table.fillna("–").astype(str)
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
             table = by_kind(load_run(path), args.column, args.block)
             lines = [[*table], *table.values.tolist()]
             print(f"{path}: pass rate / share skipped\n\n{markdown_table(lines)}\n")
-    except (RunError, KeyError) as error:
+    except RunError as error:
         parser.error(str(error))
 
 

@@ -14,11 +14,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from math import nan
 from pathlib import Path
 
 import numpy as np
 from results import BASE, FRACTION, FRACTIONS, Entry, cell, results
-from run_record import Record, by_method, measure, read
+from run_record import by_method, measure, read
 
 from masa.analysis.compare_methods import mean_curve
 from masa.analysis.forecast import signal_kept
@@ -77,20 +78,25 @@ def point(path: Path) -> Point:
     if not {BASE, METHOD} <= set(methods):
         raise RunError(f"{path} has runs of {', '.join(methods)}, not of {BASE} and {METHOD}")
     numbers = results(records)
+    ratios = numbers["tokens_ratio_by_share"][METHOD]
+    if not ratios:
+        raise RunError(f"{path} has no seed of both {BASE} and {METHOD}")
+    factors, cells = numbers["factors"], numbers["methods"][METHOD]
     steps, accuracy = mean_curve(methods[BASE], "step")
     goal = float(accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0]))
     return Point(
         numbers["profile"] if path.name == "results.jsonl" else path.stem.removeprefix("results_"),
         numbers["seeds"],
-        _mean(methods[BASE], "zero_variance_share"),
+        _mean(factors[BASE]["zero_variance_share"]),
         crossing(steps, accuracy, goal),
-        {name: _mean(methods[METHOD], name) for name in GATE},
-        numbers["tokens_ratio_by_share"][METHOD],
+        {name: _mean((cells | factors[METHOD])[name]) for name in GATE},
+        ratios,
     )
 
 
-def _mean(runs: Sequence[Record], name: str) -> float:
-    return float(np.mean(np.array([run.values[name] for run in runs], float)))
+def _mean(found: Entry) -> float:
+    """NaN where no seed has the number."""
+    return nan if found is None else float(found["mean"])
 
 
 def table(points: Sequence[Point]) -> str:
@@ -129,7 +135,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
             # intervals of two seeds go far beyond
             axes.set_ylim(0, 3)
         shares = np.linspace(0.05, 0.95, 181)
-        gate = [float(np.mean([p.gate[name] for p in points])) for name in GATE]
+        gate = [float(np.nanmean([p.gate[name] for p in points])) for name in GATE]
         left.plot(shares, formula(shares, *gate), "--", color="0.4", label="the formula")
         figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
         title(left, f"Tokens, grpo / method, to {SHOWN:.0%} (hollow: {FRACTION:.0%}) of the gain")

@@ -52,14 +52,6 @@ DIFFERENCES = {
 }
 
 
-def entry(estimate: Estimate) -> Entry:
-    """An estimate as JSON has it."""
-    values = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
-    if isnan(estimate.value):
-        return None
-    return {name: None if isnan(x) else float(f"{x:.5g}") for name, x in values.items()}
-
-
 # --- methods, paired by seed
 
 
@@ -98,13 +90,15 @@ def against(
     cells = {f"{c}_ratio": speedup(pairs, c, FRACTION, goal_of) for c in ("tokens", "seconds")}
     cells["accuracy_difference"] = at_end(pairs)
     cells["accuracy_difference_at_equal_tokens"] = at_equal_tokens(pairs)
-    return {name: entry(estimate) for name, estimate in cells.items()}
+    return {name: estimate.rounded() for name, estimate in cells.items()}
 
 
 def by_share(pairs: Pairs, cost: str) -> dict[str, Entry]:
     """Cost of GRPO over that of the method until each of `FRACTIONS`."""
     return (
-        {f"{share:g}": entry(speedup(pairs, cost, share)) for share in FRACTIONS} if pairs else {}
+        {f"{share:g}": speedup(pairs, cost, share).rounded() for share in FRACTIONS}
+        if pairs
+        else {}
     )
 
 
@@ -120,7 +114,7 @@ def by_seed(pairs: Pairs) -> dict[str, Any]:
     logs = t_mean(np.log(ratios).tolist()) if not np.isnan(ratios).any() else Estimate(nan)
     return {
         "seeds": [None if isnan(ratio) else float(f"{ratio:.3g}") for ratio in ratios],
-        "mean": entry(Estimate(*np.exp([logs.value, logs.low, logs.high]).tolist())),
+        "mean": Estimate(*np.exp([logs.value, logs.low, logs.high]).tolist()).rounded(),
     }
 
 
@@ -128,7 +122,7 @@ def mean(runs: Sequence[Record], name: str) -> Entry:
     """A value over the seeds that have it."""
     within = FACTORS[name][1] if name in FACTORS else SHARES
     values = np.array([run.values[name] for run in runs], float)
-    return entry(t_mean(values.tolist(), within=within))
+    return t_mean(values.tolist(), within=within).rounded()
 
 
 def results(records: Sequence[Record]) -> dict[str, Any]:
@@ -168,7 +162,7 @@ def results(records: Sequence[Record]) -> dict[str, Any]:
         "machine": origin(run.devices for run in records),
         "methods": {name: cell for name, cell in cells.items() if name != ORACLE},
         "oracle": cells.get(ORACLE),
-        "without_zero_variance": {"tokens_ratio": entry(speedup(bound, "tokens", FRACTION))},
+        "without_zero_variance": {"tokens_ratio": speedup(bound, "tokens", FRACTION).rounded()},
         **{
             f"{cost}_ratio_by_share": {name: by_share(beside[name], cost) for name in cells}
             for cost in ("tokens", "seconds")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from masa.analysis.compare_methods import load_sweep, method_settings
-from masa.analysis.control import has_gate, has_meta
+from masa.analysis.control import has_gate, has_meta, in_full
 from masa.analysis.load import Run, RunError
 from masa.tracking.files import atomic_replace
 
@@ -169,15 +169,6 @@ def recorded(run: Run, fact: str) -> list[str]:
     return [] if None in values else sorted(map(str, values))
 
 
-def known(run: Run) -> pd.DataFrame:
-    """Training prompts that were rolled out in full, and `weight`, how many each stands for. None
-    where prompts of some kind had no chance to be."""
-    rows = run.train_prompts
-    audits = run.config["algorithm"]["control"]["audit_fraction"]
-    rows = rows[(rows["evidence_weight"] > 0) & (audits > 0 or not rows["skipped"].any())]
-    return rows.assign(weight=rows["evidence_weight"])
-
-
 def share(part: pd.Series, of: pd.Series) -> float:
     """Sum of one over sum of the other; NaN for none."""
     return float(part.sum() / of.sum()) if of.sum() else nan
@@ -186,8 +177,8 @@ def share(part: pd.Series, of: pd.Series) -> float:
 def measured(run: Run) -> dict[str, float]:
     """What a run's gate was worth on prompts that were rolled out whatever it said, and the
     factors of its cost. NaN where there is none."""
-    rows, train = known(run), run.rollouts[run.rollouts["split"] == "train"]
-    weight, tokens = rows["weight"], run.metrics.set_index("step")["tokens"]
+    rows, train = in_full(run.train_prompts), run.rollouts[run.rollouts["split"] == "train"]
+    weight, tokens = rows["evidence_weight"], run.metrics.set_index("step")["tokens"]
     prompts = run.train_prompts
     values = dict.fromkeys([*GATE, *FACTORS], nan) | {
         "meta_share": share(train["tokens"] * (train["kind"] == "meta"), train["tokens"]),
@@ -198,7 +189,7 @@ def measured(run: Run) -> dict[str, float]:
     if not has_gate(run) or acts.empty:
         return values
     rows = rows[rows["gate_active"]]
-    weight, skip = rows["weight"], rows["would_skip"].astype(bool)
+    weight, skip = rows["evidence_weight"], rows["would_skip"].astype(bool)
     hit = weight * (skip & ~rows["mixed"])
     in_action = train[train["gate_active"]]
     cost = weight * rows["tokens"]

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import nnls
 
-from masa.analysis.load import Run, load_run
+from masa.analysis.load import Run, RunError, load_run
 from masa.markdown import markdown_table
 
 Floats = npt.NDArray[np.float64]
@@ -206,8 +206,10 @@ def mixed_tokens(run: Run) -> dict[int, float]:
 
 
 def mixed_share(run: Run) -> float:
-    """Share of a run's training groups that have right and wrong solutions."""
-    return float(run.train_prompts["mixed"].mean())
+    """Share of a run's training groups, of prompts that were not skipped, that have right and wrong
+    solutions."""
+    prompts = run.train_prompts
+    return float(prompts.loc[prompts["samples"] > 0, "mixed"].mean())
 
 
 def drawn(args: argparse.Namespace, rng: np.random.Generator) -> list[list[Group]]:
@@ -292,7 +294,10 @@ def main() -> None:
     parser.add_argument("--fixed", type=float, default=5.0, help="of a step (s)")
     parser.add_argument("--at-once", type=int, default=256, help="sequences per engine")
     args = parser.parse_args()
-    run = load_run(args.run) if args.run else None
+    try:
+        run = load_run(args.run) if args.run else None
+    except RunError as error:
+        parser.exit(1, f"cluster.py: {error}\n")
     if args.check:
         if run is None:
             parser.error("--check needs a run")

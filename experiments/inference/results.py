@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from math import isnan, nan
+from math import nan
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-from masa.analysis.theme import CYCLE, LOOK
+from masa.analysis.theme import CYCLE, canvas, look, save
 from masa.evaluation.policy_curves import accuracy_at
 from masa.markdown import fill_place, markdown_table
 from masa.statistics import Estimate, jackknife, t_mean
@@ -118,24 +117,24 @@ def summary(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in names:
         each = [numbers(score, name) for score in scores]
         policies[name] = {
-            key: _entry(t_mean([one[key] for one in each]))
+            key: t_mean([one[key] for one in each]).rounded()
             for key in NUMBERS
             if key != "tokens_ratio"
-        } | {"tokens_ratio": _entry(ratio(scores, name))}
+        } | {"tokens_ratio": ratio(scores, name).rounded()}
     metas = [score["meta"] for score in scores if "meta" in score]
     predictions = {
-        key: _entry(t_mean([meta[key][0] if isinstance(meta[key], list) else meta[key]
-                            for meta in metas]))
+        key: t_mean([meta[key][0] if isinstance(meta[key], list) else meta[key]
+                     for meta in metas]).rounded()
         for key in ("parse_rate", "pass_rate_ece", "pass_rate_brier", "pass_rate_auroc")
     }  # fmt: skip
     return {
         "models": [Path(score["settings"]["model"]).name for score in scores],
         "questions": scores[0]["questions"],
         "reference": scores[0]["solve"]["reference"],
-        "accuracy_of_one": _entry(t_mean([_uniform(s)[0] for s in scores])),
-        "accuracy_of_all": _entry(t_mean([_uniform(s)[-1] for s in scores])),
-        "reference_tokens": _entry(t_mean([s["solve"]["reference_tokens"] for s in scores])),
-        "reference_accuracy": _entry(t_mean([s["solve"]["reference_accuracy"] for s in scores])),
+        "accuracy_of_one": t_mean([_uniform(s)[0] for s in scores]).rounded(),
+        "accuracy_of_all": t_mean([_uniform(s)[-1] for s in scores]).rounded(),
+        "reference_tokens": t_mean([s["solve"]["reference_tokens"] for s in scores]).rounded(),
+        "reference_accuracy": t_mean([s["solve"]["reference_accuracy"] for s in scores]).rounded(),
         "policies": policies,
         "predictions": predictions,
     }
@@ -145,13 +144,6 @@ def _uniform(score: Mapping[str, Any]) -> list[float]:
     """Accuracy of the uniform policy by number of samples."""
     points = score["solve"]["policies"]["uniform"]["curve"]
     return [point["accuracy"]["value"] for point in points]
-
-
-def _entry(estimate: Estimate) -> dict[str, float | None] | None:
-    if isnan(estimate.value):
-        return None
-    plain = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
-    return {key: None if isnan(x) else float(f"{x:.5g}") for key, x in plain.items()}
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -186,8 +178,9 @@ def _shown(entry: Mapping[str, float | None] | None, digits: int) -> str:
 
 def draw(scores: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Accuracy against tokens, the mean over the models at equal tokens; risk against coverage."""
-    with plt.rc_context(LOOK):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    with look():
+        figure = canvas(4.4)
+        left, right = figure.subplots(1, 2)
         for (colour, marker), name in zip(
             [("#7A7A7A", "o"), *CYCLE], scores[0]["solve"]["policies"], strict=False
         ):
@@ -214,9 +207,7 @@ def draw(scores: Sequence[Mapping[str, Any]], path: Path) -> None:
         right.set(xlabel="share of questions answered", ylabel="share of wrong answers")
         left.legend()
         right.legend()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-        plt.close(figure)
+        save(figure, path)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from masa.analysis.load import Run, find_runs, load_run
+from masa.analysis.load import Run, RunError, find_runs, load_finished, run_labels
 from masa.statistics import t_mean
 
 FIRST = 3
@@ -41,8 +41,14 @@ def figures(run: Run) -> Iterator[tuple[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+")
-    runs = [load_run(path) for path in find_runs(parser.parse_args().runs)]
-    table = pd.DataFrame({run.name: dict(figures(run)) for run in runs})
+    try:
+        runs, unfinished = load_finished(find_runs(parser.parse_args().runs))
+    except RunError as error:
+        parser.exit(1, f"profile.py: {error}\n")
+    for line in unfinished:
+        print(f"left out, not finished: {line}")
+    labelled = zip(run_labels(runs), runs, strict=True)
+    table = pd.DataFrame({label: dict(figures(run)) for label, run in labelled})
     shown = table.map("{:.3f}".format)
     shown["mean"] = [str(t_mean(row)) for _, row in table.iterrows()]
     print(shown.to_markdown())

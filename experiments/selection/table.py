@@ -18,7 +18,7 @@ import pandas as pd
 
 from masa.analysis.compare_methods import group_runs
 from masa.analysis.control import in_full
-from masa.analysis.load import Run, find_runs, load_finished
+from masa.analysis.load import Run, RunError, find_runs, load_finished
 from masa.markdown import fill_place
 from masa.statistics import t_mean
 
@@ -82,10 +82,15 @@ def main() -> None:
     parser.add_argument("--page", nargs=2, metavar=("PAGE", "NAME"))
     args = parser.parse_args()
     columns = {}
-    finished, unfinished = load_finished(find_runs(args.runs))
+    try:
+        finished, unfinished = load_finished(find_runs(args.runs))
+    except RunError as error:
+        parser.exit(1, f"table.py: {error}\n")
     for line in unfinished:
         print(f"left out, not finished: {line}")
     methods = {m.label: m for m in group_runs(finished)}
+    if unknown := set(args.methods or ()) - methods.keys():
+        parser.error(f"no runs of {', '.join(sorted(unknown))}, but of {', '.join(methods)}")
     for method in [methods[label] for label in args.methods or methods]:
         cells: dict[str, list[float]] = {}
         for run in method.runs:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from masa.analysis.load import COSTS, Run, RunError, find_runs, load_finished, run_labels
 from masa.analysis.tables import NOT_REACHED, crossing, with_holm
-from masa.layout_settings import LAYOUT
+from masa.layout_settings import KEPT, LAYOUT
 from masa.markdown import in_one_line
 from masa.old_settings import as_of_now
 from masa.statistics import (
@@ -34,18 +34,6 @@ from masa.statistics import (
 )
 
 _SETTINGS = ("algorithm", "optimizer", "task", "model", "trainer", "sampler")
-_KEPT = tuple(
-    f"trainer.{name}"
-    for name in (
-        "checkpoint_every",
-        "keep_best",
-        "log_every",
-        "record_tokens",
-        "report",
-        "show_every",
-    )
-)
-"""What a run keeps and prints makes no method."""
 _PER_RUN = ("run", "method", "seed", "prompts", "held-out prompts", "pairs")
 _SHARES = {
     "accuracy", "actual", "predicted", "mae", "pass-rate MAE", "predicted pass rate",
@@ -178,7 +166,7 @@ def method_settings(run: Run) -> dict[str, Any]:
     """Flat settings that make a method, without the seed, and without those that are null: a
     setting that came later is null where it changes nothing."""
     flat = as_of_now(_flat({section: run.config.get(section) for section in _SETTINGS}))
-    return {name: v for name, v in flat.items() if v is not None and name not in _KEPT}
+    return {name: v for name, v in flat.items() if v is not None and name not in KEPT}
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -369,7 +357,8 @@ def _no_ratio(pairs: Sequence[tuple[Run, Run]], goal: float) -> str:
 
 def _target(base: Sequence[HasCurve], fraction: float) -> float:
     _, y = mean_curve(base, "step")
-    return float(y[0] + fraction * (y[-1] - y[0]))
+    # in this form exactly the last value at a fraction of 1
+    return float((1 - fraction) * y[0] + fraction * y[-1])
 
 
 def speedup(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -201,6 +202,8 @@ def load_run(path: Path | str) -> Run:
     if not any(path.iterdir()):
         raise RunError(f"{path}: the directory is empty")
     config = _read_config(path / "config.yaml")
+    if "sft" in config:
+        raise RunError(f"{path}: a run of masa-sft, which has no rollouts to report on")
     rollouts, rewards = _read_rollouts(path / "rollouts")
     metrics = _add_cost(_read_csv(path / "metrics.csv"), path / "timings.csv", rollouts)
     algorithm = config.get("algorithm")
@@ -263,7 +266,8 @@ def progress(path: Path) -> tuple[int, int]:
 def find_runs(paths: Iterable[Path | str]) -> list[Path]:
     """Run directories among and below `paths`, in the order given, each once.
 
-    Jobs of a sweep that failed before they wrote metrics.csv are among them.
+    Jobs of a sweep that failed before they wrote metrics.csv are among them; below a path, runs of
+    masa-sft are not.
 
     Raises:
         RunError: a path that does not exist or holds no run.
@@ -275,11 +279,17 @@ def find_runs(paths: Iterable[Path | str]) -> list[Path]:
         below = sorted({p.parent for name in ("metrics.csv", CONSOLE) for p in path.rglob(name)})
         if (path / "config.yaml").is_file() or path in below:
             runs.append(path)
-        elif below:
-            runs += below
+        elif trained := [run for run in below if not _is_fine_tuning(run)]:
+            runs += trained
         else:
             raise RunError(f"{path}: holds no run (no metrics.csv in it or below it)")
     return list({p.resolve(): p for p in runs}.values())
+
+
+def _is_fine_tuning(path: Path) -> bool:
+    config = path / "config.yaml"
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
+    return re.search("^sft:", text, re.MULTILINE) is not None
 
 
 def run_labels(runs: Sequence[Run]) -> list[str]:

@@ -119,7 +119,7 @@ def cell(value: object) -> str:
         return f"{number:,.0f}" if 100 <= abs(number) < 1e9 else f"{number:.3g}"
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return f"{int(value):,}"
-    return str(value).replace("|", "\\|")
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def render(table: pd.DataFrame, transpose: bool = False) -> str:

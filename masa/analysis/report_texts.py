@@ -6,7 +6,7 @@ CAPTIONS = {
     "training (validation left out of both). Bands: 95 % bootstrap over prompts.",
     "levels": "Held-out accuracy per level after training; bars: before training.",
     "pass_rates": "Pass rates of held-out prompts at the first, the middle and the last "
-    "validation, of the first run. Right: prompts whose solutions all have one verdict, beside "
+    "validation. Right: prompts whose solutions all have one verdict, beside "
     "published training runs (on training prompts, mostly in groups of 8 or more).",
     "calibration": "Predicted against actual pass rate on held-out prompts, at the first and the "
     "last validation. A dot is a prompt (jittered; prediction: mean over its parsed meta "
@@ -42,6 +42,7 @@ OF_A_SWEEP = {
     "calibration": "First seed of a method.",
     "length_calibration": "First seed of a method.",
     "control": "One seed.",
+    "pass_rates": "First seed of the baseline.",
     "lengths": "Prompts of all seeds.",
 }
 FLOPS = (

@@ -197,7 +197,8 @@ def gating(
 
     Returns:
         precision, recall (Wilson at the effective size over clusters) and f1 (bootstrap over
-        clusters), each as value and 95 % interval; would_skip and zero_variance, plain shares.
+        clusters, none without a hit), each as value and 95 % interval; would_skip and
+        zero_variance, plain shares.
     """
     skipped, constant = pd.Series(skips, dtype=float), pd.Series(zero_variance, dtype=float)
     counts = pd.DataFrame({"hit": skipped * constant, "skipped": skipped, "constant": constant})
@@ -205,6 +206,8 @@ def gating(
     precision = clustered_wilson(sums["hit"], sums["skipped"])
     recall = clustered_wilson(sums["hit"], sums["constant"])
     f1 = bootstrap_ratio(2 * counts["hit"], skipped + constant, clusters)
+    if not counts["hit"].any():
+        f1 = Estimate(f1.value)
     return {
         "precision": _with_bounds(precision),
         "recall": _with_bounds(recall),

@@ -123,7 +123,8 @@ def summarise_all(
     averages = {
         domain: {str(k): interval(macro_average(of_k)) for k, of_k in by_k.items()}
         for domain, by_k in by_average.items()
-        if len(by_k[config.k[0]]) > 1
+        # of one domain, that of all is the same
+        if len(by_k[config.k[0]]) > 1 and (domain != "all" or len(by_average) > 2)
     }
     return {"benchmarks": scores, "averages": averages}
 

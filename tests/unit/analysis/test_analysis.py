@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from math import isnan
 from pathlib import Path
 
@@ -301,6 +302,20 @@ def test_files_of_something_else_are_refused_in_one_line(
     assert main([str(path)]) == 2
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1
+
+
+def test_a_run_of_fine_tuning_is_in_no_report_of_its_folder(three: Path, tmp_path: Path) -> None:
+    shutil.copytree(three, tmp_path / "all")
+    tuned = tmp_path / "all" / "sft"
+    tuned.mkdir()
+    (tuned / "metrics.csv").write_text("step,loss\n1,0.5\n")
+    (tuned / "config.yaml").write_text("algorithm:\n  name: sft\nsft:\n  steps: 1\n")
+    assert [path.name for path in find_runs([tmp_path / "all"])] == ["a", "b", "c"]
+    assert find_runs([tuned]) == [tuned]
+    with pytest.raises(RunError, match="a run of masa-sft"):
+        load_run(tuned)
+    with pytest.raises(RunError, match="holds no run"):
+        find_runs([shutil.copytree(tuned, tmp_path / "alone" / "sft").parent])
 
 
 def test_find_runs_expands_once(three: Path) -> None:

@@ -14,20 +14,19 @@ from synthetic_run import Rows, prompt_rows, simulated_run, write_run
 
 from masa.analysis import load_sweep, report_texts, tables
 from masa.analysis.compare_methods import (
-    _KEPT,
     _pooled,
     ablation,
     at_budget,
     baseline_index,
     limits,
     over_seeds,
+    speedup,
     speedups,
 )
 from masa.analysis.control import control_table, held_out_gate_table
 from masa.analysis.load import RunError, load_run, progress
 from masa.analysis.method_figures import before_repeats, dynamics, gate_figure, over_training
 from masa.analysis.page import to_html
-from masa.layout_settings import LAYOUT
 from masa.report import main
 from masa.statistics import Estimate, t_mean, wilson
 
@@ -79,7 +78,6 @@ def test_what_a_run_prints_and_keeps_makes_no_method(tmp_path: Path) -> None:
             settings.setdefault("trainer", {})["show_every"] = shown
         config.write_text(yaml.safe_dump(settings))
     assert [method.seeds for method in load_sweep(tmp_path)] == [[0, 1, 2]]
-    assert set(_KEPT) <= set(LAYOUT)
 
 
 def test_a_seed_that_was_resumed_with_smaller_micro_batches_is_one_of_its_method(tmp_path: Path):
@@ -233,6 +231,16 @@ def test_speedup_is_exact_where_all_seeds_agree(tmp_path: Path) -> None:
         table.loc[("slow", full), "tokens, baseline / method"]
         == "not reached (best 0.625 [0.625, 0.625])"
     )
+
+
+def test_the_last_value_is_all_of_the_gain() -> None:
+    assert 0.3 + (0.9 - 0.3) > 0.9
+
+    class Rising:
+        def curve(self, cost: str) -> tuple[np.ndarray, np.ndarray]:
+            return np.array([0.0, 10.0]), np.array([0.3, 0.9])
+
+    assert speedup([(Rising(), Rising())] * 2, "tokens", 1.0).value == 1
 
 
 def test_words_instead_of_a_ratio_where_there_is_none(tmp_path: Path) -> None:

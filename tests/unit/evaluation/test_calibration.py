@@ -51,6 +51,8 @@ def test_questions_of_one_context_are_one_piece_of_evidence_about_the_gate():
 def test_a_gate_that_skips_nothing_has_no_precision():
     gate = gating([False, False], [True, False], ["a", "b"])
     assert math.isnan(gate["precision"][0]) and gate["recall"][0] == 0 == gate["f1"][0]
+    # that every resample has none either makes nothing certain
+    assert all(map(math.isnan, gate["f1"][1:]))
 
 
 def samples(verdicts, predicted):

@@ -165,11 +165,11 @@ def test_the_oracle_knows_levels_and_counts_between_them():
 
 
 def run(
-    root, method, seed, rights, tokens=100, *, acts=(), kept=(), size=720, audit_fraction=0.1,
-    gate=False,
+    root, method, seed, rights, tokens=100, *, acts=(), kept=(), size=720, audited=True, gate=False
 ):  # fmt: skip
     """Held-out accuracy `rights[step]` / 8; a mixed prompt of two solutions of `tokens` each step,
-    and prompts of `kept` (all steps) and `acts` (from step 2 on)."""
+    and prompts of `kept` (all steps) and `acts` (from step 2 on), whose skipped ones had no chance
+    to be rolled out where not `audited`."""
     rows = []
     for step in range(max(rights) + 1):
         if step:
@@ -180,9 +180,10 @@ def run(
                 rows += prompt_rows("train", step, f"t{step}-{i}", correct, **settings)
         for i in range(4) if step in rights else ():
             rows += prompt_rows("val", step, f"v{i}", [j < rights[step] for j in range(8)])
+    for row in rows:
+        row["full_probability"] *= audited or not row["would_skip"]
     path = write_run(root / f"{method}-seed{seed}", rows, method=method, seed=seed)
     config = yaml.safe_load((path / "config.yaml").read_text())
-    config["algorithm"]["control"]["audit_fraction"] = audit_fraction
     config["algorithm"]["gate"] = {"enabled": gate}
     config["task"] = {"config": {"profile": "families", "train_size": size}}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -285,7 +286,7 @@ def test_groups_of_one_verdict_are_free_for_the_bound(tmp_path):
 
 def test_without_audits_nothing_is_said_of_the_gate(tmp_path):
     run(tmp_path, "grpo", 0, RISING)
-    run(tmp_path, "oracle", 0, RISING, acts=ACTS, gate=True, audit_fraction=0)
+    run(tmp_path, "oracle", 0, RISING, acts=ACTS, gate=True, audited=False)
     numbers = found(tmp_path)
     assert numbers["methods"] == {}
     assert numbers["oracle"]["gate_precision"] is numbers["oracle"]["gate_recall"] is None

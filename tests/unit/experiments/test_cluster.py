@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_run import prompt_rows, write_run
 
-from experiments.cluster.cluster import METHODS, Method, Speed, fitted, simulate
+from experiments.cluster.cluster import METHODS, Method, Speed, fitted, mixed_share, simulate
+from masa.analysis.load import load_run
 
 SPEED = Speed(latency=0.01, each=0.001, train=1e-4, fixed=2.0)
 ROOT = Path(__file__).parents[3]
@@ -17,6 +19,17 @@ ROOT = Path(__file__).parents[3]
 
 def rng():
     return np.random.default_rng(0)
+
+
+def test_groups_with_a_gradient_are_counted_among_those_with_solutions(tmp_path):
+    rows = [
+        *prompt_rows("train", 1, "mixed", (True, False)),
+        *prompt_rows("train", 1, "right", (True, True)),
+        *prompt_rows("train", 1, "skipped", (), predicted=(1.0,), would_skip=True, skipped=True),
+        *prompt_rows("val", 0, "v", (True, False)),
+    ]
+    run = load_run(write_run(tmp_path / "run", rows))
+    assert len(run.train_prompts) == 3 and mixed_share(run) == 0.5
 
 
 def test_sequences_that_start_together():

@@ -35,6 +35,17 @@ def test_a_text_and_files(tmp_path):
     assert texts(str(rows), "q") == [("a", "one"), ("2", "two")]
 
 
+def test_files_of_one_name_have_directories_of_their_own(tmp_path):
+    names = set()
+    for folder in ("gsm8k", "math"):
+        file = tmp_path / folder / "test.jsonl"
+        file.parent.mkdir()
+        file.write_text('{"problem": "one"}\n')
+        names.add(problems_name(str(file)))
+        assert problems_name(str(file.parent / ".." / folder / "test.jsonl")) in names
+    assert len(names) == 2 and all(name.startswith("test-") for name in names)
+
+
 @pytest.mark.parametrize(
     "content",
     [
