@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from math import isfinite
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -571,7 +571,6 @@ class TrainerConfig:
             "max_rollouts",
             "prompts_per_rollout",
             "val_every",
-            "val_samples",
             "checkpoint_every",
             "log_every",
             "micro_batch_tokens",
@@ -581,7 +580,8 @@ class TrainerConfig:
             require(value >= 1, f"trainer.{name} is {value}, it must be >= 1")
         require(self.show_every >= 0, f"trainer.show_every is {self.show_every}, it must be >= 0")
         require(
-            self.val_samples != 1, "trainer.val_samples is 1, a group needs at least 2 solutions"
+            self.val_samples >= 2,
+            f"trainer.val_samples is {self.val_samples}, a group needs at least 2 solutions",
         )
         require(
             self.val_meta_samples >= 0 and self.val_meta_samples != 1,
@@ -915,17 +915,9 @@ def load_as(schema: type[T], cfg: DictConfig) -> T:
     for key in _dotted_keys(plain):
         renamed = new_name(key)
         require(not renamed, str(renamed))
-    typed: dict[str, type] = {
-        "algorithm": AlgorithmConfig,
-        "optimizer": OptimizerConfig,
-        "trainer": TrainerConfig,
-        "strategy": StrategyConfig,
-        "sweep": SweepConfig,
-        "task": TaskConfig,
-    }
-    if "sft" in names:
-        typed["sft"] = DemonstrationConfig
-    for key, group in typed.items():
+    hints = get_type_hints(schema)
+    for key in (f.name for f in fields(schema) if is_dataclass(hints[f.name])):
+        group = hints[key]
         section = plain.get(key) or {}
         require(isinstance(section, dict), f"{key} is {section!r}, it must be a group of settings")
         defaults = OmegaConf.structured(group)
@@ -939,9 +931,10 @@ def load_as(schema: type[T], cfg: DictConfig) -> T:
             message = new_name(f"{key}.{error.full_key}") or str(error).splitlines()[0]
             raise ConfigError(f"{key}: {message}") from error
     missing = sorted(
-        f.name for f in fields(schema) if f.default is MISSING and f.default_factory is MISSING
+        f.name
+        for f in fields(schema)
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in plain
     )
-    missing = [name for name in missing if name not in plain]
     require(not missing, f"missing key {', '.join(missing)}")
     return schema(**{str(key): value for key, value in plain.items()})
 

@@ -211,7 +211,6 @@ def _settings(cfg: DictConfig, config: EvaluationConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Console script."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     app.hydra_main("masa-eval", "evaluate", check, run, arguments)
 
 

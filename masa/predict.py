@@ -117,7 +117,6 @@ def as_text(table: pd.DataFrame) -> str:
 
 def main() -> None:
     """Console script."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     app.hydra_main("masa-predict", "predict", check, run, arguments)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from masa import fitting
 from masa.cli import app
 from masa.cli.recording import recording_of
 from masa.cli.resume import flatten
-from masa.config import AlgorithmConfig, SftConfig, load_as
+from masa.config import SftConfig, load_as
 from masa.errors import require
 from masa.layout_settings import SECONDS
 from masa.plugins import escaped, refusing
@@ -69,7 +70,7 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
     from hydra.utils import instantiate
 
     from masa.export import model_of_run
-    from masa.rollout.build import build_renderer
+    from masa.rollout.build import build_renderer, longest_sequence
     from masa.rollout.demonstrations import (
         DemonstrationModule,
         HeldOutLoss,
@@ -77,6 +78,7 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
         cross_entropy,
     )
     from masa.tasks.build import build_task
+    from masa.tasks.limits import LimitedTask
     from masa.tracking.environment import environment, record
     from masa.training.checkpoint import CheckpointCallback
     from masa.training.memory import MemoryCallback
@@ -104,6 +106,12 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
         "the longest demonstration and its prompt",
         "algorithm.prompt_limit or algorithm.response_limit",
     )
+    if config.sft.table:
+        # its limits are refused before the training
+        limited = LimitedTask(task, renderer, config.algorithm.prompt_limit)
+        longest = longest_sequence(
+            *(limited.longest_prompt, model, model_path, config.algorithm, config.response_limits)
+        )
     algorithm = cross_entropy(config.algorithm)
     data = DemonstrationModule(sets.train, config.sft, renderer.pad_token_id)
     policy = fitting.policy_builder(model, model_path, ckpt)
@@ -130,7 +138,9 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
             return
         weights = model_of_run(out)
         if config.sft.table:
-            print(held_out_table(cfg, config, task, model, weights), end="")
+            engine = _engine(cfg, config, model, weights, renderer, longest)
+            with closing(engine):
+                print(held_out_table(config, limited, renderer, engine), end="")
         print(f"fine-tuned: {weights}; go on with masa-train model={out}, or masa-eval model={out}")
 
     fitting.fit(cfg, out, trainer, module, data, ckpt, config.unit, finish)
@@ -194,7 +204,6 @@ def _demonstrated(
     from masa.rollout.build import longest_sequence
     from masa.rollout.demonstrations import kept_once, self_sampled
     from masa.tasks.limits import LimitedTask
-    from masa.training.models import load_policy
     from masa.training.random_state import random_state, set_random_state
 
     file, correct_at = _file(cfg, config), config.task.correct_at
@@ -208,10 +217,7 @@ def _demonstrated(
     def engine() -> Any:
         solutions = {"algorithm.response_limit": algorithm.response_limit}
         longest = longest_sequence(limited.longest_prompt, model, model_path, algorithm, solutions)
-        built = _engine(cfg, out, algorithm, model, model_path, renderer, longest)
-        policy = load_policy(model_path, trust_remote_code=model.trust_remote_code)
-        built.load_weights(policy.named_parameters(), 0)
-        return built
+        return _engine(cfg, config, model, model_path, renderer, longest)
 
     def sampled() -> Demonstrated:
         count, seed = _count(config), config.seed
@@ -227,50 +233,35 @@ def _demonstrated(
 
 
 def _engine(
-    cfg: DictConfig,
-    out: Path,
-    algorithm: AlgorithmConfig,
-    model: Any,
-    path: Path,
-    renderer: Any,
-    longest: int,
+    cfg: DictConfig, config: SftConfig, model: Any, path: Path, renderer: Any, longest: int
 ) -> Any:
+    """An engine with the weights of a folder."""
     from masa.rollout.build import build_engine
+    from masa.training.models import load_policy
 
-    with app.native_stderr_to(out / "log.txt"):
-        return build_engine(
-            cfg.engine, model, path, longest, renderer.eos_token_ids, algorithm.temperature
+    with app.native_stderr_to(Path(config.output_dir) / "log.txt"):
+        engine = build_engine(
+            *(cfg.engine, model, path, longest, renderer.eos_token_ids),
+            config.algorithm.temperature,
         )
+    policy = load_policy(path, trust_remote_code=model.trust_remote_code)
+    engine.load_weights(policy.named_parameters(), 0)
+    return engine
 
 
-def held_out_table(cfg: DictConfig, config: SftConfig, task: Any, model: Any, path: Path) -> str:
+def held_out_table(config: SftConfig, limited: Any, renderer: Any, engine: Any) -> str:
     """Accuracy, length and predictions per level on held-out prompts, as text."""
     from masa.algorithm.controller import Controller
     from masa.algorithm.step import RolloutContext, collect
-    from masa.rollout.build import build_renderer, longest_sequence
     from masa.rollout.validation import validation_config
     from masa.statistics import clustered_wilson
-    from masa.tasks.limits import LimitedTask
     from masa.tracking.metrics import meta_metrics, rollout_metrics
-    from masa.training.models import load_policy
 
     algorithm = validation_config(config.algorithm, config.trainer)
-    # it says G, which validation has another one of
-    renderer = build_renderer(
-        task.templates, model, path, config.algorithm, config.allow_special_tokens
-    )
-    limited = LimitedTask(task, renderer, algorithm.prompt_limit)
-    out = Path(config.output_dir)
-    longest = longest_sequence(
-        limited.longest_prompt, model, path, algorithm, config.response_limits
-    )
-    engine = _engine(cfg, out, algorithm, model, path, renderer, longest)
-    policy = load_policy(path, trust_remote_code=model.trust_remote_code)
-    engine.load_weights(policy.named_parameters(), 0)
     context = RolloutContext(
         renderer=renderer,
         generate=engine.generate,
-        verify=task.verify,
+        verify=limited.verify,
         controller=Controller(algorithm, config.seed),
         config=algorithm,
         step=0,
@@ -278,7 +269,6 @@ def held_out_table(cfg: DictConfig, config: SftConfig, task: Any, model: Any, pa
         correct_at=config.task.correct_at,
     )
     groups = collect(limited.validation, context)
-    engine.close()
     samples = config.trainer.val_samples
     lines = [f"held-out prompts, {samples} samples each, T = {algorithm.temperature:g}"]
     lines.append("level  prompts  accuracy  95 % interval  mixed  tokens  predicted  parsed  corr")

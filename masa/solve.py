@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -139,7 +137,6 @@ def as_text(table: pd.DataFrame, budget: int | None) -> str:
 
 def main() -> None:
     """Console script."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     app.hydra_main("masa-solve", "solve", check, run, arguments)
 
 

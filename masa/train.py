@@ -177,18 +177,15 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     available = None if recording is None else recording.has
     validation = ValidationCallback(held_out, rollout, available)
     policy = fitting.policy_builder(model, model_path, ckpt, weights=recording is None)
-    callbacks = [
-        MemoryCallback(config.engine),
-        stop,
-        rollout,
-        validation,
-        ProgressCallback(settings.max_rollouts, f"{algorithm.name} seed {config.seed}"),
-        CheckpointCallback(out / "checkpoints", settings, validation, stop),
-    ]
+    progress = ProgressCallback(settings.max_rollouts, f"{algorithm.name} seed {config.seed}")
+    callbacks = [stop, rollout, validation, progress]
     module_class = MasaModule
-    if recording is not None:
+    if recording is None:
+        save = CheckpointCallback(out / "checkpoints", settings, validation, stop)
+        callbacks = [MemoryCallback(config.engine), *callbacks, save]
+    else:
         # no policy: nothing to hold in memory, to train or to save
-        module_class, callbacks = ReplayModule, callbacks[1:-1]
+        module_class = ReplayModule
     module = module_class(policy, algorithm, config.optimizer, settings, config.strategy)
     trainer = fitting.build_trainer(cfg, config, out, ckpt, callbacks)
     if trainer.is_global_zero:

@@ -47,8 +47,9 @@ class Alarm:
             error = (
                 statistics.stdev(distances) / sqrt(len(distances)) if len(distances) > 1 else 0.0
             )
-            changed = kind in self.raised
-            if mean + error <= self.limit if changed else mean - error > self.limit:
+            raised = kind in self.raised
+            crossed = mean + error <= self.limit if raised else mean - error > self.limit
+            if crossed:
                 self.raised ^= {kind}
                 distances.clear()
 

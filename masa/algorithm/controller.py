@@ -61,26 +61,23 @@ class Controller:
         self.seed = seed
         self.gate = build_plugin("algorithm.gate", config.gate.settings, Gate)
         self.cutoff = build_plugin("algorithm.cutoff", config.cutoff.settings, Cutoff)
-        for name, plugin, enabled in (
-            ("gate", self.gate, config.gate.enabled),
-            ("cutoff", self.cutoff, config.cutoff.enabled),
-        ):
-            require(
-                not enabled or not plugin.needs_predictions or config.meta.enabled,
-                f"algorithm.{name}.enabled needs predictions, but meta.enabled is false",
-            )
         require(
             not (config.gate.enabled and self.gate.needs_mixed) or config.meta.predict_mixed,
             f"algorithm.gate.enabled: {type(self.gate).__name__} goes by a field that predictions "
             "are not asked for: set algorithm.meta.predict_mixed=true",
         )
-        control = config.control
         for name, plugin, enabled, audits in (
-            ("gate", self.gate, config.gate.enabled, control.audits_each_kind),
+            ("gate", self.gate, config.gate.enabled, config.control.audits_each_kind),
             ("cutoff", self.cutoff, config.cutoff.enabled, False),
         ):
+            if not enabled:
+                continue
             require(
-                not (enabled and plugin.needs_audits) or control.audit_fraction > 0 or audits,
+                config.meta.enabled or not plugin.needs_predictions,
+                f"algorithm.{name}.enabled needs predictions, but meta.enabled is false",
+            )
+            require(
+                config.control.audit_fraction > 0 or audits or not plugin.needs_audits,
                 f"algorithm.control.audit_fraction is 0, and without audits algorithm.{name}: "
                 f"{type(plugin).__name__} never learns of what it leaves out: set it above 0",
             )

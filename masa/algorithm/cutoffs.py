@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from masa.algorithm.gates import parsed
-from masa.errors import require, window_of
+from masa.errors import positive, require, window_of
 from masa.plugins import Plugin
 from masa.types import MetaPrediction, Prompt, RolloutGroup
 
@@ -54,7 +54,7 @@ class MeanLengthCutoff(Cutoff):
     """Share of the M predictions that must have parsed."""
 
     def __post_init__(self) -> None:
-        require(self.margin > 0, f"margin is {self.margin}, it must be > 0")
+        positive("margin", self.margin)
         require(0 <= self.min_parsed <= 1, "min_parsed must lie in [0, 1]")
 
     def tokens(self, prompt: Prompt, predictions: Sequence[MetaPrediction]) -> float | None:

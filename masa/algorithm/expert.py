@@ -111,12 +111,11 @@ class ExpertPool:
 
     def take(self) -> Sequence[Sample]:
         """What this step clones: the window (joint), or a full pool, emptied by it (separate)."""
-        if self.config.mode == "off":
-            return []
-        if self.config.mode == "separate" and len(self._experts) < self.config.pool_size:
+        separate = self.config.mode == "separate"
+        if separate and len(self._experts) < self.config.pool_size:
             return []
         samples = list(self._experts)
-        if self.config.mode == "separate":
+        if separate:
             self._experts.clear()
         return samples
 

@@ -186,6 +186,8 @@ class CombinedGate(GateWithMemory):
     min_evidence: int = 16
     """Outcomes of one mean prediction that must be known."""
 
+    needs_audits = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_shares(min_posterior=self.min_posterior, min_parsed=self.min_parsed)
@@ -196,10 +198,6 @@ class CombinedGate(GateWithMemory):
         )
         self.outcomes: deque[tuple[int, int | None, bool]] = deque(maxlen=4 * self.window)
         """(mean prediction in eighths, streak before the visit, zero variance)."""
-
-    @property
-    def needs_audits(self) -> bool:
-        return True
 
     def skips(self, prompt: Prompt, predictions: Sequence[MetaPrediction], draw: float) -> bool:
         eighths = self._mean_eighths(predictions)

@@ -241,6 +241,12 @@ def solution_request(
     count = context.config.group_size if max_tokens else 0
     seeds = sampling_seeds(prompt, context.step, context.seed, "solution", count)
     prompt_ids = context.renderer.solution_prompt(prompt, hints)
+    if hints:
+        # predictions that agree in nothing can name more together than one of them has room for
+        plain = context.renderer.solution_prompt(prompt, ())
+        while len(prompt_ids) > len(plain) + context.config.meta.response_limit:
+            hints = hints[:-1]
+            prompt_ids = context.renderer.solution_prompt(prompt, hints)
     return Request(prompt_ids, seeds, max_tokens, cutoff_tokens, prompt.id)
 
 

@@ -89,6 +89,8 @@ class ValueGate(Gate):
     min_evidence: int = 16
     """Mixed groups among them that must be known."""
 
+    needs_audits = True
+
     def __post_init__(self) -> None:
         require(self.group_size >= 2, f"group_size is {self.group_size}, it must be >= 2")
         window_of("past_window", self.past_window)
@@ -105,10 +107,6 @@ class ValueGate(Gate):
         self.calibration: Calibration | None = None
         self.threshold = 0.0
         """Mixed groups per token below which a prompt is skipped."""
-
-    @property
-    def needs_audits(self) -> bool:
-        return True
 
     @property
     def lacks(self) -> str:

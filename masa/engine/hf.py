@@ -198,10 +198,10 @@ class _SeededSampling(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         logprobs = torch.log_softmax(scores.float() / self.temperature, dim=-1)  # [B, V]
-        uniform = torch.empty_like(logprobs)
-        for row, generator in zip(uniform, self.generators, strict=True):
+        drawn = torch.empty_like(logprobs)
+        for row, generator in zip(drawn, self.generators, strict=True):
             row.exponential_(generator=generator)
-        noisy = logprobs - uniform.log()
+        noisy = logprobs - drawn.log()
         self.history.append(logprobs.gather(-1, noisy.argmax(-1, keepdim=True)))
         return noisy  # type: ignore[return-value]
 

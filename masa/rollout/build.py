@@ -136,7 +136,7 @@ def longest_sequence(
         ConfigError: the model's context is shorter.
     """
     if algorithm.control.hint:
-        # whatever the meta rollouts may say can come back as a hint
+        # the longest hint, see solution_request
         prompt += limits.get("algorithm.meta.response_limit", 0)
     prompt = max(prompt, room_for_recent(model, model_path, algorithm))
     longest = max(limits.values())

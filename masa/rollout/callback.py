@@ -101,6 +101,7 @@ class RolloutCallback(L.Callback):
         self.cost = CostMeter()
         self.health = RunHealth(config.algorithm, config.trainer.max_rollouts)
         self.engine: Engine | None = None
+        self._has_state = False
         self.records = records.RecordWriter()
         self._writing = 0.0
         self._timings: dict[str, float] = {}
@@ -161,26 +162,14 @@ class RolloutCallback(L.Callback):
                 replace(group, prompt=self.prompts[group.prompt.id])
                 for group in self.roll_out(prompts, self.context(step), draw, step, "train")
             ]
-            # before the controller learns from this rollout
-            decided_with = self.controller.metrics()
-            self.controller.observe(groups)
-            observe("sampler", self.sampler, groups)
-            if self.is_writer:
-                self.health.observe(groups, step, self.controller.gate_lacks)
-                self._show(groups, step)
-            if self.algorithm.bc.mode != "off":
-                experts = [
-                    expert_of(group, self.algorithm.bc, self.renderer.rewrite, self.write)
-                    for group in groups
-                ]
-                self.pool.add(expert for expert in experts if expert is not None)
             metrics = rollout_metrics(
                 groups,
                 self.algorithm.meta.response_limit,
                 controlled=self.algorithm.gate.enabled or self.algorithm.cutoff.enabled,
                 penalized=self.algorithm.overlong_buffer > 0,
             )
-            metrics |= decided_with
+            metrics |= self.controller.metrics()
+            self._learn_from(groups, step)
             target = self.settings.prompts_per_rollout
             # with those first that are trained on, so that each update has as many of them
             ordered = groups
@@ -205,6 +194,24 @@ class RolloutCallback(L.Callback):
         # of the previous rollout, as this one is written while the policy trains on it
         timings["timing_s/write"] = self._writing
         return StepBatch(step, updates, metrics, timings)
+
+    def _learn_from(self, groups: Sequence[RolloutGroup], step: int) -> None:
+        """What later rollouts are decided with, and experts to clone."""
+        self.controller.observe(groups)
+        observe("sampler", self.sampler, groups)
+        if not self._has_state:
+            # what could not be saved is refused now, not at the first checkpoint
+            self.state_dict()
+            self._has_state = True
+        if self.is_writer:
+            self.health.observe(groups, step, self.controller.gate_lacks)
+            self._show(groups, step)
+        if self.algorithm.bc.mode != "off":
+            experts = [
+                expert_of(group, self.algorithm.bc, self.renderer.rewrite, self.write)
+                for group in groups
+            ]
+            self.pool.add(expert for expert in experts if expert is not None)
 
     def context(self, step: int) -> RolloutContext:
         """What a rollout of the task's prompts is made with; see `RolloutContext.step`."""

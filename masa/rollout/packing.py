@@ -10,13 +10,11 @@ import numpy as np
 import torch
 
 from masa.config import AlgorithmConfig
-from masa.training import collectives
 from masa.training.balance import balanced
-from masa.training.collectives import world_size
+from masa.training.collectives import max_over_ranks, world_size
 from masa.training.module import MasaModule
 from masa.types import OBJECTIVES, MicroBatch, Sample, Update
 
-SumOverRanks = Callable[[Sequence[float]], list[float]]
 MaxOverRanks = Callable[[int], int]
 
 PADDING = 0.05
@@ -58,8 +56,8 @@ def rank_update(samples: Sequence[Sample], module: MasaModule, pad_token_id: int
         config,
         settings.micro_batch_tokens,
         pad_token_id,
-        collectives.sum_over_ranks,
-        lambda n: int(collectives.max_over_ranks(n)),
+        token_weights(token_counts(samples), config),
+        lambda n: int(max_over_ranks(n)),
         chosen_layout(settings.packing, module.attention),
     )
 
@@ -69,11 +67,11 @@ def build_update(
     config: AlgorithmConfig,
     micro_batch_tokens: int,
     pad_token_id: int,
-    sum_over_ranks: SumOverRanks = list,
-    max_over_ranks: MaxOverRanks = int,
+    weights: Mapping[str, float] | None = None,
+    most_of_ranks: MaxOverRanks = int,
     layout: str = "padded",
 ) -> Update:
-    """One optimizer step over this rank's samples, weighted by the token counts of all ranks.
+    """One optimizer step over this rank's samples.
 
     Samples of advantage 0 count but are not run: without KL and entropy their gradient is 0.
 
@@ -81,14 +79,14 @@ def build_update(
         samples: this rank's share.
         config: coefficients.
         micro_batch_tokens, pad_token_id, layout: see `pack`.
-        sum_over_ranks, max_over_ranks: reductions; the identity on one rank.
+        weights: of one token per objective, by the samples of all ranks; None: by these.
+        most_of_ranks: the maximum over ranks; the identity on one rank.
     """
-    counts = token_counts(samples)
-    totals = sum_over_ranks([counts[name] for name in OBJECTIVES])
-    weights = token_weights(dict(zip(OBJECTIVES, totals, strict=True)), config)
+    if weights is None:
+        weights = token_weights(token_counts(samples), config)
     active = [sample for sample in samples if has_gradient(sample, weights, config)]
     micro_batches = pack(active, weights, micro_batch_tokens, pad_token_id, layout)
-    most = max_over_ranks(len(micro_batches))
+    most = most_of_ranks(len(micro_batches))
     # ranks with fewer micro-batches would leave the others waiting in FSDP's collectives
     token = np.array([pad_token_id], np.int32)
     dummy = Sample(token, token, np.zeros(1, np.float32), 0.0, "solution")

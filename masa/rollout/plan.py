@@ -217,17 +217,17 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
         shapes = replace(shapes, kept=(*shapes.kept[:2], 0.0))
     activations = {"activations": shapes.activations(micro_batch, row, of_inputs)}
     # one after the other, as the backward pass comes to them
-    moments_of_backward: list[dict[str, float]] = [
+    phases: list[dict[str, float]] = [
         activations | {"logits": _logits(shapes, micro_batch)},
         activations | {"recomputed layer": shapes.recomputed(micro_batch, row)},
     ]
     if strategy.distributed:
         # a gradient is whole in its own dtype and in float32 until it is reduced
         whole = (compute.itemsize + 4) * shapes.trained / shapes.weights
-        moments_of_backward[1]["whole gradients"] = 2 * whole * shapes.largest_layer
-        moments_of_backward.append({"whole gradients": whole * shapes.root})
-    sums = [sum(parts.values()) for parts in moments_of_backward]
-    largest = moments_of_backward[sums.index(max(sums))]
+        phases[1]["whole gradients"] = 2 * whole * shapes.largest_layer
+        phases.append({"whole gradients": whole * shapes.root})
+    sums = [sum(parts.values()) for parts in phases]
+    largest = phases[sums.index(max(sums))]
     training = {"gradients": shapes.trained / shards} | largest
     sampled = algorithm.prompt_limit + max(config.response_limits.values())
     engine, parts = config.engine or {}, config.ranks_per_engine

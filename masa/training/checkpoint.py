@@ -167,6 +167,8 @@ class CheckpointCallback(L.Callback):
         except Exception as error:
             if trainer.is_global_zero:
                 _delete(partial)
+            if isinstance(error, TrainingError):
+                raise
             raise TrainingError(
                 f"the checkpoint of rollout {step} could not be saved in {self.directory} "
                 f"({_first_line(error)}); earlier ones are untouched: free space there, then "

@@ -209,12 +209,13 @@ class MasaModule(L.LightningModule):
         """
         if self.algorithm.mismatch == "none":
             return list(updates)
-        return [
-            replace(update, micro_batches=[self._with_old(batch) for batch in update])
-            if index and not update.cloning
-            else update
-            for index, update in enumerate(updates)
-        ]
+        # extra updates are one and the same
+        made: dict[int, Update] = {}
+        for update in updates[1:]:
+            if not update.cloning and id(update) not in made:
+                batches = [self._with_old(batch) for batch in update]
+                made[id(update)] = replace(update, micro_batches=batches)
+        return [*updates[:1], *(made.get(id(update), update) for update in updates[1:])]
 
     @torch.no_grad()
     def _with_old(self, batch: MicroBatch) -> MicroBatch:

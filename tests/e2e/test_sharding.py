@@ -7,7 +7,7 @@ from builders import algorithm, random_samples, tiny_qwen3
 from torch.distributed.device_mesh import init_device_mesh
 
 from masa.algorithm.losses import total_loss
-from masa.rollout.packing import build_update, rank_shard
+from masa.rollout.packing import build_update, rank_shard, token_counts, token_weights
 from masa.training.collectives import max_over_ranks, sum_over_ranks
 from masa.training.logprobs import token_logprobs
 from masa.training.sharding import full_parameters, shard
@@ -35,9 +35,10 @@ def train(rank, ranks, folder, options):
     losses, norms = [], []
     for step in range(3):
         # few samples, so that one rank has a dummy among its micro-batches
-        mine = rank_shard(random_samples(5, seed=step), CONFIG, rank, ranks)
+        samples = random_samples(5, seed=step)
         update = build_update(
-            mine, CONFIG, 30, PAD, sum_over_ranks, lambda n: int(max_over_ranks(n)),
+            rank_shard(samples, CONFIG, rank, ranks), CONFIG, 30, PAD,
+            token_weights(token_counts(samples), CONFIG), lambda n: int(max_over_ranks(n)),
             layout=options.get("layout", "padded"),
         )  # fmt: skip
         optimizer.zero_grad()

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import numpy as np
+
 from masa.rollout.samplers import PromptSampler
 
 
@@ -25,3 +27,10 @@ class RareFamilies(PromptSampler):
 
     def load_state_dict(self, state):
         self.seen = Counter(state)
+
+
+class NumpyStates(RareFamilies):
+    """A mistake: a checkpoint cannot hold NumPy's numbers."""
+
+    def state_dict(self):
+        return {family: np.float64(count) for family, count in self.seen.items()}

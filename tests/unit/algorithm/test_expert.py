@@ -235,12 +235,6 @@ def test_separate_fills_and_empties():
     assert pool.take() == []
 
 
-def test_off_clones_nothing():
-    pool = ExpertPool(BCConfig(mode="off"))
-    pool.add(experts("a"))
-    assert pool.take() == []
-
-
 def test_samples_clone_the_trajectory():
     pool = ExpertPool(BCConfig(mode="joint"))
     pool.add(experts("a"))

@@ -271,6 +271,15 @@ def test_hints_reach_the_solution_prompt():
     assert np.array_equal(solution.prompt_ids, group.solution_prompt_ids)
 
 
+def test_a_hint_is_no_longer_than_a_prediction_may_be():
+    """Of two predictions that agree in nothing, each half of the notions counts."""
+    notions = iter([["carry", "sum"], ["borrow", "digits"]] * 2)
+    for limit, hint in ((8, "#carry"), (24, "#carry,sum,borrow,digits")):
+        config = algorithm(control={"hint": True}, meta={"group_size": 2, "response_limit": limit})
+        world, _ = roll_out(config, count=1, meta=lambda *args: meta_text(4, 9, next(notions)))
+        assert world.requested("solve") == [f"problem 0{hint}"]
+
+
 def test_no_hint_before_start_step_or_without_notions():
     config = algorithm(control={"hint": True, "start_step": 5})
     world, _ = roll_out(config, count=1, step=5)

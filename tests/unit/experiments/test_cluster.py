@@ -63,10 +63,10 @@ def test_a_plain_step():
     one = step(1)
     # half of the groups are mixed, and have a gradient
     assert one.seconds == pytest.approx(0.01 * 400 + 0.001 * 4000 + 1e-4 * 2000 + 2)
-    assert one.mixed == 2 and one.idle == pytest.approx(2 / one.seconds)
+    assert one.mixed == 2 and one.idle == pytest.approx(0)
     four = step(4)
     assert four.seconds == pytest.approx(0.01 * 400 + 0.001 * 1600 + 1e-4 * 500 + 2)
-    busy = 0.01 * 250 + 0.001 * 1000 + 1e-4 * 500
+    busy = 0.01 * 250 + 0.001 * 1000 + 1e-4 * 500 + 2
     assert four.idle == pytest.approx(1 - busy / four.seconds)
     # more engines than prompts: the others train alone
     assert step(8).seconds == pytest.approx(0.01 * 400 + 0.001 * 1600 + 1e-4 * 250 + 2)
@@ -95,12 +95,12 @@ def test_what_each_method_saves():
 def test_a_gate_and_what_takes_the_place_of_skipped_prompts():
     groups = [np.full(4, 100)] * 2000
     plain = step(1, groups=groups)
-    gate = step(1, Method(kept_mixed=0.8, kept_prompts=0.5), groups)
+    gate = step(1, Method(kept_mixed=0.8, kept_others=0.2), groups)
     assert gate.mixed == pytest.approx(0.8 * plain.mixed)
     # half of the solutions, four fifths of the gradient
     fewer = 0.001 * 400_000 + 0.01 * 100 * 4000 / 256 + 1e-4 * 0.2 * 400_000
     assert plain.seconds - gate.seconds == pytest.approx(fewer, rel=0.05)
-    refill = step(1, Method(kept_mixed=0.8, kept_prompts=0.5, refill=True), groups)
+    refill = step(1, Method(kept_mixed=0.8, kept_others=0.2, refill=True), groups)
     # as many solutions, more of which have a gradient
     assert refill.seconds - plain.seconds == pytest.approx(1e-4 * 0.6 * 0.5 * 4 * 100 * 2000)
     assert refill.mixed == pytest.approx(1.6 * plain.mixed)

@@ -442,13 +442,12 @@ def test_two_ranks_are_one(policy, samples, mean):
     config = replace(CONFIG, token_mean=mean)
     expected = gradient(policy, build_update(samples, config, 40, PAD), config)
     shares = [samples[:3], samples[3:]]  # unequal on purpose
-    counts = [token_counts(share) for share in shares]
-    totals = [sum(count[name] for count in counts) for name in OBJECTIVES]
+    weights = token_weights(token_counts(samples), config)
     alone = [len(build_update(share, config, 40, PAD).micro_batches) for share in shares]
     assert alone[0] != alone[1]
     losses, gradients = [], []
     for share in shares:
-        update = build_update(share, config, 40, PAD, lambda mine: totals, lambda mine: max(alone))
+        update = build_update(share, config, 40, PAD, weights, lambda mine: max(alone))
         assert len(update.micro_batches) == max(alone)
         loss, flat = gradient(policy, update, config, scale=2.0)  # FSDP averages over two ranks
         losses.append(loss)
@@ -457,7 +456,7 @@ def test_two_ranks_are_one(policy, samples, mean):
 
 
 def test_a_dummy_has_no_gradient(policy):
-    update = build_update([], CONFIG, 40, PAD, max_over_ranks=lambda n: 1)
+    update = build_update([], CONFIG, 40, PAD, most_of_ranks=lambda n: 1)
     loss, flat = gradient(policy, update)
     assert loss == 0 and float(flat.abs().max()) == 0
 

@@ -196,13 +196,28 @@ QWEN = {
 """Qwen3-0.6B."""
 
 
-@pytest.mark.parametrize("adapter", [[], ["model.lora.rank=32", "optimizer.lr=1e-5"]])
-def test_the_recipe_for_one_gpu_fits_one_of_24_gib(tmp_path, adapter):
-    AutoConfig.for_model("qwen3", **QWEN).save_pretrained(tmp_path)
-    settings = config("experiment=one_gpu", f"model.name={tmp_path}", *adapter)
+LARGER = {
+    "4b": {
+        "hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32,
+        "intermediate_size": 9728,
+    },
+    "8b": {
+        "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
+        "intermediate_size": 12288, "tie_word_embeddings": False,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("recipe", "gib", "model"), [
+    ("one_gpu", 24, {}), ("one_gpu_lora", 24, {}),
+    ("one_node", 80, LARGER["4b"]), ("one_node", 80, LARGER["8b"]),
+])  # fmt: skip
+def test_the_recipes_fit_their_gpus(tmp_path, recipe, gib, model):
+    AutoConfig.for_model("qwen3", **QWEN | model).save_pretrained(tmp_path)
+    settings = config(f"experiment={recipe}", f"model.name={tmp_path}")
     made = plan(settings, instantiate(settings.model), tmp_path)
     # allocators and CUDA take up to three more
-    fits, sequences = made.on(21 * GIB)
+    fits, sequences = made.on((gib - 3) * GIB)
     assert fits and sequences >= 8, described(made)
 
 
