@@ -17,7 +17,7 @@ import record
 import scaling
 
 ORDER = ("compare_trl", "step_time", "scaling", "verifier_time", "logprob_memory", "adapter_sync")
-FIGURE = "scaling.png"
+AGAINST_TRL, GROWTH = "against_trl.png", "scaling.png"
 
 
 def section(pieces: Sequence[Mapping[str, Any]]) -> str:
@@ -46,11 +46,14 @@ def main() -> None:
         if not pieces:
             print(f"{program}: not measured yet")
             continue
-        parts.append(section(sorted(pieces, key=lambda piece: piece["order"])))
+        pieces.sort(key=lambda piece: piece["order"])
+        parts.append(section(pieces))
+        if program == "compare_trl":
+            compare_trl.figure([p["data"] for p in pieces], args.out / "figures" / AGAINST_TRL)
         if program == "scaling":
             axes = {piece["data"]["axis"]: piece["data"] for piece in pieces}
-            scaling.figure(axes, args.out / "figures" / FIGURE)
-            parts.append(f"![seconds and memory per step over each axis](figures/{FIGURE})\n")
+            scaling.figure(axes, args.out / "figures" / GROWTH)
+            parts.append(f"![seconds and memory per step over each axis](figures/{GROWTH})\n")
     (args.out / "report.md").write_text("\n".join(parts))
 
 
