@@ -271,13 +271,16 @@ def test_hints_reach_the_solution_prompt():
     assert np.array_equal(solution.prompt_ids, group.solution_prompt_ids)
 
 
-def test_a_hint_is_no_longer_than_a_prediction_may_be():
-    """Of two predictions that agree in nothing, each half of the notions counts."""
-    notions = iter([["carry", "sum"], ["borrow", "digits"]] * 2)
-    for limit, hint in ((8, "#carry"), (24, "#carry,sum,borrow,digits")):
-        config = algorithm(control={"hint": True}, meta={"group_size": 2, "response_limit": limit})
-        world, _ = roll_out(config, count=1, meta=lambda *args: meta_text(4, 9, next(notions)))
-        assert world.requested("solve") == [f"problem 0{hint}"]
+A, B, C, D = (60 * letter for letter in "abcd")
+
+
+@pytest.mark.parametrize(("limit", "hint"), [(250, [A, B, C, D]), (230, [A, B, C])])
+def test_a_hint_is_no_longer_than_a_prediction_may_be(limit, hint):
+    """Of two predictions that agree in nothing, each names half of the notions of the hint."""
+    notions = iter([[A, B], [C, D]])
+    config = algorithm(control={"hint": True}, meta={"group_size": 2, "response_limit": limit})
+    world, _ = roll_out(config, count=1, meta=lambda *args: meta_text(4, 9, next(notions)))
+    assert world.requested("solve") == [f"problem 0#{','.join(hint)}"]
 
 
 def test_no_hint_before_start_step_or_without_notions():

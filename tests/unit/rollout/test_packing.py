@@ -144,12 +144,12 @@ def test_dummies_fill_up_to_the_rank_with_most():
     samples = random_samples(9)
     plain = build_update(samples, CONFIG, 30, PAD)
     more = len(plain.micro_batches) + 3
-    update = build_update(samples, CONFIG, 30, PAD, max_over_ranks=lambda n: more)
+    update = build_update(samples, CONFIG, 30, PAD, most_of_ranks=lambda n: more)
     assert len(update.micro_batches) == more and not update.empty
     for batch in update.micro_batches[len(plain.micro_batches) :]:
         assert all((values == 0).all() for values in batch.weights.values())
         assert batch.input_ids.numel() > 1  # a forward pass needs a token to predict
-    idle = build_update([], CONFIG, 30, PAD, max_over_ranks=lambda n: 2)
+    idle = build_update([], CONFIG, 30, PAD, most_of_ranks=lambda n: 2)
     assert len(idle.micro_batches) == 2 and not idle.empty
 
 
