@@ -45,7 +45,7 @@ def extract(response: str, letters: Sequence[str] = "ABCD") -> str | None:
     """
     text = final_part(response)[-MAX_LENGTH:]
     finder = _finder(tuple(letters))
-    boxes = answer_boxes(response)
+    boxes = answer_boxes(response, lists=False)
     if not boxes:
         return None if r"\boxed" in text else finder.last_choice(choice_phrases.plain_text(text))
     labels = {finder.label(box) for box in boxes}

@@ -14,6 +14,10 @@ _BARE = re.compile(
 _SENTENCE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}\s+[a-zA-Z]{2,}|[a-zA-Z]{4,}[.,;:!?]?\s")
 _THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _OR = re.compile(r"\bor\b|\beither\b|\balternatively\b|\bmaybe\b|\bperhaps\b", re.IGNORECASE)
+_SPACE = r"(?:[\s$}]|\\[()\[\],; ]|\\q?quad(?![a-zA-Z])|\\text\{)*"
+_AND = re.compile(rf"{_SPACE}(?:,\s*)?(?:(?<=,)|\band\b){_SPACE}")
+"""Between two parts of one answer."""
+_NEGATED = re.compile(r"(?:=\s*[-−]\s*|(?:(?<!\S)\$|\\\(|\\\[)\s*[-−])$")
 _NEW_SENTENCE = re.compile(r"[.!?]\s+\S|\n\s*\n")
 
 
@@ -51,7 +55,10 @@ def _boxes(text: str) -> list[_Box]:
                 if boxed:
                     while boxes and boxes[-1].start > start:
                         boxes.pop()
-                    boxes.append(_Box(start, token.end(), text[inside : token.start()].strip()))
+                    content = text[inside : token.start()].strip()
+                    if content and _NEGATED.search(text[max(0, start - 20) : start]):
+                        content = f"-({content})" if re.search("[-+]", content) else f"-{content}"
+                    boxes.append(_Box(start, token.end(), content))
         elif kind[-1] in "dx" and len(kind) > 2:
             bare = _BARE.match(text, token.end())
             content = (bare["number"] or bare["formula"]).rstrip(" .,") if bare else ""
@@ -60,12 +67,17 @@ def _boxes(text: str) -> list[_Box]:
     return boxes
 
 
-def answer_boxes(response: str) -> tuple[str, ...]:
+def answer_boxes(response: str, lists: bool = True) -> tuple[str, ...]:
     """The boxes that together are the answer.
+
+    Args:
+        response: the full text.
+        lists: may the answer be a list of boxes, with a comma or "and" alone between them?
 
     Returns:
         () without a box or with an empty last one; normally the last box alone; more than one where
-        "or" joins the last to those before it: a hedge, correct only if each of them is.
+        "or" or what joins a list is between the last and those before it: a hedge, correct only if
+        each of them is.
     """
     text = final_part(response)
     all_boxes = _boxes(text)
@@ -79,7 +91,8 @@ def answer_boxes(response: str) -> tuple[str, ...]:
         words = between.strip(" \n.,;($")
         words = words if _OR.match(words) else between
         joined = len(between) <= 80 and _OR.search(words) and not _NEW_SENTENCE.search(words)
-        if not joined:
+        listed = lists and len(between) <= 80 and _AND.fullmatch(between)
+        if not joined and not listed:
             break
         first -= 1
     return tuple(dict.fromkeys(box.content for box in all_boxes[first:]))

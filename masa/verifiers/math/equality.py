@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import sympy
 from sympy.core.function import AppliedUndef
 
 from masa.verifiers.math.expressions import (
+    functions_in,
     names,
     proportional,
     read_expression,
@@ -48,6 +50,7 @@ _NAME = re.compile(
     rf"(?:{_LETTER}{_SCRIPTS}{_ARGUMENT}?|[A-Z]{{2,4}}|[a-zA-Z][a-z]{{3,}}{_ARGUMENT}?"
     rf"|\\(?:angle|triangle|Delta|text)\s*(?:\{{[^{{}}]*\}}|[A-Za-z]{{1,4}}|\\[a-z]+){_SCRIPTS}{_ARGUMENT}?"
     rf"|m\s*\\angle\s*[A-Z]{{1,3}}|\|[A-Z]{{1,2}}\||\\\|?\|?\[?[A-Z]{{3,5}}\]|\[[A-Z]{{3,5}}\]"
+    r"|[a-zA-Z](?::[a-zA-Z])+|[A-Z]{2}(?::[A-Z]{2})+"
     r"|\\(?:overline|vec|hat|tilde|mathcal|mathbb)\{[^{}]*\}(?:_\{?\w+\}?)?(?:\([^()]*\)|\[[^\[\]]*\])?"
     r"|\\frac\{d(?:\^\{?\d\}?)?\s*[a-z]\}\{d\s*[a-z](?:\^\{?\d\}?)?\}"
     r"|\\(?:dim|deg|Pr|ker|rank)(?![a-zA-Z])[^+\-=]*"
@@ -73,6 +76,9 @@ _FURTHER_LABEL = re.compile(
     r"\([A-J]\)|(?<![A-Za-z\\])[A-J][).:]|^\W*(?:\\text\{)?\W*(?:or|and)\b|^[A-J]$"
 )
 """In the text of an option that was chosen: another one."""
+_COUNTING = re.compile(
+    r"\\mathbb\{N\}(?:[\^_](?:\{?[+*]\}?|\{[^{}]*\}))?|\\mathbb\{Z\}[\^_]\{?(?:\+|>0)\}?"
+)
 _PREFIX = re.compile(r"(\\text\{[A-Za-z ]+:\s*\})\s*([(\[\\].*)")
 _MOST_ITEMS = 100
 _ROUNDED = 0.05
@@ -174,9 +180,19 @@ def _declared(node: Node) -> tuple[Node, tuple[str, str] | None]:
     if not isinstance(last, Relation) or last.operators != ("in",):
         return node, None
     letter, domain = (text_of(side).strip() for side in last.sides)
-    if domain not in (r"\mathbb{Z}", r"\mathbb{R}") or not re.fullmatch("[a-zA-Z]", letter):
+    if _COUNTING.fullmatch(domain) and _depends(items[0], letter):
+        domain = r"\mathbb{N}"
+    elif domain not in (r"\mathbb{Z}", r"\mathbb{R}"):
+        return node, None
+    if not re.fullmatch("[a-zA-Z]", letter):
         return node, None
     return (items[0] if len(items) == 1 else Several(items, node.joined)), (letter, domain)
+
+
+def _depends(node: Node, letter: str) -> bool:
+    """Is it `a_n = ...` or `f(n) = ...`, of the letter n?"""
+    name = key(text_of(node.sides[0])) if isinstance(node, Relation) else ""
+    return bool(re.fullmatch(rf"[a-zA-Z](?:_\{{?{letter}\}}?|\({letter}\))", name))
 
 
 def _rename(node: Node, letter: str, replacement: str) -> Node:
@@ -185,15 +201,11 @@ def _rename(node: Node, letter: str, replacement: str) -> Node:
         swapped = str.maketrans(letter + replacement, replacement + letter)
         pieces = re.split(r"(\\[a-zA-Z]+)", node.text)
         return Leaf("".join(p if p.startswith("\\") else p.translate(swapped) for p in pieces))
-    if isinstance(node, Several):
-        return Several(
-            tuple(_rename(item, letter, replacement) for item in node.items), node.joined
-        )
-    if isinstance(node, Relation):
-        return Relation(
-            node.operators, tuple(_rename(side, letter, replacement) for side in node.sides)
-        )
-    return node
+    inner = node.sides if isinstance(node, Relation) else getattr(node, "items", ())
+    renamed = tuple(_rename(each, letter, replacement) for each in inner)
+    if isinstance(node, Several | Ordered | Combined):
+        return replace(node, items=renamed)
+    return replace(node, sides=renamed) if isinstance(node, Relation) else node
 
 
 class _Comparison:
@@ -218,6 +230,8 @@ class _Comparison:
             return leaves and all(self.same(gold, item) for item in answer.items)
         if isinstance(gold, Congruence) or isinstance(answer, Congruence):
             return self._congruences(gold, answer)
+        if {type(gold), type(answer)} & {Several, Ordered}:
+            gold, answer = _system(gold), _system(answer)
         if isinstance(gold, Relation) or isinstance(answer, Relation):
             return self._relations(gold, answer)
         if isinstance(gold, Cases) and isinstance(answer, Cases):
@@ -346,9 +360,18 @@ class _Comparison:
             if constants and not comparison.same(one, other):
                 return []
         rounded = signs[-1:] == ["approx"] and len(sides) > 1
-        return ([sides[-1]] if named or not rounded else []) + (sides[-2:-1] if rounded else [])
+        decimal = re.fullmatch(r"-?\d*\.\d+", text_of(sides[-1]).strip())
+        last = sides[-1:] if named or decimal or not rounded else []
+        return last + (sides[-2:-1] if rounded else [])
 
     def _equations(self, gold: Relation, answer: Relation) -> bool:
+        unknowns = _unknowns(gold) if len(gold.sides) > 2 else set()
+        if len(unknowns) > 1:
+            if not unknowns <= _unknowns(answer):
+                return False
+            if len(unknowns) == len(gold.sides):
+                return len(answer.sides) == len(gold.sides)
+            return any(self.same(gold.sides[-1], side) for side in self._stated(answer))
         named = [_is_name(side.sides[0]) for side in (gold, answer)]
         if all(named):
             same_name = _name_key(gold.sides[0]) == _name_key(answer.sides[0])
@@ -358,7 +381,7 @@ class _Comparison:
             return False
         if all(isinstance(side, Ordered) for side in (*gold.sides, *answer.sides)):
             return self._in_order(gold.sides, answer.sides)
-        one, other = _difference(gold, 0), _difference(answer, 0)
+        one, other = _differences(gold, answer, 0)
         if one is None or other is None:
             return False
         if proportional(one, other, positive=False):
@@ -381,6 +404,23 @@ class _Comparison:
         return any(all(_same_links(gold, candidate)) for candidate in candidates)
 
 
+def _unknowns(equation: Relation) -> set[str]:
+    """The sides of `x = y = 1` or `AB = BC = 1` that are variables; VI of `P = VI = 1` is none."""
+    sides = {key(text_of(side)) for side in equation.sides if _is_name(side)} - {"e", "i"}
+    names = {name for name in sides if _VARIABLE.fullmatch(name)}
+    return {name for name in names if not re.fullmatch("[A-Z]{2,}", name)} or names
+
+
+def _system(node: Node) -> Node:
+    """`x = y = 1` as `x = 1, y = 1`; any other node as it is."""
+    if not isinstance(node, Relation) or set(node.operators) != {"="} or len(node.sides) < 3:
+        return node
+    *unknowns, value = node.sides
+    if len(_unknowns(node)) < len(unknowns) or _is_name(value):
+        return node
+    return Several(tuple(Relation(("=",), (name, value)) for name in unknowns), "and")
+
+
 def _rounding(node: Node) -> float:
     """Relative error by which a number may be rounded or cut: less than one of its last digit."""
     text = text_of(node).strip()
@@ -393,7 +433,7 @@ def _rounding(node: Node) -> float:
 
 def _same_links(gold: Relation, answer: Relation) -> Iterator[bool]:
     for place, operator in enumerate(gold.operators):
-        one, other = _difference(gold, place), _difference(answer, place)
+        one, other = _differences(gold, answer, place)
         comparable = one is not None and other is not None
         yield comparable and proportional(one, other, positive=operator not in ("=", "neq"))
 
@@ -524,10 +564,17 @@ def _is_constant(node: Node) -> bool:
     return not expression.has(AppliedUndef)
 
 
-def _difference(relation: Relation, place: int) -> sympy.Expr | None:
+def _differences(gold: Relation, answer: Relation, place: int) -> list[sympy.Expr | None]:
+    functions = functions_in(*(text_of(side) for side in (*gold.sides, *answer.sides)))
+    return [_difference(relation, place, functions) for relation in (gold, answer)]
+
+
+def _difference(relation: Relation, place: int, functions: str) -> sympy.Expr | None:
     """Left side minus right side of one link of a relation."""
     sides = [relation.sides[place], relation.sides[place + 1]]
-    expressions = [read_expression(side.text) if isinstance(side, Leaf) else None for side in sides]
+    expressions = [
+        read_expression(side.text, functions) if isinstance(side, Leaf) else None for side in sides
+    ]
     if not all(isinstance(side, sympy.Expr) for side in expressions):
         return None
     return sympy.Add(expressions[0], sympy.Mul(-1, expressions[1], evaluate=False), evaluate=False)

@@ -12,14 +12,25 @@ from functools import lru_cache
 from typing import Any
 
 import sympy
-from latex2sympy2_extended import latex2sympy
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
+from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from mpmath import mp, mpf
 from sympy.core.function import AppliedUndef
 
+from masa.verifiers.math.latex import closing
 from masa.verifiers.math.numbers import TOLERANCE, Number, read_number
-from masa.verifiers.math.numeric import Undefined, numeric_value
+from masa.verifiers.math.numeric import (
+    GreatestDivisor,
+    LeastMultiple,
+    Undefined,
+    lost_digits,
+    numeric_value,
+)
 
+_GROWING = (
+    sympy.exp, sympy.factorial, sympy.gamma, sympy.binomial, sympy.sinh, sympy.cosh, sympy.tanh,
+    sympy.coth, sympy.Sum, sympy.Product, sympy.Integral, sympy.Derivative, sympy.Limit,
+)  # fmt: skip
 _CASED = ConversionConfig(lowercase_symbols=False)
 _POINTS = tuple(
     tuple(
@@ -36,10 +47,17 @@ _COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (3, 5, 8, 4, 
 """Points where variables bound a sum or are integers by their place."""
 _LARGE_COUNTS = tuple(tuple(Fraction(n + k) for k in range(12)) for n in (37, 131, 1009))
 """Further ones where something is rounded and nothing is added up."""
+_SHARED = (12, 18, 30, 20, 42, 8, 45, 36, 10, 21, 24, 60)
+_MULTIPLES = tuple(tuple(map(Fraction, _SHARED[k:] + _SHARED[:k])) for k in range(12))
+"""Points of integers with and without common divisors."""
 _INTEGERS = {"n", "m", "k", "N", "M", "K"}
 """Letters of integers, beside what differs at integers alone: rounding, powers of -1, angles."""
 _DIGITS = (60, 2000)
 """First a quick check, then enough digits to distinguish 2^4950 from 2^4950 + 1."""
+_GUARD = 40
+"""Further digits, which are lost where terms cancel out."""
+_MOST_DIGITS = 50000
+"""Where sums need more, nothing is said to be equal."""
 _FUNCTION_NAMES = set("fghpqruvyFGHPQRSTWL")
 _ALLOWED = set(
     """frac sqrt pi infty cdot times sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh
@@ -49,6 +67,12 @@ _ALLOWED = set(
     phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar""".split()
 )
 _COMMAND = re.compile(r"\\([a-zA-Z]+|.)", re.DOTALL)
+_LETTERS = re.compile(
+    r"\\(?:begin|end|operatorname|mathrm|overline|hat|bar|vec|tilde|d?dot)\{[^{}]*\}|\\[a-zA-Z]+"
+    r"|(?<=\d)E(?=[-+]?\d)|(?P<letter>[a-zA-Z])"
+)
+_STAND_IN = re.compile(r"\\text\{letter([dEIT])\}|letter([dEIT])")
+_CALCULUS = re.compile(r"\\int(?![a-zA-Z])|\\frac\{\s*d[^{}]*\}\{\s*d\s*[a-zA-Z\\]")
 _PLAIN = re.compile(r"[0-9a-zA-Z+\-*/^_{}()\[\]|!., ]*")
 _REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}(?!\d)")
 _PRIMED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(?:_\{?(\w+)\}?)?('+)")
@@ -59,6 +83,8 @@ _CALL = re.compile(
 )
 _FACTOR = re.compile(r"\\(?:cdot|times)(?![a-zA-Z])|\*")
 _MIXED = re.compile(r"(?<![\w.}^_)\\])(\d{1,9})\s*\\frac\{(\d{1,9})\}\{(\d{1,9})\}")
+_WORD_BETWEEN = re.compile(r"\d\s*\\text\{[^{}]*\}\s*\d")
+"""No product of variables: 7 R 3, 3 hours 20 minutes."""
 _MOST_POLAR = 4
 _MOST_CONSTANTS = 3
 _MOST_BARS = 16  # the parser tries every pair of them
@@ -109,8 +135,8 @@ def _readable(text: str) -> str:
 
 
 def _closed_arguments(text: str) -> str:
-    r"""The text with brackets around the argument of a function before `\cdot` or `\times`, and of
-    a logarithm before `/`: the parser would go on with the factor that follows."""
+    r"""The text with brackets around the argument of a function before `\cdot`, `\times` or another
+    factor, and of a logarithm before `/`: the parser would go on with what follows."""
     out, position = [], 0
     for match in _CALL.finditer(text):
         start = match.end()
@@ -118,6 +144,8 @@ def _closed_arguments(text: str) -> str:
             continue
         level, end = 0, start
         while end < len(text):
+            if level == 0 and text[end] == "(" and _is_factor(text, start, end):
+                break
             level += (text[end] in "([{") - (text[end] in ")]}")
             begun = level == 0 and text[start:end].strip()
             if level < 0 or (begun and (text[end] in "+-=,<>&|;/" or _FACTOR.match(text, end))):
@@ -126,11 +154,19 @@ def _closed_arguments(text: str) -> str:
                 break
             end += 1
         divided = match[1] in ("ln", "log") and text[end : end + 1] == "/"
-        if level == 0 and (divided or _FACTOR.match(text, end)):
+        followed = _FACTOR.match(text, end) or text[end : end + 1] == "("
+        if level == 0 and (divided or followed):
             argument = text[start:end].strip()
             out.append(f"{text[position:start].rstrip()}({argument}) ")
             position = end
     return "".join(out) + text[position:]
+
+
+def _is_factor(text: str, start: int, bracket: int) -> bool:
+    r"""Is a bracket with functions in it no part of the argument before it: `\sin x(\cos x-1)`?"""
+    argument = text[start:bracket].rstrip()
+    is_variable = argument[-1:].isalpha() and argument[-1:] not in _FUNCTION_NAMES
+    return is_variable and bool(_CALL.search(text[bracket : closing(text, bracket)]))
 
 
 def _one_fraction(match: re.Match[str]) -> str:
@@ -170,29 +206,73 @@ def _is_algebra(text: str) -> bool:
 
 
 @lru_cache(maxsize=512)
-def read_expression(text: str) -> Any | None:
-    """The SymPy object of a normalised answer, unevaluated; None where it cannot be parsed."""
+def read_expression(text: str, functions: str = "") -> Any | None:
+    """The SymPy object of a normalised answer, unevaluated; None where it cannot be parsed.
+
+    Args:
+        text: a normalised answer.
+        functions: letters that are functions, as `f` in `f(2x-2)`, which else is a product.
+    """
     if match := _DETERMINANT.fullmatch(text):
         return _determinant(match[1])
-    if text.count("|") > _MOST_BARS:
+    if text.count("|") > _MOST_BARS or _WORD_BETWEEN.search(text):
         return None
-    text = _readable(text)
+    text = _called(_readable(text), functions)
     if not _is_algebra(text):
         return None
     try:
         with sympy.evaluate(False):
-            expression = latex2sympy(text, conversion_config=_CASED)
+            expression = _Parser(config=_CASED).parse(_lexed(text))
         if isinstance(expression, sympy.MatrixExpr):
             expression = expression.doit()
     except MemoryError:
         raise
     except Exception:  # the grammar's, the lexer's and SymPy's errors have no common base
         return None
-    if isinstance(expression, sympy.MatrixBase):
-        return expression
-    if not isinstance(expression, sympy.Expr):
-        return None
-    return _products(expression.xreplace({sympy.I: sympy.Symbol("I")}))  # i is the imaginary unit
+    with sympy.evaluate(False):
+        if isinstance(expression, sympy.MatrixBase):
+            return expression.applyfunc(_products)
+        return _products(expression) if isinstance(expression, sympy.Expr) else None
+
+
+def functions_in(*texts: str) -> str:
+    """f and g, where each has a bracket after it everywhere in the texts."""
+    letters = re.sub(r"\\text\{[^{}]*\}|\\[a-zA-Z]+", " ", " ".join(texts))
+    return "".join(name for name in "fg" if not re.search(rf"{name}(?!\s*\()", letters))
+
+
+def _called(text: str, functions: str) -> str:
+    """The text with a comma after the argument of each function of one variable: the parser has a
+    longer one without it as a factor."""
+    out, position = [], 0
+    for match in re.finditer(rf"(?<![\\a-zA-Z])[{functions}]\(", text) if functions else ():
+        end = closing(text, match.end() - 1)
+        argument = _COMMAND.sub("", text[match.end() : max(end, 0)])
+        single = len(set(re.findall("[a-zA-Z]", argument))) == 1 and "," not in argument
+        if match.start() >= position and single:
+            out.append(text[position:end] + ",")
+            position = end
+    return "".join(out) + text[position:]
+
+
+class _Parser(_Latex2Sympy):  # type: ignore[misc]
+    """With gcd and lcm of integers, for those of polynomials."""
+
+    def handle_gcd_lcm(self, f: str, args: Any) -> Any:
+        return (GreatestDivisor if f == "gcd" else LeastMultiple)(*args)
+
+
+def _lexed(text: str) -> str:
+    """The text as the lexer needs it: it has a d with the next letter as a differential, I as the
+    imaginary unit, E without an index, T as a transpose, and some words, as tr, as functions."""
+    taken = "EI" + "d" * (not _CALCULUS.search(text)) + "T" * (r"\begin" not in text)
+
+    def stand_in(match: re.Match[str]) -> str:
+        if not match["letter"]:
+            return match[0]
+        return rf"\mathrm{{letter{match[0]}}}" if match[0] in taken else f"{match[0]} "
+
+    return normalize_latex(_LETTERS.sub(stand_in, text), NormalizationConfig())
 
 
 def _determinant(rows: str) -> Any | None:
@@ -205,14 +285,7 @@ def _determinant(rows: str) -> Any | None:
 
 
 def _products(expression: Any) -> Any:
-    """`x(y)` is a product, `f(y)` is not; `da` is one where nothing is integrated."""
-    if not expression.has(sympy.Integral):
-        pairs = {
-            symbol: sympy.Mul(*map(sympy.Symbol, symbol.name), evaluate=False)
-            for symbol in expression.free_symbols
-            if re.fullmatch("d[a-zA-Z]", symbol.name)
-        }
-        expression = expression.xreplace(pairs) if pairs else expression
+    """`x(y)` is a product, `f(y)` is not; letters for which others stood have their names."""
     calls = {
         call: sympy.Mul(sympy.Symbol(type(call).__name__), *call.args, evaluate=False)
         for call in expression.atoms(AppliedUndef)
@@ -220,7 +293,13 @@ def _products(expression: Any) -> Any:
         and len(call.args) == 1
         and not call.args[0].is_number  # I(0) is a current at the start
     }
-    return expression.xreplace(calls) if calls else expression
+    expression = expression.xreplace(calls) if calls else expression
+    letters = {
+        symbol: sympy.Symbol(_STAND_IN.sub(lambda match: match[1] or match[2], symbol.name))
+        for symbol in expression.atoms(sympy.Symbol)
+        if _STAND_IN.search(symbol.name)
+    }
+    return expression.xreplace(letters) if letters else expression
 
 
 def names(*expressions: Any) -> list[str]:
@@ -245,6 +324,32 @@ def _is_of_integers(expression: Any) -> bool:
     return _rounds(expression) or powers or angles
 
 
+def _bends(expression: Any) -> bool:
+    """Does it change at a point, as |x - 20| does at 20?"""
+    roots = any(
+        power.exp == sympy.S.Half and power.base.free_symbols
+        for power in expression.atoms(sympy.Pow)
+    )
+    return roots or bool(expression.has(sympy.Abs, sympy.Max, sympy.Min))
+
+
+def _grows(expression: Any) -> bool:
+    """Does it grow faster than a power, so that it cannot be computed far from 0?"""
+    powers = any(power.exp.free_symbols for power in expression.atoms(sympy.Pow))
+    return powers or bool(expression.has(*_GROWING))
+
+
+def _scale(*expressions: Any) -> int:
+    """More than the largest number in the expressions: points as large are beyond all bends."""
+    numbers = {
+        abs(number)
+        for expression in expressions
+        for number in expression.atoms(sympy.Number)
+        if number.is_finite
+    }
+    return int(max(numbers, default=0)) + 1
+
+
 def _points(*expressions: Any) -> Iterator[dict[str, Any]]:
     """Points for the variables of expressions; none for too many variables."""
     variables = names(*expressions)
@@ -259,11 +364,19 @@ def _points(*expressions: Any) -> Iterator[dict[str, Any]]:
         counted |= _INTEGERS & set(variables)
     points = [(reals, counted) for reals in _POINTS]
     places = itertools.cycle(_COUNTS)
+    if any(map(_bends, expressions)) and not any(map(_grows, expressions)):
+        scale = _scale(*expressions)
+        points += [(tuple(scale * real for real in reals), counted) for reals in _POINTS[-3:]]
     if any(map(_rounds, expressions)):
         # between integers floor(x) + 1 is ceil(x)
         points += [(reals, set(variables)) for reals in _POINTS]
         if not any(expression.has(sympy.Sum, sympy.Product) for expression in expressions):
             places = itertools.cycle(_LARGE_COUNTS + _COUNTS)
+    if any(expression.has(GreatestDivisor, LeastMultiple) for expression in expressions):
+        points, places = (
+            [(_POINTS[0], set(variables))] * len(_MULTIPLES),
+            itertools.cycle(_MULTIPLES),
+        )
     for (reals, whole), counts in zip(points, places, strict=False):
         chosen = [
             (name, counts[place] if name in whole else reals[place])
@@ -293,10 +406,16 @@ def _values(sides: tuple[Any, Any], point: Any, digits: int, real: bool) -> list
     values: list[Any | None] = []
     for side in sides:
         try:
-            values.append(numeric_value(side, point, digits, real))
+            values.append(numeric_value(side, point, digits + _GUARD, real))
         except Undefined:
             values.append(None)
     return values
+
+
+def _precisions(sides: tuple[Any, Any], point: Any, real: bool) -> tuple[int, int]:
+    """Digits of the quick check and of the thorough one, in which each term of a sum counts."""
+    lost = max(lost_digits(side, point, _DIGITS[0], real) for side in sides)
+    return _DIGITS[0], max(_DIGITS[1], lost + _DIGITS[0])
 
 
 def same_value(gold: Any, answer: Any, tolerance: float = TOLERANCE) -> bool:
@@ -316,9 +435,12 @@ def same_value(gold: Any, answer: Any, tolerance: float = TOLERANCE) -> bool:
         equal = 0
         for place, point in enumerate(points):
             thorough = place == 0 and not approximate and not loose
-            for digits in _DIGITS if thorough else _DIGITS[:1]:
+            steps = _precisions(sides, point, real) if thorough else _DIGITS[:1]
+            if steps[-1] > _MOST_DIGITS:
+                return False
+            for digits in steps:
                 one, other = _values(sides, point, digits, real)
-                if digits == _DIGITS[1] and (one is None or other is None):
+                if digits >= _DIGITS[1] and (one is None or other is None):
                     continue  # so many digits are not to be had: the quick check decides
                 if one is None or other is None:
                     if strict and real and (one is None) is not (other is None):
@@ -379,7 +501,8 @@ def _with_constants(gold: Any, answer: Any) -> Iterator[Any]:
     if not constants and "C" in wanted and {"x", "t", "y"} & set(wanted):
         constants = ["C"]
     own = [name for name in given if _INDEXED.fullmatch(name)]
-    if own and [name[1:] for name in own] != [name[1:] for name in constants]:
+    indices = [[name[1:] for name in side] for side in (own, constants)]
+    if own and indices[0] != indices[1] and (constants != ["C"] or len(own) > 1):
         return
     own = own or [name for name in given if name in _OTHER_NAMES - set(wanted)]
     if not 0 < len(constants) == len(own) <= _MOST_CONSTANTS:

@@ -127,10 +127,29 @@ _MODULUS = (
     r"\(?\s*\\text\{\(?\s*(?:mod|modulo)(?![a-z])\.?\}?\s*(\d+|[a-zA-Z](?![a-zA-Z]))\s*\)?\s*\}?\s*\)?"
     r"|(?<![a-zA-Z\\])\(?\s*(?:mod|modulo)\s+(\d+)\s*\)?"
 )
+_SUFFIX = r"(?:\s*[\^_]\s*(?:\{[^{}]*\}|[+*]))?"
 _FOR_ALL = (
-    r"^([a-zA-Z]\(([a-z])\)\s*=.*?),?\s*(?:\\text\{\s*for (?:all|every|any)[a-z ]*\}|\\forall)\s*\2"
-    r"(?:\s*\\in\s*\\mathbb\{R\})?$"
+    r"^([a-zA-Z](?:\(([a-z])\)|_\{?([a-z])\}?)\s*=.*?),?\s*"
+    r"(?:\\text\{\s*for (?:all|every|any)[a-z ]*\}|\\forall)\s*(?:\2|\3)"
+    rf"(?:\s*\\in\s*\\mathbb\{{[A-Z]\}}{_SUFFIX})?$"
 )
+"""A declaration of the letter that a function or a sequence depends on."""
+_CONSTANT = (
+    r"(?<=[\w)}])[,\s(]*(?:\\text\{(?:where|for|with|and)\})?\s*"
+    r"(?:[a-zA-Z]\s*\\text\{|\\text\{(?:(?:where|for|with|and) )?[a-zA-Z] )"
+    r"(?:is|being) (?:an? |any |arbitrary |real )*constant\}\s*\)?$"
+)
+_PRECISION = (
+    r"(?<=[\w)}])[,\s(]*(?:\\text\{)?\(?\s*(?:rounded|correct|accurate)"
+    r" (?:up |down |off )?to [a-z\d .,-]*\)?\}?\s*\)?$"
+)
+
+
+def _braced(match: re.Match[str]) -> str:
+    """`^-3` as `^{-3}`, but not in words."""
+    return f"^{{{match[1]}}}" if match[1] else match[0]
+
+
 _CURRENCY = r"\\text\{(?:dollars|cents|euros|pounds sterling|yen|rupees)\}"
 _UNIT = r"(\\text\{[^{}]*\}(?:\^(?:\{\d\}|\d))?)"
 _UNIT_FRACTION = rf"\\frac\{{{_UNIT}\}}\{{{_UNIT}\}}"
@@ -167,10 +186,17 @@ _REWRITTEN = [
         ("mod", r"\\p?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+|[a-zA-Z]))", r"\\pmod{\1\2}"),
         ("\\text{mod}", r"\(?\s*\\text\{mod\}\s*(\d+|[a-zA-Z])\s*\)?", r"\\pmod{\1}"),
         ("mod", _MODULUS, r"\\pmod{\1\2}"),
-        (")", _FOR_ALL, r"\1"),
+        ("=", _FOR_ALL, r"\1"),
+        ("constant", _CONSTANT, ""),
+        (" to ", _PRECISION, ""),
         ("\\text{", r"\\text\{(?:where|for|with)\}", ","),
         ("\\mathbb{R}", r"(\\mathbb\{R\})\s*-\s*(?=\\\{)", r"\1\\setminus "),
-        ("\\text{", rf"({_CURRENCY})\s*(?:per|an?|each|/)\s*[a-z]{{3,}}$", r"\1"),
+        ("\\text{", rf"({_CURRENCY})\s*(?:per|an?|each|/)\s*([a-z]{{3,}})$", r"\1\\text{per \2}"),
+        (
+            "^",
+            r"\\text\{[^{}]*\}|\^\s*(-\s*(?:\d+(?![\d.a-zA-Z\\^_!(])|[a-zA-Z](?![a-zA-Z^_!'(])))",
+            _braced,
+        ),
         ("\\frac{\\text", _UNIT_FRACTION, r"\1/\2"),
         (
             "^",
@@ -188,7 +214,7 @@ _REWRITTEN = [
         ("integer", rf"\\text\{{for{_INTEGER}\}}\s*([a-zA-Z])", _DECLARED),
         ("integer", rf"(?<=[\s,])([a-zA-Z])\s*\\text\{{{_INTEGER}\}}", r"\1\\in\\mathbb{Z}"),
         (":", r"\\\{([^:|]*):(?=[^,]*(?:[<>=]|\\(?:in|le|ge|neq)(?![a-z])))", r"\\{\1|"),
-        ("\\in", r"\(\s*([a-zA-Z]\s*\\in\s*\\mathbb\{[A-Z]\})\s*\)", r", \1"),
+        ("\\in", rf"\(\s*([a-zA-Z]\s*\\in\s*\\mathbb\{{[A-Z]\}}{_SUFFIX})\s*\)", r", \1"),
     )
 ]
 """(needle, pattern, replacement): applied in this order, where the text has the needle."""
@@ -397,6 +423,15 @@ def _arguments(text: str) -> str:
     return "".join(out) + text[position:]
 
 
+def _exponents(text: str) -> str:
+    """`2^(n+1)` as `2^{n+1}`."""
+    start = text.find("^(")
+    while start >= 0 and (end := closing(text, start + 1)) > 0:
+        text = f"{text[: start + 1]}{{{text[start + 2 : end]}}}{text[end + 1 :]}"
+        start = text.find("^(", start + 2)
+    return text
+
+
 def normalise(text: str) -> str:
     r"""One spelling: no `$`, `\left`, `\dfrac`, unicode signs, spacing macros, short fractions.
 
@@ -436,7 +471,7 @@ def _normalised(text: str) -> str:
             text,
         )
     text = re.sub(r"[,;\s]*\\text\{(and|or)\}[,;\s]*", r" \\text{\1} ", text)
-    text = _arguments(text)
+    text = _exponents(_arguments(text))
     text = re.sub(r"\s+", " ", text)
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
     text = strip_outer(text)

@@ -21,7 +21,8 @@ _FRACTION = re.compile(
 _SLASH = re.compile(rf"(?P<sign>[+-]*)(?P<over>{_DIGITS})/(?P<under>[+-]?{_DIGITS})")
 _MIXED = re.compile(rf"(?P<sign>[+-]*)(?P<whole>{_DIGITS})\|(?P<over>\d+)/(?P<under>\d+)")
 _REPEATING = re.compile(
-    r"(?P<sign>[+-]*)(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:overline|bar|dot)\{?(?P<again>\d+)\}?"
+    r"(?P<sign>[+-]*)(?P<whole>\d*)\.(?P<fixed>\d*)"
+    r"(?:\\(?:overline|bar|dot)\{?(?P<again>\d+)\}?|\((?P<bracketed>\d{1,6})\))"
 )
 _LONGEST = 1500
 """Digits, or powers of ten, of the longest number that is parsed."""
@@ -29,7 +30,7 @@ _LONGEST = 1500
 
 @dataclass(frozen=True)
 class Number:
-    """A rational number; `exact` unless it was written as a decimal."""
+    """A rational number; `exact` unless it was written as a decimal with digits after the point."""
 
     value: Fraction
     exact: bool = True
@@ -75,7 +76,8 @@ def read_number(text: str) -> Number | None:
         if power and abs(int(power)) > _LONGEST:
             return None
         value = _integer(match["digits"].rstrip(".")) * Fraction(10) ** int(power or 0)
-        return Number(_sign(match["sign"]) * value, exact=not power and "." not in match["digits"])
+        exact = not power and not match["digits"].partition(".")[2].strip("0")  # 250.00 is one
+        return Number(_sign(match["sign"]) * value, exact)
     if match := _FRACTION.fullmatch(text) or _SLASH.fullmatch(text) or _MIXED.fullmatch(text):
         parts = match.groupdict()
         under = _integer(parts["under"])
@@ -84,7 +86,7 @@ def read_number(text: str) -> Number | None:
         value = _integer(parts.get("whole")) + _integer(parts["over"]) / under
         return Number(_sign(match["sign"]) * value)
     if match := _REPEATING.fullmatch(text):
-        fixed, again = match["fixed"], match["again"]
+        fixed, again = match["fixed"], match["again"] or match["bracketed"]
         value = _integer(match["whole"] or "0") + Fraction(int(fixed or 0), 10 ** len(fixed))
         value += Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(fixed))
         return Number(_sign(match["sign"]) * value)

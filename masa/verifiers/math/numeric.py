@@ -28,6 +28,25 @@ class Undefined(ValueError):
     """No finite value: a division by zero, a logarithm of zero, an unknown function."""
 
 
+class GreatestDivisor(sympy.Function):  # type: ignore[misc]
+    """gcd of integers; SymPy's own is that of polynomials, by which gcd(m, n) is 1."""
+
+
+class LeastMultiple(sympy.Function):  # type: ignore[misc]
+    """lcm of integers."""
+
+
+def _of_integers(function: Callable[..., int]) -> Callable[..., Any]:
+    """A function of whole numbers alone."""
+
+    def exact(*numbers: Any) -> Any:
+        if not all(mpmath.isint(number) and mpmath.mag(number) < mp.prec for number in numbers):
+            raise Undefined("not whole, or rounded")
+        return mp.mpf(function(*map(int, numbers)))
+
+    return exact
+
+
 def _rounded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Of numbers that are whole but for rounding, as log 8 over log 2, the whole number."""
 
@@ -51,6 +70,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 _REAL: dict[str, Callable[..., Any]] = {
     "floor": _rounded(mpmath.floor), "ceiling": _rounded(mpmath.ceil), "Max": max, "Min": min,
     "Mod": lambda a, b: a - b * mpmath.floor(a / b),
+    "GreatestDivisor": _of_integers(math.gcd), "LeastMultiple": _of_integers(math.lcm),
 }  # fmt: skip
 _CONSTANTS = {
     sympy.pi: lambda: mp.pi, sympy.E: lambda: mp.e, sympy.I: lambda: mp.mpc(0, 1),
@@ -82,11 +102,26 @@ def numeric_value(expression: Any, point: Point, digits: int, real: bool) -> Any
         return number
 
 
+def lost_digits(expression: Any, point: Point, digits: int, real: bool) -> int:
+    """Digits by which the terms of its sums differ: with fewer, 2023! - 1 is 2023!.
+
+    0 where the value is undefined.
+    """
+    walk = _Walk(point, real)
+    with mp.workdps(digits):
+        try:
+            walk.value(expression)
+        except (ArithmeticError, TypeError, ValueError, mpmath.libmp.NoConvergence):
+            return 0
+    return int(walk.lost_bits * math.log10(2))
+
+
 class _Walk:
     def __init__(self, point: Point, real: bool, vanishing: bool = False) -> None:
         self.point = dict(point)
         self.real = real
         self.vanishing = vanishing  # in an integrand, values too small to compute are zero
+        self.lost_bits = 0
 
     def checked(self, number: Any) -> Any:
         """The number, if it is allowed."""
@@ -107,6 +142,8 @@ class _Walk:
             return +_CONSTANTS[node]()
         if isinstance(node, sympy.Add):
             terms = [self.value(term) for term in node.args]
+            sizes = [int(mpmath.mag(term)) for term in terms if term != 0]
+            self.lost_bits += max(sizes, default=0) - min(sizes, default=0)
             return _without_noise(mpmath.fsum(terms), max(map(abs, terms)))
         if isinstance(node, sympy.Mul):
             return mpmath.fprod([self.value(factor) for factor in node.args])
@@ -131,6 +168,7 @@ class _Walk:
 
     def _power(self, node: Any) -> Any:
         base, exponent = self.value(node.base), self.value(node.exp)
+        self.lost_bits += _small_bits(exponent)
         if base == 0 and mpmath.re(exponent) <= 0:
             raise Undefined("zero to a power that is not positive")
         bits = exponent * mpmath.mag(base) if base != 0 else 0
@@ -147,6 +185,7 @@ class _Walk:
     def _function(self, node: Any) -> Any:
         name = type(node).__name__
         arguments = [self.value(argument) for argument in node.args]
+        self.lost_bits += sum(map(_small_bits, arguments))
         if name == "log":
             if any(argument == 0 for argument in arguments):
                 raise Undefined("logarithm of zero")
@@ -229,6 +268,11 @@ class _Walk:
 def _without_noise(number: Any, size: Any) -> Any:
     """The number, or zero where it is only rounding error of its terms of the given size."""
     return mp.mpf(0) if abs(number) < size * mp.mpf(10) ** (12 - mp.dps) else number
+
+
+def _small_bits(number: Any) -> int:
+    """Bits that an argument near 0 needs to count: cos x is 1 - x^2 / 2 there."""
+    return max(0, -2 * int(mpmath.mag(number))) if number != 0 else 0
 
 
 def _number_of(name: str) -> Any:

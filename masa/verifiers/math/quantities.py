@@ -4,6 +4,7 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from masa.verifiers import units
@@ -32,6 +33,8 @@ _MONEY = {
     "pounds sterling": ("sterling", "1"), "am": ("am", "1"), "pm": ("pm", "1"),
 }  # fmt: skip
 """Base and size of units that pint does not have."""
+_OF_EACH = {"per", "a", "an", "each", "every"}
+"""What may follow a currency: 5 dollars per hour."""
 _COUNTED = set(
     "way number integer solution value point time people student total possible different of in all"
     " is the a an answer ans approximately each old exactly about".split()
@@ -72,6 +75,9 @@ _TAIL = re.compile(
 _BARE_TAIL = re.compile(
     rf"(?<=[\d)}}\s])\s*/?\s*[a-zA-Z][a-zA-Z.]*(?:[\s/]|\\cdot(?![a-zA-Z])|[a-zA-Z.]|{_POWER})*$"
 )
+_PART = r"(\d+(?:\.\d+)?)\s*(?:\\text\{([a-zA-Z ]+?)(?: and)?\}|([a-zA-Z]{2,}))"
+_PARTS = re.compile(_PART)
+_COMPOUND = re.compile(rf"(?:{_PART}\s*){{2,4}}")
 _PREFIX = re.compile(
     r"^(?:\\approx|\\text\{(?:approx(?:imately)?\.?|about|around|roughly|exactly|us"
     r"|(?:the )?(?:final )?answer(?: is)?:?|[A-Za-z ]+:)\}"
@@ -91,20 +97,26 @@ _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])|cis")
 @lru_cache(maxsize=1024)
 def _unit(text: str) -> AnswerUnit | None:
     """The unit in the words after a value; None where there is none."""
-    lowered = re.sub(r"\b([ap])\.\s*m\b\.?", r"\1m", text.lower()).strip(" .()")
-    if money := _MONEY.get(lowered) or _MONEY.get(lowered.removesuffix("s")):
-        base, size = money
-        return AnswerUnit(units.Unit(float(size), ((base, Fraction(1)),)), frozenset())
     words = text.split()
     for count in range(len(words), 0, -1):
-        if physical := units.parse_unit(" ".join(words[:count])):
+        head = " ".join(words[:count])
+        money = _money(head) if {*words[count : count + 1]} <= _OF_EACH else None
+        if physical := money or units.parse_unit(head):
             return AnswerUnit(physical, _nouns(words[count:]))
     nouns = _nouns(words)
     return AnswerUnit(None, nouns) if nouns else None
 
 
+def _money(text: str) -> units.Unit | None:
+    lowered = re.sub(r"\b([ap])\.\s*m\b\.?", r"\1m", text.lower()).strip(" .()")
+    money = _MONEY.get(lowered) or _MONEY.get(lowered.removesuffix("s"))
+    return units.Unit(float(money[1]), ((money[0], Fraction(1)),)) if money else None
+
+
 def _nouns(words: list[str]) -> frozenset[str]:
-    words = re.findall(r"[a-z]+|\^-?\d", " ".join(words).lower())
+    text = " ".join(words).lower()
+    text = re.sub(r"\bcubic (\w+)", r"\1^3", re.sub(r"\bsq(?:uare|\.)? (\w+)", r"\1^2", text))
+    words = re.findall(r"[a-z]+|\^-?\d", text)
     nouns = (re.sub(r"(?<=[xhs])es$|s$", "", re.sub("ies$", "y", noun)) for noun in words)
     return frozenset(noun for noun in nouns if noun not in _COUNTED)
 
@@ -125,13 +137,35 @@ def _bare(text: str, symbols: bool) -> re.Match[str] | None:
         return None
     tail = _tail_text(match[0])
     names = re.findall("[a-zA-Z]+", tail)
-    if all(len(name) > 3 or name.lower().removesuffix("s") in _MONEY for name in names):
+    if all(_is_word(name) or name.lower().removesuffix("s") in _MONEY for name in names):
         return match
     if len(names) == 1 and len(names[0]) == 1:
         alone = _LONE_UNIT.fullmatch(match[0]) and read_number(text[: match.start()])
         return match if symbols and alone and units.parse_unit(tail) else None
     long = any(len(name) > 1 for name in names)
     return match if (symbols or long) and units.parse_unit(tail) else None
+
+
+def _is_word(name: str) -> bool:
+    """Longer than a product of variables, which is written in the order of the alphabet."""
+    if sorted(set(name)) == list(name) and not name.endswith("s"):
+        return False
+    return len(name) > 4 or (len(name) == 4 and bool(re.search("[aeious]", name)))
+
+
+def _compound(text: str) -> ValueWithUnit | None:
+    """`3 hours 20 minutes` in its last unit."""
+    parts = _PARTS.findall(text) if _COMPOUND.fullmatch(text) else []
+    sizes = [_unit(words or bare) for _, words, bare in parts]
+    kinds = [unit.physical for unit in sizes if unit and unit.physical and not unit.nouns]
+    if len(kinds) < max(2, len(sizes)) or not all(map(kinds[0].comparable, kinds)):
+        return None
+    if any(one.scale <= other.scale for one, other in pairwise(kinds)):
+        return None
+    ratios = (Fraction(kind.scale / kinds[-1].scale).limit_denominator(10**6) for kind in kinds)
+    total = sum(ratio * Fraction(part[0]) for ratio, part in zip(ratios, parts, strict=True))
+    value = rf"\frac{{{total.numerator}}}{{{total.denominator}}}"
+    return ValueWithUnit(value, sizes[-1], False)
 
 
 def split_quantity(text: str, symbols: bool) -> ValueWithUnit:
@@ -142,6 +176,8 @@ def split_quantity(text: str, symbols: bool) -> ValueWithUnit:
         symbols: also split off one-letter units (`12 m`), where letters cannot be variables.
     """
     value, unit = text.strip(), None
+    if compound := _compound(value):
+        return compound
     if (prefix := _PREFIX.match(value)) and not OF_ANOTHER.search(prefix[0]):
         value = value[prefix.end() :]
     if money := _MONEY_FIRST.match(value):

@@ -54,7 +54,7 @@ def _in_bars(text: str) -> tuple[str, sympy.Expr, sympy.Expr] | None:
 
 
 def interval(node: Node) -> tuple[str, Ordered] | None:
-    r"""`-a < x < a` and `x \in (-a, a)` as the name and the interval; "" for `(-a, a)` itself."""
+    r"""`-a < x < a`, `x > a` and `x \in (-a, a)` as the name and the interval; "" for `(-a, a)`."""
     if isinstance(node, Ordered):
         return "", node
     if not isinstance(node, Relation):
@@ -62,6 +62,8 @@ def interval(node: Node) -> tuple[str, Ordered] | None:
     operators, sides = node.operators, node.sides
     if operators == ("in",) and isinstance(sides[1], Ordered):
         return key(text_of(sides[0])), sides[1]
+    if len(sides) == 2 and operators[0] in FLIPPED:
+        return _half_line(operators[0], *sides)
     if len(sides) != 3 or not _VARIABLE.fullmatch(key(text_of(sides[1]))):
         return None
     if set(operators) <= {">", "ge"}:
@@ -70,6 +72,20 @@ def interval(node: Node) -> tuple[str, Ordered] | None:
         return None
     opening, ending = "(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]"
     return key(text_of(sides[1])), Ordered(opening, (sides[0], sides[2]), ending)
+
+
+def _half_line(operator: str, left: Node, right: Node) -> tuple[str, Ordered] | None:
+    """The name and the interval of `x > a`."""
+    if not _is_variable(key(text_of(left))):
+        operator, left, right = FLIPPED[operator], right, left
+    name = key(text_of(left))
+    if not _is_variable(name):
+        return None
+    if operator in (">", "ge"):
+        bounds = Ordered("(" if operator == ">" else "[", (right, Leaf(r"\infty")), ")")
+    else:
+        bounds = Ordered("(", (Leaf(r"-\infty"), right), ")" if operator == "<" else "]")
+    return name, bounds
 
 
 def real_set(node: Node) -> sympy.Set | None:

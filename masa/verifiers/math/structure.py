@@ -6,6 +6,7 @@ The inner values are text (`Leaf`), for value_equality.py.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from masa.verifiers.math.latex import closing, strip_outer
 
@@ -20,6 +21,9 @@ _CASES = re.compile(
     re.DOTALL,
 )
 _CONDITION = re.compile(r"^\s*\\text\{(?:if|for|when|where)\s*([^{}]*)\}|^\s*(?:if|for|when)\b")
+_BEFORE_CONDITION = re.compile(
+    r",\s*(?=\\text|[^,]*(?:[<>=]|\\(?:le|ge|neq|in|notin)(?![a-zA-Z])))|(?=\\text\{(?:if|for|when))"
+)
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
 _RELATION = re.compile(r"\\(le|ge|neq|approx|equiv|in|notin)(?![a-zA-Z])|[<>=]")
 _CUP = re.compile(r"\\(cup|cap|setminus)(?![a-zA-Z])")
@@ -167,7 +171,7 @@ def _cases(text: str) -> "Node | None":
     match = _CASES.match(text)
     if not match or r"\begin" in match[1]:
         return None
-    rows = [row.split("&", 1) for row in _ROW.split(match[1]) if row.strip()]
+    rows = [_value_and_condition(row) for row in _ROW.split(match[1]) if row.strip()]
     if all(len(row) == 1 or not row[0].strip() for row in rows):
         return _several([parse(" ".join(row)) for row in rows], "and")
     if any("=" in row[-1] and len(row) == 2 and row[1].strip().startswith("=") for row in rows):
@@ -175,8 +179,19 @@ def _cases(text: str) -> "Node | None":
     if not all(len(row) == 2 for row in rows):
         return None
     return Cases(
-        tuple((parse(value), parse(_CONDITION.sub(r"\1", condition))) for value, condition in rows)
+        tuple(
+            (parse(value), parse(_CONDITION.sub(r"\1", condition.lstrip(" ,"))))
+            for value, condition in rows
+        )
     )
+
+
+def _value_and_condition(row: str) -> list[str]:
+    """The parts of a row between `&`, or at the comma or the word before a condition."""
+    mark = next(iter(top_level(row, _BEFORE_CONDITION)), None) if "&" not in row else None
+    if mark is None or _RELATION.search(row[: mark.start()]):
+        return row.split("&", 1)
+    return [row[: mark.start()], row[mark.end() :]]
 
 
 def parse(text: str) -> Node:
@@ -207,14 +222,13 @@ def parse(text: str) -> Node:
         return parse(builder["condition"])
     if relations := top_level(text, _RELATION):
         return _relation(text, relations)
-    if _SIGNS.search(text):
-        upper = _SIGNS.sub(lambda m: "+" if m[1] == "pm" else "-", text)
-        lower = _SIGNS.sub(lambda m: "-" if m[1] == "pm" else "+", text)
-        return _several(map(parse, (upper, lower)), "or")
+    signs = top_level(text, _CUP)
+    if _SIGNS.search(text) and not signs and not text.startswith(r"\{"):
+        return _several(map(parse, _both_signs(text)), "or")
     if match := re.fullmatch(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])", text):  # ]1,2[
         opening, ending = "(" if match[1] == "]" else "[", ")" if match[3] == "[" else "]"
         return _bracketed(opening, match[2], ending)
-    if signs := top_level(text, _CUP):
+    if signs:
         operators = {sign[1] for sign in signs}
         if len(operators) == 1 or "setminus" not in operators:
             # \cap binds more tightly than \cup
@@ -224,6 +238,12 @@ def parse(text: str) -> Node:
     if inside := _inside(text):
         return _bracketed(*inside)
     return Leaf(_lone_plus(text))
+
+
+def _both_signs(text: str) -> tuple[str, str]:
+    r"""The text with the upper signs of `\pm` and `\mp`, and with the lower ones."""
+    upper = _SIGNS.sub(lambda m: "+" if m[1] == "pm" else "-", text)
+    return upper, _SIGNS.sub(lambda m: "-" if m[1] == "pm" else "+", text)
 
 
 def _pieces(text: str, marks: list[re.Match[str]]) -> list[str]:
@@ -239,6 +259,10 @@ def _lone_plus(text: str) -> str:
 
 def _several(items: Iterable[Node], joined: str) -> Node:
     flat: list[Node] = []
+    items = list(items)
+    solutions = [names for item in items if (names := _solved(item))]
+    if len(solutions) > len(set(solutions)):
+        return Several(tuple(items), joined)
     for item in items:
         values = isinstance(item, Several) and not any(
             isinstance(each, Relation) for each in item.items
@@ -246,7 +270,35 @@ def _several(items: Iterable[Node], joined: str) -> Node:
         joins = (",", "or", "and") if joined == "{" and values else (",", "or")
         inner = item.items if isinstance(item, Several) and item.joined in joins else (item,)
         flat.extend(node for node in inner if node not in flat or joined != "{")
-    return Several(tuple(flat), joined)
+    return Several(tuple(_shortened(flat)), joined)
+
+
+def _solved(node: Node) -> frozenset[Node]:
+    """The names of `x = 1, y = 2`, values that belong together; empty for anything else."""
+    items = node.items if isinstance(node, Several) and node.joined in (",", "and") else ()
+    solved = [item.sides[0] for item in items if isinstance(item, Relation)]
+    equations = all(isinstance(item, Relation) and item.operators == ("=",) for item in items)
+    return frozenset(solved if equations and len(items) == len(set(solved)) > 1 else ())
+
+
+def _shortened(items: list[Node]) -> list[Node]:
+    r"""`1, 2, 3, \ldots, 9, 10` as `1, 2, \ldots, 10`."""
+    if items.count(Leaf(r"\ldots")) != 1:
+        return items
+    place = items.index(Leaf(r"\ldots"))
+    head, tail = items[:place], items[place + 1 :]
+    step = _step(head)
+    head = head[:2] if step else head
+    return [*head, items[place], *(tail[-1:] if step and _step(tail) == step else tail)]
+
+
+def _step(items: list[Node]) -> int | None:
+    """The difference between integers that follow each other; None where there is none."""
+    texts = [item.text if isinstance(item, Leaf) else "" for item in items]
+    if not all(re.fullmatch(r"-?\d{1,9}", text) for text in texts):
+        return None
+    steps = {int(other) - int(one) for one, other in pairwise(texts)}
+    return steps.pop() if len(steps) == 1 else None
 
 
 def _bracketed(opening: str, inside: str, ending: str) -> Node:
@@ -267,6 +319,8 @@ def _element(text: str) -> Node:
 
 def _relation(text: str, signs: list[re.Match[str]]) -> Node:
     sides = [side.strip() for side in _pieces(text, signs)]
+    if _SIGNS.search(sides[0]) and [sign[0] for sign in signs] == ["="] and r"\{" not in text:
+        return _several(map(parse, _both_signs(text)), "or")
     operators = [match[1] or match[0] for match in signs]
     operators = ["=" if operator == "equiv" else operator for operator in operators]
     if not sides[0] and len(sides) == 2 and operators[0] in ("=", "approx"):

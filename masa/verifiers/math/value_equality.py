@@ -3,7 +3,12 @@
 import math
 import re
 
-from masa.verifiers.math.expressions import read_expression, same_expression, same_number
+from masa.verifiers.math.expressions import (
+    functions_in,
+    read_expression,
+    same_expression,
+    same_number,
+)
 from masa.verifiers.math.latex import ANSWER_WORDS, key, word_key
 from masa.verifiers.math.numbers import TOLERANCE, read_number
 from masa.verifiers.math.quantities import (
@@ -28,6 +33,8 @@ _CLOCK = re.compile(
 _DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}[-/]\d{1,2}[-/]\d{4}")
 _ARC = re.compile(r"\\pi|\\arc|\\(?:sin|cos|tan)\^\{?-1")
 """Signs that an angle is in radians."""
+_ANGLE = re.compile(r"\^\\circ|\\pi")
+_SCALED = re.compile(r"\\text|\\circ\s*[CF]|%")
 _WORDS = re.compile(r"\\text\{[^{}]*\}")
 
 
@@ -56,8 +63,12 @@ class ValueComparison:
         letters = bool(re.search("[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", _WORDS.sub("", one.text))))
         other = split_quantity(answer, not letters)
         bare = (one.unit or other.unit) and not re.search(r"\\text|\\circ|%", gold + answer)
-        # kT/m may be a product as well as a unit
-        return bool(bare and self.same_without_unit(gold, answer)) or self._quantities(one, other)
+        degrees = all(_ANGLE.search(side) for side in (gold, answer)) and not _SCALED.search(
+            gold + answer
+        )
+        # kT/m may be a product as well as a unit, the last term of a sum alone be in degrees
+        whole = (bare or degrees) and self.same_without_unit(gold, answer)
+        return bool(whole) or self._quantities(one, other)
 
     def _quantities(self, gold: ValueWithUnit, answer: ValueWithUnit) -> bool:
         if gold.percent is not answer.percent:
@@ -140,8 +151,9 @@ class ValueComparison:
         one, other = read_number(gold), read_number(answer)
         if one and other:
             return one.equals(other, self.tolerance)
-        read_gold = None if one else read_expression(gold)
-        read_given = None if other else read_expression(answer)
+        functions = functions_in(gold, answer)
+        read_gold = None if one else read_expression(gold, functions)
+        read_given = None if other else read_expression(answer, functions)
         if one:
             return read_given is not None and same_number(one, read_given, self.tolerance)
         if other:

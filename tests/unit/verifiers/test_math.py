@@ -25,6 +25,7 @@ from masa.verifiers.math.verifier import (
 TABLES = (
     "SPECIFICATION", "VARIANTS", "REPORTED", "NEIGHBOURS", "INVENTED", "REVIEWED", "SEARCHED",
     "AT_INTEGERS_AND_IN_WORDS", "CONSTANTS_BARS_AND_TRANSPOSES", "FOUND_BY_READING",
+    "FORMS_AND_LETTERS",
 )  # fmt: skip
 
 
@@ -65,6 +66,12 @@ BOXES = [
     ("4", "\\boxed{4}\n\nAlternatively: \\boxed{4}", True),
     ("4", "First \\boxed{5}.\n\nSo \\boxed{4}", True),
     ("3 or -3", r"\boxed{3} or \boxed{-3}", True), ("3 or -3", r"\boxed{3}", False),
+    ("2", r"$\boxed{1}$ and $\boxed{2}$", False), ("1,2", r"$\boxed{1}$ and $\boxed{2}$", True),
+    ("2", r"$\boxed{1}$, $\boxed{2}$", False), ("2", r"\boxed{1}. And so \boxed{2}", True),
+    ("1,2,3", r"\(\boxed{1}\), \(\boxed{2}\), and \(\boxed{3}\)", True),
+    ("2", r"\boxed{2}\text{ and }\boxed{2}", True), ("5", r"x=-\boxed{5}", False),
+    ("-5", r"x = -\boxed{5}", True), ("-5", r"so $-\boxed{5}$", True), ("5", "- \\boxed{5}", True),
+    ("-a-b", r"$y=-\boxed{a+b}$", True), ("5", r"for $x$ -\boxed{5}", True),
 ]  # fmt: skip
 
 
