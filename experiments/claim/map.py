@@ -3,7 +3,7 @@
     python experiments/claim/map.py RUNS [...] --out FIGURE.png [--page README.md]
 
 Each RUNS holds runs of GRPO and of one method with a gate on one mix of the task: a point, named
-after the folder. Or it is the `results_NAME.jsonl` that results.py made of them; `results.jsonl` is
+after the folder. Or it is the `map_NAME.jsonl` that results.py made of them; `results.jsonl` is
 named after the profile. With `--page` the table also replaces what that page has
 between `<!-- map -->` and `<!-- /map -->`.
 """
@@ -31,8 +31,8 @@ from masa.markdown import fill_place, markdown_table
 from masa.statistics import Floats
 
 METHOD = "masa_cloned_family"
-# of GRPO's gain, with its interval: where curves are not yet flat
-SHOWN = 0.8
+# of GRPO's gain, with its interval: where curves are steep
+SHOWN = 0.5
 NOTHING = dict.fromkeys(("mean", "low", "high"))
 GATE = ("gate_precision", "gate_recall", "prediction_cost")
 
@@ -85,7 +85,7 @@ def point(path: Path) -> Point:
     steps, accuracy = mean_curve(methods[BASE], "step")
     goal = float(accuracy[0] + FRACTION * (accuracy[-1] - accuracy[0]))
     return Point(
-        numbers["profile"] if path.name == "results.jsonl" else path.stem.removeprefix("results_"),
+        numbers["profile"] if path.name == "results.jsonl" else path.stem.removeprefix("map_"),
         numbers["seeds"],
         _mean(factors[BASE]["zero_variance_share"]),
         crossing(steps, accuracy, goal),
@@ -102,9 +102,9 @@ def _mean(found: Entry) -> float:
 def table(points: Sequence[Point]) -> str:
     """One row per mix."""
     heads = [
-        "mix", "seeds", "zero variance", f"rollouts to {FRACTION:.0%} of grpo's gain",
+        "mix", "seeds", "zero variance", f"rollouts to {percent(FRACTION)} of grpo's gain",
         "gate precision", "gate recall", "predictions, o", "by the formula",
-        *(f"tokens, grpo / method, to {share:.0%}" for share in FRACTIONS),
+        *(f"tokens, grpo / method, to {percent(share)}" for share in FRACTIONS),
     ]  # fmt: skip
     rows = [
         [
@@ -115,6 +115,11 @@ def table(points: Sequence[Point]) -> str:
         for p in points
     ]  # fmt: skip
     return markdown_table([heads, *rows])
+
+
+def percent(share: float) -> str:
+    """As the pages write it."""
+    return f"{share * 100:.0f} %"
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
@@ -137,10 +142,12 @@ def draw(points: Sequence[Point], path: Path) -> None:
         shares = np.linspace(0.05, 0.95, 181)
         gate = [float(np.nanmean([p.gate[name] for p in points])) for name in GATE]
         left.plot(shares, formula(shares, *gate), "--", color="0.4", label="the formula")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-        title(left, f"Tokens, grpo / method, to {SHOWN:.0%} (hollow: {FRACTION:.0%}) of the gain")
+        title(
+            left,
+            f"Tokens, grpo / method, to {percent(SHOWN)} of the gain (hollow: {percent(FRACTION)})",
+        )
         left.set_xlabel("share of zero variance under grpo")
-        right.set_xlabel(f"rollouts until {FRACTION:.0%} of grpo's gain")
+        right.set_xlabel(f"rollouts until {percent(FRACTION)} of grpo's gain")
         save(figure, path)
 
 

@@ -384,7 +384,8 @@ def test_what_was_measured_is_kept(tmp_path, monkeypatch, capsys):
 
 
 PUBLISHED = sorted(CLAIM.glob("results*.json"))
-RECORDS = sorted(CLAIM.glob("results*.jsonl"))
+MIXES = sorted(CLAIM.glob("map_*.jsonl"))
+RECORDS = [*sorted(CLAIM.glob("results*.jsonl")), *MIXES]
 
 
 def test_the_page_says_what_the_published_files_say():
@@ -397,6 +398,15 @@ def test_the_page_says_what_the_published_files_say():
         numbers = json.loads(path.read_text())
         assert results.page(numbers) in page, path.name
         assert results.short(numbers) in summary, path.name
+
+
+def test_the_page_has_the_map_of_the_kept_runs(tmp_path):
+    command = [sys.executable, CLAIM / "map.py", CLAIM / "results.jsonl", *MIXES]
+    made = subprocess.run(
+        [*command, "--out", tmp_path / "map.png"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.strip() in (CLAIM / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
@@ -435,8 +445,8 @@ def test_the_map_sets_the_ratio_beside_the_formula(tmp_path):
     assert expected == pytest.approx(gain, abs=0.02)
     assert out.stat().st_size > 10_000 and "easy" in page.read_text()
     for folder in folders:
-        write(folder.with_name(f"results_{folder.name}.jsonl"), measure(folder))
-    kept = [folder.with_name(f"results_{folder.name}.jsonl") for folder in folders]
+        write(folder.with_name(f"map_{folder.name}.jsonl"), measure(folder))
+    kept = [folder.with_name(f"map_{folder.name}.jsonl") for folder in folders]
     again = subprocess.run([*command[:2], *kept, *command[4:]], capture_output=True, cwd=ROOT)
     assert again.stdout.decode() == process.stdout
     command[2:4] = [tmp_path / "easy" / "grpo-seed0"]
