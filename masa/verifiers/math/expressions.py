@@ -222,7 +222,7 @@ def read_expression(text: str, functions: str = "") -> Any | None:
         return None
     try:
         with sympy.evaluate(False):
-            expression = _Parser(config=_CASED).parse(_lexed(text))
+            expression = _LatexParser(config=_CASED).parse(_lexed(text))
         if isinstance(expression, sympy.MatrixExpr):
             expression = expression.doit()
     except MemoryError:
@@ -255,7 +255,7 @@ def _called(text: str, functions: str) -> str:
     return "".join(out) + text[position:]
 
 
-class _Parser(_Latex2Sympy):  # type: ignore[misc]
+class _LatexParser(_Latex2Sympy):  # type: ignore[misc]
     """With gcd and lcm of integers, for those of polynomials."""
 
     def handle_gcd_lcm(self, f: str, args: Any) -> Any:
