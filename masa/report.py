@@ -74,10 +74,10 @@ def _forecast(runs: Sequence[Path], out: Path, assumed: Assumed) -> tuple[Path, 
 
 def shares(text: str) -> tuple[float, ...]:
     """Numbers in (0, 1], with commas between them."""
-    shares = tuple(map(float, text.split(",")))
-    if not all(0 < share <= 1 for share in shares):
+    given = tuple(map(float, text.split(",")))
+    if not all(0 < share <= 1 for share in given):
         raise argparse.ArgumentTypeError(f"{text} must lie in (0, 1]")
-    return shares
+    return given
 
 
 def overhead(text: str) -> float:

@@ -71,7 +71,7 @@ _LETTERS = re.compile(
     r"\\(?:begin|end|operatorname|mathrm|overline|hat|bar|vec|tilde|d?dot)\{[^{}]*\}|\\[a-zA-Z]+"
     r"|(?<=\d)E(?=[-+]?\d)|(?P<letter>[a-zA-Z])"
 )
-_STAND_IN = re.compile(r"\\text\{letter([dEIT])\}|letter([dEIT])")
+_PLACEHOLDER = re.compile(r"\\text\{letter([dEIT])\}|letter([dEIT])")
 _CALCULUS = re.compile(r"\\int(?![a-zA-Z])|\\frac\{\s*d[^{}]*\}\{\s*d\s*[a-zA-Z\\]")
 _PLAIN = re.compile(r"[0-9a-zA-Z+\-*/^_{}()\[\]|!., ]*")
 _REPEATING = re.compile(r"\d*\.\d*\\overline\{\d+\}(?!\d)")
@@ -267,12 +267,12 @@ def _lexed(text: str) -> str:
     imaginary unit, E without an index, T as a transpose, and some words, as tr, as functions."""
     taken = "EI" + "d" * (not _CALCULUS.search(text)) + "T" * (r"\begin" not in text)
 
-    def stand_in(match: re.Match[str]) -> str:
+    def placeholder(match: re.Match[str]) -> str:
         if not match["letter"]:
             return match[0]
         return rf"\mathrm{{letter{match[0]}}}" if match[0] in taken else f"{match[0]} "
 
-    return normalize_latex(_LETTERS.sub(stand_in, text), NormalizationConfig())
+    return normalize_latex(_LETTERS.sub(placeholder, text), NormalizationConfig())
 
 
 def _determinant(rows: str) -> Any | None:
@@ -285,7 +285,7 @@ def _determinant(rows: str) -> Any | None:
 
 
 def _products(expression: Any) -> Any:
-    """`x(y)` is a product, `f(y)` is not; letters for which others stood have their names."""
+    """`x(y)` is a product, `f(y)` is not; placeholders have the names of their letters."""
     calls = {
         call: sympy.Mul(sympy.Symbol(type(call).__name__), *call.args, evaluate=False)
         for call in expression.atoms(AppliedUndef)
@@ -295,9 +295,9 @@ def _products(expression: Any) -> Any:
     }
     expression = expression.xreplace(calls) if calls else expression
     letters = {
-        symbol: sympy.Symbol(_STAND_IN.sub(lambda match: match[1] or match[2], symbol.name))
+        symbol: sympy.Symbol(_PLACEHOLDER.sub(lambda match: match[1] or match[2], symbol.name))
         for symbol in expression.atoms(sympy.Symbol)
-        if _STAND_IN.search(symbol.name)
+        if _PLACEHOLDER.search(symbol.name)
     }
     return expression.xreplace(letters) if letters else expression
 
