@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("masa", "conf", "experiments/speed/*.py")
-"""What a result depends on, in the repository."""
+"""What a result depends on, in the repository; results themselves are written into it as well."""
 PROC_STAT = Path("/proc/stat")
 
 
