@@ -108,8 +108,8 @@ test-resume: $(READY)
 # What a step costs, beside TRL and beside the bare engine: on an idle machine, more than an hour. What fails stops
 # nothing else, and what is measured is published. BENCH_ARGS=--quick is a smoke test that keeps and publishes nothing.
 BENCH := experiments/speed
-BENCH_PROGRAMS := "compare_trl.py --trl-python $(VENV_TRL)/bin/python" step_time.py scaling.py verifier_time.py \
-	logprob_memory.py adapter_sync.py
+BENCH_PROGRAMS := "compare_trl.py --trl-python $(VENV_TRL)/bin/python" step_time.py scaling.py startup.py \
+	verifier_time.py logprob_memory.py adapter_sync.py
 bench: $(READY) $(VENV_TRL)/.ready
 	@failed=; for program in $(BENCH_PROGRAMS); do \
 		$(BIN)/python $(BENCH)/$$program $(BENCH_ARGS) || failed="$$failed $${program%% *}"; \

@@ -32,7 +32,6 @@ def check_parts(cfg: DictConfig, config: FitConfig, task: Any) -> None:
     from masa.engine.settings import check_arguments, check_engine
     from masa.evaluation.gold_answers import GoldAnswersEngine
     from masa.plugins import load_class, load_target
-    from masa.tracking.loggers import check_loggers
 
     load_target("model", cfg.model)
     model = instantiate(cfg.model)
@@ -65,7 +64,11 @@ def check_parts(cfg: DictConfig, config: FitConfig, task: Any) -> None:
             f"engine.lora_rank is {rank}, but model.lora.rank is {trained}: make them equal, or "
             "set engine.lora_rank=null to merge the adapter",
         )
-    check_loggers(cfg.logger or {})
+    if cfg.logger:
+        # Lightning alone takes as long to import as all that stands above
+        from masa.tracking.loggers import check_loggers
+
+        check_loggers(cfg.logger)
 
 
 def _require_room(config: FitConfig, context: int | None) -> None:
@@ -171,7 +174,7 @@ def build_trainer(
     from masa.tracking.csv_logger import CsvLogger
     from masa.tracking.loggers import build_loggers
     from masa.training.checkpoint import DirectCheckpointIO, step_of
-    from masa.training.sharding import build_strategy
+    from masa.training.strategy import build_strategy
 
     resume_step = None if ckpt is None else step_of(ckpt)
     nodes = (cfg.logger or {}).values()

@@ -2,8 +2,8 @@
 
     python experiments/pretrained/results.py RUNS [--page experiments/pretrained/README.md]
 
-RUNS holds the runs `sft`, `grpo` and `masa_calibrated`, and their evaluations `eval-sft`,
-`eval-grpo` and `eval-masa_calibrated` (masa-eval benchmark=task meta=true). With `--page` the text
+RUNS holds the runs `sft`, `grpo` and `masa_cloned`, and their evaluations `eval-sft`,
+`eval-grpo` and `eval-masa_cloned` (masa-eval benchmark=task meta=true). With `--page` the text
 replaces what that page has between `<!-- results -->` and `<!-- /results -->`, and the runs are
 kept beside it without their texts, for the notebook of meta-alignment.
 """
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from masa.markdown import fill_place, markdown_table
 from masa.statistics import Estimate, bootstrap_mean
 
-RUNS = {"sft": "fine-tuned", "grpo": "then GRPO", "masa_calibrated": "then MASA"}
+RUNS = {"sft": "fine-tuned", "grpo": "then GRPO", "masa_cloned": "then MASA"}
 KEPT = ("config.yaml", "metrics.csv", "timings.csv")
 TEXTS = ("problem", "answer", "text")
 EXAMPLES = 3
@@ -110,8 +110,8 @@ def cost(runs: Path) -> str:
 
 
 def examples(runs: Path) -> Iterator[str]:
-    """The best and the worst predictions of the run that was rewarded for them."""
-    _, samples = evaluation(runs, "masa_calibrated")
+    """The best and the worst predictions of the run that was trained on them."""
+    _, samples = evaluation(runs, "masa_cloned")
     solved = samples[samples["kind"] == "solution"].groupby("id")
     truth = pd.DataFrame({"rate": solved["correct"].mean().astype(float),
                           "length": solved["tokens"].mean()})  # fmt: skip
@@ -133,7 +133,7 @@ def examples(runs: Path) -> Iterator[str]:
 
 def keep(runs: Path, folder: Path) -> None:
     """Copies of the runs without their texts."""
-    for name in ("grpo", "masa_calibrated"):
+    for name in ("grpo", "masa_cloned"):
         target = folder / f"{name}-seed0"
         shutil.rmtree(target, ignore_errors=True)
         (target / "rollouts").mkdir(parents=True)

@@ -16,7 +16,10 @@ import compare_trl
 import record
 import scaling
 
-ORDER = ("compare_trl", "step_time", "scaling", "verifier_time", "logprob_memory", "adapter_sync")
+ORDER = (
+    "compare_trl", "step_time", "scaling", "startup", "verifier_time", "logprob_memory",
+    "adapter_sync",
+)  # fmt: skip
 AGAINST_TRL, GROWTH = "against_trl.png", "scaling.png"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors import safe_open
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
@@ -20,35 +19,10 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from masa.config import StrategyConfig
 from masa.errors import ConfigError
 
 _READ_AT_ONCE = 2**24
 """Bytes."""
-
-
-class _Fsdp2(ModelParallelStrategy):
-    """Lightning's strategy around modules that FSDP2 has placed already.
-
-    Lightning has a mesh of two dimensions and calls them data and tensor parallel; here they are
-    replicas and shards, and no tensor parallelism takes place.
-    """
-
-    def __init__(self, config: StrategyConfig) -> None:
-        super().__init__(
-            data_parallel_size=config.world_size // config.shards,
-            tensor_parallel_size=config.shards,
-            # norms of gradients on the CPU are summed there
-            process_group_backend="cpu:gloo,cuda:nccl" if config.cpu_offload else None,
-        )
-
-    def model_to_device(self) -> None:
-        """Nothing: offloaded parameters stay on the CPU."""
-
-
-def build_strategy(config: StrategyConfig) -> Any:
-    """Lightning's strategy for `config`."""
-    return "auto" if config.name == "single" else _Fsdp2(config)
 
 
 def shard(

@@ -333,8 +333,8 @@ def make_bench(folder, *words):
 
 
 def test_make_bench_publishes_after_a_failure_and_reports_it(tmp_path):
-    programs = ["compare_trl", "step_time", "scaling", "verifier_time", "logprob_memory"]
-    programs += ["adapter_sync"]
+    programs = ["compare_trl", "step_time", "scaling", "startup", "verifier_time"]
+    programs += ["logprob_memory", "adapter_sync"]
     ran, process = make_bench(tmp_path)
     assert ran == [*programs, "speed_report", "publish"]
     assert process.returncode and "not measured in full: step_time.py" in process.stderr
