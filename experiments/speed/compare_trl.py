@@ -85,16 +85,24 @@ class Work:
         """Tokens per step, of drawn lengths in the mean."""
         return self.prompts * self.group * LENGTHS[self.lengths].mean(self.response)
 
-    def rows(self, longest_prompt: int) -> int:
-        """Sequences of TRL's micro-batch: as many as our micro-batch holds, without a rest."""
+    def longest(self) -> int:
+        """Tokens of the longest sequence there can be."""
+        tokenizer, texts = bench.prompt_tokenizer(), bench.prompt_texts(self.prompts)
+        return max(len(tokenizer(text)["input_ids"]) for text in texts) + self.response
+
+    def rows(self, longest: int) -> int:
+        """Sequences of TRL's micro-batch, without a rest: of the longest ones about
+        `MICRO_BATCH_TOKENS`, and so many tokens ours holds."""
         sequences = self.prompts * self.group
-        fitting = max(1, MICRO_BATCH_TOKENS // (longest_prompt + self.response))
+        fitting = max(1, MICRO_BATCH_TOKENS // longest)
         return max(n for n in range(1, sequences + 1) if sequences % n == 0 and n <= fitting)
 
 
 def run_ours(work: Work, engine: str, out: Path) -> dict[str, Any]:
     """Steps of `masa-train`, and its peak memory."""
-    more = [f"trainer.micro_batch_tokens={MICRO_BATCH_TOKENS}", f"seed={work.seed}"]
+    longest = work.longest()
+    micro_batch = work.rows(longest) * longest
+    more = [f"trainer.micro_batch_tokens={micro_batch}", f"seed={work.seed}"]
     if engine == "vllm":
         more.append(bench.engine_threads(work.size, work.threads))
     command = bench.short_run(
@@ -121,12 +129,11 @@ def run_trl(work: Work, vllm: bool, python: Path, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True)
     texts = bench.prompt_texts(work.prompts)
     (out / "prompts.json").write_text(json.dumps(texts))
-    tokenizer = bench.prompt_tokenizer()
-    longest = max(len(tokenizer(text)["input_ids"]) for text in texts)
     command = [
         str(python), str(bench.HERE / "trl_steps.py"), f"--model={work.model}",
         f"--prompts={out / 'prompts.json'}", f"--out={out}", f"--group={work.group}",
-        f"--response={work.response}", f"--steps={work.steps}", f"--rows={work.rows(longest)}",
+        f"--response={work.response}", f"--steps={work.steps}",
+        f"--rows={work.rows(work.longest())}",
         f"--seed={work.seed}",
         *(["--vllm"] if vllm else []),
     ]  # fmt: skip
@@ -180,6 +187,9 @@ def _mean_tokens(work: Work, runs_of: Mapping[str, Sequence[Mapping[str, Any]]])
         steps = [step for run in runs for step in run["steps"]]
         trained += [step["tokens"] for step in steps]
         generated = statistics.fmean(step["generated"] for step in steps)
+        drawn = [tuple(step["generated"] for step in run["steps"]) for run in runs]
+        if len(set(drawn)) < len(drawn):
+            raise record.Failed(f"{name} drew the same lengths in several repetitions")
         error = math.sqrt((square - mean**2) / (sequences * len(steps))) / mean
         if abs(generated / work.generated - 1) > 4 * error:
             raise record.Failed(
@@ -190,19 +200,21 @@ def _mean_tokens(work: Work, runs_of: Mapping[str, Sequence[Mapping[str, Any]]])
 
 
 def calibrate(work: Work, systems: Sequence[str], python: Path) -> dict[str, dict[int, float]]:
-    """Seconds per 1,000 tokens of a step of each TRL system after a warm-up step, by its number of
-    threads; large models have all of them."""
+    """Median seconds per 1,000 tokens of each TRL system, by its number of threads; nothing where
+    there is one number to try."""
+    numbers = threads_to_try(work)
     seconds: dict[str, dict[int, float]] = {}
     for name in systems:
-        if name not in TRL:
+        if name not in TRL or len(numbers) == 1:
             continue
         seconds[name] = {}
-        for threads in threads_to_try(work):
-            short = replace(work, steps=2, threads=threads)
+        for threads in numbers:
             out = work.folder / f"{work.name}-{TRL[name]}-calibration-{threads}"
             with record.progress(f"{work.name}, {name}, {threads} threads"):
-                (step,) = run_trl(short, TRL[name], python, out)["steps"]
-            seconds[name][threads] = 1000 * step["wall"] / step["generated"]
+                steps = run_trl(replace(work, threads=threads), TRL[name], python, out)["steps"]
+            seconds[name][threads] = statistics.median(
+                1000 * step["wall"] / step["generated"] for step in steps
+            )
     return seconds
 
 
@@ -227,7 +239,7 @@ def compare(
     threads: Mapping[str, int],
     python: Path,
 ) -> dict[str, list[dict[str, Any]]]:
-    """All runs of one piece, by system; `threads` of TRL."""
+    """All runs of one piece, by system; `threads` of TRL, where several were tried."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
     for repetition, name in turns(systems, repetitions):
         out = work.folder / f"{work.name}-{systems.index(name)}-{repetition}"
@@ -237,7 +249,8 @@ def compare(
             if name in OURS:
                 run = run_ours(drawn, OURS[name], out)
             else:
-                run = run_trl(replace(drawn, threads=threads[name]), TRL[name], python, out)
+                tried = replace(drawn, threads=threads.get(name, work.threads))
+                run = run_trl(tried, TRL[name], python, out)
             runs[name].append(run)
     return runs
 
@@ -292,7 +305,8 @@ def minutes(works: Sequence[tuple[Work, int]], systems: Sequence[str]) -> float:
         seconds += repetitions * len(systems) * run
         if (work.size, work.lengths) not in calibrated:
             calibrated.add((work.size, work.lengths))
-            seconds += theirs * sum(START_SECONDS + 2 * one for one in step.values())
+            if len(step) > 1:
+                seconds += theirs * sum(START_SECONDS + work.steps * s for s in step.values())
     return seconds / 60
 
 
@@ -394,7 +408,9 @@ def report_piece(report: record.Report) -> None:
     if set(TRL) & set(data["systems"]):
         report()
         report(
-            "Threads of TRL: the number that took it the least time in a step, tried beforehand."
+            "Threads of TRL: the number with which it was fastest, tried beforehand; from 10 M on "
+            "all of them. Its vLLM runs without packed matrix kernels (oneDNN), with which its "
+            "weight sync fails."
         )
     if not data["ratios"]:
         return

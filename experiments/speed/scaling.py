@@ -58,7 +58,7 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
 def measure(
     setting: Mapping[str, Any], folder: Path, models: Path, args: argparse.Namespace
 ) -> dict[str, float]:
-    """Median seconds of a step and its parts, and peak memory (GiB), of one run."""
+    """Median seconds of a step and its parts, and peak memory of a process (GiB), of one run."""
     out = folder / "-".join(str(value) for value in setting.values())
     limit, ranks = setting["response"], setting["ranks"]
     lengths = bench.Phases.geometric(SHARE * limit)
@@ -136,7 +136,7 @@ def figure(axes: Mapping[str, Any], path: Path) -> None:
             panel.grid(True, which="both", alpha=0.2)
             panel.legend(fontsize=7, title="exponent, largest two", title_fontsize=7)
     panels[0][0].set_ylabel("seconds per step")
-    panels[1][0].set_ylabel("peak memory (GiB)")
+    panels[1][0].set_ylabel("peak memory of a process (GiB)")
     chart.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     chart.savefig(path, dpi=110)
@@ -197,7 +197,8 @@ def report_axis(report: record.Report, args: argparse.Namespace) -> None:
         "(lowest to highest run)"
     )
     report()
-    report(f"| {NAMES[axis]} | tokens trained | s per step | generate | train | rest | peak GiB |")
+    parts = "s per step | generate | train | rest | peak GiB of a process"
+    report(f"| {NAMES[axis]} | tokens trained | {parts} |")
     report("|---|---|---|---|---|---|---|")
     for point in points:
         cells = [f"{point['x']:.0f}", f"{point['trained']:.0f}", record.ranged(point["spread"])]
@@ -209,6 +210,8 @@ def report_axis(report: record.Report, args: argparse.Namespace) -> None:
         report(f"| {name} | | {' | '.join(cells)} |")
     report()
     report(flagged(exponents))
+    if axis == "ranks":
+        report("All but the first of several ranks count as other processes below.")
 
 
 def flagged(exponents: Mapping[str, Mapping[str, float | None]]) -> str:

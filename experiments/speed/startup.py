@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,9 @@ HELP = ["masa-train --help", "masa-sft --help", "masa-eval --help", "masa-report
 REFUSED = [
     "masa-train trainer.max_rolouts=3",
     "masa-train algorithm.group_size=1",
-    "masa-train model=hub model.name=missing-folder",
+    "masa-train model=hub model.name=./missing-folder",
     "masa-train trainer.prompts_per_rollout=1000000",
-    "masa-eval model=missing-folder",
+    "masa-eval model=./missing-folder",
 ]
 """A misspelt name, a value out of range, no such model, too few prompts, no such run."""
 
@@ -40,7 +41,7 @@ def seconds(command: str, refused: bool, repetitions: int) -> list[float]:
             start = time.perf_counter()
             done = subprocess.run(
                 [Path(sys.executable).with_name(program), *arguments], cwd=folder,
-                capture_output=True, text=True,
+                capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
             )  # fmt: skip
             times.append(time.perf_counter() - start)
         if refused != (done.returncode != 0):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 
@@ -133,6 +133,8 @@ def main() -> None:
     if args.vllm:
         engine = trainer.vllm_generation
         engine.sync_weights = watch.timing("weight_sync", engine.sync_weights)
+    # vLLM seeds the generator that it samples from with 0 when it starts
+    set_seed(args.seed)
     trainer.train()
     before = 0.0
     for step, tokens in zip(watch.steps, counted, strict=True):

@@ -66,9 +66,10 @@ def test_equal_work_is_accepted_and_other_work_is_refused():
 
 
 def test_micro_batches_of_both_sides_hold_about_as_many_tokens():
-    assert work().rows(20) == 8  # all of them
-    assert work(response=1000, prompts=3).rows(20) == 4  # of 12, which 4 divides
-    assert work(response=10000).rows(20) == 1
+    assert work().rows(36) == 8  # all of them
+    assert work(prompts=3).rows(1020) == 4  # of 12, which 4 divides
+    assert work().rows(10020) == 1
+    assert 0 < work(response=1000).longest() - 1000 < 64
 
 
 def test_ratios_are_taken_within_a_repetition():
@@ -123,12 +124,15 @@ def test_trl_runs_with_its_fastest_number_of_threads(monkeypatch, tmp_path):
     def run_trl(work, vllm, python, out):
         runs_of_trl.append((vllm, work.threads, work.steps))
         wall = work.threads if vllm else 1 / work.threads
-        return {"steps": [{"wall": wall, "generated": 1000}]}
+        return {"steps": [{"wall": wall * slow, "generated": 1000} for slow in (9, 1, 1)]}
 
     monkeypatch.setattr(compare_trl, "run_trl", run_trl)
     seconds = compare_trl.calibrate(work(folder=tmp_path), compare_trl.SYSTEMS, Path("python"))
     assert seconds == {"TRL, HF": {1: 1, 2: 0.5}, "TRL, vLLM": {1: 1, 2: 2}}
-    assert runs_of_trl == [(False, 1, 2), (False, 2, 2), (True, 1, 2), (True, 2, 2)]
+    steps = work().steps
+    assert runs_of_trl == [(False, 1, steps), (False, 2, steps), (True, 1, steps), (True, 2, steps)]
+    large = work(folder=tmp_path, size="10M")
+    assert compare_trl.calibrate(large, compare_trl.SYSTEMS, Path("python")) == {}
 
 
 def test_a_run_with_another_number_of_threads_fails():
@@ -465,3 +469,5 @@ def test_lengths_of_another_distribution_are_refused():
     assert compare_trl.require_same_work(work_, runs_of(100)) == 5
     with pytest.raises(record.Failed, match="geometric lengths"):
         compare_trl.require_same_work(work_, runs_of(60))
+    with pytest.raises(record.Failed, match="the same lengths in several repetitions"):
+        compare_trl.require_same_work(work_, {"a": runs_of(100)["a"] * 2})
