@@ -92,7 +92,7 @@ def shapes_of(policy: Any, dtype: torch.dtype, autocast: torch.dtype | None = No
     policy.gradient_checkpointing_disable()
     # shapes on a device with the attention kernels of a real one, which `meta` lacks
     with FakeTensorMode():
-        _move(decoder, dtype)
+        _move(decoder, dtype, policy.dtype)
         # as Lightning's: each cast is made anew, and kept with what it was made for
         computing: AbstractContextManager[Any] = (
             torch.autocast("cpu", autocast, cache_enabled=False) if autocast else nullcontext()
@@ -119,12 +119,18 @@ def shapes_of(policy: Any, dtype: torch.dtype, autocast: torch.dtype | None = No
     )
 
 
-def _move(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Have the tensors of a model on the device `meta` on the CPU, without values."""
+def _move(model: torch.nn.Module, dtype: torch.dtype, base: torch.dtype) -> None:
+    """Have the tensors of a model on the device `meta` on the CPU, without values.
+
+    Args:
+        model: with parameters in `base`, and an adapter perhaps in another dtype.
+        dtype: of all its parameters from then on; where it is `base`, adapters keep theirs.
+    """
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
+            own = parameter.dtype if dtype == base else dtype
             empty = torch.nn.Parameter(
-                torch.empty(parameter.shape, dtype=dtype), parameter.requires_grad
+                torch.empty(parameter.shape, dtype=own), parameter.requires_grad
             )
             setattr(module, name, empty)
         for name, buffer in list(module.named_buffers(recurse=False)):
@@ -198,7 +204,9 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
         else shapes_of(policy, dtype, compute)
     )
     of_inputs = (compute if strategy.distributed else dtype).itemsize
-    longest = algorithm.prompt_limit + max(
+    # a hint has the prediction in the prompt
+    prompt = algorithm.prompt_limit + algorithm.meta.response_limit * algorithm.control.hint
+    longest = prompt + max(
         algorithm.response_limit, algorithm.meta.response_limit * algorithm.meta.enabled
     )
     shards = strategy.shards
@@ -229,7 +237,7 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     sums = [sum(parts.values()) for parts in phases]
     largest = phases[sums.index(max(sums))]
     training = {"gradients": shapes.trained / shards} | largest
-    sampled = algorithm.prompt_limit + max(config.response_limits.values())
+    sampled = prompt + max(config.response_limits.values())
     engine, parts = config.engine or {}, config.ranks_per_engine
     element = getattr(torch, engine.get("dtype", "float32")).itemsize
     share = engine.get("gpu_memory_utilization")
@@ -242,6 +250,9 @@ def plan(config: RunConfig, model: Model, path: Path) -> Plan:
     if strategy.cpu_offload:
         for parts_of in (always, training):
             on_cpu |= {name: parts_of.pop(name) for name in OFFLOADED if name in parts_of}
+    if share is not None and engine.get("lora_rank") is not None:
+        # no weight sync brings them again, so they are kept while the engine sleeps
+        on_cpu["engine's weights, asleep"] = rollout["engine's weights"]
     return Plan(always, training, rollout, sampled, sequence, share, _tokens(config), on_cpu)
 
 

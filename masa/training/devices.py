@@ -48,12 +48,11 @@ def check_devices(strategy: StrategyConfig, accelerator: str, uses_engine: bool 
         f"{started} processes were started ({env}), but strategy.devices x strategy.num_nodes is "
         f"{strategy.devices} x {strategy.num_nodes}: make them equal",
     )
-    # a launcher may show each process only its own device
-    one_gpu_each = TorchElasticEnvironment.detect() and gpus == 1
-    if accelerator in ("auto", "gpu", "cuda") and gpus and not one_gpu_each:
+    if accelerator in ("auto", "gpu", "cuda") and gpus:
         require(
             strategy.devices <= gpus,
-            f"strategy.devices is {strategy.devices}, but this machine shows {gpus} GPUs: lower it",
+            f"strategy.devices is {strategy.devices}, but this machine shows {gpus} GPUs: lower "
+            "it, or let every process see all of them (CUDA_VISIBLE_DEVICES)",
         )
 
 

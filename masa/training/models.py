@@ -206,16 +206,21 @@ class HubModel:
             return folder
         from huggingface_hub import snapshot_download
 
+        patterns = ["*.json", "*.model", "*.txt", "*.jinja", "*.py", "README.md"]
         # some repositories have the weights a second time, in another format
-        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py", "README.md"]
-        with _loading(f"model.name={self.name}", ""):
-            path = snapshot_download(
-                self.name,
-                revision=self.revision,
-                allow_patterns=patterns,
-                ignore_patterns=["original/*", "consolidated*"],
-            )
-        return Path(path)
+        for weights in WEIGHTS:
+            with _loading(f"model.name={self.name}", ""):
+                path = snapshot_download(
+                    self.name,
+                    revision=self.revision,
+                    allow_patterns=[*patterns, weights],
+                    ignore_patterns=["original/*", "consolidated*"],
+                )
+            if any(Path(path).glob(weights)):
+                return Path(path)
+        raise ConfigError(
+            f"model.name={self.name}: the repository has no weights ({', '.join(WEIGHTS)})"
+        )
 
     def load(self, path: Path, weights: bool = True, shard: Shard | None = None) -> PreTrainedModel:
         """The policy in `path`, with a new adapter where `lora` sets one.

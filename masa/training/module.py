@@ -30,7 +30,7 @@ from masa.training.lora import (
 )
 from masa.training.models import Shard, model_size
 from masa.training.optimizer import build_adamw, build_schedule, with_state
-from masa.training.sharding import full_parameters, set_gradient_sync, shard
+from masa.training.sharding import free_gathered, full_parameters, set_gradient_sync, shard
 from masa.types import Engine, MicroBatch, StepBatch, Update
 
 
@@ -305,7 +305,9 @@ class MasaModule(L.LightningModule):
     def _reference_logprobs(self, batch: MicroBatch) -> torch.Tensor:
         assert self.policy is not None
         if self.reference is not None:
-            return token_logprobs(self.reference, batch, self.algorithm.temperature)[0]
+            logprobs = token_logprobs(self.reference, batch, self.algorithm.temperature)[0]
+            free_gathered(self.reference)
+            return logprobs
         # the base model is in memory already: no second copy
         with without_adapter(self.policy):
             return token_logprobs(self.policy, batch, self.algorithm.temperature)[0]

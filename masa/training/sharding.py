@@ -64,6 +64,12 @@ def set_gradient_sync(model: torch.nn.Module, enabled: bool) -> None:
         model.set_requires_all_reduce(enabled)
 
 
+def free_gathered(model: torch.nn.Module) -> None:
+    """Free what a forward pass without a backward pass has left whole: the root's parameters."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+
 def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     decoder: Any = getattr(model, "get_decoder", lambda: None)()
     layers = getattr(decoder, "layers", None)

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 STEPS = ["trainer.max_rollouts=3", "trainer.val_every=3", "algorithm.control.start_step=1"]
 NOT_WARM = [one for one in runs.SMALL if not one.startswith("model.")]
 LORA = ["model.lora.rank=4", "algorithm.kl_beta=0.1"]
+CLONING_LATER = ["algorithm.bc.mode=separate", "algorithm.bc.pool_size=9999"]
 
 
 def hub(folder, *overrides):
@@ -124,20 +125,23 @@ def vllm_logprobs_of(folder, ids):
 def test_two_ranks_train_export_and_resume_like_one(cache, tmp_path, monkeypatch):
     """With adapters, from a sharded checkpoint; and vLLM reads what is exported."""
     folder = families.save_family(tmp_path / "model", "qwen3")
-    few = hub(folder, *LORA, "engine=hf")
+    few = hub(folder, *LORA, "engine=hf", *CLONING_LATER)
     two = [*few, "strategy=fsdp", "trainer.accelerator=cpu"]
     train(tmp_path / "one", cache, *few)
     train(tmp_path / "two", cache, *two, ranks=2)
     train(tmp_path / "again", cache, *two, f"ckpt={step(tmp_path / 'two', 2)}", ranks=2)
+    # of one device, before the first step of the optimizer of separate cloning
+    train(tmp_path / "further", cache, *two, f"ckpt={step(tmp_path / 'one', 2)}", ranks=2)
     models = {}
-    for name in ("one", "two", "again"):
+    for name in ("one", "two", "again", "further"):
         assert step(tmp_path / name, 3).is_dir() == (name != "one")
         process = export(tmp_path / name, tmp_path / f"{name}-out")
         assert process.returncode == 0, process.stderr
         models[name] = AutoModelForCausalLM.from_pretrained(tmp_path / f"{name}-out")
     ids = list(range(5, 60))
     expected = logprobs_of(models["one"], ids)
-    torch.testing.assert_close(logprobs_of(models["two"], ids), expected, rtol=0, atol=1e-3)
+    for name in ("two", "further"):
+        torch.testing.assert_close(logprobs_of(models[name], ids), expected, rtol=0, atol=1e-3)
     assert torch.equal(logprobs_of(models["again"], ids), logprobs_of(models["two"], ids))
 
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

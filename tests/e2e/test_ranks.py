@@ -115,6 +115,16 @@ def test_resumes_from_a_sharded_checkpoint(one_and_two_ranks, cache, tmp_path, r
 
 
 @pytest.mark.slow
+def test_two_ranks_resume_from_the_file_of_one(one_and_two_ranks, cache, tmp_path):
+    before, resumed = one_and_two_ranks[0], tmp_path / "run"
+    shutil.copytree(before, resumed)
+    (resumed / "checkpoints" / "step-000003.ckpt").unlink()
+    runs.masa_train(resumed, cache, *runs.SHORT, *TWO, "ckpt=last", ranks=2)
+    one, two = (pd.read_csv(run / "metrics.csv") for run in (before, resumed))
+    pd.testing.assert_frame_equal(one[SAME], two[SAME], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_resumes_before_the_first_cloning_step(cache, tmp_path):
     """The optimizer of separate cloning has made no step yet."""
     own = [

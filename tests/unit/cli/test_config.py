@@ -850,7 +850,7 @@ def test_more_devices_than_there_are_and_other_processes_are_refused(monkeypatch
     refused(lambda: check_devices(four, "cpu"), "2 processes", "SLURM_NTASKS")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    check_devices(four, "gpu")
+    refused(lambda: check_devices(four, "gpu"), "shows 1 GPUs", "CUDA_VISIBLE_DEVICES")
 
 
 @pytest.mark.parametrize(("name", "rank", "printed"), [

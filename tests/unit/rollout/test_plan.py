@@ -40,7 +40,8 @@ def kept_by(model, tokens):
             saved[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 
-    embedded = torch.randn(1, tokens, model.config.hidden_size, requires_grad=True)
+    shape = (1, tokens, model.config.hidden_size)
+    embedded = torch.randn(shape, dtype=model.dtype, requires_grad=True)
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         model.get_decoder()(
             inputs_embeds=embedded, position_ids=torch.arange(tokens)[None] % 50, use_cache=False
@@ -108,6 +109,12 @@ def test_an_adapter_beside_weights_in_bfloat16(tmp_path):
     made = plan(config("algorithm=grpo"), model, folder)
     assert made.update["gradients"] == adapter and made.always["AdamW"] == 2 * adapter
     assert made.always["weights"] == sum(p.nbytes for p in real.parameters())
+    # which computes in float32
+    shapes = shapes_of(model.load(folder, weights=False), torch.bfloat16)
+    kept = kept_by(real.train(), 700)
+    assert shapes.activations(700, 700, 2) == pytest.approx(kept, rel=0.03)
+    asleep = plan(config("engine.lora_rank=2"), model, folder)
+    assert asleep.on_cpu == {"engine's weights, asleep": asleep.rollout["engine's weights"]}
 
 
 def test_an_engine_that_keeps_its_weights_takes_what_is_free(tmp_path):
@@ -142,6 +149,9 @@ def test_the_cache_of_the_longest_sequence(tmp_path):
     assert (made.longest, made.cache) == (230, 230 * elements * 4)
     half = plan(config("algorithm=grpo", *limits, "engine.dtype=bfloat16"), model, folder)
     assert half.cache == made.cache / 2
+    # a hint puts the prediction into the prompt
+    hinted = plan(config("algorithm=masa", *limits, "algorithm.control.hint=true"), model, folder)
+    assert hinted.longest == 630
 
 
 def test_offloaded_parts_take_nothing_of_a_gpu(tmp_path):
@@ -205,12 +215,17 @@ LARGER = {
         "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
         "intermediate_size": 12288, "tie_word_embeddings": False,
     },
+    "14b": {
+        "hidden_size": 5120, "num_hidden_layers": 40, "num_attention_heads": 40,
+        "intermediate_size": 17408, "tie_word_embeddings": False,
+    },
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("recipe", "gib", "model"), [
     ("one_gpu", 24, {}), ("one_gpu_lora", 24, {}),
     ("one_node", 80, LARGER["4b"]), ("one_node", 80, LARGER["8b"]),
+    ("one_node", 80, LARGER["14b"]),
 ])  # fmt: skip
 def test_the_recipes_fit_their_gpus(tmp_path, recipe, gib, model):
     AutoConfig.for_model("qwen3", **QWEN | model).save_pretrained(tmp_path)
