@@ -172,4 +172,4 @@ def _composed(name: str, arguments: Sequence[str], directory: Path) -> DictConfi
             parse(arguments)
             return hydra.compose(name, [*arguments, place])
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(app.one_line(error, name)) from error
+        raise ConfigError(app.one_line(error, name, arguments)) from error

@@ -89,7 +89,7 @@ def hydra_main(
                     made = sweep.run_directory(config_name, overrides)
                     sys.argv.append(f"hydra.run.dir={quoted_path(str(made))}")
         except (ConfigError, TrainingError, HydraException, OmegaConfBaseException) as error:
-            fail(program, one_line(error, config_name))
+            fail(program, one_line(error, config_name, overrides))
 
     def job(cfg: DictConfig) -> float | None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -146,8 +146,14 @@ def fail(program: str, message: str, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
-def one_line(error: Exception, config_name: str) -> str:
-    """What is wrong with a command's settings, in one line."""
+def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
+    """What is wrong with a command's settings, in one line.
+
+    Args:
+        error: of Hydra, OmegaConf or of this project.
+        config_name: primary config.
+        overrides: of the command.
+    """
     folder = str(conf_dir())
     text = " ".join(str(error if str(error) else error.__cause__).split())
     renamed = new_name(f"{text} {error.__cause__}")
@@ -155,10 +161,13 @@ def one_line(error: Exception, config_name: str) -> str:
         return renamed
     mistyped = re.search(r"Could not override '([^']+)'", text)
     if mistyped:
-        key = mistyped[1]
+        # of a whole dict, the key in it
+        inner = re.search(r"full_key: (\S+)", str(error.__cause__))
+        key = max(mistyped[1], inner[1] if inner else "", key=len)
         with hydra.initialize_config_dir(folder, version_base="1.3"):
-            keys = _keys(hydra.compose(config_name))
-        if key in keys:
+            by_default = _keys(hydra.compose(config_name))
+            keys = _keys(hydra.compose(config_name, [*filter(_chooses, overrides)]))
+        if key in by_default:
             return f"there is no setting {key} for the {key.split('.')[0]} that this command names"
         close = difflib.get_close_matches(key, keys, 1)
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the groups and keys"
@@ -181,6 +190,13 @@ def _offers(group: str, name: str, options: Sequence[str]) -> str:
     # those that begin with _ are bases of others
     shown = ", ".join(option for option in options if not option.startswith("_"))
     return f"there is no {group}/{name}; {group} offers: {shown}"
+
+
+def _chooses(override: str) -> bool:
+    """Whether an override names one file of a group."""
+    group, _, name = override.partition("=")
+    loader = GlobalHydra.instance().config_loader()
+    return name in loader.get_group_options(group.lstrip("+").partition("@")[0])
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:

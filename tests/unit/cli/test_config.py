@@ -460,8 +460,26 @@ def test_an_option_that_is_not_there_among_others():
     with pytest.raises(HydraException) as caught:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             hydra.compose("evaluate", ["benchmark=[task,nosuch]", "++output_dir=."])
-    message = app.one_line(caught.value, "evaluate")
+    message = app.one_line(caught.value, "evaluate", ["benchmark=[task,nosuch]"])
     assert message.startswith("there is no benchmark/nosuch; benchmark offers: aime24, aime25")
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    (["seeed=1"], "seeed; did you mean seed?"),
+    (["task=math", "task.colums.level=a"], "task.colums.level; did you mean task.columns.level?"),
+    (["task=math", "task.columns={levl: 1}"],
+     "task.columns.levl; did you mean task.columns.level?"),
+    (["model=hub", "model.lora={rnk: 3}"], "model.lora.rnk; did you mean model.lora.rank?"),
+    (["model=hub", "model.warmstart.seed=3"],
+     "model.warmstart.seed for the model that this command names"),
+    (["zzzz.q=1"], "zzzz.q; --help lists the groups and keys"),
+])  # fmt: skip
+def test_a_setting_that_is_not_there(overrides, message):
+    """The hint is of the groups that the command names."""
+    with pytest.raises(HydraException) as caught:
+        compose(*overrides)
+    said = app.one_line(caught.value, "config", overrides)
+    assert said == f"there is no setting {message}"
 
 
 def test_texts_with_a_dollar_and_a_brace_are_texts(tmp_path):
@@ -512,7 +530,7 @@ def test_a_setting_of_before_is_answered_with_its_name_now(old, new, capsys):
     for override in (f"{old}=1", f"{key[0]}={{{key[2]}: 1}}", f"name=a${{{old}}}"):
         with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
             load(compose(override))
-        message = app.one_line(caught.value, "config")
+        message = app.one_line(caught.value, "config", [override])
         assert message == f"{old} is called {new} now"
 
 
@@ -524,7 +542,7 @@ def test_an_option_of_before_is_answered_with_its_name_now(old, new, config):
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             chosen = ("+" if old.startswith("sweep/") else "") + old.replace("/", "=")
             hydra.compose(config, [chosen, "++output_dir=."])
-    message = app.one_line(caught.value, config)
+    message = app.one_line(caught.value, config, [chosen])
     assert message == f"{old} is called {new} now"
 
 
