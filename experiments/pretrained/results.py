@@ -41,8 +41,8 @@ def evaluation(runs: Path, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
 
 def scores(runs: Path) -> str:
     """The table of the evaluations."""
-    rows = [["", "accuracy", "pass@8", "mixed prompts", "tokens", "parsed", "pass-rate MAE", "corr",
-             "AUROC", "Brier"]]  # fmt: skip
+    rows = [["", "accuracy", "pass@8", "solved always, mixed, never", "tokens", "parsed",
+             "pass-rate MAE", "of one number for all", "corr", "AUROC", "Brier"]]  # fmt: skip
     first: pd.Series | None = None
     for name, title in RUNS.items():
         score, samples = evaluation(runs, name)
@@ -52,10 +52,12 @@ def scores(runs: Path) -> str:
         meta = score["meta"]
         rows.append([
             title, _value(score["pass_at"]["1"]), _value(score["pass_at"]["8"]),
-            f"{((rate > 0) & (rate < 1)).mean():.2f}", f"{score['mean_tokens']:.0f}",
-            f"{meta['parse_rate']:.2f}",
+            ", ".join(f"{part.mean():.2f}" for part in
+                      (rate == 1, (rate > 0) & (rate < 1), rate == 0)),
+            f"{score['mean_tokens']:.0f}", f"{meta['parse_rate']:.2f}",
+            str(Estimate(*meta["pass_rate_mae"])), f"{(rate - rate.median()).abs().mean():.3f}",
             *(str(Estimate(*meta[key])) for key in
-              ("pass_rate_mae", "pass_rate_corr", "pass_rate_auroc", "pass_rate_brier")),
+              ("pass_rate_corr", "pass_rate_auroc", "pass_rate_brier")),
         ])  # fmt: skip
         if name != "sft":
             change = (rate - first).dropna()

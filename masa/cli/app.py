@@ -193,10 +193,11 @@ def _offers(group: str, name: str, options: Sequence[str]) -> str:
 
 
 def _chooses(override: str) -> bool:
-    """Whether an override names one file of a group."""
+    """Whether an override names a file of a group, or a list of them; a sweep names none."""
     group, _, name = override.partition("=")
+    names = name[1:-1].split(",") if name.startswith("[") else [name]
     loader = GlobalHydra.instance().config_loader()
-    return name in loader.get_group_options(group.lstrip("+").partition("@")[0])
+    return {*names} <= {*loader.get_group_options(group.lstrip("+").partition("@")[0])}
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
