@@ -68,8 +68,8 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from masa.tracking.files import atomic_replace
     from masa.tracking.manifest import read_manifest
     from masa.training.checkpoint import find_checkpoint, require_same_model, shapes
+    from masa.training.loading import generation_eos, load_policy, load_tokenizer
     from masa.training.lora import has_adapter, merge
-    from masa.training.models import generation_eos, load_policy, load_tokenizer
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -215,7 +215,7 @@ def load_weights(policy: Any, checkpoint: Path) -> None:
     import torch
     import torch.distributed.checkpoint as dcp
 
-    from masa.training.models import allocate
+    from masa.training.loading import allocate
 
     if checkpoint.is_dir():
         allocate(policy)

@@ -30,7 +30,6 @@ def check_parts(cfg: DictConfig, config: FitConfig, task: Any) -> None:
     from hydra.utils import instantiate
 
     from masa.engine.settings import check_arguments, check_engine
-    from masa.evaluation.gold_answers import GoldAnswersEngine
     from masa.plugins import load_class, load_target
 
     load_target("model", cfg.model)
@@ -50,6 +49,8 @@ def check_parts(cfg: DictConfig, config: FitConfig, task: Any) -> None:
         "trainer.precision=bf16-mixed or model.dtype=bfloat16, or use sdpa",
     )
     if config.uses_engine:
+        from masa.evaluation.gold_answers import GoldAnswersEngine
+
         kind = load_class("engine", cfg.engine)
         require(
             not issubclass(kind, GoldAnswersEngine),

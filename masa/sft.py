@@ -37,17 +37,18 @@ def check(cfg: DictConfig) -> SftConfig:
     from masa.tasks.limits import check_task
 
     with refusing():
-        require(
-            not config.uses_engine or recording_of(cfg) is None,
-            "engine=recorded plays a run of masa-train: use engine=vllm or engine=hf",
-        )
         task = build_task(cfg.task)
-        fitting.check_parts(cfg, config, task)
         if config.algorithm.meta.predict_mixed or config.sft.mixed_predictions:
             check_mixed_predictions(task)
         if config.sft.source == "task":
             _right(*_wanted(cfg, config), config.task.correct_at)
-    check_task(task)
+        check_task(task)
+        # they import PyTorch and transformers, which takes seconds
+        fitting.check_parts(cfg, config, task)
+        require(
+            not config.uses_engine or recording_of(cfg) is None,
+            "engine=recorded plays a run of masa-train: use engine=vllm or engine=hf",
+        )
     return config
 
 
@@ -81,8 +82,8 @@ def fine_tune(cfg: DictConfig, config: SftConfig, out: Path) -> None:
     from masa.tasks.limits import LimitedTask
     from masa.tracking.environment import environment, record
     from masa.training.checkpoint import CheckpointCallback
+    from masa.training.loading import require_context
     from masa.training.memory import MemoryCallback
-    from masa.training.models import require_context
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
     from masa.training.stopping import StopSignal
@@ -237,7 +238,7 @@ def _engine(
 ) -> Any:
     """An engine with the weights of a folder."""
     from masa.rollout.build import build_engine
-    from masa.training.models import load_policy
+    from masa.training.loading import load_policy
 
     with app.native_stderr_to(Path(config.output_dir) / "log.txt"):
         engine = build_engine(

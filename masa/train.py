@@ -28,16 +28,12 @@ def check(cfg: DictConfig) -> RunConfig:
 
     from masa.algorithm.controller import Controller
     from masa.algorithm.task_rewards import TaskRewards
-    from masa.evaluation.benchmarks import check_benchmarks
     from masa.tasks.build import build_task
     from masa.tasks.demonstrations import check_written_predictions
     from masa.tasks.limits import check_task
 
-    # what takes seconds to import, and then the data, come last
-    check_recording(cfg, config)
     controller = Controller(config.algorithm, config.seed)
     build_plugin("sampler", config.sampler, PromptSampler)
-    check_benchmarks(config.benchmark)
     with refusing():
         task = build_task(cfg.task)
         if config.algorithm.meta.predict_mixed:
@@ -46,11 +42,18 @@ def check(cfg: DictConfig) -> RunConfig:
             task.templates.showing_recent()
         if config.algorithm.bc.mode != "off" and config.algorithm.bc.target == "outcome":
             check_written_predictions(task, config.algorithm.meta.predict_mixed)
-        fitting.check_parts(cfg, config, task)
     check_task(task)
     controller.require_columns(task.train)
     require_enough_prompts(task, config)
     TaskRewards(config.task.rewards, task.train)
+
+    # they import SymPy, PyTorch and transformers, which takes seconds
+    from masa.evaluation.benchmarks import check_benchmarks
+
+    check_benchmarks(config.benchmark)
+    with refusing():
+        fitting.check_parts(cfg, config, task)
+    check_recording(cfg, config)
     return config
 
 

@@ -21,13 +21,13 @@ from masa.plugins import load_class, refusing
 from masa.rollout.build import build_engine
 from masa.tasks.chat import ending_tokens
 from masa.tasks.templates import PromptRenderer, Templates
-from masa.training.models import (
-    Model,
+from masa.training.loading import (
     generation_eos,
     load_policy,
     load_tokenizer,
     require_context,
 )
+from masa.training.models import Model
 from masa.types import Engine
 
 

@@ -19,13 +19,8 @@ from masa.errors import ConfigError, TrainingError
 from masa.tasks.base import Task
 from masa.tasks.demonstrations import write_prediction
 from masa.tasks.templates import PromptRenderer, Templates
-from masa.training.models import (
-    Model,
-    context_of,
-    generation_eos,
-    load_tokenizer,
-    require_context,
-)
+from masa.training.loading import context_of, generation_eos, load_tokenizer, require_context
+from masa.training.models import Model
 from masa.types import Engine, MetaPrediction, Prompt, TokenIds
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from masa.errors import ConfigError
 
-NamedTensors = Iterator[tuple[str, torch.Tensor]]
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+NamedTensors = Iterator[tuple[str, "torch.Tensor"]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig) -> None:
     Raises:
         ConfigError: no layer, or one that is not linear, has such a name.
     """
+    import torch
     from peft import LoraConfig as PeftConfig
     from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import cast_adapter_dtype
@@ -134,16 +136,18 @@ def merged(named: NamedTensors, model: torch.nn.Module) -> NamedTensors:
             parts = []
 
 
-@torch.no_grad()
 def merge(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Add the adapter to the weights that it stands beside, in place; the model is used up.
 
     Returns:
         Parameters and buffers under the names that they have without adapter; tied ones are one.
     """
+    import torch
+
     parameters = dict(base(model.named_parameters(remove_duplicate=False)))
-    for name, tensor in merged(model.named_parameters(), model):
-        parameters[name].copy_(tensor)
+    with torch.no_grad():
+        for name, tensor in merged(model.named_parameters(), model):
+            parameters[name].copy_(tensor)
     weights = {name: weight for name, weight in parameters.items() if not in_adapter(name)}
     return weights | dict(base(model.named_buffers()))
 

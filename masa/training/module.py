@@ -19,6 +19,7 @@ from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, Traine
 from masa.errors import TrainingError
 from masa.tracking.csv_logger import CsvLogger
 from masa.training.collectives import max_over_ranks, sum_over_ranks, world_size
+from masa.training.loading import model_size
 from masa.training.logprobs import require_own_distribution, token_logprobs
 from masa.training.lora import (
     base,
@@ -28,7 +29,7 @@ from masa.training.lora import (
     names_of_peft,
     without_adapter,
 )
-from masa.training.models import Shard, model_size
+from masa.training.models import Shard
 from masa.training.optimizer import build_adamw, build_schedule, with_state
 from masa.training.sharding import free_gathered, full_parameters, set_gradient_sync, shard
 from masa.types import Engine, MicroBatch, StepBatch, Update

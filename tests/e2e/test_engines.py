@@ -9,8 +9,8 @@ from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, Traine
 from masa.engine.hf import DROP_SHARE, HfEngine
 from masa.engine.vllm import VllmEngine, _never_compile
 from masa.errors import ConfigError
+from masa.training.loading import load_policy
 from masa.training.lora import LoraConfig, add_adapter, merged
-from masa.training.models import load_policy
 from masa.training.module import MasaModule
 from masa.types import Request
 

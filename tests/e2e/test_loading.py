@@ -18,8 +18,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from masa.errors import ConfigError
 from masa.tracking.manifest import Manifest, digests, write_manifest
 from masa.training.checkpoint import shapes
+from masa.training.loading import has_names_of_files
 from masa.training.lora import LoraConfig
-from masa.training.models import HubModel, has_names_of_files
+from masa.training.models import HubModel
 from masa.training.sharding import full_parameters, local_bytes, shard
 
 HELPERS = Path(__file__).parents[1] / "helpers"

@@ -21,7 +21,7 @@ from masa.analysis.run_figures import length_calibration
 from masa.analysis.scores import score_table
 from masa.report import write_report
 from masa.tracking.cost import CostMeter, ModelSize
-from masa.training.models import model_size
+from masa.training.loading import model_size
 
 
 def test_length_errors_by_hand(tmp_path: Path) -> None:

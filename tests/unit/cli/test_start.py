@@ -45,6 +45,7 @@ def test_help_imports_nothing_slow(module):
         ("train", ["trainer.max_rollouts=-1"]),
         ("train", ["trainer.max_rolouts=3"]),
         ("train", ["algorithm=nonesuch"]),
+        ("train", ["trainer.prompts_per_rollout=1000000"]),
         ("train", ["-m", "seed=0,1", "algorithm.gate.min_precision=2"]),
         ("sft", ["sft.epochs=-1"]),
         ("evaluate", ["benchmark=task", "n=0"]),
@@ -56,6 +57,22 @@ def test_help_imports_nothing_slow(module):
 def test_a_mistake_is_refused_before_anything_slow(module, arguments, tmp_path):
     folder = [] if module == "report" else [f"hydra.run.dir={tmp_path}"]
     status, names, printed = imported(module, *arguments, *folder)
+    assert status == 2 and names == []
+    assert len(printed.splitlines()) == 1 and printed.startswith("masa-")
+
+
+@pytest.mark.parametrize("module", ["train", "sft"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["model=hub", "model.name=./missing"],
+        ["model=hub", "model.name={folder}"],
+        ["task.config.profile=nonesuch"],
+    ],
+)
+def test_a_model_that_is_not_there_is_refused_before_anything_slow(module, arguments, tmp_path):
+    filled = [argument.format(folder=tmp_path) for argument in arguments]
+    status, names, printed = imported(module, *filled, f"hydra.run.dir={tmp_path / 'run'}")
     assert status == 2 and names == []
     assert len(printed.splitlines()) == 1 and printed.startswith("masa-")
 

@@ -8,7 +8,8 @@ from masa.config import AlgorithmConfig, MetaConfig
 from masa.errors import ConfigError
 from masa.rollout.build import build_writer, longest_sequence
 from masa.tasks.templates import PromptRenderer, Templates
-from masa.training.models import HubModel, context_of
+from masa.training.loading import context_of
+from masa.training.models import HubModel
 from masa.types import MetaPrediction
 
 

@@ -25,8 +25,8 @@ from masa.rollout.demonstrations import (
 from masa.rollout.loader import StepLoader
 from masa.tasks.demonstrations import Demonstrated, PredictionForm
 from masa.tasks.templates import PromptRenderer, Templates, parse_meta
+from masa.training.loading import load_policy, load_tokenizer
 from masa.training.logprobs import token_logprobs
-from masa.training.models import load_policy, load_tokenizer
 from masa.types import Completion
 
 TEMPLATES = Templates(

@@ -12,7 +12,8 @@ from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 from masa.engine.hf import HfEngine
 from masa.errors import ConfigError
 from masa.tasks.templates import PromptRenderer, Templates
-from masa.training.models import HubModel, generation_eos, load_tokenizer
+from masa.training.loading import generation_eos, load_tokenizer
+from masa.training.models import HubModel
 
 TEMPLATES = Templates("Solve {problem}.", "Of {problem}: 0..8", "{problem} ({hint})")
 BOS = {"qwen3": None, "llama": "<|begin_of_text|>", "gemma2": "<bos>"}
@@ -294,7 +295,7 @@ def test_attention_that_is_unknown_or_not_installed_is_refused(tmp_path, monkeyp
     unknown = HubModel(str(tmp_path), attn_implementation="sdpaa")
     refused(lambda: unknown.check(None), "model.attn_implementation is 'sdpaa'", "sdpa", "eager")
     refused(lambda: unknown.load(tmp_path), "cannot be loaded", "model.attn_implementation")
-    monkeypatch.setattr("masa.training.models.find_spec", lambda name: None)
+    monkeypatch.setattr("masa.training.loading.find_spec", lambda name: None)
     flash = HubModel(str(tmp_path), attn_implementation="flash_attention_2")
     refused(lambda: flash.check(None), "flash_attn is not installed", "sdpa")
     HubModel(str(tmp_path), attn_implementation="eager").check(None)

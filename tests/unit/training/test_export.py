@@ -20,7 +20,7 @@ from masa.errors import ConfigError
 from masa.export import export, last_validation, main
 from masa.tracking.manifest import Manifest, digests, write_manifest
 from masa.training.checkpoint import shapes
-from masa.training.models import generation_eos
+from masa.training.loading import generation_eos
 
 
 @pytest.fixture

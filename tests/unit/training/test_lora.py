@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from masa.errors import ConfigError
+from masa.training.loading import load_policy
 from masa.training.lora import LoraConfig, add_adapter, has_adapter, merged, without_adapter
-from masa.training.models import HubModel, load_policy
+from masa.training.models import HubModel
 
 ROW = torch.arange(5, 25)[None]
 

@@ -5,8 +5,9 @@ import torch
 from builders import algorithm, model_folder
 
 from masa.config import OptimizerConfig, StrategyConfig, TrainerConfig
+from masa.training.loading import model_size
 from masa.training.lora import LoraConfig
-from masa.training.models import HubModel, model_size
+from masa.training.models import HubModel
 from masa.training.replay import ReplayModule
 
 
