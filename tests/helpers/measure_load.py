@@ -11,6 +11,7 @@ import torch.distributed as dist
 from memory import peak, resident
 from torch.distributed.device_mesh import init_device_mesh
 
+import masa.training.loading  # noqa: F401  its libraries' memory is no weights
 from masa.training.models import HubModel
 from masa.training.sharding import shard
 
