@@ -294,19 +294,22 @@ def minutes(works: Sequence[tuple[Work, int]], systems: Sequence[str]) -> float:
     size on its shortest work."""
     seconds = 0.0
     calibrated = set()
-    theirs = sum(name in TRL for name in systems)
     for work, repetitions in works:
-        # generated, and trained on with its prompt
-        tokens = 2 * work.generated + 20 * work.prompts * work.group
-        cpu = tokens * CPU_SECONDS[work.size] / 1000
-        # the last 10 % of another core are lost to what runs on one
-        step = {threads: cpu / (0.9 * threads) for threads in threads_to_try(work)}
-        run = START_SECONDS + work.steps * step[work.threads]
-        seconds += repetitions * len(systems) * run
-        if (work.size, work.lengths) not in calibrated:
-            calibrated.add((work.size, work.lengths))
-            if len(step) > 1:
-                seconds += theirs * sum(START_SECONDS + work.steps * s for s in step.values())
+
+        def run(system: str, threads: int, work: Work = work) -> float:
+            sequences = work.prompts * work.group
+            # TRL pads to the longest of a step
+            tokens = work.response * sequences if system in TRL else work.generated
+            # generated, and trained on with its prompt
+            cpu = (2 * tokens + 20 * sequences) * CPU_SECONDS[work.size] / 1000
+            # the last 10 % of another core are lost to what runs on one
+            return START_SECONDS + work.steps * cpu / (0.9 * threads)
+
+        seconds += repetitions * sum(run(system, work.threads) for system in systems)
+        to_try = threads_to_try(work)
+        if (work.size, work.lengths) not in calibrated and len(to_try) > 1:
+            seconds += sum(run(s, threads) for s in systems if s in TRL for threads in to_try)
+        calibrated.add((work.size, work.lengths))
     return seconds / 60
 
 
