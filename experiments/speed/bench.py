@@ -47,6 +47,9 @@ WORDS = 4
 """Tokens of a phase."""
 SIGNAL = 100.0
 """Of a phase's channel: what layers write to the others is small beside it."""
+NEVER = -50.0
+"""Logit of what is not to be sampled. A far lower one would make much of what the first updates put
+into the other channels."""
 TIMEOUT = 1800
 """Seconds after which a process is stopped: several times the time of the longest one."""
 ENVIRONMENT = {
@@ -204,9 +207,9 @@ def write_model(size: str, folder: Path, context: int, phases: Phases | None = N
             layer.mlp.down_proj.weight[:count] = 0.0
         head = model.get_output_embeddings().weight  # [V, H]
         head.zero_()
-        head[:, :count] = -1000.0
         # all that is left of a hidden state after the last norm is about sqrt(H) in one channel
         scale = math.sqrt(shape["hidden_size"])
+        head[:, :count] = NEVER / scale
         for k, (end, leave) in enumerate(zip(phases.ends, phases.leaves, strict=True)):
             head[tokenizer.eos_token_id, k] = _logit(end) / scale
             for to, chance in ((k, 1 - end - leave), (k + 1, leave)):
@@ -225,7 +228,7 @@ def _words(tokenizer: Any, phase: int) -> list[int]:
 
 
 def _logit(chance: float) -> float:
-    return math.log(chance) if chance > 0 else -1000.0
+    return math.log(chance) if chance > 0 else NEVER
 
 
 def prompt_tokenizer() -> Any:

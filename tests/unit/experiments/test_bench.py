@@ -415,7 +415,7 @@ def test_no_completion_ends_early(tmp_path):
     ids = torch.randint(3, len(tokenizer), (4, 32))
     with torch.no_grad():
         probability = torch.softmax(model(input_ids=ids).logits, -1)
-    assert float(probability[..., tokenizer.eos_token_id].max()) == 0
+    assert float(probability[..., tokenizer.eos_token_id].max()) < 1e-15
     # of the tokens of the only phase any may come next
     assert float(probability.max()) == pytest.approx(1 / bench.WORDS, rel=1e-3)
 
@@ -458,6 +458,27 @@ def test_a_model_draws_lengths_by_its_phases(tmp_path):
             assert onward == pytest.approx(leave, abs=1e-3)
     first = next_token(10, 11, 12)
     assert float(first[tokenizer.eos_token_id]) == pytest.approx(phases.ends[0], rel=1e-2, abs=1e-6)
+
+
+def test_updates_leave_the_lengths_as_they_are(tmp_path):
+    """Even if each moves every weight towards an end of the completion."""
+    phases = bench.Phases.log_normal(110)
+    bench.write_model("10M", tmp_path, 64, phases)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    words = [bench._words(tokenizer, k)[0] for k in range(len(phases.ends))]
+    ids = torch.tensor([[10, 11, word] for word in words])
+
+    def ends():
+        return torch.softmax(model(input_ids=ids).logits[:, -1], -1)[:, tokenizer.eos_token_id]
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    for _ in range(4):
+        optimizer.zero_grad()
+        (-ends().log().mean()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert ends().tolist() == pytest.approx(phases.ends, rel=0.1)
 
 
 def test_lengths_of_another_distribution_are_refused():
