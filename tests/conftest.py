@@ -1,6 +1,7 @@
-import copy
 import gc
+import io
 import os
+import pickle
 
 # no test may touch the network, and a missing file is to fail at once
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -10,8 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hypothesis import HealthCheck, settings
+from omegaconf import OmegaConf
 
 # derandomized: the same examples on every machine; no deadline: the machine may be busy
 settings.register_profile(
@@ -33,21 +34,19 @@ def pytest_collection_finish():
 @pytest.fixture(scope="session", autouse=True)
 def configs_parsed_once():
     """Hydra parses some twenty files anew for each of the thousand compositions of the tests."""
-    load, parsed = FileConfigSource.load_config, {}
+    load, parsed = OmegaConf.load, {}
 
-    def load_once(source, name):
-        path = os.path.join(source.path, source._normalize_file_name(name))
-        if not os.path.exists(path):
-            return load(source, name)
-        file = os.stat(path)
-        key = os.path.realpath(path), source.provider, file.st_mtime_ns, file.st_size
-        if key not in parsed:
-            parsed[key] = load(source, name)
+    def load_once(file):
+        if not hasattr(file, "read"):
+            return load(file)
+        text = file.read()
+        if text not in parsed:
+            parsed[text] = pickle.dumps(load(io.StringIO(text)))
         # Hydra takes the defaults list out of what it gets
-        return copy.deepcopy(parsed[key])
+        return pickle.loads(parsed[text])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileConfigSource, "load_config", load_once)
+        patch.setattr(OmegaConf, "load", load_once)
         yield
 
 

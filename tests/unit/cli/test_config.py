@@ -87,6 +87,7 @@ def read(name):
     return yaml.safe_load((conf_dir() / name).read_text())
 
 
+@functools.cache
 def preset(name):
     """The algorithm as it stands in conf/, without the numbers that come with the built-in task."""
     return load(compose("task=gsm8k", f"algorithm={name}"))
