@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from masa.errors import (
     ConfigError,
+    engine_values,
     not_negative,
     one_of,
     positive,
@@ -691,6 +692,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         seed_of("seed", self.seed)
+        engine_values(self.engine)
         for name in ("allow_unsafe_execution", "allow_special_tokens", "plan"):
             value = getattr(self, name, False)
             require(type(value) is bool, f"{name} is {value!r}, it must be true or false")
@@ -712,7 +714,7 @@ class FitConfig:
         )
         world = self.strategy.world_size
         require(
-            self.ranks_per_engine >= 1 and world % self.ranks_per_engine == 0,
+            world % self.ranks_per_engine == 0,
             f"engine.tensor_parallel_size is {self.ranks_per_engine}, it must divide the {world} "
             "devices",
         )
@@ -733,12 +735,7 @@ class FitConfig:
     @property
     def ranks_per_engine(self) -> int:
         """Devices over which one engine lies."""
-        ranks = (self.engine or {}).get("tensor_parallel_size", 1)
-        require(
-            type(ranks) is int,
-            f"engine.tensor_parallel_size is {ranks!r}, it must be an integer >= 1",
-        )
-        return int(ranks)
+        return int((self.engine or {}).get("tensor_parallel_size", 1))
 
 
 @dataclass(kw_only=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
+from typing import Any
 
 
 class ConfigError(ValueError):
@@ -66,3 +67,21 @@ def seed_of(name: str, value: object) -> None:
         type(value) is int and 0 <= value < 2**32,
         f"{name} is {value!r}, it must be an integer from 0 to 2**32 - 1",
     )
+
+
+def engine_values(settings: Mapping[str, Any] | None) -> None:
+    """Raise ConfigError for values of `engine.*` that no engine takes, whatever its class."""
+    settings = settings or {}
+    one_of("engine.dtype", settings.get("dtype", "float32"), ("float32", "bfloat16", "float16"))
+    share = settings.get("gpu_memory_utilization", 1)
+    is_number = isinstance(share, int | float) and not isinstance(share, bool)
+    require(
+        is_number and 0 < share <= 1,
+        f"engine.gpu_memory_utilization is {share!r}, it must lie in (0, 1]",
+    )
+    for key in ("max_num_seqs", "kv_cache_gib", "threads", "tensor_parallel_size"):
+        value = settings.get(key, 1)
+        require(
+            type(value) is int and value >= 1,
+            f"engine.{key} is {value!r}, it must be an integer >= 1",
+        )

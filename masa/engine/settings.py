@@ -16,11 +16,11 @@ RUN_ARGUMENTS = (
 """Arguments that the run passes to the engine; they are no settings."""
 METHODS = ("generate", "load_weights", "sleep", "wake", "close", "check_available")
 """Of every engine; see docs/write/engine.md."""
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_engine(engine: Any, settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an engine that is not installed, and for settings that it refuses.
+    """Raise ConfigError for an engine that is not installed, and for settings that it does not
+    have; their values are checked before (`masa.errors.engine_values`).
 
     Args:
         engine: its class.
@@ -36,16 +36,6 @@ def check_engine(engine: Any, settings: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(str(key), accepted, 1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(accepted)}"
             raise ConfigError(f"there is no setting engine.{key}; {hint}")
-    dtype = settings.get("dtype", "float32")
-    if dtype not in DTYPES:
-        raise ConfigError(f"engine.dtype is {dtype!r}, it must be one of {', '.join(DTYPES)}")
-    share = settings.get("gpu_memory_utilization", 1)
-    if not _is_number(share) or not 0 < share <= 1:
-        raise ConfigError(f"engine.gpu_memory_utilization is {share!r}, it must lie in (0, 1]")
-    for key in ("max_num_seqs", "kv_cache_gib", "threads", "tensor_parallel_size"):
-        value = settings.get(key, 1)
-        if type(value) is not int or value < 1:
-            raise ConfigError(f"engine.{key} is {value!r}, it must be an integer >= 1")
 
 
 def check_arguments(engine: Any) -> None:
@@ -59,7 +49,3 @@ def check_arguments(engine: Any) -> None:
         f"engine: {engine.__name__} has no argument {', '.join(missing)}, which the run passes by "
         "name",
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from masa.errors import ConfigError, not_negative, one_of, positive, require, seed_of
+from masa.errors import ConfigError, engine_values, not_negative, one_of, positive, require, seed_of
 from masa.plugins import escaped
 
 T = TypeVar("T")
@@ -157,6 +157,7 @@ class EvaluationConfig:
             self.limit is None or self.limit >= 1, f"limit is {self.limit}, it must be >= 1 or null"
         )
         seed_of("seed", self.seed)
+        engine_values(self.engine)
         positive("temperature", self.temperature)
         require(len(self.k) > 0 and min(self.k) >= 1, f"k is {self.k}, it must list numbers >= 1")
         require(len({*self.k}) == len(self.k), f"k is {self.k}, it must list each number once")

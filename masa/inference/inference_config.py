@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from masa.errors import one_of, positive, require, seed_of
+from masa.errors import engine_values, one_of, positive, require, seed_of
 
 VERIFIERS = ("math", "choice")
 
@@ -73,6 +73,7 @@ class InferenceConfig:
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, it must be >= 1")
         positive("temperature", self.temperature)
         seed_of("seed", self.seed)
+        engine_values(self.engine)
         require(
             self.min_length <= self.max_tokens,
             f"min_length {self.min_length} is over max_tokens {self.max_tokens}",
