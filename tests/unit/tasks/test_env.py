@@ -241,7 +241,7 @@ def test_a_reward_function_that_fails(environment, function, words, caplog):
     for _ in range(8):
         with pytest.raises(TrainingError, match=words) as caught:
             task.verify(answers)
-        gc.collect()
+    gc.collect()
     assert not [record for record in caplog.records if record.name == "asyncio"]
     line = str(caught.value)
     assert "\n" not in line and line.startswith("task.environment=tried-environment, prompt env/")
