@@ -295,22 +295,23 @@ def minutes(works: Sequence[tuple[Work, int]], systems: Sequence[str]) -> float:
     seconds = 0.0
     calibrated = set()
     for work, repetitions in works:
-
-        def run(system: str, threads: int, work: Work = work) -> float:
-            sequences = work.prompts * work.group
-            # TRL pads to the longest of a step
-            tokens = work.response * sequences if system in TRL else work.generated
-            # generated, and trained on with its prompt
-            cpu = (2 * tokens + 20 * sequences) * CPU_SECONDS[work.size] / 1000
-            # the last 10 % of another core are lost to what runs on one
-            return START_SECONDS + work.steps * cpu / (0.9 * threads)
-
-        seconds += repetitions * sum(run(system, work.threads) for system in systems)
+        seconds += repetitions * sum(_run_seconds(work, s, work.threads) for s in systems)
         to_try = threads_to_try(work)
         if (work.size, work.lengths) not in calibrated and len(to_try) > 1:
-            seconds += sum(run(s, threads) for s in systems if s in TRL for threads in to_try)
+            theirs = [system for system in systems if system in TRL]
+            seconds += sum(_run_seconds(work, s, threads) for s in theirs for threads in to_try)
         calibrated.add((work.size, work.lengths))
     return seconds / 60
+
+
+def _run_seconds(work: Work, system: str, threads: int) -> float:
+    sequences = work.prompts * work.group
+    # TRL pads to the longest of a step
+    tokens = work.response * sequences if system in TRL else work.generated
+    # generated, and trained on with its prompt
+    cpu = (2 * tokens + 20 * sequences) * CPU_SECONDS[work.size] / 1000
+    # the last 10 % of another core are lost to what runs on one
+    return START_SECONDS + work.steps * cpu / (0.9 * threads)
 
 
 def main() -> None:
