@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from masa.cli import app
 from masa.cli.arguments import path_arguments, quoted_path
 from masa.cli.config_store import conf_dir
+from masa.engine.settings import check_sampling_engine
 from masa.errors import require
 from masa.evaluation.eval_config import EvaluationConfig, file_name, is_run, load
 from masa.plugins import built, refusing
@@ -71,14 +72,23 @@ def check(cfg: DictConfig) -> EvaluationConfig:
     from hydra.utils import instantiate
 
     from masa.evaluation.store import Store
+    from masa.export import check_model_name
 
     config = load(cfg)
     for directory in config.compare:
         Store(Path(directory)).settings()
     if config.compare:
         return config
+    name = cfg.model.name
+    with refusing():
+        if name is not None:
+            check_model_name(cfg.model)
+        else:
+            require(
+                _needs_no_model(cfg),
+                "name the model: model=FOLDER, a run of masa-train or a hub id",
+            )
     from masa.evaluation.benchmarks import check_benchmarks
-    from masa.evaluation.evaluated_model import check_sampling_engine
 
     check_benchmarks(config.benchmark)
     if config.solve:
@@ -86,18 +96,8 @@ def check(cfg: DictConfig) -> EvaluationConfig:
 
         policies_of(config)
     check_sampling_engine(cfg.engine)
-    with refusing():
-        name = cfg.model.name
-        if name is None:
-            require(
-                _needs_no_model(cfg),
-                "name the model: model=FOLDER, a run of masa-train or a hub id",
-            )
-        elif is_run(name):
-            from masa.export import check_run
-
-            check_run(Path(name).expanduser())
-        else:
+    if name is not None and not is_run(name):
+        with refusing():
             instantiate(cfg.model).check(None)
     return config
 

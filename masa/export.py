@@ -18,7 +18,10 @@ from yaml import YAMLError
 from masa.cli import app
 from masa.cli.arguments import expanded, make_directory
 from masa.errors import ConfigError
-from masa.plugins import import_from_working_directory, refusing
+from masa.evaluation.eval_config import is_run
+from masa.plugins import import_from_working_directory, load_target, refusing
+from masa.tracking.checkpoints import candidates, find_checkpoint, list_checkpoints
+from masa.training.models import HubModel
 
 SETTINGS = ("out", "ckpt", "dtype", "push", "private")
 USAGE = (
@@ -55,6 +58,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
         raise ConfigError(f"dtype is {dtype!r}, it must be float32 or bfloat16")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} holds files already: choose another out")
+    candidates(expanded(ckpt), run)
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     make_directory(partial, "out")
@@ -67,7 +71,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     from masa.tasks.chat import ending_tokens
     from masa.tracking.files import atomic_replace
     from masa.tracking.manifest import read_manifest
-    from masa.training.checkpoint import find_checkpoint, require_same_model, shapes
+    from masa.training.checkpoint import require_same_model, shapes
     from masa.training.loading import generation_eos, load_policy, load_tokenizer
     from masa.training.lora import has_adapter, merge
 
@@ -172,12 +176,25 @@ def push(folder: Path, repo: str, private: bool) -> str:
     return str(url)
 
 
-def check_run(run: Path) -> None:
-    """Raise ConfigError where a run has no checkpoint to make a model of."""
-    from masa.training.checkpoint import list_checkpoints
+def check_model_name(model: DictConfig) -> None:
+    """Raise ConfigError where `model.name` is neither a run with a checkpoint nor a model.
 
-    if not list_checkpoints(run / "checkpoints"):
-        raise ConfigError(f"{run} is a run without a checkpoint: there is no model in it yet")
+    It imports nothing slow.
+
+    Args:
+        model: the group's settings.
+    """
+    from hydra.utils import instantiate
+
+    load_target("model", model)
+    if "name" in model and is_run(str(model.name)):
+        run = Path(model.name).expanduser()
+        if not list_checkpoints(run / "checkpoints"):
+            raise ConfigError(f"{run} is a run without a checkpoint: there is no model in it yet")
+        return
+    source = instantiate(model)
+    if isinstance(source, HubModel):
+        source.check_name()
 
 
 def model_of_run(run: Path) -> Path:
@@ -189,7 +206,6 @@ def model_of_run(run: Path) -> Path:
     from filelock import FileLock
 
     from masa.tracking.manifest import read_manifest
-    from masa.training.checkpoint import find_checkpoint
 
     checkpoint = find_checkpoint("last", run, by_each_rank=True)
     assert checkpoint is not None

@@ -16,7 +16,16 @@ from masa.cli.resume import check_resume_config, origin
 from masa.config import FitConfig, RunConfig
 from masa.errors import require
 from masa.evaluation.eval_config import is_run
-from masa.export import check_run, model_of_run
+from masa.export import model_of_run
+from masa.tracking.checkpoints import (
+    candidates,
+    find_checkpoint,
+    require_not_beyond,
+    require_strategy,
+    require_version,
+    say_if_finished,
+    step_of,
+)
 
 
 def check_parts(cfg: DictConfig, config: FitConfig, task: Any) -> None:
@@ -30,24 +39,8 @@ def check_parts(cfg: DictConfig, config: FitConfig, task: Any) -> None:
     from hydra.utils import instantiate
 
     from masa.engine.settings import check_arguments, check_engine
-    from masa.plugins import load_class, load_target
+    from masa.plugins import load_class
 
-    load_target("model", cfg.model)
-    model = instantiate(cfg.model)
-    if "name" in cfg.model and is_run(str(cfg.model.name)):
-        check_run(Path(cfg.model.name).expanduser())
-    else:
-        model.check(task)
-        if config.uses_engine and hasattr(model, "context"):
-            _require_room(config, model.context())
-    attention = OmegaConf.select(cfg, "model.attn_implementation")
-    require(
-        "flash" not in str(attention)
-        or cfg.model.get("dtype") != "float32"
-        or cfg.trainer.precision != "32-true",
-        f"model.attn_implementation={attention} computes in 16 bits: set "
-        "trainer.precision=bf16-mixed or model.dtype=bfloat16, or use sdpa",
-    )
     if config.uses_engine:
         from masa.evaluation.gold_answers import GoldAnswersEngine
 
@@ -65,6 +58,19 @@ def check_parts(cfg: DictConfig, config: FitConfig, task: Any) -> None:
             f"engine.lora_rank is {rank}, but model.lora.rank is {trained}: make them equal, or "
             "set engine.lora_rank=null to merge the adapter",
         )
+    model = instantiate(cfg.model)
+    if not ("name" in cfg.model and is_run(str(cfg.model.name))):
+        model.check(task)
+        if config.uses_engine and hasattr(model, "context"):
+            _require_room(config, model.context())
+    attention = OmegaConf.select(cfg, "model.attn_implementation")
+    require(
+        "flash" not in str(attention)
+        or cfg.model.get("dtype") != "float32"
+        or cfg.trainer.precision != "32-true",
+        f"model.attn_implementation={attention} computes in 16 bits: set "
+        "trainer.precision=bf16-mixed or model.dtype=bfloat16, or use sdpa",
+    )
     if cfg.logger:
         # Lightning alone takes as long to import as all that stands above
         from masa.tracking.loggers import check_loggers
@@ -92,6 +98,34 @@ def in_its_directory(config: FitConfig, work: Callable[[Path], None]) -> None:
     with app.locked(out):
         app.quiet(out / "log.txt")
         work(out)
+
+
+def check_directory(cfg: DictConfig, config: FitConfig, out: Path) -> None:
+    """Raise ConfigError for a run that cannot begin, or go on, in `out`, as far as shows at once.
+
+    Args:
+        cfg: the composed config.
+        config: its settings.
+        out: the run's directory.
+    """
+    for ckpt in candidates(config.ckpt, out)[:1]:
+        # digests take long, so that the first stands for the one that will be found; which weights
+        # `model.name` means shows once they are made
+        _require_fit(cfg, config, out, ckpt, but=["model.name"])
+
+
+def _require_fit(
+    cfg: DictConfig, config: FitConfig, out: Path, ckpt: Path, but: Sequence[str] = ()
+) -> None:
+    """Raise ConfigError where a run cannot go on from a checkpoint under its settings, all `but`
+    some."""
+    require_version(ckpt)
+    require_strategy(ckpt, config.strategy.name)
+    if isinstance(config, RunConfig):
+        require_not_beyond(ckpt, config.trainer.max_rollouts)
+    # a checkpoint of another run brings its optimizer, whatever the settings say
+    for run in {out, ckpt.parent.parent}:
+        check_resume_config(cfg, run / "config.yaml", but=but)
 
 
 def settle_model(cfg: DictConfig, out: Path) -> None:
@@ -132,22 +166,11 @@ def checkpoint_to_resume(cfg: DictConfig, config: FitConfig, out: Path) -> Path 
     Raises:
         ConfigError: there is none, or none that these settings can go on from.
     """
-    from masa.training.checkpoint import (
-        find_checkpoint,
-        require_rollouts_left,
-        require_strategy,
-        require_version,
-    )
-
     ckpt = find_checkpoint(config.ckpt, out)
     if ckpt is not None:
-        require_version(ckpt)
-        require_strategy(ckpt, config.strategy.name)
+        _require_fit(cfg, config, out, ckpt)
         if isinstance(config, RunConfig):
-            require_rollouts_left(ckpt, config.trainer.max_rollouts)
-        # a checkpoint of another run brings its optimizer, whatever the settings say
-        for run in {out, ckpt.parent.parent}:
-            check_resume_config(cfg, run / "config.yaml")
+            say_if_finished(ckpt, config.trainer.max_rollouts)
     return ckpt
 
 
@@ -174,7 +197,7 @@ def build_trainer(
 
     from masa.tracking.csv_logger import CsvLogger
     from masa.tracking.loggers import build_loggers
-    from masa.training.checkpoint import DirectCheckpointIO, step_of
+    from masa.training.checkpoint import DirectCheckpointIO
     from masa.training.strategy import build_strategy
 
     resume_step = None if ckpt is None else step_of(ckpt)

@@ -18,10 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa.cli import app
 from masa.cli.arguments import make_directory
+from masa.engine.settings import check_sampling_engine
 from masa.errors import require
 from masa.evaluation.eval_config import is_run
 from masa.evaluation.saved_samples import SavedSamples
 from masa.evaluation.store import WEIGHTS, Store
+from masa.export import check_model_name
 from masa.inference.answers import Same
 from masa.inference.inference_config import InferenceConfig
 from masa.inference.problems import STDIN, read_problems, standard_input
@@ -56,7 +58,10 @@ def check_inference(cfg: DictConfig, config: InferenceConfig) -> None:
             f"out={config.out} would overwrite the problems: name another file",
         )
         make_directory(out.parent, "out")
-    from masa.evaluation.evaluated_model import check_sampling_engine
+    name = cfg.model.name
+    require(name is not None, "name the model: model=FOLDER, a run of masa-train or a hub id")
+    with refusing():
+        check_model_name(cfg.model)
     from masa.evaluation.gold_answers import GoldAnswersEngine
 
     check_sampling_engine(cfg.engine)
@@ -64,14 +69,8 @@ def check_inference(cfg: DictConfig, config: InferenceConfig) -> None:
         load_class("engine", cfg.engine) is not GoldAnswersEngine,
         "engine=gold_answers answers the benchmarks of masa-eval: use engine=vllm or engine=hf",
     )
-    with refusing():
-        name = cfg.model.name
-        require(name is not None, "name the model: model=FOLDER, a run of masa-train or a hub id")
-        if is_run(name):
-            from masa.export import check_run
-
-            check_run(Path(name).expanduser())
-        else:
+    if not is_run(name):
+        with refusing():
             instantiate(cfg.model).check(None)
 
 

@@ -15,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from masa import fitting
 from masa.cli import app
-from masa.cli.recording import recording_of
+from masa.cli.recording import plays_recording
 from masa.cli.resume import flatten
 from masa.config import SftConfig, load_as
 from masa.errors import require
+from masa.export import check_model_name
 from masa.layout_settings import SECONDS
 from masa.plugins import escaped, refusing
 from masa.tasks.demonstrations import (
@@ -40,16 +41,22 @@ def check(cfg: DictConfig) -> SftConfig:
         task = build_task(cfg.task)
         if config.algorithm.meta.predict_mixed or config.sft.mixed_predictions:
             check_mixed_predictions(task)
+        check_model_name(cfg.model)
         if config.sft.source == "task":
             _right(*_wanted(cfg, config), config.task.correct_at)
         check_task(task)
         # they import PyTorch and transformers, which takes seconds
-        fitting.check_parts(cfg, config, task)
         require(
-            not config.uses_engine or recording_of(cfg) is None,
+            not config.uses_engine or not plays_recording(cfg),
             "engine=recorded plays a run of masa-train: use engine=vllm or engine=hf",
         )
+        fitting.check_parts(cfg, config, task)
     return config
+
+
+def check_directory(cfg: DictConfig, out: Path) -> None:
+    """Raise ConfigError where the run cannot begin, or go on, in `out`."""
+    fitting.check_directory(cfg, _load(cfg), out)
 
 
 def run(cfg: DictConfig) -> None:
@@ -293,7 +300,7 @@ def held_out_table(config: SftConfig, limited: Any, renderer: Any, engine: Any) 
 
 def main() -> None:
     """Console script."""
-    app.hydra_main("masa-sft", "sft", check, run)
+    app.hydra_main("masa-sft", "sft", check, run, directory=check_directory)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from masa.predict import arguments
 def check(cfg: DictConfig) -> SolveConfig:
     """Raise ConfigError for errors that show without loading models; returns the settings."""
     config = load_settings(SolveConfig, cfg)
-    check_inference(cfg, config)
     policy, own = _policy(config)
     _limits(config).check_budget(own.meta_samples if policy.needs_predictions else 0)
+    check_inference(cfg, config)
     answering(cfg, config.verifier).same("", "")
     return config
 

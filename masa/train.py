@@ -17,9 +17,11 @@ from masa.cli.idle_settings import idle_settings
 from masa.cli.recording import check_recording, recording_of
 from masa.config import RunConfig, load
 from masa.errors import ConfigError, require
+from masa.export import check_model_name
 from masa.plugins import build_plugin, refusing
 from masa.rollout.samplers import PromptSampler
 from masa.tasks.base import Task
+from masa.tracking.checkpoints import ranked
 
 
 def check(cfg: DictConfig) -> RunConfig:
@@ -46,15 +48,22 @@ def check(cfg: DictConfig) -> RunConfig:
     controller.require_columns(task.train)
     require_enough_prompts(task, config)
     TaskRewards(config.task.rewards, task.train)
+    with refusing():
+        check_model_name(cfg.model)
 
     # they import SymPy, PyTorch and transformers, which takes seconds
     from masa.evaluation.benchmarks import check_benchmarks
 
     check_benchmarks(config.benchmark)
+    check_recording(cfg, config)
     with refusing():
         fitting.check_parts(cfg, config, task)
-    check_recording(cfg, config)
     return config
+
+
+def check_directory(cfg: DictConfig, out: Path) -> None:
+    """Raise ConfigError where the run cannot begin, or go on, in `out`."""
+    fitting.check_directory(cfg, load(cfg), out)
 
 
 def require_enough_prompts(task: Task, config: RunConfig) -> None:
@@ -71,6 +80,8 @@ def describe(cfg: DictConfig) -> str | None:
     config = load(cfg)
     if not config.plan:
         return None
+    with refusing():
+        check_model_name(cfg.model)
     from hydra.utils import instantiate
 
     from masa.rollout.plan import described, plan
@@ -113,7 +124,7 @@ def train(cfg: DictConfig, config: RunConfig, out: Path) -> None:
     from masa.tasks.limits import LimitedTask
     from masa.tracking.environment import environment, record
     from masa.tracking.loggers import WandbLogger
-    from masa.training.checkpoint import CheckpointCallback, ranked
+    from masa.training.checkpoint import CheckpointCallback
     from masa.training.memory import MemoryCallback
     from masa.training.module import MasaModule
     from masa.training.progress import ProgressCallback
@@ -241,7 +252,7 @@ def report(out: Path) -> bool:
 
 def main() -> None:
     """Console script."""
-    app.hydra_main("masa-train", "config", check, run, describe=describe)
+    app.hydra_main("masa-train", "config", check, run, describe=describe, directory=check_directory)
 
 
 if __name__ == "__main__":

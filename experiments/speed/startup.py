@@ -22,9 +22,14 @@ REFUSED = [
     "masa-train algorithm.group_size=1",
     "masa-train model=hub model.name=./missing-folder",
     "masa-train trainer.prompts_per_rollout=1000000",
-    "masa-eval model=./missing-folder",
+    "masa-train plan=true model=hub model.name=./missing-folder",
+    "masa-train ckpt=last hydra.run.dir=missing",
+    "masa-sft model=hub model.name=./missing-folder",
+    "masa-eval model=./missing-folder benchmark=task",
+    "masa-predict model=./missing-folder problems=x",
+    "masa-solve model=./missing-folder problems=x",
 ]
-"""A misspelt name, a value out of range, no such model, too few prompts, no such run."""
+"""A misspelt name, a value out of range, too few prompts, no such model, no run to resume."""
 
 
 def seconds(command: str, refused: bool, repetitions: int) -> list[float]:

@@ -31,6 +31,7 @@ from masa.plugins import import_from_working_directory
 
 Check = Callable[[DictConfig], object]
 Describe = Callable[[DictConfig], str | None]
+Directory = Callable[[DictConfig, Path], object]
 Arguments = Callable[[Sequence[str]], list[str]]
 
 
@@ -41,6 +42,7 @@ def hydra_main(
     run: Callable[[DictConfig], object],
     arguments: Arguments = path_arguments,
     describe: Describe = lambda cfg: None,
+    directory: Directory = lambda cfg, out: None,
 ) -> None:
     """Run a Hydra application on `conf/`.
 
@@ -52,6 +54,8 @@ def hydra_main(
         run: one job.
         arguments: makes of a command line one that Hydra takes.
         describe: text that is printed in place of a run; None where there is to be one.
+        directory: raises ConfigError for a run that cannot go into its directory; called before
+            `check`, and not for a multirun, whose jobs do it themselves.
     """
     # threads that spin for long while waiting stop each other where something else runs as well:
     # 30 times slower was seen; threads that never spin lose half of the speed on small operators
@@ -65,7 +69,7 @@ def hydra_main(
         fail(program, str(error))
     overrides = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
     sweeps = is_multirun(sys.argv[1:])
-    directory: Path | None = None
+    swept: Path | None = None
     if {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv[1:]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # masa-train --help | head
     else:
@@ -73,21 +77,23 @@ def hydra_main(
             with hydra.initialize_config_dir(folder, version_base="1.3"):
                 described = False
                 for combination in sweep.combinations(config_name, overrides):
-                    # only a job has a directory; what lies there is checked when it starts
                     cfg = hydra.compose(config_name, [*combination, "++output_dir=."])
                     if (text := describe(cfg)) is not None:
                         described = True
                         print(f"{' '.join(combination)}\n\n{text}\n" if sweeps else text)
                         continue
+                    if not sweeps:
+                        out = sweep.run_directory(config_name, overrides)
+                        directory(cfg, out)
                     check(cfg)
                 if described:
                     return
                 if sweeps:
-                    directory = sweep.sweep_directory(config_name, overrides)
-                    sys.argv.append(f"hydra.sweep.dir={quoted_path(str(directory))}")
+                    swept = sweep.sweep_directory(config_name, overrides)
+                    sys.argv.append(f"hydra.sweep.dir={quoted_path(str(swept))}")
                 else:
-                    made = sweep.run_directory(config_name, overrides)
-                    sys.argv.append(f"hydra.run.dir={quoted_path(str(made))}")
+                    make_directory(out, "hydra.run.dir")
+                    sys.argv.append(f"hydra.run.dir={quoted_path(str(out))}")
         except (ConfigError, TrainingError, HydraException, OmegaConfBaseException) as error:
             fail(program, one_line(error, config_name, overrides))
 
@@ -107,8 +113,8 @@ def hydra_main(
         hydra.main(config_path=folder, config_name=config_name, version_base="1.3")(job)()
     except KeyboardInterrupt:
         fail(program, "interrupted", status=130)
-    if directory is not None and (directory / sweep.FAILED).exists():
-        failed = (directory / sweep.FAILED).read_text().rstrip()
+    if swept is not None and (swept / sweep.FAILED).exists():
+        failed = (swept / sweep.FAILED).read_text().rstrip()
         count = failed.count("\n") + 1
         fail(program, f"{count} job{'s' if count > 1 else ''} failed:\n{failed}", status=1)
 

@@ -31,13 +31,18 @@ FREE = ("cache_dir", "dtype", "attn_implementation", "gradient_checkpointing", "
 """Settings of the model that may differ: neither its tokens nor its parameters depend on them."""
 
 
+def plays_recording(cfg: DictConfig) -> bool:
+    """True for `engine=recorded`."""
+    return issubclass(load_class("engine", cfg.engine), RecordedEngine)
+
+
 def recording_of(cfg: DictConfig) -> Recording | None:
     """The recording that a run plays; None where an engine samples.
 
     Raises:
         ConfigError: no run is named.
     """
-    if not issubclass(load_class("engine", cfg.engine), RecordedEngine):
+    if not plays_recording(cfg):
         return None
     run = cfg.engine.run
     require(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ ADDED = {
 """Settings that runs of before do not have, and the values they were run with."""
 
 
-def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) -> None:
+def check_resume_config(
+    cfg: DictConfig, saved: Path, finished: bool = False, but: Iterable[str] = ()
+) -> None:
     """Raise ConfigError where a run would go on under settings that change its numbers.
 
     Args:
         cfg: its settings now.
         saved: its config.yaml, with those of before.
         finished: it is at its end, so that its length may not differ either.
+        but: settings that are not compared.
     """
     if not saved.exists():
         return
@@ -41,7 +45,7 @@ def check_resume_config(cfg: DictConfig, saved: Path, finished: bool = False) ->
     for settings in (before, now):
         for key, value in ADDED.items():
             settings.setdefault(key, value)
-    free = {*LAYOUT, "sft.table"}
+    free = {*LAYOUT, "sft.table", *but}
     if "sft" not in cfg:
         free.add("task.columns.solution")
     # other schedules would have had other rates from the start

@@ -102,19 +102,14 @@ def sweep_directory(config_name: str, arguments: Sequence[str]) -> Path:
 
 
 def run_directory(config_name: str, arguments: Sequence[str]) -> Path:
-    """Where a single run goes, made where it is missing.
+    """Where a single run goes.
 
     To be called with Hydra initialised.
-
-    Raises:
-        ConfigError: it cannot be made or written to.
     """
     # as Hydra composes it: the directory may be named after what the arguments change
     cfg = hydra.compose(config_name, list(arguments), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
-    directory = Path(cfg.hydra.run.dir)
-    make_directory(directory, "hydra.run.dir")
-    return directory
+    return Path(cfg.hydra.run.dir)
 
 
 def parse(lines: Sequence[str]) -> list[Override]:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from omegaconf import DictConfig
+
+from masa.cpu import slow_bfloat16
+from masa.engine.recorded import RecordedEngine
 from masa.errors import ConfigError, require
+from masa.plugins import load_class, refusing
 
 RUN_ARGUMENTS = (
     *("model_path", "eos_token_ids", "max_model_len", "temperature", "trust_remote_code"),
@@ -36,6 +42,32 @@ def check_engine(engine: Any, settings: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(str(key), accepted, 1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(accepted)}"
             raise ConfigError(f"there is no setting engine.{key}; {hint}")
+
+
+def check_sampling_engine(settings: DictConfig) -> None:
+    """Raise ConfigError for an engine that cannot sample from a given model as it is set, and say
+    where it is slow."""
+    require(
+        settings.get("lora_rank") is None,
+        "engine.lora_rank is for training: an adapter is merged before the evaluation",
+    )
+    require(
+        settings.get("tensor_parallel_size", 1) == 1,
+        "engine.tensor_parallel_size is for training: one device samples here, set it to 1",
+    )
+    with refusing():
+        engine = load_class("engine", settings)
+        require(
+            not issubclass(engine, RecordedEngine),
+            "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",
+        )
+        check_engine(engine, settings)
+    import torch
+
+    if not torch.cuda.is_available():
+        used = {"engine.dtype=float32": settings.get("dtype") == "bfloat16"}
+        if line := slow_bfloat16(used, torch.cpu.get_capabilities()):
+            logging.getLogger("masa").warning(line)
 
 
 def check_arguments(engine: Any) -> None:

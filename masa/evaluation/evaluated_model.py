@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,6 @@ import torch
 from omegaconf import DictConfig
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
-from masa.cpu import slow_bfloat16
-from masa.engine.recorded import RecordedEngine
-from masa.engine.settings import check_engine
-from masa.errors import require
-from masa.plugins import load_class, refusing
 from masa.rollout.build import build_engine
 from masa.tasks.chat import ending_tokens
 from masa.tasks.templates import PromptRenderer, Templates
@@ -108,27 +102,3 @@ def evaluated_model(model: Model | None) -> EvaluatedModel:
     path = model.resolve(None)
     tokenizer = load_tokenizer(path, model.trust_remote_code)
     return EvaluatedModel(tokenizer, generation_eos(path), path, model)
-
-
-def check_sampling_engine(settings: DictConfig) -> None:
-    """Raise ConfigError for an engine that cannot sample from a given model as it is set, and say
-    where it is slow."""
-    with refusing():
-        engine = load_class("engine", settings)
-        require(
-            not issubclass(engine, RecordedEngine),
-            "engine=recorded plays rollouts of masa-train: use engine=vllm or engine=hf",
-        )
-        check_engine(engine, settings)
-        require(
-            settings.get("lora_rank") is None,
-            "engine.lora_rank is for training: an adapter is merged before the evaluation",
-        )
-        require(
-            settings.get("tensor_parallel_size", 1) == 1,
-            "engine.tensor_parallel_size is for training: one device samples here, set it to 1",
-        )
-    if not torch.cuda.is_available():
-        used = {"engine.dtype=float32": settings.get("dtype") == "bfloat16"}
-        if line := slow_bfloat16(used, torch.cpu.get_capabilities()):
-            logging.getLogger("masa").warning(line)

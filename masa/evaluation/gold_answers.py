@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from masa.errors import ConfigError
 from masa.evaluation.items import Item
 from masa.evaluation.sampling import Sampler
 from masa.tasks.templates import PASS_RATE_SCALE, fields_json
 from masa.types import Completion, Request, TokenIds
+
+if TYPE_CHECKING:
+    import torch
 
 
 class GoldAnswersEngine:

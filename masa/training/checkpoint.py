@@ -1,11 +1,10 @@
-"""Checkpoints that are either complete or absent, and the choice of one to resume from."""
+"""Saving checkpoints, which are either complete or absent."""
 
 from __future__ import annotations
 
 import io
 import os
 import pickle
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,15 +15,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
 
-from masa import __version__
 from masa.config import TrainerConfig
 from masa.errors import ConfigError, TrainingError
+from masa.tracking.checkpoints import list_checkpoints, ranked, step_of
 from masa.tracking.files import atomic_replace
 from masa.tracking.manifest import (
     Manifest,
-    damage,
     digests,
     manifest_path,
     read_manifest,
@@ -195,107 +192,6 @@ class CheckpointCallback(L.Callback):
         self._random_state = state_dict["random"]
 
 
-def list_checkpoints(directory: Path) -> list[Path]:
-    """Checkpoints under their final name, oldest first."""
-    return sorted(directory.glob("step-*.ckpt"))
-
-
-def step_of(checkpoint: Path) -> int:
-    """Rollouts trained on, from the name."""
-    return int(checkpoint.stem.rpartition("-")[2])
-
-
-def ranked(directory: Path) -> list[tuple[float, Path]]:
-    """Validation accuracy and path of the checkpoints that have one, best first, then oldest."""
-    manifests = [(read_manifest(path), path) for path in list_checkpoints(directory)]
-    scored = [(m.accuracy, path) for m, path in manifests if m and m.accuracy is not None]
-    return sorted(scored, key=lambda item: -item[0])
-
-
-def find_checkpoint(ckpt: str | None, run_dir: Path, by_each_rank: bool = False) -> Path | None:
-    """The checkpoint to resume from; None for a new run.
-
-    Args:
-        ckpt: null, last, auto, best or a path.
-        run_dir: the run's directory.
-        by_each_rank: every rank checks the digests; else rank 0, whose choice Lightning passes on.
-
-    Raises:
-        ConfigError: no such checkpoint, a damaged one, or a new run in the directory of an old one.
-    """
-    directory = run_dir / "checkpoints"
-    if ckpt is None:
-        if (run_dir / "metrics.csv").exists():
-            raise ConfigError(
-                f"{run_dir} holds a run already: resume with ckpt=auto, or choose another "
-                "hydra.run.dir"
-            )
-        return None
-    if ckpt not in ("last", "auto", "best"):
-        path = Path(ckpt)
-        if not os.path.exists(path):
-            raise ConfigError(f"ckpt={ckpt}: no such checkpoint")
-        # the rollout to resume after is read from the name
-        if not re.fullmatch(r"step-\d+\.ckpt", path.name):
-            raise ConfigError(f"ckpt={ckpt}: a checkpoint is called step-N.ckpt")
-        problem = _damage(path)
-        if problem:
-            raise ConfigError(f"ckpt={ckpt} is damaged: {problem}; choose another checkpoint")
-        return path
-    if ckpt == "best":
-        candidates = [path for _, path in ranked(directory)]
-    else:
-        candidates = list_checkpoints(directory)[::-1]
-    if not candidates and ckpt == "auto":
-        return None
-    if not candidates:
-        raise ConfigError(f"ckpt={ckpt}: no checkpoint in {directory}")
-    for path in candidates:
-        problem = damage(path) if by_each_rank else _damage(path)
-        if problem is None:
-            return path
-        print(
-            f"warning: {path} is damaged ({problem}): trying the checkpoint before", file=sys.stderr
-        )
-    raise ConfigError(
-        f"every checkpoint in {directory} is damaged: remove them to start again with ckpt=auto"
-    )
-
-
-def require_strategy(checkpoint: Path, strategy: str) -> None:
-    """Raise ConfigError where one device would resume from a sharded checkpoint."""
-    if strategy == "single" and checkpoint.is_dir():
-        raise ConfigError(
-            f"{checkpoint} is sharded, strategy=single reads single files: resume with "
-            "strategy=fsdp, on any number of devices (strategy.devices=1 is one)"
-        )
-
-
-def require_version(checkpoint: Path) -> None:
-    """Raise ConfigError for a checkpoint of another version: its content may differ."""
-    manifest = read_manifest(checkpoint)
-    if manifest and manifest.version.split(".")[:2] != __version__.split(".")[:2]:
-        raise ConfigError(
-            f"{checkpoint} is of masa {manifest.version}, this is {__version__}: resume with that "
-            "version, or start a new run in another directory"
-        )
-
-
-def require_rollouts_left(checkpoint: Path, max_rollouts: int) -> None:
-    """Raise ConfigError for a checkpoint after `max_rollouts`; print a line for the last one."""
-    step = step_of(checkpoint)
-    if step > max_rollouts:
-        raise ConfigError(
-            f"trainer.max_rollouts is {max_rollouts}, but {checkpoint} is of rollout {step}: raise "
-            "it, or resume from an earlier checkpoint"
-        )
-    if step == max_rollouts and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        print(
-            f"{checkpoint.parent.parent} is finished; for more rollouts raise "
-            f"trainer.max_rollouts (it is {step})"
-        )
-
-
 def require_same_model(checkpoint: Path, policy: torch.nn.Module) -> None:
     """Raise ConfigError where the checkpoint's weights do not fit the policy."""
     manifest = read_manifest(checkpoint)
@@ -318,10 +214,6 @@ def shapes(policy: torch.nn.Module | None) -> dict[str, list[int]]:
 
 def _shape(parameters: Mapping[str, Sequence[int]], name: str) -> str:
     return "x".join(map(str, parameters[name])) if name in parameters else "missing"
-
-
-def _damage(path: Path) -> str | None:
-    return damage(path) if rank_zero_only.rank == 0 else None  # type: ignore[attr-defined]
 
 
 def _remove(checkpoint: Path) -> None:

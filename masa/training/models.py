@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
@@ -144,26 +145,23 @@ class HubModel:
         """Tokens that the model can read, after `check`; None where its config does not say."""
         return self._context
 
-    def check(self, task: object) -> None:
-        """Raise ConfigError where there is no such model, or it cannot be trained so."""
+    def check_name(self) -> None:
+        """Raise ConfigError where there is no such model; it imports nothing slow."""
         folder = Path(os.path.expanduser(self.name))
-        exists = os.path.exists(folder)
-        if exists:
+        if os.path.exists(folder):
             _check_folder(self.name, folder)
         else:
-            try:
-                validate_repo_id(self.name)
-            except HFValidationError as error:
-                raise ConfigError(
-                    f"model.name={self.name}: there is no such folder, and it is no repository of "
-                    "the hub (ORG/NAME)"
-                ) from error
-        # it imports transformers, which takes seconds
+            _check_repository(self.name, self.revision)
+
+    def check(self, task: object) -> None:
+        """Raise ConfigError where there is no such model, or it cannot be trained so."""
+        self.check_name()
         from masa.training.loading import check_model
 
+        folder = Path(os.path.expanduser(self.name))
         self._context = check_model(
             self.name,
-            folder if exists else None,
+            folder if os.path.exists(folder) else None,
             self.attn_implementation,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
@@ -232,6 +230,27 @@ class HubModel:
         if by_parts:
             read_shards(model, path)
         return model
+
+
+def _check_repository(name: str, revision: str | None) -> None:
+    """Raise ConfigError where this is no repository of the hub that can be read."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ConfigError(
+            f"model.name={name}: there is no such folder, and it is no repository of the hub "
+            "(ORG/NAME)"
+        ) from error
+    # without a connection a request takes half a minute to fail, and what is there needs none
+    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        return
+    try:
+        hf_hub_download(name, "config.json", revision=revision)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"model.name={name} is no folder here and cannot be loaded ({reason[:400]})"
+        ) from error
 
 
 def _check_folder(name: str, folder: Path) -> None:

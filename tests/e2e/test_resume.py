@@ -15,7 +15,7 @@ import pytest
 import runs
 import torch
 
-from masa.training.checkpoint import find_checkpoint, list_checkpoints, step_of
+from masa.tracking.checkpoints import find_checkpoint, list_checkpoints, step_of
 from masa.training.stopping import EXIT_STOPPED
 
 STEPS = 10

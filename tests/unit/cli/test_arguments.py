@@ -214,7 +214,7 @@ def test_a_default_directory_is_named_after_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         made = sweep.run_directory("config", path_arguments(["seed=1", "optimizer.lr=1e-3"]))
-    assert made.is_dir() and made.name.endswith("_lr-1e-3")
+    assert made.name.endswith("_lr-1e-3")
 
 
 def test_a_folder_of_ones_own_options(tmp_path, monkeypatch):

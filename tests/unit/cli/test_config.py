@@ -54,10 +54,9 @@ from masa.config import (
     paper_rewards,
 )
 from masa.engine.hf import HfEngine
-from masa.engine.settings import check_arguments, check_engine
+from masa.engine.settings import check_arguments, check_engine, check_sampling_engine
 from masa.engine.vllm import VllmEngine
 from masa.errors import ConfigError, TrainingError, engine_values
-from masa.evaluation.evaluated_model import check_sampling_engine
 from masa.fitting import write_config
 from masa.loaded_model import _literal
 from masa.plugins import build_plugin, built, escaped

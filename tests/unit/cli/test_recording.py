@@ -2,7 +2,7 @@
 
 import hydra
 import pytest
-from builders import group
+from builders import group, model_folder
 from omegaconf import OmegaConf
 
 from masa import evaluate, train
@@ -119,12 +119,13 @@ def test_the_settings_of_a_preset_fit_the_engine():
     check_engine(RecordedEngine, cfg.engine)
 
 
-def test_each_program_refuses_the_engine_of_the_other():
+def test_each_program_refuses_the_engine_of_the_other(tmp_path):
+    model_folder(tmp_path)
     with pytest.raises(ConfigError, match="engine=gold_answers answers the benchmarks"):
         train.check(compose("engine=gold_answers"))
     for settings in (["engine.run=x"], []):
         cfg = compose(
-            "engine=recorded", *settings, "benchmark=arithmetic", "model.name=null",
+            "engine=recorded", *settings, "benchmark=arithmetic", f"model.name={tmp_path}",
             config="evaluate",
         )  # fmt: skip
         with pytest.raises(ConfigError, match="engine=recorded plays rollouts of masa-train"):

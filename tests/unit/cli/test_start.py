@@ -5,10 +5,13 @@ import copy
 import subprocess
 import sys
 
+import hydra
 import pytest
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from masa.cli.config_store import conf_dir
+from masa.tracking.manifest import Manifest, write_manifest
 
 SLOW = ("torch", "transformers", "lightning", "vllm", "scipy.stats", "datasets")
 PROGRAM = """
@@ -55,6 +58,14 @@ def test_help_imports_nothing_slow(module):
         ("solve", ["problems=", "model=m"]),
         ("solve", ["problems=x", "model=m", "engine.threads=1.5"]),
         ("predict", ["model=m", "samples=0"]),
+        ("predict", ["model=./missing", "problems=x"]),
+        ("solve", ["model=./missing", "problems=x"]),
+        ("solve", ["model=org/name", "problems=x", "solve.abstain=2"]),
+        ("evaluate", ["model=./missing", "benchmark=task"]),
+        ("train", ["plan=true", "model=hub", "model.name=./missing"]),
+        ("train", ["benchmark=aime25", "benchmark.aime25.scorer=nonesuch"]),
+        ("train", ["ckpt=last"]),
+        ("sft", ["ckpt=step-000001.ckpt"]),
         ("report", ["nowhere"]),
     ],
 )
@@ -71,6 +82,7 @@ def test_a_mistake_is_refused_before_anything_slow(module, arguments, tmp_path):
     [
         ["model=hub", "model.name=./missing"],
         ["model=hub", "model.name={folder}"],
+        ["model=hub", "model.name=org/missing"],
         ["task.config.profile=nonesuch"],
     ],
 )
@@ -79,6 +91,33 @@ def test_a_model_that_is_not_there_is_refused_before_anything_slow(module, argum
     status, names, printed = imported(module, *filled, f"hydra.run.dir={tmp_path / 'run'}")
     assert status == 2 and names == []
     assert len(printed.splitlines()) == 1 and printed.startswith("masa-")
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("train", ["ckpt=null"], "holds a run already: resume with ckpt=auto"),
+        ("train", ["ckpt=auto", "seed=5"], "seed is 5, but"),
+        ("train", ["ckpt=last", "algorithm=grpo", "trainer.max_rollouts=5"], "is of rollout 7"),
+        ("sft", ["ckpt=best", "sft.batch_size=5"], "sft.batch_size is 5, but"),
+    ],
+)
+def test_a_run_that_cannot_go_on_is_refused_before_anything_slow(
+    module, arguments, message, tmp_path
+):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose({"train": "config", "sft": "sft"}[module], ["output_dir=."])
+    if module == "sft":
+        cfg.model.warmstart = None
+    OmegaConf.save(cfg, tmp_path / "config.yaml")
+    (tmp_path / "metrics.csv").touch()
+    checkpoint = tmp_path / "checkpoints" / "step-000007.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    write_manifest(Manifest(7, 0.5, {}, {}), checkpoint)
+    status, names, printed = imported(module, *arguments, f"hydra.run.dir={tmp_path}")
+    assert status == 2 and names == [] and message in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_help_may_be_cut_off():

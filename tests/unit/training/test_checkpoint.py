@@ -12,6 +12,13 @@ import torch
 import masa
 from masa.config import AlgorithmConfig, OptimizerConfig, StrategyConfig, TrainerConfig
 from masa.errors import ConfigError, TrainingError, VerdictError
+from masa.tracking.checkpoints import (
+    find_checkpoint,
+    list_checkpoints,
+    ranked,
+    require_strategy,
+    require_version,
+)
 from masa.tracking.manifest import (
     Manifest,
     damage,
@@ -23,13 +30,8 @@ from masa.tracking.manifest import (
 from masa.training.checkpoint import (
     CheckpointCallback,
     DirectCheckpointIO,
-    find_checkpoint,
-    list_checkpoints,
-    ranked,
     require_plain,
     require_same_model,
-    require_strategy,
-    require_version,
 )
 from masa.training.module import MasaModule
 from masa.training.random_state import random_state, set_random_state
