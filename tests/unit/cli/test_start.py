@@ -1,7 +1,7 @@
 """Commands start fast: what is slow to import comes only after what can be refused without it."""
 
-import ast
 import copy
+import json
 import subprocess
 import sys
 
@@ -14,31 +14,55 @@ from masa.cli.config_store import conf_dir
 from masa.tracking.manifest import Manifest, write_manifest
 
 SLOW = ("torch", "transformers", "lightning", "vllm", "scipy.stats", "datasets")
-PROGRAM = """
-import sys
-from masa.{module} import main
-sys.argv = ["masa"] + {arguments}
-try:
-    status = main()
-except SystemExit as end:
-    status = end.code
-print(status or 0)
-print([name for name in {slow} if name in sys.modules])
+MODULES = ("train", "sft", "evaluate", "predict", "solve", "report", "browse", "export")
+PROGRAM = f"""
+import importlib, json, os, sys, tempfile
+
+for module in {MODULES}:
+    importlib.import_module("masa." + module)
+for line in sys.stdin:
+    module, *arguments = json.loads(line)
+    with tempfile.TemporaryFile() as printed:
+        if not (child := os.fork()):
+            os.dup2(printed.fileno(), 1)
+            os.dup2(printed.fileno(), 2)
+            sys.argv = ["masa", *arguments]
+            try:
+                status = sys.modules["masa." + module].main()
+            except SystemExit as end:
+                status = end.code
+            slow = [name for name in {SLOW} if name in sys.modules]
+            print(flush=True)
+            print(json.dumps([status or 0, slow]), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        printed.seek(0)
+        print(json.dumps(printed.read().decode()), flush=True)
 """
 
 
-def imported(module, *arguments):
-    """Exit code, and which slow packages were imported."""
-    code = PROGRAM.format(module=module, arguments=list(arguments), slow=SLOW)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    status, names = done.stdout.splitlines()[-2:]
-    return int(status), ast.literal_eval(names), done.stderr
+@pytest.fixture(scope="module")
+def imported():
+    """A function that starts a command: exit code, which slow packages were imported, and what
+    was printed.
+
+    Each command is a fork of a process that has imported what all of them begin with.
+    """
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+
+        def start(module, *arguments):
+            process.stdin.write(json.dumps([module, *arguments]).encode() + b"\n")
+            process.stdin.flush()
+            *printed, last = json.loads(process.stdout.readline()).splitlines()
+            return *json.loads(last), "\n".join(printed).strip()
+
+        yield start
+        process.stdin.close()
 
 
-@pytest.mark.parametrize(
-    "module", ["train", "sft", "evaluate", "predict", "solve", "report", "browse", "export"]
-)
-def test_help_imports_nothing_slow(module):
+@pytest.mark.parametrize("module", MODULES)
+def test_help_imports_nothing_slow(imported, module):
     assert imported(module, "--help")[:2] == (0, [])
 
 
@@ -69,7 +93,7 @@ def test_help_imports_nothing_slow(module):
         ("report", ["nowhere"]),
     ],
 )
-def test_a_mistake_is_refused_before_anything_slow(module, arguments, tmp_path):
+def test_a_mistake_is_refused_before_anything_slow(imported, module, arguments, tmp_path):
     folder = [] if module == "report" else [f"hydra.run.dir={tmp_path}"]
     status, names, printed = imported(module, *arguments, *folder)
     assert status == 2 and names == []
@@ -86,7 +110,9 @@ def test_a_mistake_is_refused_before_anything_slow(module, arguments, tmp_path):
         ["task.config.profile=nonesuch"],
     ],
 )
-def test_a_model_that_is_not_there_is_refused_before_anything_slow(module, arguments, tmp_path):
+def test_a_model_that_is_not_there_is_refused_before_anything_slow(
+    imported, module, arguments, tmp_path
+):
     filled = [argument.format(folder=tmp_path) for argument in arguments]
     status, names, printed = imported(module, *filled, f"hydra.run.dir={tmp_path / 'run'}")
     assert status == 2 and names == []
@@ -103,7 +129,7 @@ def test_a_model_that_is_not_there_is_refused_before_anything_slow(module, argum
     ],
 )
 def test_a_run_that_cannot_go_on_is_refused_before_anything_slow(
-    module, arguments, message, tmp_path
+    imported, module, arguments, message, tmp_path
 ):
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = hydra.compose({"train": "config", "sft": "sft"}[module], ["output_dir=."])
