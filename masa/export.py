@@ -186,15 +186,13 @@ def check_model_name(model: DictConfig) -> None:
     """
     from hydra.utils import instantiate
 
-    load_target("model", model)
+    kind = load_target("model", model)
     if "name" in model and is_run(str(model.name)):
         run = Path(model.name).expanduser()
         if not list_checkpoints(run / "checkpoints"):
             raise ConfigError(f"{run} is a run without a checkpoint: there is no model in it yet")
-        return
-    source = instantiate(model)
-    if isinstance(source, HubModel):
-        source.check_name()
+    elif isinstance(kind, type) and issubclass(kind, HubModel):
+        instantiate(model).check_name()
 
 
 def model_of_run(run: Path) -> Path:

@@ -17,6 +17,7 @@ from masa.config import FitConfig, RunConfig
 from masa.errors import require
 from masa.evaluation.eval_config import is_run
 from masa.export import model_of_run
+from masa.ranks import first_rank
 from masa.tracking.checkpoints import (
     candidates,
     find_checkpoint,
@@ -108,6 +109,9 @@ def check_directory(cfg: DictConfig, config: FitConfig, out: Path) -> None:
         config: its settings.
         out: the run's directory.
     """
+    if (out / app.LOCK).exists():
+        with app.locked(out):
+            pass
     for ckpt in candidates(config.ckpt, out)[:1]:
         # digests take long, so that the first stands for the one that will be found; which weights
         # `model.name` means shows once they are made
@@ -136,8 +140,6 @@ def settle_model(cfg: DictConfig, out: Path) -> None:
     """
     if "name" not in cfg.model or not Path(cfg.model.name).expanduser().is_dir():
         return
-    from lightning.pytorch.utilities import rank_zero_only
-
     folder = Path(cfg.model.name).expanduser().resolve()
     if is_run(str(folder)):
         own = cfg.ckpt in (None, "auto", "last", "best")
@@ -146,7 +148,7 @@ def settle_model(cfg: DictConfig, out: Path) -> None:
         name = OmegaConf.select(before, "model.name")
         goes_on = name is not None and origin(name) == str(folder) and Path(name).is_dir()
         folder = Path(name) if goes_on else model_of_run(folder)
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if first_rank():
             print(f"model={cfg.model.name}: {folder.name.rpartition('-')[0]}", flush=True)
     cfg.model.name = str(folder)
 

@@ -28,11 +28,14 @@ from masa.cli.config_store import conf_dir
 from masa.config import new_name
 from masa.errors import ConfigError, TrainingError
 from masa.plugins import import_from_working_directory
+from masa.ranks import first_rank
 
 Check = Callable[[DictConfig], object]
 Describe = Callable[[DictConfig], str | None]
 Directory = Callable[[DictConfig, Path], object]
 Arguments = Callable[[Sequence[str]], list[str]]
+LOCK = ".lock"
+"""File in a directory that a process has to itself."""
 
 
 def hydra_main(
@@ -126,13 +129,11 @@ def locked(directory: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process works there, or it cannot be made or written to.
     """
-    from lightning.pytorch.utilities import rank_zero_only
-
     make_directory(directory, "output_dir")
-    lock = FileLock(directory / ".lock", blocking=False)
+    lock = FileLock(directory / LOCK, blocking=False)
     try:
         # the ranks of a job share its directory, and one of them speaks for all
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if first_rank():
             lock.acquire()
     except Timeout as error:
         raise ConfigError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from masa import __version__
 from masa.errors import ConfigError
+from masa.ranks import first_rank
 from masa.tracking.manifest import damage, read_manifest
 
 
@@ -76,7 +77,7 @@ def find_checkpoint(ckpt: str | None, run_dir: Path, by_each_rank: bool = False)
         ConfigError: as of `candidates`, or it is damaged.
     """
     checkpoints = candidates(ckpt, run_dir)
-    checks = by_each_rank or _first_rank()
+    checks = by_each_rank or first_rank()
     for path in checkpoints:
         problem = damage(path) if checks else None
         if problem is None:
@@ -125,15 +126,8 @@ def require_not_beyond(checkpoint: Path, max_rollouts: int) -> None:
 
 def say_if_finished(checkpoint: Path, max_rollouts: int) -> None:
     """Print a line where a run is at its end."""
-    if step_of(checkpoint) == max_rollouts and _first_rank():
+    if step_of(checkpoint) == max_rollouts and first_rank():
         print(
             f"{checkpoint.parent.parent} is finished; for more rollouts raise "
             f"trainer.max_rollouts (it is {max_rollouts})"
         )
-
-
-def _first_rank() -> bool:
-    # it takes a second to import
-    from lightning.pytorch.utilities import rank_zero_only
-
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined,no-any-return]
