@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
 
 from masa.cli import app
 from masa.cli.arguments import expanded, make_directory
 from masa.errors import ConfigError
 from masa.evaluation.eval_config import is_run
 from masa.plugins import import_from_working_directory, load_target, refusing
+from masa.run_config import run_config
 from masa.tracking.checkpoints import candidates, find_checkpoint, list_checkpoints
 from masa.training.models import HubModel
 
@@ -79,13 +79,7 @@ def export(run: Path, out: Path, ckpt: str = "last", dtype: str | None = None) -
     logging.set_verbosity_error()
     checkpoint = find_checkpoint(expanded(ckpt), run)
     assert checkpoint is not None
-    try:
-        cfg = OmegaConf.load(run / "config.yaml")
-    except (OSError, ValueError, YAMLError) as error:
-        raise ConfigError(
-            f"{run}/config.yaml cannot be read: {' '.join(str(error).split())}"
-        ) from error
-    assert isinstance(cfg, DictConfig)
+    cfg = run_config(run)
     with refusing():
         model, task = instantiate(cfg.model), build_task(cfg.task)
     model.check(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from masa.errors import require
 from masa.evaluation.eval_config import is_run
 from masa.export import model_of_run
 from masa.ranks import first_rank
+from masa.run_config import run_config
 from masa.tracking.checkpoints import (
     candidates,
     find_checkpoint,
@@ -109,7 +111,7 @@ def check_directory(cfg: DictConfig, config: FitConfig, out: Path) -> None:
         config: its settings.
         out: the run's directory.
     """
-    if (out / app.LOCK).exists():
+    if os.path.exists(out / app.LOCK):
         with app.locked(out):
             pass
     for ckpt in candidates(config.ckpt, out)[:1]:
@@ -129,7 +131,7 @@ def _require_fit(
         require_not_beyond(ckpt, config.trainer.max_rollouts)
     # a checkpoint of another run brings its optimizer, whatever the settings say
     for run in {out, ckpt.parent.parent}:
-        check_resume_config(cfg, run / "config.yaml", but=but)
+        check_resume_config(cfg, run, but=but)
 
 
 def settle_model(cfg: DictConfig, out: Path) -> None:
@@ -144,7 +146,7 @@ def settle_model(cfg: DictConfig, out: Path) -> None:
     if is_run(str(folder)):
         own = cfg.ckpt in (None, "auto", "last", "best")
         begun = out if own else Path(cfg.ckpt).expanduser().parent.parent
-        before = OmegaConf.load(begun / "config.yaml") if is_run(str(begun)) else OmegaConf.create()
+        before = run_config(begun) if is_run(str(begun)) else OmegaConf.create()
         name = OmegaConf.select(before, "model.name")
         goes_on = name is not None and origin(name) == str(folder) and Path(name).is_dir()
         folder = Path(name) if goes_on else model_of_run(folder)
@@ -158,7 +160,7 @@ def plan_model(cfg: DictConfig) -> None:
     began with."""
     if "name" in cfg.model and is_run(str(cfg.model.name)):
         folder = Path(cfg.model.name).expanduser()
-        begun = OmegaConf.load(folder / "config.yaml").model
+        begun = run_config(folder).model
         cfg.model.name = begun.name if "name" in begun else str(model_of_run(folder))
 
 

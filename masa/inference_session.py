@@ -29,6 +29,7 @@ from masa.inference.inference_config import InferenceConfig
 from masa.inference.problems import STDIN, read_problems, standard_input
 from masa.markdown import in_one_line
 from masa.plugins import built, load_class, refusing
+from masa.run_config import run_config
 from masa.tasks.base import same_of
 from masa.tasks.hub import VERIFIERS, HubTask
 from masa.tasks.templates import Templates
@@ -92,7 +93,7 @@ def answering(cfg: DictConfig, verifier: str) -> Answering:
         return Answering(built(cfg.templates), known.same, known.answer_in)
     from masa.tasks.build import build_task
 
-    task = build_task(OmegaConf.load(Path(cfg.model.name).expanduser() / "config.yaml").task)
+    task = build_task(run_config(Path(cfg.model.name)).task)
     own = VERIFIERS.get(task.config.verifier) if isinstance(task, HubTask) else None
     return Answering(
         task.templates,

@@ -87,6 +87,9 @@ def hydra_main(
                         continue
                     if not sweeps:
                         out = sweep.run_directory(config_name, overrides)
+                        # pathlib would raise for a name that is too long
+                        if os.path.exists(out):
+                            make_directory(out, "hydra.run.dir")
                         directory(cfg, out)
                     check(cfg)
                 if described:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
+from omegaconf import DictConfig
 
 from masa.cli.resume import flatten
 from masa.config import AlgorithmConfig, MetaConfig, RunConfig, TrainerConfig
 from masa.engine.recorded import RecordedEngine, Recording
-from masa.errors import ConfigError, require
+from masa.errors import require
 from masa.old_settings import as_of_now
 from masa.plugins import load_class
+from masa.run_config import run_config
 
 SAME: dict[str, Any] = {
     "seed": RunConfig.seed,
@@ -83,11 +83,7 @@ def check_recording(cfg: DictConfig, config: RunConfig) -> None:
         f"ckpt={config.ckpt}: engine=recorded trains nothing, so there are no checkpoints; leave "
         "it out",
     )
-    try:
-        before = SAME | as_of_now(flatten(OmegaConf.load(saved)))
-    except (YAMLError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{saved} cannot be read ({reason[:200]})") from error
+    before = SAME | as_of_now(flatten(run_config(run)))
     now = SAME | as_of_now(flatten(cfg))
     name = now.get("model.name")
     if name is not None and Path(name).expanduser().is_dir():

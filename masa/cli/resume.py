@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from masa.errors import ConfigError
 from masa.evaluation.eval_config import is_run
 from masa.layout_settings import LAYOUT
 from masa.old_settings import as_of_now
+from masa.run_config import run_config
 
 ADDED = {
     "algorithm.meta.first": None,
@@ -28,19 +30,19 @@ ADDED = {
 
 
 def check_resume_config(
-    cfg: DictConfig, saved: Path, finished: bool = False, but: Iterable[str] = ()
+    cfg: DictConfig, run: Path, finished: bool = False, but: Iterable[str] = ()
 ) -> None:
     """Raise ConfigError where a run would go on under settings that change its numbers.
 
     Args:
         cfg: its settings now.
-        saved: its config.yaml, with those of before.
+        run: its directory, with those of before, where it has begun.
         finished: it is at its end, so that its length may not differ either.
         but: settings that are not compared.
     """
-    if not saved.exists():
+    if not os.path.exists(run / "config.yaml"):
         return
-    before = as_of_now(flatten(OmegaConf.load(saved)))
+    before = as_of_now(flatten(run_config(run)))
     now = as_of_now(flatten(cfg))
     for settings in (before, now):
         for key, value in ADDED.items():
@@ -66,7 +68,7 @@ def check_resume_config(
         counts = key.split(".")[0] in groups or key in single
         if counts and key not in free and before.get(key) != now.get(key):
             raise ConfigError(
-                f"{key} is {now.get(key)}, but {saved.parent} was run with {before.get(key)}: "
+                f"{key} is {now.get(key)}, but {run} was run with {before.get(key)}: "
                 "repeat its settings to go on, or choose another directory"
             )
 

@@ -226,7 +226,7 @@ def is_finished(cfg: DictConfig, directory: Path) -> bool:
     """
     if not (directory / FINISHED).exists():
         return False
-    check_resume_config(cfg, directory / "config.yaml", finished=True)
+    check_resume_config(cfg, directory, finished=True)
     return True
 
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from masa.errors import ConfigError, TrainingError
 from masa.rollout_columns import FILES, TOKENS
+from masa.run_config import run_config
 from masa.seeding import derive_seed
 from masa.types import Completion, Request
 
@@ -80,7 +81,7 @@ class RecordedEngine:
         trust_remote_code: bool = False,
     ) -> None:
         self.recording = Recording(run)
-        config = OmegaConf.load(self.recording.run / "config.yaml")
+        config = run_config(self.recording.run)
         self.seed: int = OmegaConf.select(config, "seed", default=0)
         self.version = -1
         self._completions: dict[tuple[int, bytes], Completion] = {}

@@ -25,6 +25,7 @@ from masa.evaluation.scoring import (
     TaskScorer,
 )
 from masa.plugins import escaped, refusing
+from masa.run_config import run_config
 from masa.tasks.build import build_task
 from masa.tasks.sources import READERS, Row, Source
 from masa.tasks.templates import Templates
@@ -204,7 +205,7 @@ def _task_of_run(name: str, settings: Mapping[str, Any]) -> Any:
         f"benchmark.{name}.run={run} is no run of masa-train or masa-sft: name the one whose "
         "held-out prompts are wanted",
     )
-    task: Any = OmegaConf.load(Path(run).expanduser() / "config.yaml").task
+    task: Any = run_config(Path(run)).task
     if changes:
         task = OmegaConf.merge(task, escaped(changes))
         with refusing():

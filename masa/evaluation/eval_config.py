@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from masa.errors import ConfigError, engine_values, not_negative, one_of, positive, require, seed_of
 from masa.plugins import escaped
+from masa.run_config import run_config
 
 T = TypeVar("T")
 
@@ -204,7 +205,7 @@ def of_run(model: str | None, setting: str, default: int) -> int:
     run, or one of before there was the setting."""
     if model is None or not is_run(model):
         return default
-    cfg = OmegaConf.load(Path(model).expanduser() / "config.yaml")
+    cfg = run_config(Path(model))
     if "algorithm" not in cfg:
         raise ConfigError(f"{model}/config.yaml has no algorithm: it is no run of masa-train")
     return type(default)(OmegaConf.select(cfg, setting, default=default))

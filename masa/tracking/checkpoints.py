@@ -16,7 +16,8 @@ from masa.tracking.manifest import damage, read_manifest
 
 def list_checkpoints(directory: Path) -> list[Path]:
     """Checkpoints under their final name, oldest first."""
-    return sorted(directory.glob("step-*.ckpt"))
+    # pathlib would raise for a name that is too long
+    return sorted(directory.glob("step-*.ckpt")) if os.path.isdir(directory) else []
 
 
 def step_of(checkpoint: Path) -> int:
@@ -43,7 +44,7 @@ def candidates(ckpt: str | None, run_dir: Path) -> Sequence[Path]:
     """
     directory = run_dir / "checkpoints"
     if ckpt is None:
-        if (run_dir / "metrics.csv").exists():
+        if os.path.exists(run_dir / "metrics.csv"):
             raise ConfigError(
                 f"{run_dir} holds a run already: resume with ckpt=auto, or choose another "
                 "hydra.run.dir"

@@ -146,6 +146,28 @@ def test_a_run_that_cannot_go_on_is_refused_before_anything_slow(
     assert len(printed.splitlines()) == 1
 
 
+@pytest.mark.parametrize("text", ["a: [", "[1, 2]", "\0"])
+def test_a_run_whose_settings_cannot_be_read_is_refused_in_one_line(imported, text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    checkpoint = tmp_path / "checkpoints" / "step-000007.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    for arguments in (
+        ["train", "ckpt=last", f"hydra.run.dir={tmp_path}"],
+        ["predict", f"model={tmp_path}", "problems=x"],
+        ["train", "plan=true", "model=hub", f"model.name={tmp_path}"],
+    ):
+        status, _, printed = imported(*arguments)
+        assert status == 2 and "config.yaml cannot be read" in printed, printed
+        assert len(printed.splitlines()) == 1
+
+
+def test_a_file_in_place_of_a_directory_is_refused_before_anything_slow(imported, tmp_path):
+    (tmp_path / "run").touch()
+    status, names, printed = imported("train", f"hydra.run.dir={tmp_path / 'run'}")
+    assert status == 2 and names == [] and "cannot be written to" in printed
+
+
 def test_help_may_be_cut_off():
     code = "import sys; from masa.train import main; sys.argv = ['masa-train', '--help']; main()"
     command = f'"{sys.executable}" -c "{code}" | head -1'

@@ -183,21 +183,21 @@ def test_a_run_that_a_model_is_of_is_compared_not_the_folder_of_its_weights(tmp_
     OmegaConf.save(settings_of(model={"name": settled}), saved)
     for name in ("first", "./first", str(tmp_path / "first"), settled):
         for finished in (False, True):
-            check_resume_config(settings_of(model={"name": name}), saved, finished)
+            check_resume_config(settings_of(model={"name": name}), saved.parent, finished)
     with pytest.raises(ConfigError, match=r"model\.name is .*second, but .* run with .*first"):
-        check_resume_config(settings_of(model={"name": "second"}), saved)
+        check_resume_config(settings_of(model={"name": "second"}), saved.parent)
     # a later checkpoint of the same run is another base for an adapter, and another reference
     later = str(tmp_path / "first" / "model" / "step-000008-0a1b2c3d")
     (tmp_path / "first" / "model" / "step-000008-0a1b2c3d").mkdir()
-    check_resume_config(settings_of(model={"name": later}), saved)
+    check_resume_config(settings_of(model={"name": later}), saved.parent)
     for changed in ({"model": {"lora": {"rank": 4}}}, {"algorithm": {"kl_beta": 0.1}}):
         before, now = (
             OmegaConf.merge(settings_of(model={"name": name}), changed) for name in (settled, later)
         )
         OmegaConf.save(before, saved)
-        check_resume_config(before, saved)
+        check_resume_config(before, saved.parent)
         with pytest.raises(ConfigError, match=r"model\.name is .*step-000008.*step-000004"):
-            check_resume_config(now, saved)
+            check_resume_config(now, saved.parent)
 
 
 def test_what_is_named_after_the_time_cannot_be_resumed(tmp_path):
@@ -250,22 +250,22 @@ def test_a_run_goes_on_only_under_settings_that_leave_its_numbers(tmp_path, fini
     OmegaConf.save(settings_of(), saved)
     for key, value in NUMBERS.items():
         with pytest.raises(ConfigError, match=f"^{key} is {value}, but .* was run with"):
-            check_resume_config(settings_of(**{key: value}), saved, finished)
-    check_resume_config(settings_of(**FREE), saved, finished)
+            check_resume_config(settings_of(**{key: value}), saved.parent, finished)
+    check_resume_config(settings_of(**FREE), saved.parent, finished)
 
 
 def test_special_tokens_are_read_as_before(tmp_path):
     OmegaConf.save(settings_of(), tmp_path / "config.yaml")
-    check_resume_config(settings_of(allow_special_tokens=False), tmp_path / "config.yaml")
+    check_resume_config(settings_of(allow_special_tokens=False), tmp_path)
     with pytest.raises(ConfigError, match="allow_special_tokens is True, but .* with False"):
-        check_resume_config(settings_of(allow_special_tokens=True), tmp_path / "config.yaml")
+        check_resume_config(settings_of(allow_special_tokens=True), tmp_path)
 
 
 def test_an_unfinished_run_may_grow_and_a_finished_one_is_not_a_longer_one(tmp_path):
     OmegaConf.save(settings_of(), tmp_path / "config.yaml")
     longer = settings_of(**{"trainer.max_rollouts": 100})
     assert not sweep.is_finished(longer, tmp_path)
-    check_resume_config(longer, tmp_path / "config.yaml")
+    check_resume_config(longer, tmp_path)
     (tmp_path / "finished").touch()
     assert sweep.is_finished(settings_of(), tmp_path)
     with pytest.raises(ConfigError, match=r"max_rollouts is 100, but .* was run with 60"):
@@ -277,9 +277,9 @@ def test_a_run_whose_rate_falls_over_its_length_keeps_it(tmp_path, schedule):
     settings = {"optimizer.schedule": schedule}
     saved = tmp_path / "config.yaml"
     OmegaConf.save(settings_of(**settings), saved)
-    check_resume_config(settings_of(**settings), saved)
+    check_resume_config(settings_of(**settings), saved.parent)
     with pytest.raises(ConfigError, match=r"max_rollouts is 100, but .* was run with 60"):
-        check_resume_config(settings_of(**settings, **{"trainer.max_rollouts": 100}), saved)
+        check_resume_config(settings_of(**settings, **{"trainer.max_rollouts": 100}), saved.parent)
 
 
 def test_a_run_of_before_there_were_schedules_goes_on(tmp_path):
@@ -287,7 +287,7 @@ def test_a_run_of_before_there_were_schedules_goes_on(tmp_path):
     OmegaConf.save(settings_of(), saved)
     names = [key for key in ADDED if key.startswith("optimizer.")]
     now = {key: getattr(OptimizerConfig(), key.removeprefix("optimizer.")) for key in names}
-    check_resume_config(settings_of(**now, **{"trainer.max_rollouts": 100}), saved)
+    check_resume_config(settings_of(**now, **{"trainer.max_rollouts": 100}), saved.parent)
 
 
 @pytest.fixture
