@@ -4,12 +4,12 @@ import ast
 import os
 import re
 import shlex
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import hydra
+import processes
 import pytest
 
 from masa import config, evaluate
@@ -23,16 +23,11 @@ ROOT = Path(__file__).parents[1]
 
 def build(source, out, *options):
     """Everything that Sphinx has to complain about."""
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", *options,
-            "-c", ROOT / "docs", "-d", out / "doctrees", source, out / "html",
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )  # fmt: skip
+    command = [
+        sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", *options,
+        "-c", ROOT / "docs", "-d", out / "doctrees", source, out / "html",
+    ]  # fmt: skip
+    done = processes.run(command, code=None, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert bool(done.returncode) == bool(done.stderr), done.stderr
     return done.stderr
 

@@ -1,10 +1,10 @@
 """The oracle of experiments/claim in a run, loaded from the checkout."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 import runs
 
@@ -22,10 +22,7 @@ def test_the_oracle_rolls_out_what_is_neither_trivial_nor_hopeless(tmp_path):
     ]  # fmt: skip
     # the first weights that come with the package
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MASA_CACHE": str(tmp_path / "cache")}
-    process = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
+    processes.run(command, env=environment, cwd=ROOT)
     rows = runs.rollouts(tmp_path)
     assert set(rows["step"]) == {1, 2} and rows["gate_active"].all()
     for _, step in rows.groupby("step"):

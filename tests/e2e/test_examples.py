@@ -6,7 +6,6 @@ import math
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -15,6 +14,7 @@ import builders
 import hydra
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import runs
 import verifiers as vf
@@ -77,15 +77,8 @@ def run(request, cache, model, tmp_path):
     tiny = [*TINY, f"model.name={model}", "algorithm=grpo"]
     small = tiny if "experiment=one_gpu" in given else runs.SMALL
     small = [setting for setting in [*small, "engine=hf"] if not is_set(setting, given)]
-    done = subprocess.run(
-        [*console_script("train"), *given, *small, *overrides, "hydra.run.dir=run"],
-        cwd=tmp_path / "work",
-        env=runs.environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    command = [*console_script("train"), *given, *small, *overrides, "hydra.run.dir=run"]
+    done = processes.run(command, env=runs.environment(cache), cwd=tmp_path / "work")
     return tmp_path / "work" / "run", done.stdout
 
 
@@ -129,14 +122,8 @@ def test_meta_reward(run):
 
 def is_exported(directory):
     """Whether masa-export finds what the run was trained with in the working directory."""
-    done = subprocess.run(
-        [*console_script("export"), directory.name, "out=model"],
-        cwd=directory.parent,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    return done.returncode == 0 and (directory.parent / "model" / "config.json").exists()
+    processes.run([*console_script("export"), directory.name, "out=model"], cwd=directory.parent)
+    return (directory.parent / "model" / "config.json").exists()
 
 
 @of("task", number=3)

@@ -1,10 +1,10 @@
 """Each rank reads its own part of the weights: what comes out, and how much memory that takes."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import torch.distributed as dist
@@ -137,10 +137,7 @@ def large(tmp_path_factory):
 
 def measured(program, *arguments):
     """Peak bytes above what each process held before."""
-    made = subprocess.run(
-        [sys.executable, HELPERS / program, *map(str, arguments)], capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
+    made = processes.run([sys.executable, HELPERS / program, *arguments])
     return [int(line) for line in made.stdout.split()]
 
 

@@ -8,6 +8,7 @@ import time
 
 import builders
 import pandas as pd
+import processes
 import pytest
 import runs
 
@@ -27,14 +28,7 @@ def command(out, *overrides):
 
 def masa_eval(out, cache, *overrides, code=0):
     """The output, and the bytes of results.json."""
-    process = subprocess.run(
-        command(out, *overrides),
-        env=runs.environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert process.returncode == code, process.stdout[-2000:] + process.stderr[-4000:]
+    process = processes.run(command(out, *overrides), code=code, env=runs.environment(cache))
     path = out / "results.json"
     return process.stdout + process.stderr, path.read_bytes() if path.exists() else None
 

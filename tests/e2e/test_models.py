@@ -1,10 +1,10 @@
 """Training runs of local models of three families through model=hub, and their exports."""
 
-import subprocess
 import sys
 
 import families
 import pandas as pd
+import processes
 import pytest
 import runs
 import torch
@@ -24,23 +24,18 @@ def train(out, cache, *overrides, ranks=1):
     launcher = ["torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone", "-m"]
     command = [sys.executable, "-m", *(launcher if ranks > 1 else [])]
     command += ["masa.train", *NOT_WARM, *overrides, f"hydra.run.dir={out}"]
-    process = subprocess.run(
-        command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
-    )
-    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
+    process = processes.run(command, env=runs.environment(cache))
     return process.stdout + process.stderr
 
 
-def export(run, out, *arguments):
-    command = [sys.executable, "-m", "masa.export", str(run), f"out={out}", *arguments]
-    return subprocess.run(
-        command, env=runs.environment(run), capture_output=True, text=True, timeout=600
-    )
+def export(run, out, *arguments, code=0):
+    command = [sys.executable, "-m", "masa.export", run, f"out={out}", *arguments]
+    return processes.run(command, code=code, env=runs.environment(run))
 
 
 def moved(run, folder):
     """Largest change of a merged, exported parameter against the initial weights."""
-    assert export(run, run / "exported").returncode == 0
+    export(run, run / "exported")
     before = dict(AutoModelForCausalLM.from_pretrained(folder).named_parameters())
     after = dict(AutoModelForCausalLM.from_pretrained(run / "exported").named_parameters())
     assert before.keys() == after.keys()
@@ -88,8 +83,7 @@ def test_lora_trains_resumes_and_exports(cache, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
     out = tmp_path / "out"
-    process = export(run, out)
-    assert process.returncode == 0, process.stderr
+    export(run, out)
     from peft import PeftModel
 
     merged = AutoModelForCausalLM.from_pretrained(out)
@@ -135,8 +129,7 @@ def test_two_ranks_train_export_and_resume_like_one(cache, tmp_path, monkeypatch
     models = {}
     for name in ("one", "two", "again", "further"):
         assert step(tmp_path / name, 3).is_dir() == (name != "one")
-        process = export(tmp_path / name, tmp_path / f"{name}-out")
-        assert process.returncode == 0, process.stderr
+        export(tmp_path / name, tmp_path / f"{name}-out")
         models[name] = AutoModelForCausalLM.from_pretrained(tmp_path / f"{name}-out")
     ids = list(range(5, 60))
     expected = logprobs_of(models["one"], ids)
@@ -162,11 +155,8 @@ def test_impossible_models_are_refused_in_one_line(cache, tmp_path):
     }
     for mistake, message in mistakes.items():
         command = [sys.executable, "-m", "masa.train", *NOT_WARM, *hub(folder), mistake]
-        process = subprocess.run(
-            [*command, f"hydra.run.dir={tmp_path}/run"],
-            env=runs.environment(cache), capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
-        assert process.returncode == 2, mistake
+        command += [f"hydra.run.dir={tmp_path}/run"]
+        process = processes.run(command, code=2, env=runs.environment(cache))
         assert message in process.stderr and len(process.stderr.strip().splitlines()) == 1, (
             process.stderr
         )
@@ -177,10 +167,13 @@ def test_impossible_exports_are_refused_in_one_line(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "config.json").write_text("{}")
-    assert "no run directory" in export(tmp_path / "nothing", tmp_path / "out").stderr
+
+    def refused(*arguments):
+        return export(*arguments, code=2).stderr
+
+    assert "no run directory" in refused(tmp_path / "nothing", tmp_path / "out")
     (tmp_path / "run" / "config.yaml").write_text("{}")
-    assert "holds a model already" in export(tmp_path / "run", tmp_path / "taken").stderr
-    assert "no checkpoint" in export(tmp_path / "run", tmp_path / "out").stderr
-    assert "no setting fast" in export(tmp_path / "run", tmp_path / "out", "fast=1").stderr
-    process = export(tmp_path / "run", tmp_path / "out", "dtype=int8")
-    assert process.returncode == 2 and len(process.stderr.strip().splitlines()) == 1
+    assert "holds a model already" in refused(tmp_path / "run", tmp_path / "taken")
+    assert "no checkpoint" in refused(tmp_path / "run", tmp_path / "out")
+    assert "no setting fast" in refused(tmp_path / "run", tmp_path / "out", "fast=1")
+    assert len(refused(tmp_path / "run", tmp_path / "out", "dtype=int8").splitlines()) == 1

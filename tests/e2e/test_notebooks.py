@@ -2,12 +2,12 @@
 
 import re
 import shutil
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import nbformat
+import processes
 import pytest
 import runs
 
@@ -83,9 +83,7 @@ def test_a_page_shows_tables_and_figures(tmp_path, monkeypatch):
     shutil.copy(ROOT / "experiments" / "efficiency" / "analysis.ipynb", folder)
     page = folder / "README.md"
     page.write_text("before\n<!-- report -->\nold\n<!-- /report -->\nafter\n")
-    subprocess.run(
-        [sys.executable, ROOT / "scripts" / "render.py", folder / "analysis.ipynb"], check=True
-    )
+    processes.run([sys.executable, ROOT / "scripts" / "render.py", folder / "analysis.ipynb"])
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert "<div>" not in text and "import" not in text

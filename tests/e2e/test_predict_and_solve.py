@@ -2,12 +2,12 @@
 
 import importlib
 import json
-import subprocess
 import sys
 
 import builders
 import hydra
 import pandas as pd
+import processes
 import pytest
 import runs
 
@@ -37,11 +37,8 @@ def problems(tmp_path_factory):
 
 def command(program, cache, *arguments, code=0, stdin=None):
     """Standard output and standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"masa.{program}", *arguments],
-        env=runs.environment(cache), capture_output=True, text=True, input=stdin, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-3000:]
+    words = [sys.executable, "-m", f"masa.{program}", *arguments]
+    done = processes.run(words, code=code, env=runs.environment(cache), stdin=stdin)
     return done.stdout, done.stderr
 
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import pandas as pd
+import processes
 import pytest
 import runs
 import torch
@@ -252,13 +253,8 @@ def test_a_directory_has_one_run_at_a_time(cache, tmp_path):
     first = RunProcess(run, cache, "engine=hf", "trainer.max_rollouts=1000")
     first.wait_for(lambda: last_step(run) > 0)
     config = (run / "config.yaml").read_text()
-    refused = subprocess.run(
-        runs.command(run, *RUN, "engine=hf", "seed=1"),
-        env=runs.environment(cache),
-        capture_output=True,
-        text=True,
-    )
-    assert refused.returncode == 2
+    other = runs.command(run, *RUN, "engine=hf", "seed=1")
+    refused = processes.run(other, code=2, env=runs.environment(cache))
     assert refused.stderr == (
         f"masa-train: error: another run is at work in {run}: wait for it, or choose another "
         "hydra.run.dir\n"

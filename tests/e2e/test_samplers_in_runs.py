@@ -1,8 +1,7 @@
 """A sampler that goes by outcomes, over two epochs of a small pool."""
 
-import subprocess
-
 import pandas as pd
+import processes
 import pytest
 import runs
 
@@ -43,9 +42,7 @@ def test_a_sampler_learns_from_columns_on_each_rank(cache, tmp_path):
 def test_a_state_that_cannot_be_saved_ends_the_run_at_its_first_rollout(cache, tmp_path):
     own = ["engine=hf", "algorithm=grpo", "~sampler", "trainer.checkpoint_every=4"]
     own += ["+sampler={_target_: toy_sampler.NumpyStates}", "trainer.val_every=4"]
-    process = subprocess.run(
-        runs.command(tmp_path, *own), env=runs.environment(cache), capture_output=True, text=True
-    )
-    assert process.returncode and "Traceback" not in process.stderr
+    process = processes.run(runs.command(tmp_path, *own), code=1, env=runs.environment(cache))
+    assert "Traceback" not in process.stderr
     assert "sampler: NumpyStates.state_dict returns what a checkpoint cannot" in process.stderr
     assert pd.read_csv(tmp_path / "metrics.csv")["step"].tolist() == [0]

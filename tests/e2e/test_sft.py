@@ -3,10 +3,10 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 
 import pandas as pd
+import processes
 import pytest
 import runs
 import torch
@@ -32,14 +32,8 @@ def masa_sft(out, cache, *overrides, ranks=1, code=0):
     launcher = [sys.executable, "-m"]
     if ranks > 1:
         launcher += ["torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone", "-m"]
-    process = subprocess.run(
-        [*launcher, "masa.sft", *overrides, f"hydra.run.dir={out}"],
-        env=runs.environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert process.returncode == code, process.stdout[-2000:] + process.stderr[-4000:]
+    command = [*launcher, "masa.sft", *overrides, f"hydra.run.dir={out}"]
+    process = processes.run(command, code=code, env=runs.environment(cache))
     return process.stdout + process.stderr
 
 
@@ -127,12 +121,8 @@ def test_masa_train_goes_on_from_the_run(fine_tuned, cache, tmp_path):
     out, _ = fine_tuned
     few = ["trainer.max_rollouts=1", "trainer.val_every=1", "engine=hf", "algorithm=grpo"]
     small = [each for each in runs.SMALL if not each.startswith("model.")]
-    process = subprocess.run(
-        [sys.executable, "-m", "masa.train", *small, *few, f"model={out}",
-         f"hydra.run.dir={tmp_path}/rl"],
-        env=runs.environment(cache), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr[-4000:]
+    command = [sys.executable, "-m", "masa.train", *small, *few, f"model={out}"]
+    processes.run([*command, f"hydra.run.dir={tmp_path}/rl"], env=runs.environment(cache))
     config = (tmp_path / "rl" / "config.yaml").read_text()
     assert f"name: {model_of_run(out)}" in config
     assert len(pd.read_csv(tmp_path / "rl" / "metrics.csv")) == 2

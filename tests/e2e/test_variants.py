@@ -1,11 +1,11 @@
 """Other engines and algorithms, and refused settings."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+import processes
 import pytest
 import runs
 import torch
@@ -110,10 +110,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_starts(tmp_path):
             *mistake.split(),
             f"hydra.run.dir={tmp_path}/run",
         ]
-        process = subprocess.run(
-            command, env=runs.environment(cache), capture_output=True, text=True, timeout=60
-        )
-        assert process.returncode == 2, mistake
+        process = processes.run(command, code=2, env=runs.environment(cache), seconds=60)
         assert message in process.stderr and len(process.stderr.strip().splitlines()) == 1, (
             process.stderr
         )
@@ -124,10 +121,8 @@ def test_bad_input_is_refused_in_one_line_before_anything_starts(tmp_path):
 def test_a_finished_run_is_not_overwritten(cache, tmp_path):
     (tmp_path / "metrics.csv").write_text("step\n1\n")
     command = [sys.executable, "-m", "masa.train", f"hydra.run.dir={tmp_path}"]
-    process = subprocess.run(
-        command, env=runs.environment(cache), capture_output=True, text=True, timeout=60
-    )
-    assert process.returncode == 2 and "resume with ckpt=auto" in process.stderr
+    process = processes.run(command, code=2, env=runs.environment(cache), seconds=60)
+    assert "resume with ckpt=auto" in process.stderr
     assert (tmp_path / "metrics.csv").read_text() == "step\n1\n"
 
 

@@ -1,11 +1,11 @@
 """The wheel, without make and without a checkout."""
 
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def test_the_wheel_trains_in_an_empty_folder(tmp_path):
         shutil.copy(ROOT / name, source)
 
     def run(*command, cwd=source):
-        subprocess.run(list(map(str, command)), cwd=cwd, check=True)
+        return processes.run(command, cwd=cwd).stdout
 
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", ".")
     (wheel,) = source.glob("*.whl")
@@ -39,7 +39,5 @@ def test_the_wheel_trains_in_an_empty_folder(tmp_path):
     assert (empty / "run" / "report.md").is_file()
     run(environment / "bin" / "masa-report", "run", "--out", "again", cwd=empty)
     assert (empty / "again" / "report.html").is_file()
-    where = subprocess.run(
-        [python, "-c", "import masa; print(masa.__file__)"], cwd=empty, capture_output=True
-    )
-    assert Path(where.stdout.decode()).is_relative_to(site)
+    where = run(python, "-c", "import masa; print(masa.__file__)", cwd=empty)
+    assert Path(where).is_relative_to(site)

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import processes
 import torch
 
 HELPERS = Path(__file__).parent
@@ -78,14 +78,7 @@ def command(out: Path, *overrides: str, ranks: int = 1) -> list[str]:
 
 def masa_train(out: Path, cache: Path, *overrides: str, ranks: int = 1) -> str:
     """Run to the end in `out`; returns the output."""
-    process = subprocess.run(
-        command(out, *overrides, ranks=ranks),
-        env=environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
+    process = processes.run(command(out, *overrides, ranks=ranks), env=environment(cache))
     return process.stdout + process.stderr
 
 
@@ -117,11 +110,8 @@ def from_first_weights(out: Path, cache: Path) -> Path:
         "task.config.validation_size_per_level=2", "trainer.val_samples=2",
         "trainer.val_meta_samples=0",
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "masa.train", *small, f"hydra.run.dir={out}"],
-        env=environment(cache), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = [sys.executable, "-m", "masa.train", *small, f"hydra.run.dir={out}"]
+    processes.run(command, env=environment(cache))
     return out
 
 

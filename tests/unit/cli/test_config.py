@@ -4,12 +4,12 @@ import inspect
 import json
 import math
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import hydra
+import processes
 import pytest
 import yaml
 from builders import model_folder
@@ -927,8 +927,8 @@ def test_a_full_disk_under_the_log_prints_no_traceback():
         "import logging, pathlib\nfrom masa.cli import app\napp.quiet(pathlib.Path('/dev/full'))\n"
         "logging.getLogger('masa').info('a line')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stderr.splitlines() == ["a line"], done.stderr
+    done = processes.run([sys.executable, "-c", code])
+    assert done.stderr.splitlines() == ["a line"], done.stderr
 
 
 def nodes_of(node):

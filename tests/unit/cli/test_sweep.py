@@ -2,12 +2,12 @@ import itertools
 import math
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import hydra
+import processes
 import pytest
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -362,11 +362,9 @@ def test_wandb_is_online_where_somebody_logged_in(environment, offline, tmp_path
     """With WANDB_MODE the choice is left to wandb."""
     code = "from masa.tracking.loggers import WandbLogger; print(WandbLogger()._offline)"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", code],
         env=inherited | {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")} | environment,
         cwd=Path(sweep.__file__).parents[2],
-        capture_output=True,
-        text=True,
     )
     assert done.stdout.strip() == str(offline), done.stderr

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import bench
 import compare_trl
 import hydra
 import logprob_memory
+import processes
 import pytest
 import record
 import scaling
@@ -328,10 +328,8 @@ def make_bench(folder, *words):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
         os.utime(folder / name, (time.time() + ahead,) * 2)
-    process = subprocess.run(
-        ["make", "bench", f"VENV={folder}/venv", f"VENV_TRL={folder}/trl", *words],
-        cwd=bench.ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    command = ["make", "bench", f"VENV={folder}/venv", f"VENV_TRL={folder}/trl", *words]
+    process = processes.run(command, code=None, cwd=bench.ROOT)
     ran = [Path(line.split()[1]).stem for line in process.stdout.splitlines() if line[:4] == "ran "]
     return ran, process
 

@@ -2,12 +2,12 @@
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import hydra
+import processes
 import pytest
 import results
 import yaml
@@ -97,9 +97,7 @@ def test_the_page_names_every_ablation():
 
 def made(*arguments, target="reproduce"):
     command = ["make", "-n", target, *arguments]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    return processes.run(command, cwd=ROOT).stdout
 
 
 def test_make_reproduce_lists_every_run():
@@ -327,8 +325,7 @@ def test_the_program_writes_its_file_and_its_part_of_a_page(tmp_path):
     page.write_text("# Title\n\n<!-- some -->\nold\n<!-- /some -->\n\nend\n")
     stored, out = ROOT / "experiments" / "stored", tmp_path / "some.json"
     command = [sys.executable, CLAIM / "results.py", stored, "--out", out, "--page", page]
-    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert process.returncode == 0, process.stderr
+    processes.run(command, cwd=ROOT)
     numbers = json.loads(out.read_text())
     assert set(numbers["methods"]) == {"masa", "masa_efficient"} and numbers["seeds"] == 2
     for method in numbers["methods"].values():
@@ -402,10 +399,7 @@ def test_the_page_says_what_the_published_files_say():
 
 def test_the_page_has_the_map_of_the_kept_runs(tmp_path):
     command = [sys.executable, CLAIM / "map.py", CLAIM / "results.jsonl", *MIXES]
-    made = subprocess.run(
-        [*command, "--out", tmp_path / "map.png"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert made.returncode == 0, made.stderr
+    made = processes.run([*command, "--out", tmp_path / "map.png"], cwd=ROOT)
     assert made.stdout.strip() in (CLAIM / "README.md").read_text()
 
 
@@ -427,8 +421,7 @@ def test_the_map_sets_the_ratio_beside_the_formula(tmp_path):
     page.write_text("<!-- map -->\n<!-- /map -->\n")
     folders = [tmp_path / "easy", tmp_path / "hard"]
     command = [sys.executable, CLAIM / "map.py", *folders, "--out", out, "--page", page]
-    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert process.returncode == 0, process.stderr
+    process = processes.run(command, cwd=ROOT)
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in process.stdout.splitlines()
@@ -447,8 +440,7 @@ def test_the_map_sets_the_ratio_beside_the_formula(tmp_path):
     for folder in folders:
         write(folder.with_name(f"map_{folder.name}.jsonl"), measure(folder))
     kept = [folder.with_name(f"map_{folder.name}.jsonl") for folder in folders]
-    again = subprocess.run([*command[:2], *kept, *command[4:]], capture_output=True, cwd=ROOT)
-    assert again.stdout.decode() == process.stdout
+    assert processes.run([*command[:2], *kept, *command[4:]], cwd=ROOT).stdout == process.stdout
     command[2:4] = [tmp_path / "easy" / "grpo-seed0"]
-    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert process.returncode == 1 and process.stderr.count("\n") == 1
+    process = processes.run(command, code=1, cwd=ROOT)
+    assert process.stderr.count("\n") == 1

@@ -1,12 +1,12 @@
 """The simulated cluster beside closed forms."""
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 from synthetic_run import prompt_rows, write_run
 
@@ -132,12 +132,9 @@ def test_the_command(arguments):
     script = ROOT / "experiments" / "cluster" / "cluster.py"
     stored = ROOT / "experiments" / "stored" / "grpo-seed0"
     run = [stored] if "--check" in arguments else []
-    made = subprocess.run(
-        [sys.executable, script, *run, *arguments], capture_output=True, text=True, cwd=ROOT
-    )
-    assert made.returncode == 0, made.stderr
+    made = processes.run([sys.executable, script, *run, *arguments], cwd=ROOT)
     assert ("simulated" if run else "| 16   | plain") in made.stdout
     if not run:
         command = [sys.executable, script, "--prompts", "16", "--gpus", "32"]
-        made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert made.returncode == 2 and "32 GPUs for 16 prompts" in made.stderr
+        made = processes.run(command, code=2, cwd=ROOT)
+        assert "32 GPUs for 16 prompts" in made.stderr

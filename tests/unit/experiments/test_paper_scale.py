@@ -1,10 +1,10 @@
 """A small share of the benchmark runs through, and its numbers add up."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -14,8 +14,7 @@ ROOT = Path(__file__).parents[3]
 def test_the_parts_are_measured(tmp_path):
     out = tmp_path / "measured.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "paper_scale.py"), "--scale", "0.05"]
-    run = subprocess.run([*command, "--json", str(out)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    processes.run([*command, "--json", out])
     measured = json.loads(out.read_text())
     assert set(measured) == {"seconds", "total", "cpu_seconds", "peak_gib", "tokens"}
     assert measured["seconds"].keys() == measured["cpu_seconds"].keys() == {

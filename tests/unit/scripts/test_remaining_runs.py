@@ -1,23 +1,18 @@
 """The line of `make reproduce` and `make ablations` before the first run."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+import processes
 
 ROOT = Path(__file__).parents[3]
 
 
 def printed(directory, *arguments):
-    process = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "remaining_runs.py", *arguments],
-        cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout.strip()
+    command = [sys.executable, ROOT / "scripts" / "remaining_runs.py", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return processes.run(command, env=environment, cwd=directory).stdout.strip()
 
 
 def test_runs_with_a_report_are_done(tmp_path):
@@ -34,8 +29,7 @@ def test_runs_with_a_report_are_done(tmp_path):
 def test_make_prints_it_before_the_first_run(tmp_path):
     for target, runs in (("reproduce", "CLAIM"), ("ablations", "ABLATION")):
         command = ["make", "-n", target, f"{runs}={tmp_path}"]
-        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert process.returncode == 0, process.stderr
+        process = processes.run(command, cwd=ROOT)
         assert process.stdout.index("scripts/remaining_runs.py") < process.stdout.index(
             "masa-train"
         )
@@ -48,7 +42,6 @@ def test_make_does_not_repeat_a_finished_run_after_a_new_installation(tmp_path):
     report.touch()
     os.utime(report, (0, 0))
     command = ["make", "-n", "reproduce", f"CLAIM={tmp_path}", "METHODS=families/grpo", "SEEDS=0 1"]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
+    process = processes.run(command, cwd=ROOT)
     runs = [line for line in process.stdout.splitlines() if "masa-train" in line]
     assert len(runs) == 1 and "grpo-seed1" in runs[0]

@@ -3,10 +3,10 @@ import inspect
 import json
 import os
 import re
-import subprocess
 import sys
 import textwrap
 
+import processes
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
@@ -101,9 +101,7 @@ def test_data_sets_are_the_same_in_every_process_or_refused():
     for seed in ("1", "2"):
         command = [sys.executable, "-c", PROGRAM]
         environment = os.environ | {"PYTHONHASHSEED": seed}
-        process = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True
-        )
+        process = processes.run(command, env=environment)
         outputs.append(process.stdout.splitlines())
     same = [a == b for a, b in zip(*outputs, strict=True)]
     assert same == [True] * 4 + [False] * 4

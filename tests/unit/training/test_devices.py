@@ -1,9 +1,9 @@
 """What a process that trains on a CPU does with freed memory."""
 
 import platform
-import subprocess
 import sys
 
+import processes
 import pytest
 
 FAULTS = """
@@ -27,6 +27,6 @@ print(before, faults())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
 def test_freed_memory_is_taken_again_without_new_pages():
     command = [sys.executable, "-c", FAULTS]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    run = processes.run(command)
     before, after = map(int, run.stdout.split())
     assert after < before / 20

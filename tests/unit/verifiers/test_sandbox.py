@@ -10,6 +10,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+import processes
 import pytest
 from hostile import FUNCTION, HONEST, LIMITS, PRINTED, SECRET, programs, trial
 
@@ -98,10 +99,7 @@ def test_a_naive_judge_in_one_process_is_deceived():
     }
     for name in fooling:
         naive = f"text = {hostile[name] + chr(10) + FUNCTION.code!r}\nexec(text, {{}})"
-        process = subprocess.run(
-            [sys.executable, "-c", naive], env={SECRET: "1"}, capture_output=True
-        )
-        assert process.returncode == 0, (name, process.stderr)
+        processes.run([sys.executable, "-c", naive], env={SECRET: "1"})
 
 
 @needs_bubblewrap
@@ -164,8 +162,7 @@ def test_an_environment_below_tmp_is_seen(copies, farm):
         (Path(folder) / "real").mkdir()
         python = environment(linked / "environment", copies, farm)
         paths = os.pathsep.join([str(ROOT), *sys.path])
-        process = subprocess.run([python, "-c", run], env={**os.environ, "PYTHONPATH": paths},
-                              capture_output=True, text=True)  # fmt: skip
+        process = processes.run([python, "-c", run], env={**os.environ, "PYTHONPATH": paths})
     assert process.stdout.startswith("exited found\n"), process.stderr
     # the packages of these tests may lie below /tmp as well
     visible = ast.literal_eval(process.stdout.splitlines()[1])
