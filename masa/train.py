@@ -82,12 +82,12 @@ def describe(cfg: DictConfig) -> str | None:
         return None
     with refusing():
         check_model_name(cfg.model)
+    fitting.plan_model(cfg)
     from hydra.utils import instantiate
 
     from masa.rollout.plan import described, plan
     from masa.tasks.build import build_task
 
-    fitting.plan_model(cfg)
     model = instantiate(cfg.model)
     path = (
         Path(cfg.model.name).expanduser()

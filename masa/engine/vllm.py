@@ -5,6 +5,7 @@ This is the only file that imports vLLM. Each workaround has its reason beside i
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -91,6 +92,9 @@ class VllmEngine:
             if self.on_cpu:
                 _never_pack_the_head()
             self._sampling_params = SamplingParams
+            # vLLM collects several times as it starts, and freezes all that is there at the end
+            gc.collect()
+            gc.freeze()
             self.llm = LLM(
                 model=str(model_path),
                 skip_tokenizer_init=True,

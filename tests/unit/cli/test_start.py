@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 
@@ -155,11 +156,13 @@ def test_a_run_whose_settings_cannot_be_read_is_refused_in_one_line(imported, te
     for arguments in (
         ["train", "ckpt=last", f"hydra.run.dir={tmp_path}"],
         ["predict", f"model={tmp_path}", "problems=x"],
+        ["evaluate", f"model={tmp_path}", "benchmark=task"],
         ["train", "plan=true", "model=hub", f"model.name={tmp_path}"],
     ):
-        status, _, printed = imported(*arguments)
-        assert status == 2 and "config.yaml cannot be read" in printed, printed
-        assert len(printed.splitlines()) == 1
+        status, names, printed = imported(*arguments)
+        assert status == 2 and names == [] and len(printed.splitlines()) == 1
+        assert re.match(r"masa-\w+: error: \S+/config.yaml cannot be read", printed), printed
+        assert "full_key" not in printed
 
 
 def test_a_file_in_place_of_a_directory_is_refused_before_anything_slow(imported, tmp_path):
