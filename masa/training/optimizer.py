@@ -40,15 +40,19 @@ def with_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, steps: int) -> Any:
-    """The schedule of transformers that `config` names, for a run of `steps` steps.
+    """The rates that `config` names, for a run of `steps` steps: constant, or as of transformers.
 
     transformers counts steps from 0, so its first step of a warm-up has the rate 0 and changes
     nothing. Here step n, from 1, has its rate of n in a run of `steps` + 1: the warm-up ends at
     step `warmup_steps`, and a decay would be at 0 in the step after the last.
     """
+    if config.schedule == "constant":
+        warmup = max(1, config.warmup_steps)
+        return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
+
+    # it imports PEFT, which takes half a second
     from transformers import get_scheduler
 
-    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
-    from_zero: Any = get_scheduler(name, optimizer, config.warmup_steps, steps + 1)
+    from_zero: Any = get_scheduler(config.schedule, optimizer, config.warmup_steps, steps + 1)
     factor = from_zero.lr_lambdas[0]
     return LambdaLR(optimizer, lambda step: factor(step + 1))
