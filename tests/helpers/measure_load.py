@@ -23,7 +23,8 @@ def load(rank: int, folder: Path, directory: Path) -> None:
     mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("replicas", "shards"))
     before = resident()
     HubModel(str(folder)).load(folder, shard=lambda model: shard(model, mesh))
-    print(peak() - before, flush=True)
+    # in one write, or the lines of two ranks mix
+    print(f"{peak() - before}\n", end="", flush=True)
     dist.destroy_process_group()
 
 
